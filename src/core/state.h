@@ -1,0 +1,82 @@
+/*
+ * core/state.h
+ *     The states of a run, task run, job run and step run, and one flat table
+ *     of every legal transition (machine, state, event, next state, note).
+ *
+ * Every change of state anywhere, in the engine, in the agent's catalog writes
+ * and in the simulator, goes through fleet_state_next().  An event that is not
+ * in the table for that state is an error, never silently ignored.
+ */
+#ifndef FLEET_CORE_STATE_H
+#define FLEET_CORE_STATE_H
+
+#include "core/core.h"
+
+typedef enum FleetMachine
+{
+    FLEET_MACHINE_RUN,  /* one execution of a package */
+    FLEET_MACHINE_TASK, /* one task run (an item of a for_each is one too) */
+    FLEET_MACHINE_JOB,  /* one job run */
+    FLEET_MACHINE_STEP, /* one attempt of one step */
+} FleetMachine;
+
+/* The numbers are stored in the catalog ("char"-sized); never renumber. */
+typedef enum FleetState
+{
+    FLEET_QUEUED = 1,
+    FLEET_STARTING = 2,
+    FLEET_RUNNING = 3,
+    FLEET_RETRYING = 4,
+    FLEET_CANCELING = 5,
+    FLEET_SUCCEEDED = 11, /* from here on final */
+    FLEET_FAILED = 12,
+    FLEET_CANCELED = 13,
+    FLEET_SKIPPED = 14,
+    FLEET_LOST = 15,
+    FLEET_UNKNOWN = 16,
+} FleetState;
+
+#define FLEET_STATE_IS_FINAL(s) ((s) >= FLEET_SUCCEEDED)
+
+typedef enum FleetEvent
+{
+    FLEET_EVENT_START,       /* placed: the intent is being committed */
+    FLEET_EVENT_ACCEPTED,    /* the other side has it / the step's command began */
+    FLEET_EVENT_NOT_STARTED, /* it surely never started there: back to the queue */
+    FLEET_EVENT_SUCCEEDED,
+    FLEET_EVENT_FAILED,
+    FLEET_EVENT_STOPPED, /* a cancel was confirmed */
+    FLEET_EVENT_LOST,
+    FLEET_EVENT_UNKNOWN,
+    FLEET_EVENT_RETRY,  /* this attempt ended badly, another one is due later */
+    FLEET_EVENT_DUE,    /* the wait before the retry is over */
+    FLEET_EVENT_SKIP,   /* can never become ready */
+    FLEET_EVENT_CANCEL, /* somebody wants it stopped */
+} FleetEvent;
+
+typedef struct FleetTransition
+{
+    FleetMachine machine;
+    FleetState from;
+    FleetEvent event;
+    FleetState to;
+    const char *note; /* a sentence for the administrator */
+} FleetTransition;
+
+extern const FleetTransition fleet_transitions[];
+extern const int fleet_transition_count;
+
+/* Looks the transition up in O(1).  False: illegal, *next untouched. */
+extern bool fleet_state_next(FleetMachine machine, FleetState from, FleetEvent event,
+                             FleetState *next);
+
+extern const char *fleet_machine_name(FleetMachine machine); /* 'run', 'task', 'job', 'step' */
+extern const char *fleet_state_name(FleetState state);       /* 'queued' … or NULL */
+extern const char *fleet_event_name(FleetEvent event);
+extern bool fleet_state_parse(const char *name, FleetState *state);
+
+/* Graphviz source of one machine's table, written piecewise through "emit". */
+extern void fleet_state_dot(FleetMachine machine, void (*emit)(void *arg, const char *text),
+                            void *arg);
+
+#endif
