@@ -1,0 +1,48 @@
+/*
+ * core/estimate.h
+ *     Learned durations and server speeds, as a few numbers a key, so that
+ *     the catalog can hold them.
+ *
+ * Keys, in order of trust: (package, task, item key), (package, task), job.
+ * The caller looks the rows up; this file merges and updates them.  Durations
+ * are normalised to a server of speed 1 and kept as logarithms: robust
+ * location and scale by an exponentially forgetting, clipped (Huber) update,
+ * so that one outlier moves the estimate by a bounded step.
+ */
+#ifndef FLEET_CORE_ESTIMATE_H
+#define FLEET_CORE_ESTIMATE_H
+
+#include "core/core.h"
+
+typedef struct FleetEstimate
+{
+    double log_mean;   /* of the duration in microseconds at speed 1 */
+    double log_spread; /* robust standard deviation of the logarithm */
+    uint32_t samples;
+} FleetEstimate;
+
+extern void fleet_estimate_init(FleetEstimate *estimate);
+/* duration > 0 as it was measured on a server of this relative speed */
+extern void fleet_estimate_add(FleetEstimate *estimate, FleetTime duration, double speed);
+/* 0 … 1, grows with samples, shrinks with spread */
+extern double fleet_estimate_confidence(const FleetEstimate *estimate);
+
+/*
+ * The best guess from up to three levels (most trusted first; NULL or no
+ * samples: absent), blended by confidence.  0 when nothing is known.
+ */
+extern FleetTime fleet_estimate_predict(const FleetEstimate *by_item, const FleetEstimate *by_task,
+                                        const FleetEstimate *by_job);
+
+typedef struct FleetSpeed
+{
+    double log_speed; /* relative to the fleet's mean; 0 = 1 */
+    uint32_t samples;
+} FleetSpeed;
+
+extern void fleet_speed_init(FleetSpeed *speed);
+/* One finished piece of work on that server: what was predicted at speed 1, what it took. */
+extern void fleet_speed_add(FleetSpeed *speed, FleetTime predicted, FleetTime actual);
+extern double fleet_speed_value(const FleetSpeed *speed); /* > 0; 1 with no samples; clamped 1/16 … 16 */
+
+#endif

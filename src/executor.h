@@ -1,0 +1,123 @@
+/*
+ * executor.h
+ *     What the agent may ask of whatever executes steps, and what it hears
+ *     back.  Two implementations, with the same events in the same order for
+ *     the same step: runners behind shared-memory queues (runner_pool.c) and
+ *     sessions on direct servers (link/direct_mode.c).
+ *
+ * In the agent's process.  All functions return at once; events come later,
+ * from fleet_loop_wait(), through one callback.  Nothing here throws for what
+ * the other side did; running out of memory may throw.
+ *
+ * One attempt of a step:
+ *
+ *   transactional           run → BEGAN → LOG* → PREPARED → (agent stores the
+ *                           id durably) commit → COMMITTED | ERROR (deferred
+ *                           constraint, serialization: surely rolled back)
+ *   not transactional       run → BEGAN → LOG* → COMMITTED
+ *   it raised               … → ERROR
+ *   cannot run in a
+ *   transaction (25001,
+ *   2D000)                  … → NOT_TRANSACTIONAL (rolled back, nothing done)
+ *   executor is gone        … → CUT
+ *
+ * After COMMITTED, ERROR, NOT_TRANSACTIONAL the executor is free again and
+ * clean: the next step of the same job sees the session as it was left (a job
+ * is one session, as in psql), the first step of another job (request->fresh)
+ * sees nothing of it (DISCARD ALL).
+ */
+#ifndef FLEET_EXECUTOR_H
+#define FLEET_EXECUTOR_H
+
+#include "postgres.h"
+#include "core/core.h"
+
+typedef struct FleetExecutor FleetExecutor; /* a runner, or a direct session */
+
+#define FLEET_OUTPUT_MAX 65536       /* returned value, in bytes, cut at a character */
+#define FLEET_MESSAGE_MAX 65536      /* each of message, detail, hint, context */
+#define FLEET_LOG_LINES_MAX 10000    /* lines of one step; then one line says how many were dropped */
+
+typedef enum FleetRequestKind
+{
+    FLEET_REQUEST_STEP,  /* command, protocol above */
+    FLEET_REQUEST_QUERY, /* for_each or condition: read-only transaction, always rolled back;
+                            each row comes as ROW (first column as text: jsonb or boolean; if the
+                            query has several columns, the row as jsonb); ends with COMMITTED or
+                            ERROR; no PREPARED */
+} FleetRequestKind;
+
+typedef struct FleetStepRequest
+{
+    FleetRequestKind kind;
+    uint64 ref;            /* the agent's own number, comes back in every event */
+    const char *command;   /* SQL text, as psql would get it */
+    const char *params;    /* JSON object text: becomes the setting fleet.params; never NULL */
+    bool transactional;    /* false: run it outside of a transaction block, as psql would */
+    bool single;           /* the command is known to be one statement */
+    bool fresh;            /* first step of a job: nothing of earlier jobs may be visible */
+} FleetStepRequest;
+
+typedef enum FleetExecutorEventKind
+{
+    FLEET_EXECUTOR_BEGAN,
+    FLEET_EXECUTOR_LOG,
+    FLEET_EXECUTOR_ROW,
+    FLEET_EXECUTOR_PREPARED,
+    FLEET_EXECUTOR_COMMITTED,
+    FLEET_EXECUTOR_ERROR,
+    FLEET_EXECUTOR_NOT_TRANSACTIONAL,
+    FLEET_EXECUTOR_CUT,      /* text in message: why; never_sent tells whether it can have run at all */
+    FLEET_EXECUTOR_RESOLVED, /* answer to a resolve request: status below */
+} FleetExecutorEventKind;
+
+typedef enum FleetXactStatus
+{
+    FLEET_XACT_COMMITTED,
+    FLEET_XACT_ABORTED,
+    FLEET_XACT_IN_PROGRESS, /* its session was told to end; ask again */
+    FLEET_XACT_UNKNOWN,     /* too old, or another server identity or timeline */
+} FleetXactStatus;
+
+typedef struct FleetExecutorEvent
+{
+    FleetExecutorEventKind kind;
+    uint64 ref;
+    /* LOG, ERROR, CUT; strings valid during the callback only, NULL if absent, valid UTF-8/database encoding */
+    const char *level;
+    const char *sqlstate;
+    const char *message;
+    const char *detail;
+    const char *hint;
+    const char *context;
+    /* PREPARED, COMMITTED */
+    uint64 xid;
+    int64 row_count;       /* -1: none */
+    const char *output;    /* NULL: none.  Also the text of ROW */
+    /* BEGAN */
+    int backend_pid;
+    /* CUT */
+    bool never_sent;
+    /* RESOLVED */
+    FleetXactStatus status;
+} FleetExecutorEvent;
+
+/* Implemented by the agent (agent_exec.c): every event of every executor. */
+extern void fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event);
+
+/* Common head of both kinds; the rest belongs to the implementation. */
+typedef struct FleetExecutorMethods
+{
+    void (*run)(FleetExecutor *executor, const FleetStepRequest *request);
+    void (*commit)(FleetExecutor *executor);
+    void (*cancel)(FleetExecutor *executor); /* the running request; safe to call again */
+} FleetExecutorMethods;
+
+struct FleetExecutor
+{
+    const FleetExecutorMethods *methods;
+    void *owner;       /* the agent's: what it is working on, NULL when idle */
+    bool busy;
+};
+
+#endif

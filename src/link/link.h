@@ -1,0 +1,176 @@
+/*
+ * link/link.h
+ *     Links: the agent's libpq connections to servers.  Everything that
+ *     includes libpq-fe.h is behind this header.  In the agent's process;
+ *     nothing here blocks, nothing throws for what the other side did.
+ *
+ * A *server link* (FleetServerLink) is one server as one local role sees it
+ * (foreign server + that role's user mapping).  For mode agent it keeps one
+ * connection; for mode direct it hands out sessions, one a slot, which are
+ * FleetExecutors (executor.h).  Connections are opened when first needed,
+ * kept, and re-opened with exponential backoff (0.1 s … 30 s, jitter) while
+ * somebody needs them.
+ */
+#ifndef FLEET_LINK_LINK_H
+#define FLEET_LINK_LINK_H
+
+#include "postgres.h"
+#include "executor.h"
+#include "link/loop.h"
+
+typedef struct FleetServerLink FleetServerLink;
+
+typedef struct FleetLinkIdentity
+{
+    int version_num;           /* server_version_num */
+    char version[64];
+    bool identifier_known;     /* false: not readable there */
+    uint64 system_identifier;
+    uint32 timeline;           /* 0: not readable */
+    char instance[40];         /* mode agent: uuid of the fleet extension's own database identity */
+} FleetLinkIdentity;
+
+/* What the link needs to know of the parent (sent on every link). */
+typedef struct FleetParentIdentity
+{
+    char uuid[37];
+    uint64 epoch;
+    char name[64]; /* for people: cluster_name or database name */
+} FleetParentIdentity;
+
+#define FLEET_PROTOCOL 1
+
+/*
+ * Describes the connection.  Strings are copied.  keywords/values: from the
+ * foreign server and the user mapping, already checked by security.c
+ * (allowlist); link.c adds the defaults that are not set: connect_timeout 10,
+ * keepalives_idle 5, keepalives_interval 2, keepalives_count 2,
+ * tcp_user_timeout 10000, gssencmode disable, application_name, client_encoding,
+ * fallback_application_name.
+ */
+typedef struct FleetLinkSpec
+{
+    int server_id;
+    const char *server_name;
+    Oid role;                /* local role on whose behalf */
+    bool superuser;          /* false: PQconnectionUsedPassword and a password in the mapping are required */
+    bool agent_mode;
+    int slots;               /* direct: at most so many sessions */
+    const char *const *keywords;
+    const char *const *values; /* both NULL-terminated */
+} FleetLinkSpec;
+
+extern FleetServerLink *fleet_link_create(FleetLoop *loop, const FleetParentIdentity *parent,
+                                          const FleetLinkSpec *spec, void *owner);
+extern void fleet_link_close(FleetServerLink *link); /* everything in flight gets CUT / not called */
+extern void *fleet_link_owner(FleetServerLink *link);
+extern int fleet_link_server_id(const FleetServerLink *link);
+extern const FleetLinkIdentity *fleet_link_identity(const FleetServerLink *link); /* NULL: never up */
+
+/* Timers of all links: call every turn; returns the next time it must be called. */
+extern FleetTime fleet_link_timers(FleetTime now);
+
+/* ---- callbacks, implemented by the agent (agent_link.c) ---- */
+
+/* First successful login, or after it was down.  identity has what was learned. */
+extern void fleet_on_link_up(FleetServerLink *link, const FleetLinkIdentity *identity);
+/* A connection could not be made or was lost; it will be tried again while it is needed.
+ * "reason" contains no password.  permanent: bad password, no such extension, protocol does not
+ * fit, refused epoch: trying again is pointless until something changes (still retried, slowly). */
+extern void fleet_on_link_down(FleetServerLink *link, const char *sqlstate, const char *reason,
+                               bool permanent);
+
+/* ---- mode agent ---- */
+
+typedef struct FleetRemoteStart
+{
+    uint64 ref;          /* comes back */
+    char token[37];
+    const char *job;
+    const char *params;  /* JSON object */
+} FleetRemoteStart;
+
+typedef enum FleetStartResult
+{
+    FLEET_STARTED,       /* it is there, durably (new or had it already: no difference) */
+    FLEET_NOT_STARTED,   /* could not be sent or was refused before anything was written; sqlstate/message say why */
+    FLEET_START_UNCLEAR, /* sent, connection lost: ask with fleet_link_resume() */
+} FleetStartResult;
+
+/*
+ * Starts jobs there, pipelined, many in one message.  Queued while the link is
+ * not up (the agent decides how long to wait: fleet_link_withdraw()).
+ */
+extern void fleet_link_start(FleetServerLink *link, const FleetRemoteStart *starts, int n);
+/* Takes back starts that have surely not been sent yet; returns false if it may have been sent. */
+extern bool fleet_link_withdraw(FleetServerLink *link, uint64 ref);
+extern void fleet_link_cancel(FleetServerLink *link, const char *const *tokens, int n);
+/* After a reconnect: what does it know of these tokens?  Subscribes to them too. */
+extern void fleet_link_resume(FleetServerLink *link, const char *const *tokens, const uint64 *refs,
+                              const int *log_after, int n);
+/* The parent has everything of these, durably. */
+extern void fleet_link_acknowledge(FleetServerLink *link, const char *const *tokens, int n);
+/* Deploys a job document (fleet.agent_deploy(jsonb)). */
+extern void fleet_link_deploy(FleetServerLink *link, uint64 ref, const char *document);
+
+extern void fleet_on_start(FleetServerLink *link, uint64 ref, FleetStartResult result,
+                           const char *sqlstate, const char *message);
+extern void fleet_on_resume(FleetServerLink *link, uint64 ref, bool known); /* answers fleet_link_resume */
+extern void fleet_on_deployed(FleetServerLink *link, uint64 ref, bool ok, const char *sqlstate,
+                              const char *message);
+
+/* A report about one token: its job run as it is now, its new step runs and log lines. */
+typedef struct FleetRemoteStep
+{
+    int step_no, attempt, state, first_seq, last_seq; /* last_seq 0: still running */
+    int64 row_count;                                  /* -1: none */
+    const char *step, *sqlstate, *message, *detail, *hint, *context, *output;
+    int64 started_at, finished_at;                    /* TimestampTz; 0: null */
+} FleetRemoteStep;
+
+typedef struct FleetRemoteLine
+{
+    int step_no, seq;
+    int64 logged_at;
+    const char *level, *sqlstate, *message, *detail, *hint, *context;
+} FleetRemoteLine;
+
+typedef struct FleetRemoteReport
+{
+    char token[37];
+    int state;            /* FleetState */
+    int log_seq;          /* highest seq known there */
+    int64 row_count;
+    const char *sqlstate, *message, *output;
+    int64 started_at, finished_at;
+    const FleetRemoteStep *steps;
+    int nsteps;
+    const FleetRemoteLine *lines;
+    int nlines;
+} FleetRemoteReport;
+
+/* Pushed: the child notified, the link fetched. */
+extern void fleet_on_report(FleetServerLink *link, const FleetRemoteReport *report);
+
+/* ---- mode direct ---- */
+
+/*
+ * An idle, connected session, marked busy for the caller (executor->owner is
+ * the caller's to set), or NULL: none is idle; if there are fewer than "slots"
+ * another one is being opened, and fleet_on_session() tells when one is there.
+ */
+extern FleetExecutor *fleet_link_session(FleetServerLink *link);
+extern void fleet_link_session_done(FleetExecutor *session); /* give it back */
+extern void fleet_on_session(FleetServerLink *link);         /* one is idle now */
+
+/*
+ * Asks what became of a transaction of a session that was cut.  Refused as
+ * UNKNOWN when the identity differs from "then".  If it is still in progress
+ * the session with that backend pid is terminated there, and the question is
+ * repeated by the link until it is decided.  Answer: RESOLVED event with
+ * executor NULL and this ref.
+ */
+extern void fleet_link_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
+                               const FleetLinkIdentity *then);
+
+#endif

@@ -1,0 +1,42 @@
+/*
+ * runner_pool.h
+ *     The agent's side of the runners: starts them, keeps idle ones for reuse,
+ *     speaks with them over shared-memory queues.  In the agent's process.
+ *
+ * A runner is a dynamic background worker connected as the role it runs for.
+ * It is a FleetExecutor.  Runners wake the agent through its latch.
+ */
+#ifndef FLEET_RUNNER_POOL_H
+#define FLEET_RUNNER_POOL_H
+
+#include "postgres.h"
+#include "executor.h"
+
+extern void fleet_runner_pool_init(MemoryContext context, Oid database);
+
+/*
+ * A runner for this role, marked busy (executor->owner is the caller's to
+ * set): an idle one, else a new one (requests may be given to it before it is
+ * up).  NULL with *why (static text) and sqlstate: none can be started now
+ * (fleet.max_runners reached, no background worker slot); try again when one
+ * is given back or later.
+ */
+extern FleetExecutor *fleet_runner_get(Oid role, const char **sqlstate, const char **why);
+extern void fleet_runner_done(FleetExecutor *runner); /* give it back; it stays for reuse */
+
+/* Reads all queues without blocking, notices runners that are gone (CUT), ends idle ones.
+ * Call every turn; returns when it must be called next (idle timeouts). */
+extern FleetTime fleet_runner_poll(FleetTime now);
+
+/* Ends all (agent leaves).  hard: terminate running ones too (DROP EXTENSION, DROP DATABASE);
+ * otherwise busy ones finish their command, find the agent gone, and roll back. */
+extern void fleet_runner_shutdown(bool hard);
+extern int fleet_runner_count(void);
+
+/* pg_xact_status() here, for steps that runners ran before a crash. */
+extern FleetXactStatus fleet_runner_resolve(uint64 xid);
+
+/* Backend pid of the process, for logs; 0: not up yet. */
+extern int fleet_runner_pid(const FleetExecutor *runner);
+
+#endif
