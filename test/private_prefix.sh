@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Makes a private copy of the PostgreSQL installation, with this tree's pg_fleet in it, so that
+# tests and demo never touch the system's own.  PostgreSQL's programs find their files relative to
+# themselves, so only the programs are copied; libraries and shared files are links.
+#
+# usage: test/private_prefix.sh DIRECTORY        prints the directory with the programs
+#        FLEET_MAKE: further arguments for make (COPT=…), FLEET_SO: install this library instead
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+prefix=$1
+pg_config=${PG_CONFIG:-pg_config}
+bindir=$("$pg_config" --bindir)
+libdir=$("$pg_config" --pkglibdir)
+sharedir=$("$pg_config" --sharedir)
+# Debian: /usr/lib/postgresql/15/bin.  What they have in common with the copy is the path below /usr.
+root=${bindir%/lib/*}
+new_bin=$prefix/${bindir#"$root"/}
+new_lib=$prefix/${libdir#"$root"/}
+new_share=$prefix/${sharedir#"$root"/}
+
+mkdir -p "$new_bin" "$new_lib" "$new_share/extension"
+cp -p "$bindir"/* "$new_bin"/
+ln -sf "$libdir"/* "$new_lib"/
+for f in "$sharedir"/*; do
+    [ "$(basename "$f")" = extension ] || ln -sfn "$f" "$new_share/$(basename "$f")"
+done
+ln -sf "$sharedir"/extension/* "$new_share/extension"/
+# our own, if it was ever installed into the system, must not come through
+rm -f "$new_lib/pg_fleet.so" "$new_share"/extension/pg_fleet[.-]*
+
+cp "${FLEET_SO:-$top/pg_fleet.so}" "$new_lib/pg_fleet.so"
+cp "$top"/pg_fleet.control "$top"/pg_fleet--*.sql "$new_share/extension"/
+echo "$new_bin"

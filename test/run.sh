@@ -1,0 +1,187 @@
+#!/usr/bin/env bash
+# Runs the tests, and closes with one line "N passed, N failed".
+#
+# usage: test/run.sh [core] [regress] [isolation] [tap]      (default: all)
+#   TESTS=…       TAP files to run (default: all of test/t)
+#   JOBS=n        TAP files at the same time
+#   CASES=n       cases of the core's simulator
+#   KEEP=1        keep the temporary folder
+#   FLEET_ASAN=1  with AddressSanitizer
+#
+# As root it continues as an unprivileged user, because a PostgreSQL server refuses root.
+# Everything happens in a temporary folder with a private copy of the installation.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+cd "$top"
+exec </dev/null
+parts=("$@")
+[ "${#parts[@]}" -gt 0 ] || parts=(core regress isolation tap)
+wants()
+{
+    local p
+    for p in "${parts[@]}"; do [ "$p" = "$1" ] && return 0; done
+    return 1
+}
+
+test/setup.sh
+
+passed=0
+failed=0
+count() # adds a closing line "N passed, N failed" found in file $1
+{
+    local line
+    line=$(grep -E '^([a-z_-]+: )?[0-9]+ passed, [0-9]+ failed' "$1" | tail -1 | sed 's/^[a-z_-]*: //') || true
+    if [ -z "$line" ]; then
+        failed=$((failed + 1))
+        return
+    fi
+    passed=$((passed + ${line%% passed*}))
+    line=${line#* passed, }
+    failed=$((failed + ${line%% failed*}))
+}
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/pg_fleet_test.XXXXXX")
+chmod 755 "$work"
+# The environment of a developer's own server must not lead the tests anywhere.
+for v in $(compgen -e PG); do unset "$v"; done
+export TMPDIR=$work
+
+status=0
+begin=$SECONDS
+section()
+{
+    printf '\n== %s (after %d s)\n' "$1" $((SECONDS - begin))
+}
+
+if wants core; then
+    section 'core: unit tests and simulator'
+    part_rc=0
+    make -s test-core CASES="${CASES:-100000}" >"$work/core.log" 2>&1 || part_rc=$?
+    tail -n 60 "$work/core.log"
+    count "$work/core.log"
+    [ "$part_rc" -eq 0 ] || status=1
+fi
+
+if wants regress || wants isolation || wants tap; then
+    section 'build'
+    so=$top/pg_fleet.so
+    if [ -n "${FLEET_ASAN:-}" ]; then
+        # objects and library of their own; the plain build stays as it is
+        mkdir -p build/asan
+        make -s -j"$(nproc)" BUILD=build/asan/obj shlib=build/asan/pg_fleet.so \
+            COPT='-fsanitize=address,undefined -fno-sanitize-recover=undefined -O1' all
+        so=$top/build/asan/pg_fleet.so
+    else
+        make -s -j"$(nproc)" all
+    fi
+    bindir=$(FLEET_SO=$so test/private_prefix.sh "$work/prefix")
+    pgxs=$(dirname "$(pg_config --pgxs)")/../..
+    mkdir "$work/tree" "$work/out"
+    cp -r sql expected test pg_fleet.control "$work/tree/"
+    [ ! -d demo ] || cp -r demo "$work/tree/"
+
+    # who runs the servers
+    as_user=()
+    if [ "$(id -u)" -eq 0 ]; then
+        user=postgres
+        id "$user" >/dev/null 2>&1 || { user=pg_fleet_test; useradd -M -d / -s /bin/sh "$user"; }
+        chown -R "$user" "$work/tree" "$work/out"
+        as_user=(runuser -u "$user" --)
+    fi
+    asan=()
+    if [ -n "${FLEET_ASAN:-}" ]; then
+        # the server itself is a plain build: the runtime comes first, and leaks at exit are not
+        # asked for (a backend never frees its memory before it ends)
+        asan=(LD_PRELOAD="$(gcc -print-file-name=libasan.so)"
+            ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:log_path=$work/out/asan"
+            UBSAN_OPTIONS="print_stacktrace=1")
+    fi
+    run()
+    {
+        (cd "$work/tree" && "${as_user[@]}" env -u HOME HOME="$work/out" TMPDIR="$work/out" \
+            LC_ALL=C.UTF-8 PATH="$bindir:$PATH" FLEET_TREE="$work/tree" "${asan[@]}" "$@")
+    }
+fi
+
+regress_count() # output of pg_regress in $1, its exit code in $2
+{
+    local ok bad
+    ok=$(grep -cE '(^ok |\.\.\. ok )' "$1") || true
+    bad=$(grep -cE '(^not ok |FAILED)' "$1") || true
+    # it failed without a test to show for it
+    [ "$2" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
+    passed=$((passed + ok))
+    failed=$((failed + bad))
+    [ "$2" -eq 0 ] || status=1
+}
+
+if wants regress && compgen -G 'sql/*.sql' >/dev/null; then
+    section 'regress: SQL surface'
+    schedule=()
+    if [ -e test/regress_schedule ]; then
+        schedule=(--schedule=test/regress_schedule)
+    else
+        for f in sql/*.sql; do schedule+=("$(basename "$f" .sql)"); done
+    fi
+    part_rc=0
+    run "$pgxs/src/test/regress/pg_regress" --inputdir=. --outputdir="$work/out" \
+        --bindir="$bindir" --temp-instance="$work/out/regress" --temp-config=test/regress.conf \
+        --dbname=contrib_regression --no-locale --encoding=UTF8 "${schedule[@]}" \
+        >"$work/regress.log" 2>&1 || part_rc=$?
+    cat "$work/regress.log"
+    [ "$part_rc" -eq 0 ] || head -n 300 "$work/out/regression.diffs" 2>/dev/null || true
+    regress_count "$work/regress.log" "$part_rc"
+fi
+
+if wants isolation && compgen -G 'test/isolation/specs/*.spec' >/dev/null; then
+    section 'isolation'
+    specs=()
+    for f in test/isolation/specs/*.spec; do specs+=("$(basename "$f" .spec)"); done
+    part_rc=0
+    run "$pgxs/src/test/isolation/pg_isolation_regress" --inputdir=test/isolation \
+        --outputdir="$work/out/iso" --bindir="$bindir" --temp-instance="$work/out/iso_instance" \
+        --temp-config=test/regress.conf --no-locale --encoding=UTF8 \
+        --load-extension=pg_fleet "${specs[@]}" >"$work/isolation.log" 2>&1 || part_rc=$?
+    cat "$work/isolation.log"
+    [ "$part_rc" -eq 0 ] || head -n 300 "$work/out/iso/regression.diffs" 2>/dev/null || true
+    regress_count "$work/isolation.log" "$part_rc"
+fi
+
+if wants tap; then
+    section 'TAP: several servers'
+    read -r -a files <<<"${TESTS:-}"
+    if [ "${#files[@]}" -eq 0 ]; then
+        for f in test/t/*.pl; do files+=("$f"); done
+    fi
+    part_rc=0
+    run env PG_REGRESS="$pgxs/src/test/regress/pg_regress" TESTLOGDIR="$work/out/tap" \
+        TESTDATADIR="$work/out/data" TESTDIR="$work/out" \
+        perl test/prove.pl --jobs "${JOBS:-2}" -I "$pgxs/src/test/perl" -I test/lib "${files[@]}" \
+        2>&1 | tee "$work/tap.log" || part_rc=$?
+    count "$work/tap.log"
+    [ "$part_rc" -eq 0 ] || status=1
+fi
+
+if compgen -G "$work/out/asan.*" >/dev/null; then
+    section 'sanitizer reports'
+    head -n 200 "$work"/out/asan.*
+    failed=$((failed + 1))
+fi
+
+if [ "$failed" -gt 0 ] || [ "$status" -ne 0 ]; then
+    status=1
+    mkdir -p build/test-logs
+    cp -r "$work"/*.log build/test-logs/ 2>/dev/null || true
+    cp -r "$work/out/tap" "$work/out/regression.diffs" build/test-logs/ 2>/dev/null || true
+    echo "logs: build/test-logs/"
+fi
+if [ -n "${KEEP:-}" ]; then
+    echo "kept: $work"
+else
+    rm -rf "$work"
+fi
+section 'all'
+# exit code and counts say the same
+[ "$status" -eq 0 ] || [ "$failed" -gt 0 ] || failed=1
+echo "$passed passed, $failed failed"
+exit "$status"

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Installs, by apt, what building and testing need and this machine lacks.  Works as root, or as a
+# user with sudo.  Does nothing (and needs no network) where all is there.
+#
+# usage: test/setup.sh [build|test]     (default: test, which includes build)
+set -euo pipefail
+what=${1:-test}
+
+packages=(gcc make libc6-dev postgresql postgresql-contrib postgresql-server-dev-all libpq-dev)
+if [ "$what" = test ]; then
+    packages+=(libipc-run-perl libcmocka-dev valgrind strace python3 clang-format shellcheck)
+fi
+
+installed()
+{
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+major()
+{
+    pg_config --version 2>/dev/null | sed -n 's/^PostgreSQL \([0-9]*\).*/\1/p'
+}
+
+missing=()
+for p in "${packages[@]}"; do
+    # any server's development package will do, not every one of them
+    if [ "$p" = postgresql-server-dev-all ]; then
+        m=$(major)
+        [ -n "$m" ] && [ -e "$(pg_config --pgxs)" ] && continue
+        p="postgresql-server-dev-15"
+    fi
+    installed "$p" || missing+=("$p")
+done
+
+# The server and its headers must be of one minor version: a module built with newer headers can
+# use what an older server lacks.  So where the development package comes new, the server comes
+# along.
+m=$(major)
+m=${m:-15}
+if [ "$what" = test ] && ! installed "postgresql-$m-cron"; then
+    missing+=("postgresql-$m-cron")
+fi
+if [ "${#missing[@]}" -eq 0 ]; then
+    server=$(dpkg-query -W -f='${Version}' "postgresql-$m" 2>/dev/null || true)
+    headers=$(dpkg-query -W -f='${Version}' "postgresql-server-dev-$m" 2>/dev/null || true)
+    [ "$server" = "$headers" ] && exit 0
+fi
+missing+=("postgresql-$m" "postgresql-client-$m" "postgresql-server-dev-$m" libpq-dev libpq5)
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || { echo "setup: need root or sudo to install: ${missing[*]}" >&2; exit 1; }
+    as_root=(sudo)
+fi
+install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q
+    --no-install-recommends -o Dpkg::Options::=--force-confold)
+echo "setup: installing ${missing[*]}"
+if ! "${install[@]}" "${missing[@]}" </dev/null; then
+    "${as_root[@]}" apt-get update -q </dev/null
+    "${install[@]}" "${missing[@]}" </dev/null
+fi
