@@ -8,4 +8,56 @@
 
 /* core-engine and core-sim add here:  #ifndef FLEET_BUG_X / #define FLEET_BUG_X 0 / #endif */
 
+/* engine, job, exec */
+#ifndef FLEET_BUG_SKIP_NOT_TRANSITIVE
+#define FLEET_BUG_SKIP_NOT_TRANSITIVE 0
+#endif
+#ifndef FLEET_BUG_RETRY_FORGETS_LIMIT
+#define FLEET_BUG_RETRY_FORGETS_LIMIT 0
+#endif
+#ifndef FLEET_BUG_START_AFTER_CANCEL
+#define FLEET_BUG_START_AFTER_CANCEL 0
+#endif
+#ifndef FLEET_BUG_THROTTLE_OFF_BY_ONE
+#define FLEET_BUG_THROTTLE_OFF_BY_ONE 0
+#endif
+#ifndef FLEET_BUG_JOIN_ANY_TWICE
+#define FLEET_BUG_JOIN_ANY_TWICE 0
+#endif
+#ifndef FLEET_BUG_LATE_ANSWER_ACCEPTED
+#define FLEET_BUG_LATE_ANSWER_ACCEPTED 0
+#endif
+#ifndef FLEET_BUG_NO_TOKEN_DEDUP
+#define FLEET_BUG_NO_TOKEN_DEDUP 0
+#endif
+#ifndef FLEET_BUG_EPOCH_NOT_CHECKED
+#define FLEET_BUG_EPOCH_NOT_CHECKED 0
+#endif
+#ifndef FLEET_BUG_COMMIT_BEFORE_STORE
+#define FLEET_BUG_COMMIT_BEFORE_STORE 0
+#endif
+#ifndef FLEET_BUG_REDO_AFTER_COMMIT
+#define FLEET_BUG_REDO_AFTER_COMMIT 0
+#endif
+#ifndef FLEET_BUG_LOST_TOO_EARLY
+#define FLEET_BUG_LOST_TOO_EARLY 0
+#endif
+#ifndef FLEET_BUG_CONDITION_IGNORED
+#define FLEET_BUG_CONDITION_IGNORED 0
+#endif
+
+/* placement */
+#ifndef FLEET_BUG_SLOT_COUNTED_TWICE /* a release frees two slots */
+#define FLEET_BUG_SLOT_COUNTED_TWICE 0
+#endif
+#ifndef FLEET_BUG_DRAINING_GETS_WORK
+#define FLEET_BUG_DRAINING_GETS_WORK 0
+#endif
+#ifndef FLEET_BUG_SHRUNK_SLOTS_IGNORED
+#define FLEET_BUG_SHRUNK_SLOTS_IGNORED 0
+#endif
+#ifndef FLEET_BUG_STARVATION /* nobody is ever due */
+#define FLEET_BUG_STARVATION 0
+#endif
+
 #endif

@@ -19,13 +19,29 @@
  *                    not lose by it.  (List scheduling after Graham 1966/69;
  *                    earliest-finish-time rule after Topcuoglu et al., HEFT,
  *                    2002.)
+ *                    A ticket is not held back while it would be through on
+ *                    the slower server before all the work that waits could
+ *                    be: nothing is gained by it then.  Order is exact to 3 %
+ *                    of the length; servers within 4 % count as equally fast,
+ *                    the less busy one is taken.
  *   round_robin      next server of the target in turn, that has a free slot
+ *                    (the one whose last turn is longest ago)
  *   least_loaded     most free slots in proportion to its slots
  *   weighted         smooth weighted round robin by weight
+ *                    (these three: first come, first served)
  *
- * Starvation is impossible: a ticket that has been passed over by more than
- * a bounded number of later arrivals on its target goes first.  Held-back
- * tickets are released by that rule too.
+ * Starvation is impossible, whatever arrives and with whatever priority.
+ * Tickets belong to flows (runs, say).  Let P be FLEET_PLACER_PATIENCE plus
+ * FLEET_PLACER_ROUNDS times the slots of the target, and F the number of flows
+ * that wait on it: when P starts were made on the servers of a target since the
+ * oldest waiting ticket of a flow there became the oldest, that ticket is
+ * *due*; at least every FLEET_PLACER_SHARE-th start of the target goes to the
+ * due tickets, the one of the longest waiting flow first.  So a ticket with n
+ * older ones of its flow before it is passed over at most
+ * (n + 1) * (P + FLEET_PLACER_SHARE * F) times, a new flow's first one at most
+ * P + FLEET_PLACER_SHARE * F times even if a million older ones wait, and a
+ * held-back ticket is released by the same rule.  (Where servers belong to
+ * several targets, F counts the flows of all of them.)
  */
 #ifndef FLEET_CORE_PLACEMENT_H
 #define FLEET_CORE_PLACEMENT_H
@@ -44,9 +60,9 @@ typedef enum FleetServerState
 typedef struct FleetServerSpec
 {
     FleetServerState state;
-    uint32_t slots;  /* 0 allowed: gets nothing */
-    double weight;   /* > 0; FLEET_WEIGHTED only */
-    double speed;    /* relative, > 0; 2 means twice as fast; 1 if not learned */
+    uint32_t slots; /* 0 allowed: gets nothing */
+    double weight;  /* > 0; FLEET_WEIGHTED only */
+    double speed;   /* relative, > 0; 2 means twice as fast; 1 if not learned */
 } FleetServerSpec;
 
 typedef struct FleetPlacer FleetPlacer;
@@ -74,9 +90,15 @@ typedef struct FleetTicket
     FleetPolicy policy;
     FleetTime duration; /* estimate at speed 1; 0: unknown */
     FleetTime tail;     /* critical path behind it (after its own end) */
-    uint32_t avoid;     /* a server not to be used while another one is usable, or FLEET_NO_SERVER */
-    int32_t priority;   /* higher first, before everything else; 0 normal */
+    uint32_t avoid;     /* a server not to be used while another member is online and has slots
+                           (even if busy now), or FLEET_NO_SERVER */
+    int32_t priority;   /* higher first, before everything but due tickets; 0 normal */
+    uint32_t flow; /* whose it is (the run's handle); fairness is between flows; 0 is one too */
 } FleetTicket;
+
+#define FLEET_PLACER_PATIENCE 64
+#define FLEET_PLACER_ROUNDS 8
+#define FLEET_PLACER_SHARE 4
 
 extern void fleet_placer_ready(FleetPlacer *placer, uint32_t ticket, const FleetTicket *spec,
                                FleetTime now);
