@@ -43,6 +43,13 @@ typedef struct FleetSpeed
 extern void fleet_speed_init(FleetSpeed *speed);
 /* One finished piece of work on that server: what was predicted at speed 1, what it took. */
 extern void fleet_speed_add(FleetSpeed *speed, FleetTime predicted, FleetTime actual);
-extern double fleet_speed_value(const FleetSpeed *speed); /* > 0; 1 with no samples; clamped 1/16 … 16 */
+/*
+ * Speeds are relative, so nothing holds their common level in place.  This
+ * makes their mean 1 again (geometric, of the servers that have samples); call
+ * it now and then, for example at the end of a run.
+ */
+extern void fleet_speed_center(FleetSpeed *const *speeds, uint32_t n);
+extern double
+fleet_speed_value(const FleetSpeed *speed); /* > 0; 1 with no samples; clamped 1/16 … 16 */
 
 #endif

@@ -60,8 +60,10 @@ target_free(FleetPlacer *placer, Target *target)
     for (int i = 0; i < POLICIES; i++)
         if (target->trees[i] != NULL)
             placer_resize(placer, target->trees[i], target->nservers * sizeof(uint32_t), 0);
-    placer_resize(placer, target->turn, target->nservers * sizeof(double), 0);
-    placer_resize(placer, target->pass, target->nservers * sizeof(double), 0);
+    if (target->turn != NULL)
+        placer_resize(placer, target->turn, target->nservers * sizeof(double), 0);
+    if (target->pass != NULL)
+        placer_resize(placer, target->pass, target->nservers * sizeof(double), 0);
     placer_resize(placer, target->queues, target->queue_capacity * sizeof(uint32_t), 0);
     placer_resize(placer, target->view, target->view_capacity * sizeof(SlotView), 0);
 }

@@ -1,0 +1,295 @@
+/*
+ * test/core/test_estimate.c
+ *     Durations and speeds are learned, and outliers do not unlearn them.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "core/estimate.h"
+
+#include <math.h>
+
+static FleetTime
+lognormal(FleetRandom *random, double median, double sigma)
+{
+    return (FleetTime) (median * exp(sigma * fleet_random_normal(random)));
+}
+
+static double
+predicted(const FleetEstimate *estimate)
+{
+    return (double) fleet_estimate_predict(estimate, NULL, NULL);
+}
+
+static void
+assert_within(double value, double expected, double factor)
+{
+    if (!(value < expected * factor && value > expected / factor))
+        fail_msg("%g is not within a factor of %g of %g", value, factor, expected);
+}
+
+static void
+test_cold_start(void **state)
+{
+    FleetEstimate none, one;
+
+    (void) state;
+    fleet_estimate_init(&none);
+    fleet_estimate_init(&one);
+    assert_true(fleet_estimate_confidence(&none) == 0);
+    assert_int_equal(fleet_estimate_predict(NULL, NULL, NULL), 0);
+    assert_int_equal(fleet_estimate_predict(&none, &none, NULL), 0);
+    fleet_estimate_add(&one, FLEET_SECONDS(10), 1);
+    assert_within(predicted(&one), 10e6, 1.001);
+    /* what has no sample says nothing, at any level */
+    assert_within((double) fleet_estimate_predict(&none, &one, NULL), 10e6, 1.001);
+    assert_within((double) fleet_estimate_predict(NULL, NULL, &one), 10e6, 1.001);
+    /* zero, negative and huge durations, a speed that is none */
+    fleet_estimate_init(&one);
+    fleet_estimate_add(&one, 0, 0);
+    fleet_estimate_add(&one, -5, -1);
+    assert_int_equal(fleet_estimate_predict(&one, NULL, NULL), 1);
+    fleet_estimate_init(&one);
+    fleet_estimate_add(&one, INT64_MAX, 1000);
+    assert_true(fleet_estimate_predict(&one, NULL, NULL) == FLEET_NEVER - 1);
+    fleet_estimate_init(&one);
+    fleet_estimate_add(&one, 1, 0.001);
+    assert_int_equal(fleet_estimate_predict(&one, NULL, NULL), 1);
+}
+
+static void
+test_normalised_to_speed_one(void **state)
+{
+    FleetEstimate estimate;
+
+    (void) state;
+    fleet_estimate_init(&estimate);
+    for (int i = 0; i < 30; i++)
+    {
+        static const double speeds[] = {0.5, 1, 2, 4};
+        double speed = speeds[i % 4];
+
+        fleet_estimate_add(&estimate, (FleetTime) (60e6 / speed), speed);
+    }
+    assert_within(predicted(&estimate), 60e6, 1.001);
+}
+
+static void
+test_confidence(void **state)
+{
+    FleetEstimate narrow, wide;
+    FleetRandom random;
+    double before = 0;
+
+    (void) state;
+    fleet_random_seed(&random, 3);
+    fleet_estimate_init(&narrow);
+    for (int i = 0; i < 20; i++)
+    {
+        fleet_estimate_add(&narrow, FLEET_SECONDS(5), 1);
+        assert_true(fleet_estimate_confidence(&narrow) > before);
+        before = fleet_estimate_confidence(&narrow);
+        assert_true(before < 1);
+    }
+    fleet_estimate_init(&wide);
+    for (int i = 0; i < 20; i++)
+        fleet_estimate_add(&wide, lognormal(&random, 5e6, 2), 1);
+    assert_true(fleet_estimate_confidence(&wide) < fleet_estimate_confidence(&narrow));
+}
+
+static void
+test_levels(void **state)
+{
+    FleetEstimate item, task, job;
+    double first, later;
+
+    (void) state;
+    fleet_estimate_init(&item);
+    fleet_estimate_init(&task);
+    fleet_estimate_init(&job);
+    for (int i = 0; i < 50; i++)
+    {
+        fleet_estimate_add(&task, FLEET_SECONDS(10), 1);
+        fleet_estimate_add(&job, FLEET_SECONDS(1000), 1);
+    }
+    assert_within((double) fleet_estimate_predict(NULL, &task, &job), 10e6, 1.1);
+    fleet_estimate_add(&item, FLEET_SECONDS(100), 1);
+    first = (double) fleet_estimate_predict(&item, &task, &job);
+    assert_true(first > 15e6 && first < 90e6); /* one sample is half a reason */
+    for (int i = 0; i < 10; i++)
+        fleet_estimate_add(&item, FLEET_SECONDS(100), 1);
+    later = (double) fleet_estimate_predict(&item, &task, &job);
+    assert_true(later > first);
+    assert_within(later, 100e6, 1.2);
+}
+
+/* 5 % of the samples a hundred times too long: the prediction stays within 25 %. */
+static void
+test_outliers(void **state)
+{
+    FleetRandom random;
+
+    (void) state;
+    fleet_random_seed(&random, 11);
+    for (int round = 0; round < 500; round++)
+    {
+        FleetEstimate clean, dirty;
+        double sigma = 0.1 + 0.4 * fleet_random_unit(&random), sum = 0;
+
+        fleet_estimate_init(&clean);
+        fleet_estimate_init(&dirty);
+        for (int i = 0; i < 400; i++)
+        {
+            FleetTime duration = lognormal(&random, 30e6, sigma);
+
+            fleet_estimate_add(&clean, duration, 1);
+            fleet_estimate_add(&dirty,
+                               fleet_random_below(&random, 20) == 0 ? duration * 100 : duration, 1);
+            if (i >= 200)
+                sum += dirty.log_mean - clean.log_mean;
+        }
+        assert_within(predicted(&clean), 30e6, 2);
+        assert_true(fabs(sum / 200) < log(1.25));
+    }
+}
+
+/* One outlier, at any time, moves the prediction by a bounded factor; also the very first sample. */
+static void
+test_single_outlier(void **state)
+{
+    (void) state;
+    for (int at = 0; at < 40; at++)
+    {
+        FleetEstimate estimate;
+        double before;
+
+        fleet_estimate_init(&estimate);
+        for (int i = 0; i < at; i++)
+            fleet_estimate_add(&estimate, FLEET_SECONDS(20), 1);
+        before = predicted(&estimate);
+        fleet_estimate_add(&estimate, FLEET_SECONDS(2000000), 1);
+        if (at > 0)
+            assert_within(predicted(&estimate), before, 2);
+        for (int i = 0; i < 30; i++)
+            fleet_estimate_add(&estimate, FLEET_SECONDS(20), 1);
+        assert_within(predicted(&estimate), 20e6, 1.5);
+    }
+}
+
+static void
+test_follows_a_change(void **state)
+{
+    FleetEstimate estimate;
+    FleetRandom random;
+
+    (void) state;
+    fleet_random_seed(&random, 5);
+    fleet_estimate_init(&estimate);
+    for (int i = 0; i < 1000; i++)
+        fleet_estimate_add(&estimate, lognormal(&random, 10e6, 0.1), 1);
+    for (int i = 0; i < 40; i++)
+        fleet_estimate_add(&estimate, lognormal(&random, 40e6, 0.1), 1);
+    assert_within(predicted(&estimate), 40e6, 1.3);
+}
+
+/*
+ * A fleet whose speeds nobody told: tasks of unknown length come back night
+ * after night on a random server.  Lengths and speeds are learned from each
+ * other; only their ratio can be, so that is what is compared.
+ */
+static void
+learn_fleet(uint64_t seed, bool outliers)
+{
+    enum
+    {
+        SERVERS = 6,
+        TASKS = 40,
+        NIGHTS = 60
+    };
+    static const double speeds[SERVERS] = {1, 1, 2, 4, 0.5, 1.5};
+    FleetSpeed learned[SERVERS], *all[SERVERS];
+    FleetEstimate tasks[TASKS];
+    double lengths[TASKS], mean = 0;
+    FleetRandom random;
+
+    fleet_random_seed(&random, seed);
+    for (int i = 0; i < SERVERS; i++)
+    {
+        fleet_speed_init(&learned[i]);
+        all[i] = &learned[i];
+        mean += log(speeds[i]) / SERVERS;
+    }
+    for (int i = 0; i < TASKS; i++)
+    {
+        fleet_estimate_init(&tasks[i]);
+        lengths[i] = 10e6 * exp(fleet_random_normal(&random));
+    }
+    for (int night = 0; night < NIGHTS; night++)
+    {
+        for (int i = 0; i < TASKS; i++)
+        {
+            uint32_t on = fleet_random_below(&random, SERVERS);
+            FleetTime took = lognormal(&random, lengths[i] / speeds[on], 0.1) *
+                             (outliers && fleet_random_below(&random, 20) == 0 ? 100 : 1);
+
+            fleet_speed_add(&learned[on], fleet_estimate_predict(&tasks[i], NULL, NULL), took);
+            fleet_estimate_add(&tasks[i], took, fleet_speed_value(&learned[on]));
+        }
+        fleet_speed_center(all, SERVERS);
+    }
+    for (int i = 0; i < SERVERS; i++)
+        assert_within(fleet_speed_value(&learned[i]), speeds[i] / exp(mean), outliers ? 1.3 : 1.15);
+}
+
+static void
+test_speeds_converge(void **state)
+{
+    (void) state;
+    for (uint64_t seed = 1; seed <= 40; seed++)
+    {
+        learn_fleet(seed, false);
+        learn_fleet(seed, true);
+    }
+}
+
+static void
+test_speed_bounds(void **state)
+{
+    FleetSpeed speed, other, *both[] = {&speed, &other};
+
+    (void) state;
+    fleet_speed_init(&speed);
+    fleet_speed_init(&other);
+    assert_true(fleet_speed_value(&speed) == 1);
+    fleet_speed_add(&speed, 0, 1000); /* no prediction: nothing learned */
+    assert_int_equal(speed.samples, 0);
+    fleet_speed_center(both, 2); /* nothing to center */
+    for (int i = 0; i < 1000; i++)
+        fleet_speed_add(&speed, FLEET_SECONDS(1000), 0);
+    assert_within(fleet_speed_value(&speed), 16, 1.0001);
+    for (int i = 0; i < 1000; i++)
+        fleet_speed_add(&speed, 1, FLEET_SECONDS(1000));
+    assert_within(fleet_speed_value(&speed), 1.0 / 16, 1.0001);
+    fleet_speed_center(both, 2); /* the only one with samples is the mean */
+    assert_within(fleet_speed_value(&speed), 1, 1.0001);
+    speed.samples = UINT32_MAX;
+    fleet_speed_add(&speed, 1000, 1000);
+    assert_true(speed.samples == UINT32_MAX);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cold_start),       cmocka_unit_test(test_normalised_to_speed_one),
+        cmocka_unit_test(test_confidence),       cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_outliers),         cmocka_unit_test(test_single_outlier),
+        cmocka_unit_test(test_follows_a_change), cmocka_unit_test(test_speeds_converge),
+        cmocka_unit_test(test_speed_bounds),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
