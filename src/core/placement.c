@@ -66,6 +66,7 @@ target_free(FleetPlacer *placer, Target *target)
         placer_resize(placer, target->pass, target->nservers * sizeof(double), 0);
     placer_resize(placer, target->queues, target->queue_capacity * sizeof(uint32_t), 0);
     placer_resize(placer, target->view, target->view_capacity * sizeof(SlotView), 0);
+    placer_resize(placer, target, sizeof(Target), 0);
 }
 
 static void
@@ -95,8 +96,9 @@ fleet_placer_free(FleetPlacer *placer)
     }
     placer_resize(placer, placer->servers, placer->server_capacity * sizeof(Server), 0);
     for (uint32_t i = 0; i < placer->ntargets; i++)
-        target_free(placer, &placer->targets[i]);
-    placer_resize(placer, placer->targets, placer->target_capacity * sizeof(Target), 0);
+        if (placer->targets[i] != NULL)
+            target_free(placer, placer->targets[i]);
+    placer_resize(placer, placer->targets, placer->target_capacity * sizeof(Target *), 0);
     for (uint32_t i = 0; i < placer->nqueues; i++)
         queue_free(placer, placer->queues[i]);
     placer_resize(placer, placer->queues, placer->queue_capacity * sizeof(Queue *), 0);
@@ -121,19 +123,19 @@ static void
 candidate_put(FleetPlacer *placer, uint32_t place, uint32_t number)
 {
     placer->candidates[place] = number;
-    placer->targets[number].heap_position = place;
+    placer->targets[number]->heap_position = place;
 }
 
 static void
 candidate_sift(FleetPlacer *placer, uint32_t place, uint32_t number)
 {
-    uint64_t key = placer->targets[number].key;
+    uint64_t key = placer->targets[number]->key;
 
     while (place > 0)
     {
         uint32_t parent = (place - 1) / 2;
 
-        if (placer->targets[placer->candidates[parent]].key >= key)
+        if (placer->targets[placer->candidates[parent]]->key >= key)
             break;
         candidate_put(placer, place, placer->candidates[parent]);
         place = parent;
@@ -144,10 +146,10 @@ candidate_sift(FleetPlacer *placer, uint32_t place, uint32_t number)
 
         if (child >= placer->ncandidates)
             break;
-        if (child + 1 < placer->ncandidates && placer->targets[placer->candidates[child + 1]].key >
-                                                   placer->targets[placer->candidates[child]].key)
+        if (child + 1 < placer->ncandidates && placer->targets[placer->candidates[child + 1]]->key >
+                                                   placer->targets[placer->candidates[child]]->key)
             child++;
-        if (placer->targets[placer->candidates[child]].key <= key)
+        if (placer->targets[placer->candidates[child]]->key <= key)
             break;
         candidate_put(placer, place, placer->candidates[child]);
         place = child;
@@ -193,7 +195,7 @@ target_key(const FleetPlacer *placer, const Target *target)
 static void
 target_touch(FleetPlacer *placer, uint32_t number)
 {
-    Target *target = &placer->targets[number];
+    Target *target = placer->targets[number];
 
     if (target->waiting == 0 || target->nfree == 0 || target->asleep)
     {
@@ -214,7 +216,7 @@ target_touch(FleetPlacer *placer, uint32_t number)
 static void
 target_sleep(FleetPlacer *placer, uint32_t number)
 {
-    Target *target = &placer->targets[number];
+    Target *target = placer->targets[number];
 
     placer_grow(placer, &placer->sleepers, &placer->sleeper_capacity, placer->nsleepers + 1,
                 sizeof(uint32_t));
@@ -229,14 +231,14 @@ target_sleep(FleetPlacer *placer, uint32_t number)
 static void
 target_wake(FleetPlacer *placer, uint32_t number)
 {
-    Target *target = &placer->targets[number];
+    Target *target = placer->targets[number];
 
     if (target->asleep)
     {
         uint32_t last = placer->sleepers[--placer->nsleepers];
 
         placer->sleepers[target->sleeper_position] = last;
-        placer->targets[last].sleeper_position = target->sleeper_position;
+        placer->targets[last]->sleeper_position = target->sleeper_position;
         target->asleep = false;
         if (placer->nsleepers == 0)
             placer->wakeup = FLEET_NEVER;
@@ -250,12 +252,12 @@ wake_due(FleetPlacer *placer, FleetTime now)
     if (now < placer->wakeup)
         return;
     for (uint32_t i = placer->nsleepers; i-- > 0;)
-        if (placer->targets[placer->sleepers[i]].wake <= now)
+        if (placer->targets[placer->sleepers[i]]->wake <= now)
             target_wake(placer, placer->sleepers[i]);
     placer->wakeup = FLEET_NEVER;
     for (uint32_t i = 0; i < placer->nsleepers; i++)
-        if (placer->targets[placer->sleepers[i]].wake < placer->wakeup)
-            placer->wakeup = placer->targets[placer->sleepers[i]].wake;
+        if (placer->targets[placer->sleepers[i]]->wake < placer->wakeup)
+            placer->wakeup = placer->targets[placer->sleepers[i]]->wake;
 }
 
 FleetTime
@@ -338,7 +340,7 @@ fleet_placer_server(FleetPlacer *placer, uint32_t number, const FleetServerSpec 
         return;
     for (uint32_t i = 0; i < server->nmembers; i++)
     {
-        Target *target = &placer->targets[server->members[i].target];
+        Target *target = placer->targets[server->members[i].target];
 
         target_count(target, &old, -1);
         target_count(target, server, 1);
@@ -365,23 +367,28 @@ fleet_placer_busy(const FleetPlacer *placer, uint32_t server)
 static void
 target_make(FleetPlacer *placer, uint32_t number)
 {
-    if (number < placer->ntargets)
-        return;
-    placer_grow(placer, &placer->targets, &placer->target_capacity, number + 1, sizeof(Target));
-    for (; placer->ntargets <= number; placer->ntargets++)
-    {
-        Target *target = &placer->targets[placer->ntargets];
+    Target *target;
 
-        target->ring_first = target->ring_last = target->flow_cached = NONE;
-        target->heap_position = NONE;
-        target->changes = NONE;
+    if (number >= placer->ntargets)
+    {
+        placer_grow(placer, &placer->targets, &placer->target_capacity, number + 1,
+                    sizeof(Target *));
+        placer->ntargets = number + 1;
     }
+    if (placer->targets[number] != NULL)
+        return;
+    target = placer_resize(placer, NULL, 0, sizeof(Target));
+    memset(target, 0, sizeof(Target));
+    target->ring_first = target->ring_last = target->flow_cached = NONE;
+    target->heap_position = NONE;
+    target->changes = NONE;
+    placer->targets[number] = target;
 }
 
 static void
 target_leave(FleetPlacer *placer, uint32_t number)
 {
-    Target *target = &placer->targets[number];
+    Target *target = placer->targets[number];
 
     for (uint32_t i = 0; i < target->nservers; i++)
     {
@@ -397,7 +404,7 @@ target_leave(FleetPlacer *placer, uint32_t number)
 static void
 target_join(FleetPlacer *placer, uint32_t number, const uint32_t *servers, uint32_t nservers)
 {
-    Target *target = &placer->targets[number];
+    Target *target = placer->targets[number];
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < nservers; i++)
@@ -424,7 +431,7 @@ fleet_placer_target(FleetPlacer *placer, uint32_t number, const uint32_t *server
     uint32_t old;
 
     target_make(placer, number);
-    target = &placer->targets[number];
+    target = placer->targets[number];
     old = target->nservers;
     target_leave(placer, number);
     target->servers =
@@ -447,7 +454,9 @@ fleet_placer_target(FleetPlacer *placer, uint32_t number, const uint32_t *server
 uint32_t
 fleet_placer_target_usable(const FleetPlacer *placer, uint32_t target)
 {
-    return target < placer->ntargets ? placer->targets[target].nusable : 0;
+    if (target >= placer->ntargets || placer->targets[target] == NULL)
+        return 0;
+    return placer->targets[target]->nusable;
 }
 
 /* ---- running tickets of a server: a heap by predicted end ---- */
@@ -498,7 +507,7 @@ server_changed(FleetPlacer *placer, Server *server, bool had_free)
 
     for (uint32_t i = 0; i < server->nmembers; i++)
     {
-        Target *target = &placer->targets[server->members[i].target];
+        Target *target = placer->targets[server->members[i].target];
 
         if (had_free != has_free)
             target->nfree += has_free ? 1 : -1;
@@ -528,7 +537,7 @@ server_start(FleetPlacer *placer, uint32_t server_number, uint32_t number, Fleet
     server_changed(placer, server, had_free);
     for (uint32_t i = 0; i < server->nmembers; i++)
     {
-        Target *target = &placer->targets[server->members[i].target];
+        Target *target = placer->targets[server->members[i].target];
 
         target->starts++;
         if (target->asleep && target_is_urgent(placer, target))
@@ -541,7 +550,8 @@ server_start(FleetPlacer *placer, uint32_t server_number, uint32_t number, Fleet
 /* ---- the calls ---- */
 
 void
-fleet_placer_ready(FleetPlacer *placer, uint32_t number, const FleetTicket *spec, FleetTime now)
+fleet_placer_ready_for(FleetPlacer *placer, uint32_t number, const FleetTicket *spec, uint32_t flow,
+                       FleetTime now)
 {
     Ticket *ticket = placer_ticket(placer, number);
 
@@ -551,8 +561,15 @@ fleet_placer_ready(FleetPlacer *placer, uint32_t number, const FleetTicket *spec
     if (ticket != NULL)
         fleet_placer_withdraw(placer, number);
     target_make(placer, spec->target);
-    placer_enqueue(placer, number, spec);
+    placer_enqueue(placer, number, spec, flow);
     target_wake(placer, spec->target);
+}
+
+void
+fleet_placer_ready(FleetPlacer *placer, uint32_t number, const FleetTicket *spec, FleetTime now)
+{
+    placer->batch_used = true;
+    fleet_placer_ready_for(placer, number, spec, placer->batch | BATCH_FLOW, now);
 }
 
 void
@@ -572,10 +589,13 @@ bool
 fleet_placer_next(FleetPlacer *placer, FleetTime now, uint32_t *ticket, uint32_t *server)
 {
     wake_due(placer, now);
+    if (placer->batch_used)
+        placer->batch = (placer->batch + 1) & ~BATCH_FLOW;
+    placer->batch_used = false;
     while (placer->ncandidates > 0)
     {
         uint32_t number = placer->candidates[0];
-        Target *target = &placer->targets[number];
+        Target *target = placer->targets[number];
         uint32_t position;
         bool forced;
 

@@ -31,7 +31,8 @@
  *                    (these three: first come, first served)
  *
  * Starvation is impossible, whatever arrives and with whatever priority.
- * Tickets belong to flows (runs, say).  Let P be FLEET_PLACER_PATIENCE plus
+ * Tickets belong to flows: runs, if the caller says so, or else the tickets
+ * that became ready between two calls of fleet_placer_next().  Let P be FLEET_PLACER_PATIENCE plus
  * FLEET_PLACER_ROUNDS times the slots of the target, and F the number of flows
  * that wait on it: when P starts were made on the servers of a target since the
  * oldest waiting ticket of a flow there became the oldest, that ticket is
@@ -93,7 +94,6 @@ typedef struct FleetTicket
     uint32_t avoid;     /* a server not to be used while another member is online and has slots
                            (even if busy now), or FLEET_NO_SERVER */
     int32_t priority;   /* higher first, before everything but due tickets; 0 normal */
-    uint32_t flow; /* whose it is (the run's handle); fairness is between flows; 0 is one too */
 } FleetTicket;
 
 #define FLEET_PLACER_PATIENCE 64
@@ -102,6 +102,10 @@ typedef struct FleetTicket
 
 extern void fleet_placer_ready(FleetPlacer *placer, uint32_t ticket, const FleetTicket *spec,
                                FleetTime now);
+/* The same with the flow that it belongs to (below 2^31; a run's handle, say): fairness is between
+ * flows, see above. */
+extern void fleet_placer_ready_for(FleetPlacer *placer, uint32_t ticket, const FleetTicket *spec,
+                                   uint32_t flow, FleetTime now);
 /* Takes a waiting ticket out again (canceled).  O(log n). */
 extern void fleet_placer_withdraw(FleetPlacer *placer, uint32_t ticket);
 

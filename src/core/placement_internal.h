@@ -43,6 +43,9 @@
 /* So many tickets at the top of a queue are looked at one by one, and so many busy slots. */
 #define LOOKAHEAD 64
 
+/* Flows that the placer made itself have this bit. */
+#define BATCH_FLOW UINT32_C(0x80000000)
+
 typedef struct Ticket
 {
     union
@@ -162,7 +165,7 @@ struct FleetPlacer
     uint32_t page_capacity;
     Server *servers;
     uint32_t nservers, server_capacity;
-    Target *targets;
+    Target **targets; /* NULL: not defined */
     uint32_t ntargets, target_capacity;
     Queue **queues;
     uint32_t nqueues, queue_capacity;
@@ -177,6 +180,8 @@ struct FleetPlacer
     uint32_t *sleepers;
     uint32_t nsleepers, sleeper_capacity;
     FleetTime wakeup;
+    uint32_t batch; /* of tickets without a flow of their own */
+    bool batch_used;
     uint64_t visit; /* number of the present choice */
 };
 
@@ -189,7 +194,8 @@ extern void placer_grow(FleetPlacer *placer, void *array, uint32_t *capacity, ui
 extern uint32_t member_position(const FleetPlacer *placer, uint32_t server, uint32_t target);
 extern Ticket *placer_ticket_make(FleetPlacer *placer, uint32_t number);
 extern Ticket *placer_ticket(const FleetPlacer *placer, uint32_t number); /* NULL: not known */
-extern void placer_enqueue(FleetPlacer *placer, uint32_t number, const FleetTicket *spec);
+extern void placer_enqueue(FleetPlacer *placer, uint32_t number, const FleetTicket *spec,
+                           uint32_t flow);
 extern void placer_dequeue(FleetPlacer *placer, uint32_t number);
 /* Does a go before b in the order of shortest_finish? */
 extern bool ticket_before(const Ticket *a, const Ticket *b);

@@ -118,7 +118,7 @@ member_position(const FleetPlacer *placer, uint32_t server, uint32_t target)
 static uint32_t
 queue_find(FleetPlacer *placer, const FleetTicket *spec)
 {
-    Target *target = &placer->targets[spec->target];
+    Target *target = placer->targets[spec->target];
     uint32_t place = target->nqueues;
     uint32_t number;
     Queue *queue;
@@ -156,7 +156,7 @@ static void
 queue_drop(FleetPlacer *placer, uint32_t number)
 {
     Queue *queue = placer->queues[number];
-    Target *target = &placer->targets[queue->target];
+    Target *target = placer->targets[queue->target];
     uint32_t i = 0;
 
     while (target->queues[i] != number)
@@ -352,7 +352,7 @@ ring_remove(FleetPlacer *placer, Target *target, const Flow *flow)
 static uint32_t
 flow_find(FleetPlacer *placer, uint32_t target_number, uint32_t flow_number)
 {
-    Target *target = &placer->targets[target_number];
+    Target *target = placer->targets[target_number];
     uint32_t number = target->flow_cached, bucket;
     Flow *flow;
 
@@ -390,7 +390,7 @@ static void
 flow_drop(FleetPlacer *placer, uint32_t number)
 {
     Flow *flow = &placer->flows[number];
-    Target *target = &placer->targets[flow->target];
+    Target *target = placer->targets[flow->target];
     uint32_t *link = &placer->buckets[flow_bucket(placer, flow->target, flow->flow)];
 
     while (*link != number)
@@ -426,7 +426,7 @@ static void
 flow_remove(FleetPlacer *placer, const Ticket *ticket)
 {
     Flow *flow = &placer->flows[ticket->flow];
-    Target *target = &placer->targets[flow->target];
+    Target *target = placer->targets[flow->target];
     bool was_oldest = ticket->wait.age_prev == NONE;
 
     if (was_oldest)
@@ -450,9 +450,9 @@ flow_remove(FleetPlacer *placer, const Ticket *ticket)
 /* ---- both ---- */
 
 void
-placer_enqueue(FleetPlacer *placer, uint32_t number, const FleetTicket *spec)
+placer_enqueue(FleetPlacer *placer, uint32_t number, const FleetTicket *spec, uint32_t flow)
 {
-    Target *target = &placer->targets[spec->target];
+    Target *target = placer->targets[spec->target];
     Ticket *ticket = placer_ticket_make(placer, number);
 
     ticket->tail = spec->tail > 0 ? (float) spec->tail : 0;
@@ -468,7 +468,7 @@ placer_enqueue(FleetPlacer *placer, uint32_t number, const FleetTicket *spec)
         ticket->duration = -0.0f;
     ticket->queue = queue_find(placer, spec);
     queue_add(placer, placer->queues[ticket->queue], number);
-    flow_add(placer, flow_find(placer, spec->target, spec->flow), number);
+    flow_add(placer, flow_find(placer, spec->target, flow), number);
     target->waiting++;
 }
 
@@ -477,7 +477,7 @@ placer_dequeue(FleetPlacer *placer, uint32_t number)
 {
     Ticket *ticket = ticket_at(placer, number);
     uint32_t queue = ticket->queue;
-    Target *target = &placer->targets[placer->queues[queue]->target];
+    Target *target = placer->targets[placer->queues[queue]->target];
 
     queue_remove(placer, placer->queues[queue], ticket);
     if (placer->queues[queue]->waiting == 0)
