@@ -12,7 +12,9 @@
  *   otherwise:      STORE "not transactional, begun" durably → SEND → ended
  *
  * The durable part of a FleetExec is (phase, transactional, xid); everything
- * else may be lost at any time.
+ * else may be lost at any time.  After a recovery the first event is CUT (or
+ * CANCEL, where the phase is 'intent').  ILLEGAL changes nothing.  CANCEL may
+ * be repeated, and is then sent again.
  */
 #ifndef FLEET_CORE_EXEC_H
 #define FLEET_CORE_EXEC_H
@@ -41,7 +43,8 @@ typedef enum FleetExecEvent
 {
     FLEET_EXEC_BEGIN,             /* start it (first time, or again after REDO) */
     FLEET_EXEC_STORED,            /* what was asked to be stored is durable now */
-    FLEET_EXEC_GOT_XID,           /* executor: command done, here is the id, COMMIT is yours */
+    FLEET_EXEC_GOT_XID,           /* executor: command done, here is the id, COMMIT is yours; the
+                                     driver has put the id into exec->xid */
     FLEET_EXEC_GOT_COMMITTED,     /* executor: committed (or: ended well, not transactional) */
     FLEET_EXEC_GOT_ERROR,         /* executor: it raised; rolled back */
     FLEET_EXEC_GOT_CANCELED,      /* executor: it raised 57014 and a cancel had been sent */
@@ -92,6 +95,11 @@ typedef enum FleetTokenVerdict
     FLEET_TOKEN_LOST,   /* it had been acknowledged and is not there any more */
 } FleetTokenVerdict;
 
+/*
+ * For a started attempt.  'canceling' and not there is LOST too: nobody knows
+ * any more whether it was acknowledged, and it must not be sent again.  A
+ * driver that does know that it never was calls fleet_engine_not_started().
+ */
 extern FleetTokenVerdict fleet_token_verdict(FleetState parent_state, bool child_has_it);
 
 #endif

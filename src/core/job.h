@@ -4,7 +4,16 @@
  *     decision comes out.  Used by the agent for job runs of its own and for
  *     those that it executes over a direct link, and by the simulator.
  *
- * The FleetJobRun is plain data (no pointer): the catalog can hold it.
+ * The FleetJobRun is plain data (no pointer): the catalog can hold it.  After
+ * an event store it (due may have changed though the answer is NOTHING), then
+ * do what was answered.
+ *
+ * A job that quits with failure because of an 'unknown' step is 'unknown'.
+ * Canceled: the step is stopped, no other begins; the job is 'canceled', unless
+ * the step ended by itself and the job with it.  A CANCEL may be repeated.
+ * A timeout counts from STEP_RUNNING; the step is stopped and counts as failed
+ * with SQLSTATE 57014.  A failed job with step_runs = FLEET_JOB_MAX_STEP_RUNS
+ * went round too often.
  */
 #ifndef FLEET_CORE_JOB_H
 #define FLEET_CORE_JOB_H
@@ -46,7 +55,7 @@ typedef struct FleetJobRun
     FleetState state;
     uint16_t step;       /* current step, 0-based */
     uint16_t attempt;    /* of the current step, from 1 */
-    uint32_t step_runs;  /* so far */
+    uint32_t step_runs;  /* so far, each attempt counts */
     FleetTime due;       /* deadline of the running step, or time of the retry; FLEET_NEVER */
     bool cancel;         /* a cancel was asked for */
     bool timed_out;      /* the present step is being stopped because of its timeout */
