@@ -1,0 +1,563 @@
+# FleetTest.pm
+#     A fleet of real clusters for the TAP suites: a parent, children in mode agent and direct,
+#     a witness, and optionally a proxy before each child.  On top of PostgreSQL::Test::Cluster.
+#
+#     The witness is a cluster of its own.  Bodies of steps tell it what really happened, through
+#     dblink, that is: in another transaction, which stays when the step's is rolled back.
+#     pg_fleet's own tables are never the only proof of an effect.
+package FleetTest;
+
+use strict;
+use warnings;
+use Carp;
+use Exporter 'import';
+use IO::Socket::INET;
+use IPC::Open2;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+our @EXPORT_OK = qw(quote_literal);
+
+our $DB = 'dw';
+our $PASSWORD = 'etl-secret';
+
+# Waiting has an end only so that a defect does not hang the suite; no test asserts a time with it.
+our $PATIENCE = $ENV{FLEET_TEST_TIMEOUT} || 90;
+
+# new(agents => n, direct => n, proxy => 0|1, preload => 0|1, witness => 0|1, parent => {…},
+#     slots => n, register => 0|1)
+#     Children are called a1…, d1…; so are their servers, all in group "all", besides in "agents"
+#     or "direct".
+sub new
+{
+    my ($class, %opt) = @_;
+    my $self = bless {
+        nodes    => {},
+        children => [],
+        mode     => {},
+        opt      => { witness => 1, register => 1, slots => 4, agents => 0, direct => 0, %opt },
+    }, $class;
+
+    $self->{nodes}{witness} = $self->_witness if $self->{opt}{witness};
+    $self->{nodes}{parent} = $self->make_node(
+        'parent',
+        preload   => $self->{opt}{preload},
+        streaming => $self->{opt}{streaming},
+        conf      => $self->{opt}{conf});
+    $self->prepare_database('parent');
+    $self->add_child("a$_", 'agent') for 1 .. $self->{opt}{agents};
+    $self->add_child("d$_", 'direct') for 1 .. $self->{opt}{direct};
+    $self->start_proxy if $self->{opt}{proxy};
+    if ($self->{opt}{register})
+    {
+        $self->register($_) for @{ $self->{children} };
+    }
+    return $self;
+}
+
+# ---- clusters ----------------------------------------------------------------------------------
+
+# A started cluster that listens on 127.0.0.1 too, where it asks for a password.
+sub make_node
+{
+    my ($self, $name, %opt) = @_;
+    my $node = PostgreSQL::Test::Cluster->new($name);
+    $node->init(allows_streaming => $opt{streaming} ? 1 : 0);
+    $node->append_conf('postgresql.conf', <<"CONF");
+listen_addresses = '127.0.0.1'
+max_connections = 100
+max_worker_processes = 24
+max_prepared_transactions = 5
+log_min_messages = info
+log_statement = none
+log_checkpoints = off
+autovacuum_naptime = 1h
+timezone = 'UTC'
+password_encryption = 'scram-sha-256'
+deadlock_timeout = '200ms'
+CONF
+    $node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($opt{libraries} || 'pg_fleet') . "'")
+      if $opt{preload} || $opt{libraries};
+    $node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
+    unlink $node->data_dir . '/pg_hba.conf';
+    $node->append_conf('pg_hba.conf', <<'HBA');
+local   all         all                trust
+local   replication all                trust
+host    all         all 127.0.0.1/32   scram-sha-256
+HBA
+    $node->start;
+    return $node;
+}
+
+# The database, its roles, and what bodies of steps use.
+sub prepare_database
+{
+    my ($self, $name, %opt) = @_;
+    my $node = $self->node($name);
+    my $extension = exists $opt{extension} ? $opt{extension} : 1;
+    $node->safe_psql('postgres', <<"SQL");
+CREATE DATABASE $DB;
+CREATE ROLE etl LOGIN PASSWORD '$PASSWORD';
+SQL
+    $node->safe_psql($DB, 'CREATE EXTENSION pg_fleet') if $extension;
+    $node->safe_psql($DB, <<'SQL');
+CREATE SCHEMA etl AUTHORIZATION etl;
+SET ROLE etl;
+CREATE TABLE etl.effect (key text, at timestamptz DEFAULT clock_timestamp());
+CREATE FUNCTION etl.key() RETURNS text LANGUAGE sql
+    AS $$SELECT coalesce(current_setting('fleet.params', true)::jsonb ->> 'key', '-')$$;
+SQL
+    return unless $self->{nodes}{witness};
+    my $port = $self->{nodes}{witness}->port;
+    $node->safe_psql($DB, <<"SQL");
+CREATE EXTENSION dblink SCHEMA public;
+CREATE FUNCTION etl.witness(what text) RETURNS void LANGUAGE plpgsql AS \$\$
+BEGIN
+    PERFORM public.dblink_exec('host=127.0.0.1 port=$port dbname=witness user=witness password=witness',
+        format('INSERT INTO event (key, what, server, usr) VALUES (%L, %L, %L, %L)',
+               etl.key(), what, '$name', current_user));
+END \$\$;
+-- the usual body: witness the start, have an effect, witness the end
+CREATE FUNCTION etl.work() RETURNS text LANGUAGE plpgsql AS \$\$
+BEGIN
+    PERFORM etl.witness('start');
+    INSERT INTO etl.effect (key) VALUES (etl.key());
+    PERFORM etl.witness('end');
+    RETURN etl.key();
+END \$\$;
+-- the same, staying between start and end until the witness holds a row ('release', key)
+CREATE FUNCTION etl.work_until_released() RETURNS text LANGUAGE plpgsql AS \$\$
+DECLARE
+    released boolean := false;
+BEGIN
+    PERFORM etl.witness('start');
+    INSERT INTO etl.effect (key) VALUES (etl.key());
+    WHILE NOT released LOOP
+        SELECT n > 0 INTO released FROM public.dblink('host=127.0.0.1 port=$port dbname=witness user=witness password=witness',
+            format('SELECT count(*) FROM event WHERE what = ''release'' AND key IN (%L, ''*'')', etl.key())) AS t(n bigint);
+        PERFORM pg_sleep(0.05);
+    END LOOP;
+    PERFORM etl.witness('end');
+    RETURN etl.key();
+END \$\$;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA etl TO PUBLIC;
+SQL
+    return;
+}
+
+sub _witness
+{
+    my ($self) = @_;
+    my $node = $self->make_node('witness');
+    $node->safe_psql('postgres', 'CREATE DATABASE witness');
+    $node->safe_psql('witness', <<'SQL');
+CREATE ROLE witness LOGIN PASSWORD 'witness';
+CREATE TABLE event (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    key text NOT NULL, what text NOT NULL, server text, usr text);
+GRANT ALL ON ALL TABLES IN SCHEMA public TO witness;
+GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO witness;
+SQL
+    return $node;
+}
+
+sub add_child
+{
+    my ($self, $name, $mode) = @_;
+    $self->{nodes}{$name} = $self->make_node($name, preload => $self->{opt}{preload});
+    $self->prepare_database($name, extension => $mode eq 'agent');
+    $self->{mode}{$name} = $mode;
+    push @{ $self->{children} }, $name;
+    return;
+}
+
+sub node { my ($self, $name) = @_; return $self->{nodes}{$name} || croak "no cluster $name"; }
+sub parent { return $_[0]->node('parent'); }
+sub children { return @{ $_[0]{children} }; }
+sub mode { return $_[0]{mode}{ $_[1] }; }
+
+# Where the parent reaches this child: itself, or the proxy before it.
+sub port_of
+{
+    my ($self, $name) = @_;
+    return $self->{proxy} ? $self->{proxy}->port($name) : $self->node($name)->port;
+}
+
+sub conninfo
+{
+    my ($self, $name) = @_;
+    return 'host=127.0.0.1 port=' . $self->port_of($name) . " dbname=$DB sslmode=disable";
+}
+
+sub register
+{
+    my ($self, $name, %opt) = @_;
+    my $groups = '{all,' . ($self->mode($name) eq 'agent' ? 'agents' : 'direct') . '}';
+    $self->sql(sprintf q{SELECT fleet.add_server(%s, %s, username => 'etl', password => %s, mode => %s, slots => %d, groups => %s)},
+        map({ quote_literal($_) } $name, $self->conninfo($name), $PASSWORD, $self->mode($name)),
+        $opt{slots} || $self->{opt}{slots}, quote_literal($groups));
+    return;
+}
+
+# ---- SQL ---------------------------------------------------------------------------------------
+
+sub quote_literal
+{
+    my ($text) = @_;
+    return 'NULL' unless defined $text;
+    $text =~ s/'/''/g;
+    return $text =~ /\\/ ? "E'" . ($text =~ s/\\/\\\\/gr) . "'" : "'$text'";
+}
+
+# On the parent, as superuser; dies if it fails.
+sub sql
+{
+    my ($self, $query) = @_;
+    return $self->parent->safe_psql($DB, $query);
+}
+
+sub sql_on
+{
+    my ($self, $name, $query) = @_;
+    my $db = $name eq 'witness' ? 'witness' : $DB;
+    return $self->node($name)->safe_psql($db, $query);
+}
+
+# As somebody else: logs in as that role.  (rc, stdout, stderr); errors are verbose.
+sub try_as
+{
+    my ($self, $role, $query, %opt) = @_;
+    my ($out, $err);
+    my $node = $self->node($opt{on} || 'parent');
+    my @extra = ('-v', 'VERBOSITY=verbose');
+    push @extra, '-U', $role if defined $role;
+    my $rc = $node->psql($opt{db} || $DB, $query,
+        stdout => \$out, stderr => \$err, on_error_stop => 1, extra_params => \@extra,
+        timeout => $PATIENCE * 2);
+    return ($rc, $out, $err);
+}
+
+sub sql_as
+{
+    my ($self, $role, $query, %opt) = @_;
+    my ($rc, $out, $err) = $self->try_as($role, $query, %opt);
+    croak "as $role: $query: $err" if $rc != 0;
+    return $out;
+}
+
+# It fails, with this SQLSTATE, and says what to do instead.
+sub fails
+{
+    my ($self, $query, $sqlstate, $name, %opt) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my ($rc, $out, $err) = $self->try_as($opt{as}, $query, %opt);
+    my $ok = $rc != 0 && $err =~ /ERROR:\s+$sqlstate:/;
+    $ok &&= $err =~ /$opt{like}/ if $opt{like};
+    $ok &&= $err =~ /^(?:HINT|DETAIL):/m if $opt{help};
+    ok($ok, $name) or diag("rc $rc, output: $out, error: $err");
+    return $err;
+}
+
+# Waits until the query gives the value (default t) on a cluster.
+sub wait_for
+{
+    my ($self, $node, $query, $expected, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    $expected = 't' unless defined $expected;
+    my $db = $node eq 'witness' ? 'witness' : $DB;
+    my ($out, $err) = ('', '');
+    my $end = time + $PATIENCE;
+    while (time < $end)
+    {
+        $self->node($node)->psql($db, $query, stdout => \$out, stderr => \$err);
+        last if $out eq $expected;
+        select undef, undef, undef, 0.05;
+    }
+    my $ok = $out eq $expected;
+    ok($ok, $name) if defined $name;
+    diag("waited for \"$expected\" on $node, got \"$out\" $err\n  $query") unless $ok;
+    return $ok;
+}
+
+# ---- definitions and runs ----------------------------------------------------------------------
+
+# job('name', 'SELECT 1', { command => …, retries => 2 }, …): defined at the parent, and deployed
+# to the agents.  A step's name is "s" and its place, unless given.
+sub job
+{
+    my ($self, $name, @steps) = @_;
+    my $sql = 'SELECT fleet.create_job(' . quote_literal($name) . ");\n";
+    my $n = 0;
+    for my $step (@steps)
+    {
+        $n++;
+        my %s = ref $step ? %$step : (command => $step);
+        my $step_name = delete $s{name} || "s$n";
+        $sql .= 'SELECT fleet.add_step(' . join(', ', quote_literal($name), quote_literal($step_name),
+            map { "$_ => " . ($s{$_} =~ /^(?:true|false|\d+)$/ ? $s{$_} : quote_literal($s{$_})) } sort keys %s) . ");\n";
+    }
+    $self->sql($sql);
+    $self->deploy($name);
+    return;
+}
+
+sub deploy
+{
+    my ($self, $name) = @_;
+    my @agents = grep { $self->mode($_) eq 'agent' } $self->children;
+    return unless @agents && $self->{opt}{register};
+    $self->sql("SELECT * FROM fleet.deploy_job(" . quote_literal($name) . ", to_group => 'agents')");
+    my $agents = @agents;
+    $self->wait_for('parent',
+        "SELECT count(*) = $agents FROM fleet.deployments WHERE job = " . quote_literal($name) . " AND state = 'deployed'")
+      or croak "job $name was not deployed";
+    return;
+}
+
+# package('name', task => { sql => … }, other => { job => …, server => … }): tasks in order
+sub package
+{
+    my ($self, $name, @tasks) = @_;
+    my $params = '{}';
+    $params = (shift @tasks, shift @tasks)[1] if @tasks && $tasks[0] eq '-params';
+    my $sql = 'SELECT fleet.create_package(' . quote_literal($name) . ', params => ' . quote_literal($params) . ");\n";
+    while (my ($task, $args) = splice @tasks, 0, 2)
+    {
+        $sql .= 'SELECT fleet.add_task(' . join(', ', quote_literal($name), quote_literal($task),
+            map { "$_ => " . ($args->{$_} =~ /^\d+$/ ? $args->{$_} : quote_literal($args->{$_})) } sort keys %$args) . ");\n";
+    }
+    $self->sql($sql);
+    return;
+}
+
+sub start
+{
+    my ($self, $package, $params) = @_;
+    return $self->sql('SELECT fleet.run_parent_package(' . quote_literal($package)
+          . (defined $params ? ', params => ' . quote_literal($params) : '') . ')');
+}
+
+# The run's final state; '' if it is not final after all patience.
+sub wait_run
+{
+    my ($self, $run) = @_;
+    my $state = $self->sql("SELECT fleet.wait_for_run($run, timeout => '${PATIENCE}s')");
+    diag($self->dump_run($run)) if $state eq '';
+    return $state;
+}
+
+sub run_is
+{
+    my ($self, $run, $state, $name) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $got = $self->wait_run($run);
+    is($got, $state, $name) or diag($self->dump_run($run));
+    return $got eq $state;
+}
+
+sub dump_run
+{
+    my ($self, $run) = @_;
+    my $text = '';
+    for my $query (
+        "SELECT * FROM fleet.run WHERE run_id = $run",
+        "SELECT task, item, attempt, server, job, state, sqlstate, message FROM fleet.task_run WHERE run_id = $run ORDER BY 1, 2",
+        "SELECT task, item, server, step, attempt, state, sqlstate, message FROM fleet.job_log WHERE run_id = $run ORDER BY started_at",
+        "SELECT task, item, seq, level, sqlstate, message FROM fleet.log WHERE run_id = $run ORDER BY task, item, seq LIMIT 60",
+        'SELECT server, mode, state, busy, last_error FROM fleet.server_status')
+    {
+        my ($out, $err) = ('', '');
+        $self->parent->psql($DB, $query, stdout => \$out, stderr => \$err);
+        $text .= "-- $query\n$out$err\n";
+    }
+    return $text;
+}
+
+# ---- the witness -------------------------------------------------------------------------------
+
+sub release { my ($self, $key) = @_; $self->sql_on('witness', 'INSERT INTO event (key, what) VALUES (' . quote_literal($key || '*') . ", 'release')"); return; }
+
+sub witnessed
+{
+    my ($self, $key, $what) = @_;
+    return $self->sql_on('witness', 'SELECT count(*) FROM event WHERE key = ' . quote_literal($key) . ' AND what = ' . quote_literal($what));
+}
+
+sub wait_started
+{
+    my ($self, $key, $n) = @_;
+    $n ||= 1;
+    return $self->wait_for('witness', "SELECT count(*) >= $n FROM event WHERE what = 'start' AND key = " . quote_literal($key));
+}
+
+sub effects
+{
+    my ($self, $server, $key) = @_;
+    return $self->sql_on($server, 'SELECT count(*) FROM etl.effect WHERE key = ' . quote_literal($key));
+}
+
+# ---- processes ---------------------------------------------------------------------------------
+
+# Pids of our background workers of a database.  kind: agent, runner, …
+sub workers
+{
+    my ($self, $node, $kind, $db) = @_;
+    my $out = $self->node($node)->safe_psql('postgres',
+        'SELECT pid FROM pg_stat_activity WHERE backend_type LIKE ' . quote_literal("pg_fleet $kind%")
+          . ' AND datname = ' . quote_literal($db || $DB) . ' ORDER BY 1');
+    return split /\n/, $out;
+}
+
+sub agent_pid { my ($self, $node) = @_; return ($self->workers($node || 'parent', 'agent'))[0]; }
+
+# All processes of a cluster: the postmaster and its children.
+sub processes
+{
+    my ($self, $node) = @_;
+    my ($postmaster) = slurp_file($self->node($node)->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+    return ($postmaster, split ' ', slurp_file("/proc/$postmaster/task/$postmaster/children"));
+}
+
+sub proc_status
+{
+    my ($pid, $field) = @_;
+    my ($value) = slurp_file("/proc/$pid/status") =~ /^$field:\s+(\d+)/m;
+    return $value;
+}
+
+# ---- what every suite ends with ----------------------------------------------------------------
+
+# Nothing may be left: no session, worker, lock or prepared transaction on any server, at rest and
+# after DROP EXTENSION.  Call it last.
+sub leak_check
+{
+    my ($self, %opt) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my @fleet = ('parent', $self->children);
+    subtest 'leak check' => sub {
+        for my $name (@fleet)
+        {
+            $self->wait_for($name, q{SELECT count(*) FROM pg_prepared_xacts}, '0', "$name: no prepared transaction");
+            $self->wait_for($name, q{SELECT count(*) FROM pg_stat_activity
+                WHERE (application_name LIKE 'pg_fleet%' OR backend_type LIKE 'pg_fleet%')
+                  AND (xact_start IS NOT NULL OR state LIKE 'idle in%') AND backend_type NOT LIKE '%runner%'}, '0',
+                "$name: no transaction of ours is open");
+            $self->wait_for($name, q{SELECT count(*) FROM pg_locks WHERE NOT granted}, '0', "$name: nobody waits for a lock");
+        }
+        $self->wait_for('parent', q{SELECT count(*) FROM fleet_catalog.run WHERE state < 11}, '0', 'no run is open');
+        $self->wait_for('parent', q{SELECT count(*) FROM fleet_catalog.task_run WHERE state < 11}, '0', 'no task run is open');
+        $self->wait_for('parent', q{SELECT count(*) FROM fleet_catalog.job_run WHERE state < 11}, '0', 'no job run is open');
+        for my $name (@fleet)
+        {
+            next if $name ne 'parent' && $self->mode($name) ne 'agent';
+            my $agents = () = $self->workers($name, 'agent');
+            ok($agents <= 1, "$name: at most one agent");
+            my ($rc, $out, $err) = $self->try_as(undef, 'DROP EXTENSION pg_fleet CASCADE', on => $name);
+            is($rc, 0, "$name: DROP EXTENSION") or diag($err);
+            $self->wait_for($name, q{SELECT count(*) FROM pg_stat_activity
+                WHERE backend_type LIKE 'pg_fleet%' AND backend_type NOT LIKE '%launcher%'}, '0', "$name: no worker is left");
+            $self->wait_for($name, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'}, '0', "$name: no lock is left");
+        }
+        for my $name ($self->children)
+        {
+            $self->wait_for($name, q{SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pg_fleet%'},
+                '0', "$name: no session is left");
+        }
+        for my $name (@fleet)
+        {
+            my $log = slurp_file($self->node($name)->logfile);
+            my @bad = grep { !/terminated by signal (?:9|6)/ || !$opt{crashes} }
+              $log =~ /^.*(?:PANIC|TRAP:|terminated by signal|reference leak|leaked|was not properly|AddressSanitizer|runtime error).*$/mg;
+            # what an immediate stop says is meant to be there
+            @bad = grep { !/was not properly shut down/ || !$opt{crashes} } @bad;
+            is("@bad", '', "$name: the server's log has no crash and no leak");
+        }
+    };
+    return;
+}
+
+sub done
+{
+    my ($self, %opt) = @_;
+    $self->leak_check(%opt);
+    $self->{proxy}->stop if $self->{proxy};
+    done_testing();
+    return;
+}
+
+# ---- the proxy ---------------------------------------------------------------------------------
+
+sub start_proxy
+{
+    my ($self) = @_;
+    $self->{proxy} = FleetTest::Proxy->new(map { $_ => $self->node($_)->port } $self->children);
+    return;
+}
+
+sub proxy { return $_[0]{proxy}; }
+
+package FleetTest::Proxy;
+
+use strict;
+use warnings;
+use Carp;
+use File::Basename;
+use IO::Socket::INET;
+use IPC::Open2;
+
+# new(route => port, …): starts test/proxy/proxy.py
+sub new
+{
+    my ($class, %target) = @_;
+    my $script = dirname(__FILE__) . '/../proxy/proxy.py';
+    my @routes = map { "$_=0:127.0.0.1:$target{$_}" } sort keys %target;
+    my $pid = open2(my $out, my $in, '/usr/bin/python3', $script, 'serve', '0', @routes);
+    my $line = <$out>;
+    croak 'the proxy did not start' unless defined $line;
+    my %ports = map { split /=/ } split ' ', $line;
+    my $control = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$ports{control}") or croak "proxy: $!";
+    $control->autoflush(1);
+    return bless { pid => $pid, in => $in, out => $out, ports => \%ports, control => $control }, $class;
+}
+
+sub port { my ($self, $route) = @_; return $self->{ports}{$route}; }
+
+# ctl('on', 'a1', 'c2s', 'before', 'COMMIT'): dies on an error, returns the answer
+sub ctl
+{
+    my ($self, @words) = @_;
+    print { $self->{control} } join(' ', @words), "\n";
+    my $answer = readline $self->{control};
+    croak 'the proxy is gone' unless defined $answer;
+    chomp $answer;
+    croak "proxy @words: $answer" if $answer =~ /^error/;
+    return $answer;
+}
+
+# True if a rule fires within the time.
+sub fired
+{
+    my ($self, $route, $seconds) = @_;
+    return eval { $self->ctl('wait', $route, $seconds || $FleetTest::PATIENCE); 1 } ? 1 : 0;
+}
+
+sub stop
+{
+    my ($self) = @_;
+    return unless $self->{pid};
+    close $self->{in};
+    waitpid $self->{pid}, 0;
+    delete $self->{pid};
+    return;
+}
+
+sub DESTROY
+{
+    my ($self) = @_;
+    local ($?, $!);
+    $self->stop;
+    return;
+}
+
+1;
