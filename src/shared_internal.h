@@ -1,0 +1,39 @@
+/*
+ * shared_internal.h
+ *     Layout of the memory that the agent shares with sessions.  Used by
+ *     agent_shared.c (the agent) and session_wake.c (sessions) only.
+ */
+#ifndef FLEET_SHARED_INTERNAL_H
+#define FLEET_SHARED_INTERNAL_H
+
+#include "postgres.h"
+#include "shared.h"
+#include "storage/proc.h"
+#include "storage/spin.h"
+
+#define FLEET_SHARED_MAGIC 0x466c6565
+#define FLEET_RING_SIZE 8192
+#define FLEET_MAX_WAITERS 1024
+
+typedef struct FleetWaiter
+{
+    PGPROC *proc;  /* NULL: free */
+    int64 run_id;
+    bool wants_changes; /* poke at every change, not only at the end */
+    bool poked;
+} FleetWaiter;
+
+struct FleetShared
+{
+    uint32 magic;
+    slock_t mutex; /* everything below */
+    PGPROC *agent; /* NULL: the agent is gone */
+    bool overflow; /* messages were lost: read everything again */
+    uint32 head;   /* next to take */
+    uint32 tail;   /* next to write; tail - head <= FLEET_RING_SIZE */
+    int waiters_used;
+    FleetMessage ring[FLEET_RING_SIZE];
+    FleetWaiter waiters[FLEET_MAX_WAITERS];
+};
+
+#endif
