@@ -14,7 +14,7 @@
 
 typedef struct FleetPlanItems
 {
-    uint32_t task;              /* a for_each task */
+    uint32_t task;              /* a for_each task (one that is not listed has one item) */
     uint32_t count;             /* its number of items */
     const FleetTime *estimates; /* of each, at speed 1; NULL: the task's */
 } FleetPlanItems;
@@ -61,6 +61,11 @@ typedef struct FleetPlan
     uint32_t nservers;
 } FleetPlan;
 
+/*
+ * Without "actual" a task runs as long as its estimate says, or
+ * default_duration.  Nested packages take their estimate and no slot; tasks
+ * that are done when started end at once.  No timeout strikes.
+ */
 /* All tasks are taken to succeed, all conditions to hold (failure edges: not).  False: *error. */
 extern bool fleet_plan_create(const FleetAlloc *alloc, const FleetPlanInput *input, FleetPlan *plan,
                               FleetError *error);
