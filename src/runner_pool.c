@@ -1,0 +1,721 @@
+/*
+ * runner_pool.c
+ *     The agent's side of the runners: starts them, gives them work, reads
+ *     what they say, keeps idle ones, and notices those that are gone.  In
+ *     the agent's process; called by agent*.c, calls fleet_executor_event().
+ *
+ * A runner here is in one of these states:
+ *
+ *     free      idle process, in the list of free ones, oldest first
+ *     busy      the agent has it; requests may be in flight, in order
+ *     dead      its process is gone; every request in flight gets its CUT in
+ *               the next poll, then it is freed as soon as the agent does not
+ *               hold it any more
+ *
+ * Nothing here waits: what does not fit into a queue stays in "unsent" and is
+ * tried again in fleet_runner_poll().
+ *
+ * BEGAN costs no message: the runner publishes the number of the request that
+ * it began, and wakes the agent only if the command takes its time.  Every
+ * later message of that request implies it.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/transam.h"
+#include "clock.h"
+#include "fmgr.h"
+#include "guc.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "runner.h"
+#include "runner_pool.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/memutils.h"
+
+/* A request given to a runner, until its last event. */
+typedef struct RunnerInFlight
+{
+    dlist_node node;
+    uint64 number;
+    uint64 ref;
+    bool began; /* BEGAN was told */
+} RunnerInFlight;
+
+/* A message that is not yet in the queue completely. */
+typedef struct RunnerUnsent
+{
+    dlist_node node;
+    int size;
+    char data[FLEXIBLE_ARRAY_MEMBER];
+} RunnerUnsent;
+
+typedef struct Runner
+{
+    FleetExecutor base; /* first: a FleetExecutor * is a Runner * */
+    dlist_node node;    /* in one of the three lists */
+    Oid role;
+    BackgroundWorkerHandle *handle;
+    dsm_segment *segment;
+    RunnerShared *shared;
+    shm_mq_handle *out;
+    shm_mq_handle *in;
+    dlist_head in_flight;
+    dlist_head unsent;
+    uint64 last_number;
+    FleetTime idle_since;
+    bool dead;
+    bool given_back;       /* dead, and the agent knows */
+    char last_sqlstate[6]; /* why it ended, by its own words */
+    char *last_words;
+} Runner;
+
+static MemoryContext pool_context = NULL;
+static Oid pool_database = InvalidOid;
+static dlist_head free_runners = DLIST_STATIC_INIT(free_runners);
+static dlist_head busy_runners = DLIST_STATIC_INIT(busy_runners);
+static dlist_head dead_runners = DLIST_STATIC_INIT(dead_runners);
+static int runner_count = 0; /* free and busy */
+static StringInfoData scratch;
+
+static void read_runner(Runner *runner);
+static void runner_run(FleetExecutor *executor, const FleetStepRequest *request);
+static void runner_commit(FleetExecutor *executor);
+static void runner_cancel(FleetExecutor *executor);
+
+static const FleetExecutorMethods runner_methods = {
+    .run = runner_run,
+    .commit = runner_commit,
+    .cancel = runner_cancel,
+};
+
+void
+fleet_runner_pool_init(MemoryContext context, Oid database)
+{
+    MemoryContext before;
+
+    pool_context = AllocSetContextCreate(context, "fleet runner pool", ALLOCSET_DEFAULT_SIZES);
+    pool_database = database;
+    dlist_init(&free_runners);
+    dlist_init(&busy_runners);
+    dlist_init(&dead_runners);
+    runner_count = 0;
+    before = MemoryContextSwitchTo(pool_context);
+    initStringInfo(&scratch);
+    MemoryContextSwitchTo(before);
+}
+
+/* ---- sending ---- */
+
+/* Takes the runner out of use; its CUTs come in the next poll. */
+static void
+mark_dead(Runner *runner)
+{
+    if (runner->dead)
+        return;
+    runner->dead = true;
+    runner_count--;
+    dlist_delete(&runner->node);
+    dlist_push_tail(&dead_runners, &runner->node);
+    SetLatch(MyLatch); /* so that the poll comes soon, wherever we were called */
+}
+
+/* True: it is in the queue, or it never will be. */
+static bool
+try_send(Runner *runner, const char *data, int size)
+{
+    switch (shm_mq_send(runner->out, (Size) size, data, true, true))
+    {
+        case SHM_MQ_SUCCESS: return true;
+        case SHM_MQ_WOULD_BLOCK: return false;
+        case SHM_MQ_DETACHED:
+            /* Its last messages are still in the other queue: reading that one ends it. */
+            return true;
+    }
+    return true;
+}
+
+static void
+flush_unsent(Runner *runner)
+{
+    while (!dlist_is_empty(&runner->unsent))
+    {
+        RunnerUnsent *unsent =
+            dlist_container(RunnerUnsent, node, dlist_head_node(&runner->unsent));
+
+        if (!try_send(runner, unsent->data, unsent->size))
+            return;
+        dlist_delete(&unsent->node);
+        pfree(unsent);
+    }
+}
+
+static void
+send_message(Runner *runner, const RunnerMessage *message)
+{
+    RunnerUnsent *unsent;
+
+    if (runner->dead)
+        return;
+    resetStringInfo(&scratch);
+    fleet_runner_message_write(&scratch, message);
+    if (dlist_is_empty(&runner->unsent) && try_send(runner, scratch.data, scratch.len))
+        return;
+    unsent = MemoryContextAlloc(pool_context, offsetof(RunnerUnsent, data) + (Size) scratch.len);
+    unsent->size = scratch.len;
+    memcpy(unsent->data, scratch.data, (Size) scratch.len);
+    dlist_push_tail(&runner->unsent, &unsent->node);
+}
+
+static void
+runner_run(FleetExecutor *executor, const FleetStepRequest *request)
+{
+    Runner *runner = (Runner *) executor;
+    RunnerInFlight *flight = MemoryContextAllocZero(pool_context, sizeof(RunnerInFlight));
+    RunnerMessage message;
+
+    flight->number = ++runner->last_number;
+    flight->ref = request->ref;
+    dlist_push_tail(&runner->in_flight, &flight->node);
+    if (runner->dead)
+        SetLatch(MyLatch); /* the next poll tells the CUT */
+
+    fleet_runner_message_init(&message, RUNNER_REQUEST, flight->number, flight->ref);
+    message.request_kind = request->kind;
+    message.transactional = request->transactional;
+    message.single = request->single;
+    message.fresh = request->fresh;
+    message.text[RUNNER_TEXT_COMMAND] = request->command;
+    message.text[RUNNER_TEXT_PARAMS] = request->params ? request->params : "{}";
+    send_message(runner, &message);
+}
+
+static RunnerInFlight *
+first_in_flight(Runner *runner)
+{
+    return dlist_is_empty(&runner->in_flight)
+               ? NULL
+               : dlist_container(RunnerInFlight, node, dlist_head_node(&runner->in_flight));
+}
+
+static void
+runner_commit(FleetExecutor *executor)
+{
+    Runner *runner = (Runner *) executor;
+    RunnerInFlight *flight = first_in_flight(runner);
+    RunnerMessage message;
+
+    if (flight == NULL)
+        return;
+    fleet_runner_message_init(&message, RUNNER_COMMIT, flight->number, flight->ref);
+    send_message(runner, &message);
+}
+
+static void
+runner_cancel(FleetExecutor *executor)
+{
+    Runner *runner = (Runner *) executor;
+    pid_t pid;
+    RunnerInFlight *flight;
+
+    if (runner->dead || dlist_is_empty(&runner->in_flight))
+        return;
+    flight = dlist_container(RunnerInFlight, node, dlist_tail_node(&runner->in_flight));
+    pg_atomic_write_u64(&runner->shared->cancel, flight->number);
+    pg_atomic_fetch_add_u32(&runner->shared->cancels, 1); /* full barrier */
+    /* Before it is connected it has not the handler, but will look at shared->cancel. */
+    if (pg_atomic_read_u32(&runner->shared->pid) != 0 &&
+        GetBackgroundWorkerPid(runner->handle, &pid) == BGWH_STARTED)
+        kill(pid, SIGINT);
+}
+
+/* ---- start and end ---- */
+
+static bool
+register_worker(Runner *runner)
+{
+    BackgroundWorker worker = {0};
+    RunnerParams params = {.database = pool_database, .role = runner->role, .agent_pid = MyProcPid};
+
+    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker.bgw_restart_time = BGW_NEVER_RESTART;
+    worker.bgw_notify_pid = MyProcPid;
+    worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(runner->segment));
+    strlcpy(worker.bgw_name, FLEET_RUNNER_TYPE, sizeof(worker.bgw_name));
+    strlcpy(worker.bgw_type, FLEET_RUNNER_TYPE, sizeof(worker.bgw_type));
+    strlcpy(worker.bgw_library_name, FLEET_RUNNER_LIBRARY, sizeof(worker.bgw_library_name));
+    strlcpy(worker.bgw_function_name, "fleet_runner_main", sizeof(worker.bgw_function_name));
+    memcpy(worker.bgw_extra, &params, sizeof(params));
+    return RegisterDynamicBackgroundWorker(&worker, &runner->handle);
+}
+
+/* NULL: no shared memory. */
+static Runner *
+runner_alloc(Oid role)
+{
+    Runner *runner;
+    dsm_segment *segment = dsm_create(FLEET_RUNNER_SEGMENT_SIZE, DSM_CREATE_NULL_IF_MAXSEGMENTS);
+    char *base;
+    shm_mq *queue;
+
+    if (segment == NULL)
+        return NULL;
+    dsm_pin_mapping(segment);
+    runner = palloc0(sizeof(Runner));
+    runner->base.methods = &runner_methods;
+    runner->role = role;
+    runner->segment = segment;
+    dlist_init(&runner->in_flight);
+    dlist_init(&runner->unsent);
+
+    base = dsm_segment_address(segment);
+    runner->shared = (RunnerShared *) base;
+    memset(runner->shared, 0, sizeof(RunnerShared));
+    runner->shared->magic = FLEET_RUNNER_MAGIC;
+    runner->shared->database = pool_database;
+    runner->shared->role = role;
+    pg_atomic_init_u32(&runner->shared->pid, 0);
+    pg_atomic_init_u64(&runner->shared->taken, 0);
+    pg_atomic_init_u64(&runner->shared->begun, 0);
+    pg_atomic_init_u64(&runner->shared->cancel, 0);
+    pg_atomic_init_u32(&runner->shared->cancels, 0);
+    queue = shm_mq_create(base + FLEET_RUNNER_OFFSET_TO, FLEET_RUNNER_QUEUE_TO);
+    shm_mq_set_sender(queue, MyProc);
+    runner->out = shm_mq_attach(queue, segment, NULL);
+    queue = shm_mq_create(base + FLEET_RUNNER_OFFSET_FROM, FLEET_RUNNER_QUEUE_FROM);
+    shm_mq_set_receiver(queue, MyProc);
+    runner->in = shm_mq_attach(queue, segment, NULL);
+    return runner;
+}
+
+static void
+runner_free(Runner *runner)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &runner->unsent)
+        pfree(dlist_container(RunnerUnsent, node, iter.cur));
+    dlist_foreach_modify(iter, &runner->in_flight)
+        pfree(dlist_container(RunnerInFlight, node, iter.cur));
+    shm_mq_detach(runner->in);
+    shm_mq_detach(runner->out);
+    dsm_detach(runner->segment);
+    if (runner->handle)
+        pfree(runner->handle);
+    if (runner->last_words)
+        pfree(runner->last_words);
+    pfree(runner);
+}
+
+/* Lets an idle process end: it finds its queue detached.  That is done by bury_dead(), since the
+ * poll that we may be in still knows this runner. */
+static void
+release_free_runner(Runner *runner)
+{
+    runner->given_back = true;
+    mark_dead(runner);
+}
+
+static Runner *
+runner_start(Oid role, const char **sqlstate, const char **why)
+{
+    MemoryContext before = MemoryContextSwitchTo(pool_context);
+    Runner *runner = runner_alloc(role);
+
+    if (runner == NULL)
+    {
+        *sqlstate = "53200";
+        *why = "no shared memory segment for a runner is to be had";
+    }
+    else if (!register_worker(runner))
+    {
+        runner_free(runner);
+        runner = NULL;
+        *sqlstate = "53400";
+        *why = "no background worker is free for a runner (max_worker_processes)";
+    }
+    else
+    {
+        shm_mq_set_handle(runner->in, runner->handle);
+        shm_mq_set_handle(runner->out, runner->handle);
+        dlist_push_tail(&busy_runners, &runner->node);
+        runner_count++;
+    }
+    MemoryContextSwitchTo(before);
+    return runner;
+}
+
+/* The free runner of this role that was used last, so that those not needed grow old. */
+static Runner *
+find_free(Oid role)
+{
+    dlist_node *node = dlist_is_empty(&free_runners) ? NULL : dlist_tail_node(&free_runners);
+
+    while (node)
+    {
+        Runner *runner = dlist_container(Runner, node, node);
+
+        node = dlist_has_prev(&free_runners, node) ? dlist_prev_node(&free_runners, node) : NULL;
+        if (runner->role != role)
+            continue;
+        read_runner(runner); /* is it still there? */
+        if (!runner->dead)
+            return runner;
+    }
+    return NULL;
+}
+
+FleetExecutor *
+fleet_runner_get(Oid role, const char **sqlstate, const char **why)
+{
+    Runner *runner = find_free(role);
+
+    if (runner)
+    {
+        dlist_delete(&runner->node);
+        dlist_push_tail(&busy_runners, &runner->node);
+    }
+    else
+    {
+        if (runner_count >= fleet_guc_max_runners && !dlist_is_empty(&free_runners))
+            release_free_runner(dlist_container(Runner, node, dlist_head_node(&free_runners)));
+        if (runner_count >= fleet_guc_max_runners)
+        {
+            *sqlstate = "53400";
+            *why = "all runners are busy (fleet.max_runners)";
+            return NULL;
+        }
+        runner = runner_start(role, sqlstate, why);
+        if (runner == NULL)
+            return NULL;
+    }
+    runner->base.busy = true;
+    runner->base.owner = NULL;
+    return &runner->base;
+}
+
+void
+fleet_runner_done(FleetExecutor *executor)
+{
+    Runner *runner = (Runner *) executor;
+
+    runner->base.owner = NULL;
+    runner->base.busy = false;
+    if (runner->dead)
+    {
+        runner->given_back = true;
+        return;
+    }
+    if (!dlist_is_empty(&runner->in_flight))
+    {
+        /* Given back in the middle of something: it is of no further use to anybody. */
+        TerminateBackgroundWorker(runner->handle);
+        runner->given_back = true;
+        mark_dead(runner);
+        return;
+    }
+    runner->idle_since = fleet_clock_now();
+    dlist_delete(&runner->node);
+    dlist_push_tail(&free_runners, &runner->node);
+}
+
+/* ---- receiving ---- */
+
+static void
+event_init(FleetExecutorEvent *event, FleetExecutorEventKind kind, uint64 ref)
+{
+    memset(event, 0, sizeof(*event));
+    event->kind = kind;
+    event->ref = ref;
+    event->row_count = -1;
+}
+
+static void
+tell_began(Runner *runner, RunnerInFlight *flight)
+{
+    FleetExecutorEvent event;
+
+    if (flight->began)
+        return;
+    flight->began = true;
+    event_init(&event, FLEET_EXECUTOR_BEGAN, flight->ref);
+    event.backend_pid = (int) pg_atomic_read_u32(&runner->shared->pid);
+    fleet_executor_event(&runner->base, &event);
+}
+
+static bool
+has_begun(const Runner *runner, const RunnerInFlight *flight)
+{
+    return pg_atomic_read_u64(&runner->shared->begun) >= flight->number;
+}
+
+/* True: this kind of message is the last one of its request. */
+static bool
+fill_event(const RunnerMessage *message, FleetExecutorEvent *event)
+{
+    bool last = false;
+
+    switch (message->kind)
+    {
+        case RUNNER_LOG: event->kind = FLEET_EXECUTOR_LOG; break;
+        case RUNNER_ROW: event->kind = FLEET_EXECUTOR_ROW; break;
+        case RUNNER_PREPARED: event->kind = FLEET_EXECUTOR_PREPARED; break;
+        case RUNNER_COMMITTED:
+            event->kind = FLEET_EXECUTOR_COMMITTED;
+            last = true;
+            break;
+        case RUNNER_ERROR:
+            event->kind = FLEET_EXECUTOR_ERROR;
+            last = true;
+            break;
+        case RUNNER_NOT_TRANSACTIONAL:
+            event->kind = FLEET_EXECUTOR_NOT_TRANSACTIONAL;
+            last = true;
+            break;
+        case RUNNER_REQUEST:
+        case RUNNER_COMMIT:
+        case RUNNER_END:
+        case RUNNER_FATAL: break;
+    }
+    if (event->kind == FLEET_EXECUTOR_ROW || event->kind == FLEET_EXECUTOR_PREPARED ||
+        event->kind == FLEET_EXECUTOR_COMMITTED)
+    {
+        event->xid = message->xid;
+        event->row_count = message->row_count;
+        event->output = message->text[RUNNER_TEXT_OUTPUT];
+    }
+    else
+    {
+        event->level = message->text[RUNNER_TEXT_LEVEL];
+        event->sqlstate = message->text[RUNNER_TEXT_SQLSTATE];
+        event->message = message->text[RUNNER_TEXT_MESSAGE];
+        event->detail = message->text[RUNNER_TEXT_DETAIL];
+        event->hint = message->text[RUNNER_TEXT_HINT];
+        event->context = message->text[RUNNER_TEXT_CONTEXT];
+    }
+    return last;
+}
+
+static void
+handle_message(Runner *runner, const RunnerMessage *message)
+{
+    RunnerInFlight *flight = first_in_flight(runner);
+    FleetExecutorEvent event;
+
+    if (message->kind == RUNNER_FATAL)
+    {
+        if (runner->last_words == NULL && message->text[RUNNER_TEXT_MESSAGE])
+        {
+            runner->last_words =
+                MemoryContextStrdup(pool_context, message->text[RUNNER_TEXT_MESSAGE]);
+            strlcpy(runner->last_sqlstate,
+                    message->text[RUNNER_TEXT_SQLSTATE] ? message->text[RUNNER_TEXT_SQLSTATE] : "",
+                    sizeof(runner->last_sqlstate));
+        }
+        return;
+    }
+    if (flight == NULL || flight->number != message->number)
+        return;
+    event_init(&event, FLEET_EXECUTOR_LOG, flight->ref);
+    if (has_begun(runner, flight))
+        tell_began(runner, flight);
+    if (fill_event(message, &event))
+    {
+        /* Before the callback, which may give the next request. */
+        dlist_delete(&flight->node);
+        pfree(flight);
+    }
+    fleet_executor_event(&runner->base, &event);
+}
+
+/* Everything that a live runner has to say. */
+static void
+read_runner(Runner *runner)
+{
+    Size size;
+    void *data;
+    RunnerMessage message;
+
+    while (!runner->dead)
+    {
+        RunnerInFlight *flight;
+
+        switch (shm_mq_receive(runner->in, &size, &data, true))
+        {
+            case SHM_MQ_SUCCESS:
+                if (fleet_runner_message_read(data, size, &message))
+                    handle_message(runner, &message);
+                continue;
+            case SHM_MQ_WOULD_BLOCK:
+                /* Only for the first in line: what is behind it has to wait for its end. */
+                flight = first_in_flight(runner);
+                if (flight && has_begun(runner, flight))
+                    tell_began(runner, flight);
+                return;
+            case SHM_MQ_DETACHED: mark_dead(runner); return;
+        }
+    }
+}
+
+/* Tells what became of the requests of a runner that is gone. */
+static void
+cut_requests(Runner *runner)
+{
+    RunnerInFlight *flight;
+
+    while (!runner->given_back && (flight = first_in_flight(runner)) != NULL)
+    {
+        FleetExecutorEvent event;
+
+        event_init(&event, FLEET_EXECUTOR_CUT, flight->ref);
+        event.never_sent = !has_begun(runner, flight);
+        event.level = "FATAL";
+        event.sqlstate = runner->last_sqlstate[0] ? runner->last_sqlstate : "57P01";
+        event.message = runner->last_words ? runner->last_words
+                        : pg_atomic_read_u32(&runner->shared->pid) != 0
+                            ? "the runner's process ended"
+                            : "the runner's process could not be started";
+        dlist_delete(&flight->node);
+        pfree(flight);
+        fleet_executor_event(&runner->base, &event);
+    }
+}
+
+static void
+bury_dead(void)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &dead_runners)
+    {
+        Runner *runner = dlist_container(Runner, node, iter.cur);
+
+        cut_requests(runner);
+        if (runner->given_back || runner->base.owner == NULL)
+        {
+            dlist_delete(&runner->node);
+            runner_free(runner);
+        }
+    }
+}
+
+/* Ends those that were idle for too long; returns when the next one will be. */
+static FleetTime
+end_idle(FleetTime now)
+{
+    FleetTime limit = FLEET_MS(fleet_guc_runner_idle_timeout);
+
+    while (!dlist_is_empty(&free_runners))
+    {
+        Runner *oldest = dlist_container(Runner, node, dlist_head_node(&free_runners));
+
+        if (oldest->idle_since + limit > now)
+            return oldest->idle_since + limit;
+        release_free_runner(oldest);
+    }
+    return FLEET_NEVER;
+}
+
+FleetTime
+fleet_runner_poll(FleetTime now)
+{
+    dlist_mutable_iter iter;
+
+    /*
+     * Callbacks move runners between the lists, so neither list can be walked
+     * while they run: take the busy ones over into an array first.  A runner
+     * is freed in bury_dead() only, never by a callback.
+     */
+    Runner *busy[1024];
+    int n = 0;
+    FleetTime next;
+
+    dlist_foreach_modify(iter, &busy_runners)
+    {
+        if (n < (int) lengthof(busy))
+            busy[n++] = dlist_container(Runner, node, iter.cur);
+    }
+    for (int i = 0; i < n; i++)
+    {
+        flush_unsent(busy[i]);
+        read_runner(busy[i]);
+    }
+    dlist_foreach_modify(iter, &free_runners) read_runner(dlist_container(Runner, node, iter.cur));
+    next = end_idle(now);
+    bury_dead();
+    return next;
+}
+
+/* ---- the rest ---- */
+
+static void
+leave_all(dlist_head *runners, bool hard)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, runners)
+    {
+        Runner *runner = dlist_container(Runner, node, iter.cur);
+
+        if (hard && !runner->dead)
+            TerminateBackgroundWorker(runner->handle);
+        dlist_delete(&runner->node);
+        runner_free(runner);
+    }
+}
+
+void
+fleet_runner_shutdown(bool hard)
+{
+    leave_all(&free_runners, hard);
+    leave_all(&busy_runners, hard);
+    leave_all(&dead_runners, false);
+    runner_count = 0;
+}
+
+int
+fleet_runner_count(void)
+{
+    return runner_count;
+}
+
+int
+fleet_runner_pid(const FleetExecutor *executor)
+{
+    return (int) pg_atomic_read_u32(&((const Runner *) executor)->shared->pid);
+}
+
+FleetXactStatus
+fleet_runner_resolve(uint64 xid)
+{
+    LOCAL_FCINFO(fcinfo, 1);
+    Datum result;
+    char *name;
+    FleetXactStatus status = FLEET_XACT_UNKNOWN;
+
+    /* An id that this server never gave out: another timeline, another server. */
+    if (!TransactionIdIsNormal((TransactionId) xid) ||
+        xid >= U64FromFullTransactionId(ReadNextFullTransactionId()))
+        return FLEET_XACT_UNKNOWN;
+    InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+    fcinfo->args[0].value = UInt64GetDatum(xid);
+    fcinfo->args[0].isnull = false;
+    result = pg_xact_status(fcinfo);
+    if (fcinfo->isnull)
+        return FLEET_XACT_UNKNOWN; /* too old */
+    name = TextDatumGetCString(result);
+    if (strcmp(name, "committed") == 0)
+        status = FLEET_XACT_COMMITTED;
+    else if (strcmp(name, "aborted") == 0)
+        status = FLEET_XACT_ABORTED;
+    else if (strcmp(name, "in progress") == 0)
+        status = FLEET_XACT_IN_PROGRESS;
+    pfree(name);
+    return status;
+}
