@@ -1,0 +1,110 @@
+# Installing and removing: without preload in a server that was never restarted; with preload the
+# agent is back by itself; DROP EXTENSION, DROP DATABASE and CREATE DATABASE … TEMPLATE work while
+# agents run.
+use strict;
+use warnings;
+use FleetTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# The issue allows these commands 10 s each; a slow build (sanitizers) gets more.
+my $limit = $ENV{FLEET_ASAN} ? '60s' : '10s';
+
+# ---- without preload ---------------------------------------------------------------------------
+
+my $f = FleetTest->new;
+my $parent = $f->parent;
+my $started = $f->sql('SELECT pg_postmaster_start_time()');
+is($f->sql('SHOW shared_preload_libraries'), '', 'nothing is preloaded');
+is(scalar($f->workers('parent', '')), 0, 'CREATE EXTENSION alone starts no process');
+
+$f->package('hello', greet => { sql => 'SELECT 42' });
+my $run = $f->start('hello');
+$f->run_is($run, 'succeeded', 'a package runs in a server that was never restarted');
+is($f->sql("SELECT output FROM fleet.task_run WHERE run_id = $run"), '42', 'its value is there');
+is($f->sql('SELECT pg_postmaster_start_time()'), $started, 'the server was not restarted');
+is(scalar($f->workers('parent', 'agent')), 1, 'one agent');
+
+$f->run_is($f->start('hello'), 'succeeded', 'and again');
+is(scalar($f->workers('parent', 'agent')), 1, 'still one agent');
+
+# A session that asks while the agent is just starting must not make a second one.
+my $pid = $f->agent_pid;
+$f->sql("SELECT pg_terminate_backend($pid)");
+my @sessions = map { $parent->background_psql($FleetTest::DB) } 1 .. 4;
+$_->query_safe("SELECT fleet.run_parent_package('hello')") for @sessions;
+$_->quit for @sessions;
+$f->wait_for('parent', "SELECT count(*) FROM fleet.run WHERE state = 'succeeded'", '6', 'all four ran');
+is(scalar($f->workers('parent', 'agent')), 1, 'one agent, though four asked at once');
+
+# ---- DROP and CREATE EXTENSION while the agent runs --------------------------------------------
+
+my ($rc, $out, $err) = $f->try_as(undef, "SET statement_timeout = '$limit'; DROP EXTENSION pg_fleet CASCADE; CREATE EXTENSION pg_fleet");
+is($rc, 0, 'DROP EXTENSION, CREATE EXTENSION with a running agent') or diag($err);
+$f->package('hello', greet => { sql => 'SELECT 43' });
+$f->run_is($f->start('hello'), 'succeeded', 'the new extension works at once');
+
+# … and while a step runs: its runner is ended too
+$f->package('long', sleep => { sql => "SELECT etl.witness('start'), pg_sleep(600)" });
+$run = $f->start('long');
+$f->wait_for('witness', "SELECT count(*) FROM event WHERE what = 'start'", '1', 'a long step runs');
+($rc, $out, $err) = $f->try_as(undef, "SET statement_timeout = '$limit'; DROP EXTENSION pg_fleet CASCADE");
+is($rc, 0, 'DROP EXTENSION with a running step') or diag($err);
+$f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet%'", '0', 'no worker is left');
+$f->sql('CREATE EXTENSION pg_fleet');
+
+# a rolled-back DROP EXTENSION leaves a working extension
+$f->package('hello', greet => { sql => 'SELECT 44' });
+$f->run_is($f->start('hello'), 'succeeded', 'a run, so that there is an agent');
+($rc, $out, $err) = $f->try_as(undef, 'BEGIN; DROP EXTENSION pg_fleet CASCADE; ROLLBACK');
+is($rc, 0, 'a DROP EXTENSION that is rolled back') or diag($err);
+$f->run_is($f->start('hello'), 'succeeded', 'leaves a working extension');
+
+# ---- DROP DATABASE, CREATE DATABASE … TEMPLATE -------------------------------------------------
+
+($rc, $out, $err) = $f->try_as(undef, "SET statement_timeout = '$limit'; CREATE DATABASE copy TEMPLATE $FleetTest::DB", db => 'postgres');
+is($rc, 0, 'CREATE DATABASE from a template with a running agent') or diag($err);
+$f->run_is($f->start('hello'), 'succeeded', 'the template goes on working');
+$f->run_is($f->start('hello'), 'succeeded', 'more than once');
+
+# The copy is a copy of a parent: it starts nothing until told what it is.
+is($parent->safe_psql('copy', "SELECT fleet.run_parent_package('hello') IS NOT NULL"), 't', 'a run can be asked for in the copy');
+my $paused = $parent->poll_query_until('copy', 'SELECT paused_reason IS NOT NULL FROM fleet_catalog.identity');
+ok($paused, 'the copy is paused, and says why');
+is($parent->safe_psql('copy', "SELECT count(*) FROM fleet.run WHERE state = 'succeeded' AND run_id > $run"), '0',
+    'and starts nothing') if $paused;
+$parent->safe_psql('copy', "SELECT fleet.resume_parent('new')");
+ok($parent->poll_query_until('copy', "SELECT bool_and(state = 'succeeded') FROM (SELECT state FROM fleet.run ORDER BY run_id DESC LIMIT 1) AS r"),
+    'told that it is a new parent, it runs what was asked for');
+
+($rc, $out, $err) = $f->try_as(undef, "SET statement_timeout = '$limit'; DROP DATABASE copy", db => 'postgres');
+is($rc, 0, 'DROP DATABASE with a running agent') or diag($err);
+($rc, $out, $err) = $f->try_as(undef, "SET statement_timeout = '$limit'; ALTER DATABASE $FleetTest::DB RENAME TO renamed; ALTER DATABASE renamed RENAME TO $FleetTest::DB", db => 'postgres');
+is($rc, 0, 'ALTER DATABASE … RENAME with a running agent') or diag($err);
+
+# ---- preloaded ---------------------------------------------------------------------------------
+
+my $node = $f->make_node('preloaded', preload => 1);
+$node->safe_psql('postgres', "CREATE DATABASE $_") for qw(one two without);
+for my $db (qw(one two))
+{
+    $node->safe_psql($db, "CREATE EXTENSION pg_fleet; SELECT fleet.create_package('p'); SELECT fleet.add_task('p', 't', sql => 'SELECT 1')");
+}
+$node->restart;
+my $agents = q{SELECT coalesce(string_agg(datname, ',' ORDER BY datname), '') FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%'};
+ok($node->poll_query_until('postgres', $agents, 'one,two'), 'after a restart each database with the extension has its agent, and no other');
+my $id = $node->safe_psql('one', "SELECT fleet.run_parent_package('p')");
+is($node->safe_psql('one', "SELECT fleet.wait_for_run($id, timeout => '60s')"), 'succeeded', 'it works');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%'});
+ok($node->poll_query_until('postgres', $agents, 'one,two'), 'agents that were terminated are back by themselves');
+for my $command ('CREATE DATABASE three TEMPLATE one', 'DROP DATABASE two')
+{
+    ($rc, $out, $err) = (0, '', '');
+    $rc = $node->psql('postgres', "SET statement_timeout = '$limit'; $command", stdout => \$out, stderr => \$err);
+    is($rc, 0, "preloaded: $command with a running agent") or diag($err);
+}
+ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'without'"), 'nobody is in a database without the extension');
+$node->stop;
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP:|terminated by signal/, 'no crash');
+
+$f->done;

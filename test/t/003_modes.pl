@@ -1,0 +1,131 @@
+# Mode agent and mode direct give the same rows for the same job: outcomes, errors, counts, values,
+# log lines in order; and a line is there while the step that said it still runs.
+use strict;
+use warnings;
+use FleetTest;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $f = FleetTest->new(agents => 1, direct => 1);
+for my $server (qw(a1 d1))
+{
+    $f->sql_on($server, <<'SQL');
+SET ROLE etl;
+CREATE TABLE etl.item (id int PRIMARY KEY, name text);
+CREATE FUNCTION etl.talk(n int) RETURNS int LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1..n LOOP
+        RAISE NOTICE 'line %', i;
+    END LOOP;
+    RAISE WARNING 'careful' USING DETAIL = 'some detail', HINT = 'some hint', ERRCODE = '01F01';
+    RAISE INFO 'for your information';
+    RETURN n;
+END $$;
+CREATE FUNCTION etl.raise_it() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'it went wrong' USING ERRCODE = 'ZX123', DETAIL = 'a detail', HINT = 'a hint';
+END $$;
+SQL
+}
+
+my %jobs = (
+    value     => ["SELECT 'one value'"],
+    nothing   => [q{CREATE TABLE IF NOT EXISTS etl.made (i int)}],
+    count     => ["INSERT INTO etl.item SELECT i, 'n' || i FROM generate_series(1, 25) AS i ON CONFLICT DO NOTHING"],
+    talk      => ['SELECT etl.talk(20)'],
+    several   => ["SELECT 1; UPDATE etl.item SET name = 'x' WHERE id <= 7; SELECT 'last' UNION ALL SELECT 'row'"],
+    wide      => ['SELECT i, i * 2 FROM generate_series(1, 3) AS i'],
+    null      => ['SELECT NULL::int'],
+    unicode   => ["SELECT 'Grüße, 世界 \N{U+1F600}'", 'DO $$BEGIN RAISE NOTICE \'Zeile mit „Anführung“ und \\ und \'\'quote\'\'\'; END$$'],
+    raise     => ['SELECT etl.raise_it()'],
+    divide    => ['SELECT 1 / 0'],
+    duplicate => ["INSERT INTO etl.item VALUES (500, 'a'); INSERT INTO etl.item VALUES (500, 'b')"],
+    deferred  => ['CREATE TEMP TABLE c (i int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO c VALUES (1), (1)'],
+    missing   => ['SELECT * FROM etl.no_such_table'],
+    param     => [q{SELECT current_setting('fleet.params')::jsonb ->> 'region'}],
+    retried   => [ { command => 'SELECT 1 / 0', retries => 2, retry_wait => '50ms' } ],
+    go_on     => [ { command => 'SELECT 1 / 0', on_failure => 'next' }, "SELECT 'went on'" ],
+    quit      => [ { command => 'SELECT 1', on_success => 'quit_success' }, 'SELECT 2' ],
+    vacuum    => ['VACUUM etl.item'],
+    two       => ["SET work_mem = '7MB'", 'SHOW work_mem'],
+    timeout   => [ { command => 'SELECT pg_sleep(600)', timeout => '200ms' } ],
+);
+my %expected = (
+    (map { $_ => 'failed' } qw(raise divide duplicate deferred missing retried timeout)));
+
+my @tasks;
+for my $name (sort keys %jobs)
+{
+    $f->job($name, @{ $jobs{$name} });
+    push @tasks, "${name}_on_a1" => { job => $name, server => 'a1' }, "${name}_on_d1" => { job => $name, server => 'd1' };
+}
+$f->package('both', -params => '{"region": "north", "key": "k"}', @tasks);
+my $run = $f->start('both');
+$f->run_is($run, 'failed', 'the run ends, failed because some of its tasks do');
+
+for my $name (sort keys %jobs)
+{
+    is($f->sql("SELECT string_agg(state, ',') FROM fleet.task_run WHERE run_id = $run AND task LIKE '${name}\\_on\\_%'"),
+        join(',', ($expected{$name} || 'succeeded') x 2), "$name: outcome");
+}
+is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run AND task = 'raise_on_d1'"), 'ZX123 it went wrong', 'SQLSTATE and message reach the parent');
+is($f->sql("SELECT output FROM fleet.task_run WHERE run_id = $run AND task = 'param_on_d1'"), 'north', 'parameters reach the step');
+is($f->sql("SELECT row_count FROM fleet.task_run WHERE run_id = $run AND task = 'count_on_a1'"), '25', 'row count');
+is($f->sql("SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND task = 'retried_on_a1'"), '3', 'each attempt of a step has its row');
+
+# The same rows but for times, places and identities, column by column, whatever columns there are.
+my @differs = qw(run_id job_run_id server token queued_at started_at finished_at logged_at duration elapsed
+  server_id backend_pid xid step_run_id log_id id seen_at);
+my $drop = join ' ', map { "- '$_'" } @differs;
+for my $relation (
+    [ 'task_run', 'task, item' ],
+    [ 'job_log', 'task, item, started_at, step, attempt' ],
+    [ 'step_run', 'task, item, started_at, step, attempt' ],
+    [ 'log', 'task, item, seq' ])
+{
+    my ($table, $order) = @$relation;
+    my $rows = sub {
+        my ($server) = @_;
+        return $f->sql("SELECT regexp_replace((to_jsonb(t) $drop)::text, '_on_(a|d)1', '', 'g') FROM fleet.$table AS t "
+              . "WHERE run_id = $run AND task LIKE '%\\_on\\_$server' ORDER BY $order");
+    };
+    my @agent = split /\n/, $rows->('a1');
+    my @direct = split /\n/, $rows->('d1');
+    cmp_ok(scalar @agent, '>=', scalar keys %jobs, "fleet.$table has rows");
+    is_deeply(\@direct, \@agent, "fleet.$table: the same in both modes");
+}
+
+# log lines: in order, gapless, once each
+for my $server (qw(a1 d1))
+{
+    is($f->sql("SELECT string_agg(message, ' ' ORDER BY seq) FROM fleet.log WHERE run_id = $run AND task = 'talk_on_$server' AND level = 'NOTICE'"),
+        join(' ', map { "line $_" } 1 .. 20), "$server: NOTICEs in order");
+    is($f->sql("SELECT count(*) FROM (SELECT seq - row_number() OVER (PARTITION BY task, item ORDER BY seq) AS d, task, item FROM fleet.log WHERE run_id = $run AND task LIKE '%$server') AS x GROUP BY task, item HAVING min(d) <> max(d)"),
+        '', "$server: without gap or duplicate");
+}
+
+# ---- a line is there while its step still runs -------------------------------------------------
+
+$f->job('sleepy', q{DO $$BEGIN RAISE NOTICE 'said before sleeping %', etl.key(); END$$; SELECT etl.work_until_released()});
+for my $place (qw(here a1 d1))
+{
+    $f->package("live_$place", -params => '{"key": null}',
+        t => $place eq 'here'
+        ? { sql => q{DO $$BEGIN RAISE NOTICE 'said before sleeping %', etl.key(); END$$; SELECT etl.work_until_released()} }
+        : { job => 'sleepy', server => $place });
+    my $key = "live-$place";
+    $run = $f->start("live_$place", "{\"key\": \"$key\"}");
+    $f->wait_started($key);
+    my $begin = time;
+    $f->wait_for('parent', "SELECT count(*) FROM fleet.log WHERE run_id = $run AND message = 'said before sleeping $key'", '1',
+        "$place: the NOTICE is in the log");
+    note sprintf '%s: seen %.3f s after the step told the witness', $place, time - $begin;
+    is($f->witnessed($key, 'end'), 0, "$place: while the step still sleeps");
+    is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run"), 'running', "$place: and is running");
+    cmp_ok($f->sql("SELECT extract(epoch FROM clock_timestamp() - started_at) < 600 FROM fleet.task_run WHERE run_id = $run"), 'eq', 't', "$place: with its start time");
+    $f->release($key);
+    $f->run_is($run, 'succeeded', "$place: then it ends");
+    is($f->witnessed($key, 'start'), 1, "$place: started once");
+}
+
+$f->done;

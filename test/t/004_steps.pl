@@ -1,0 +1,181 @@
+# Every kind of step, on an agent, on a direct server and here: what psql would do with the same
+# text, and nothing left for the next job.
+use strict;
+use warnings;
+use FleetTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# One slot each, so that a job meets the session or runner that the one before has left.
+my $f = FleetTest->new(agents => 1, direct => 1, slots => 1);
+my @places = qw(a1 d1 here);
+my $dir = PostgreSQL::Test::Utils::tempdir;
+chmod 0777, $dir;
+
+for my $server (qw(parent a1 d1))
+{
+    $f->sql_on($server, <<'SQL');
+GRANT pg_write_server_files TO etl;
+SET ROLE etl;
+CREATE TABLE etl.big (id int, t text);
+INSERT INTO etl.big SELECT i, md5(i::text) FROM generate_series(1, 1000) AS i;
+CREATE TABLE etl.log (t text);
+CREATE PROCEDURE etl.commits() LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO etl.log VALUES ('first'); COMMIT;
+    INSERT INTO etl.log VALUES ('second'); COMMIT;
+END $$;
+CREATE PROCEDURE etl.commits_and_fails() LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO etl.log VALUES ('kept'); COMMIT;
+    INSERT INTO etl.log VALUES ('not kept'); RAISE EXCEPTION 'after a commit';
+END $$;
+SQL
+}
+# here, jobs belong to etl too
+$f->sql('GRANT CREATE ON DATABASE dw TO etl');
+
+# One job in each place; the run's outcome and what is there afterwards.  "here" is a task of kind
+# sql a step, in order, so that all steps of the job are done there too.
+my $n = 0;
+
+sub everywhere
+{
+    my ($name, $steps, $state, $check, $value) = @_;
+    $n++;
+    my $job = "kind_$n";
+    $f->job($job, @$steps);
+    for my $place (@places)
+    {
+        my $package = "${job}_$place";
+        if ($place eq 'here')
+        {
+            # as a job of etl, started by itself
+            $f->sql_as('etl', "SELECT fleet.create_job('$job\_here');"
+                  . join '', map { my %s = ref $_ ? %$_ : (command => $_);
+                    my $c = FleetTest::quote_literal(delete $s{command});
+                    $n++; "SELECT fleet.add_step('$job\_here', 's$n', $c" . join('', map { ", $_ => " . FleetTest::quote_literal($s{$_}) } sort keys %s) . ');' } @$steps);
+            my $id = $f->sql_as('etl', "SELECT fleet.start_job('$job\_here')");
+            $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $id", $state, "$name ($place): $state");
+        }
+        else
+        {
+            $f->package($package, t => { job => $job, server => $place });
+            $f->run_is($f->start($package), $state, "$name ($place): $state");
+        }
+        my $server = $place eq 'here' ? 'parent' : $place;
+        is($f->sql_on($server, $check =~ s/PLACE/$place/gr), $value, "$name ($place): effect") if defined $check;
+    }
+    return;
+}
+
+everywhere('several statements are one transaction',
+    ["INSERT INTO etl.log VALUES ('m1'); INSERT INTO etl.log VALUES ('m2')"], 'succeeded',
+    q{SELECT count(DISTINCT xmin::text) || ' ' || count(*) FROM etl.log WHERE t IN ('m1', 'm2')}, '1 2');
+everywhere('if one fails, none stays',
+    ["INSERT INTO etl.log VALUES ('gone'); SELECT 1 / 0; INSERT INTO etl.log VALUES ('gone')"], 'failed',
+    q{SELECT count(*) FROM etl.log WHERE t = 'gone'}, '0');
+everywhere('VACUUM', ['VACUUM (ANALYZE) etl.big'], 'succeeded',
+    q{SELECT reltuples FROM pg_class WHERE oid = 'etl.big'::regclass}, '1000');
+everywhere('CREATE INDEX CONCURRENTLY', ['CREATE INDEX CONCURRENTLY big_id ON etl.big (id)'], 'succeeded',
+    q{SELECT indisvalid FROM pg_index WHERE indexrelid = 'etl.big_id'::regclass}, 't');
+everywhere('a procedure that commits', ['CALL etl.commits()'], 'succeeded',
+    q{SELECT count(DISTINCT xmin::text) || ' ' || count(*) FROM etl.log WHERE t IN ('first', 'second')}, '2 2');
+everywhere('a procedure that commits and fails', ['CALL etl.commits_and_fails()'], 'failed',
+    q{SELECT string_agg(t, ',') FROM etl.log WHERE t LIKE '%kept'}, 'kept');
+everywhere('DO with COMMIT', [q{DO $$BEGIN INSERT INTO etl.log VALUES ('do1'); COMMIT; INSERT INTO etl.log VALUES ('do2'); END$$}], 'succeeded',
+    q{SELECT count(*) FROM etl.log WHERE t LIKE 'do_'}, '2');
+everywhere('BEGIN and COMMIT in the text', ["BEGIN; INSERT INTO etl.log VALUES ('tx1'); COMMIT; INSERT INTO etl.log VALUES ('tx2')"], 'succeeded',
+    q{SELECT count(*) FROM etl.log WHERE t LIKE 'tx_'}, '2');
+everywhere('a transaction left open is rolled back', ["BEGIN; INSERT INTO etl.log VALUES ('open')"], 'succeeded',
+    q{SELECT count(*) FROM etl.log WHERE t = 'open'}, '0');
+everywhere('COPY to a file', [qq{COPY (SELECT 'copied') TO PROGRAM 'true'}], 'failed');
+everywhere('COPY to a file by a role that may', [qq{DO \$\$BEGIN EXECUTE format('COPY (SELECT ''copied'') TO %L', '$dir/' || pg_backend_pid()); END\$\$}], 'succeeded');
+is(scalar(grep { slurp_file($_) eq "copied\n" } glob "$dir/*"), 3, 'three files were written');
+everywhere('COPY TO STDOUT is refused', ['COPY etl.big TO STDOUT'], 'failed');
+everywhere('COPY FROM STDIN is refused', ['COPY etl.big FROM STDIN'], 'failed');
+everywhere('a syntax error at run time', [q{DO $$BEGIN EXECUTE 'SELEC 1'; END$$}], 'failed');
+everywhere('a deferred constraint fails at COMMIT',
+    ['CREATE TABLE etl.deferred (i int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO etl.deferred VALUES (1), (1)'], 'failed',
+    q{SELECT to_regclass('etl.deferred') IS NULL}, 't');
+everywhere('a step that ends its own session, marked to be outside of a transaction',
+    [ { command => 'SELECT pg_terminate_backend(pg_backend_pid())', transactional => 'false' } ], 'unknown');
+
+# Steps of one job share a session, as in psql.
+everywhere('steps of one job are one session',
+    [ 'CREATE TEMP TABLE own (i int)', 'INSERT INTO own VALUES (1)', q{INSERT INTO etl.log SELECT 'own' FROM own} ], 'succeeded',
+    q{SELECT count(*) FROM etl.log WHERE t = 'own'}, '1');
+
+# Jobs do not.
+everywhere('a job that leaves everything behind',
+    [   'CREATE TEMP TABLE left_over (i int)',
+        q{SET work_mem = '77MB'; SET search_path = etl; SET my.setting = 'mine'; SET statement_timeout = '1h'; SET default_transaction_read_only = on},
+        'SET default_transaction_read_only = off',
+        'PREPARE left_statement AS SELECT 1',
+        'DECLARE left_cursor CURSOR WITH HOLD FOR SELECT 1',
+        'LISTEN left_channel',
+        'SELECT pg_advisory_lock(4711)',
+        q{DO $$BEGIN PERFORM setseed(0.5); PERFORM nextval(pg_get_serial_sequence('pg_temp.s', 'i')) WHERE false; EXCEPTION WHEN OTHERS THEN NULL; END$$} ],
+    'succeeded');
+everywhere('leaves nothing for the next one',
+    [   q{INSERT INTO etl.log SELECT 'left: ' || concat_ws(' ',
+            (SELECT count(*) FROM pg_class WHERE relname = 'left_over' AND pg_table_is_visible(oid)),
+            (SELECT count(*) FROM pg_prepared_statements WHERE name = 'left_statement'),
+            (SELECT count(*) FROM pg_cursors WHERE name = 'left_cursor'),
+            (SELECT count(*) FROM pg_listening_channels() AS c WHERE c = 'left_channel'),
+            (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND objsubid = 1),
+            coalesce(nullif(current_setting('my.setting', true), ''), 'none'),
+            (SELECT setting = reset_val FROM pg_settings WHERE name = 'work_mem'),
+            (SELECT setting = reset_val FROM pg_settings WHERE name = 'search_path'),
+            (SELECT setting = reset_val FROM pg_settings WHERE name = 'statement_timeout'))} ],
+    'succeeded', q{SELECT string_agg(t, ';') FROM etl.log WHERE t LIKE 'left: %'}, 'left: 0 0 0 0 0 none t t t');
+
+# Who a step is.
+everywhere('a step is its owner, whatever it resets',
+    [ q{RESET ROLE}, q{RESET SESSION AUTHORIZATION}, q{INSERT INTO etl.log SELECT 'who: ' || current_user || ' ' || session_user} ],
+    'succeeded', q{SELECT t FROM etl.log WHERE t LIKE 'who: %'}, 'who: etl etl');
+
+# A step that kills its own session: transactional, so it surely had no effect; it must not be tried
+# for ever, and must not take the agent with it.
+everywhere('a step that ends its own session',
+    [ q{INSERT INTO etl.log VALUES ('suicide'); SELECT pg_terminate_backend(pg_backend_pid())} ], 'failed',
+    q{SELECT count(*) FROM etl.log WHERE t = 'suicide'}, '0');
+everywhere('and the next job runs', ['SELECT 1'], 'succeeded');
+
+# Much output is capped, not fatal.
+everywhere('a value of 10 MB', [q{SELECT repeat('x', 10000000)}], 'succeeded');
+everywhere('100,000 rows', ['SELECT * FROM generate_series(1, 100000)'], 'succeeded');
+everywhere('20,000 notices', [q{DO $$BEGIN FOR i IN 1..20000 LOOP RAISE NOTICE '%', i; END LOOP; END$$}], 'succeeded');
+
+# An action by name of a step, a failure branch, a task's own retries.
+$f->job('branches',
+    { name => 'try', command => 'SELECT 1 / 0', failure_goto => 'clean up' },
+    { name => 'never', command => q{SELECT etl.witness('never')} },
+    { name => 'clean up', command => q{SELECT etl.witness('cleaned')}, on_success => 'quit_failure' });
+for my $place (qw(a1 d1))
+{
+    $f->package("branches_$place", -params => "{\"key\": \"br-$place\"}", t => { job => 'branches', server => $place });
+    $f->run_is($f->start("branches_$place"), 'failed', "$place: a failure branch of steps, ending in failure");
+    is($f->witnessed("br-$place", 'cleaned'), 1, "$place: went to the named step");
+    is($f->witnessed("br-$place", 'never'), 0, "$place: and not through the others");
+}
+
+# Precedence between tasks.
+$f->job('ok', 'SELECT etl.work()');
+$f->job('bad', 'SELECT 1 / 0');
+$f->package('graph', -params => '{"key": "graph"}',
+    good      => { job => 'ok', server => 'a1' },
+    evil      => { job => 'bad', server => 'd1' },
+    on_ok     => { sql => q{SELECT etl.witness('on_ok')}, after => '{good}' },
+    on_fail   => { sql => q{SELECT etl.witness('on_fail')} },
+    on_any    => { sql => q{SELECT etl.witness('on_any')} },
+    not_this  => { sql => q{SELECT etl.witness('not_this')}, after => '{evil}' },
+    nor_this  => { sql => q{SELECT etl.witness('nor_this')}, after => '{not_this}' });
+$f->sql(q{SELECT fleet.add_precedence('graph', 'evil', 'on_fail', on_outcome => 'failure'), fleet.add_precedence('graph', 'evil', 'on_any', on_outcome => 'completion')});
+my $run = $f->start('graph');
+$f->run_is($run, 'failed', 'a run with a failed task');
+is($f->sql("SELECT string_agg(task || '=' || state, ' ' ORDER BY task) FROM fleet.task_run WHERE run_id = $run"),
+    'evil=failed good=succeeded nor_this=skipped not_this=skipped on_any=succeeded on_fail=succeeded on_ok=succeeded',
+    'success, failure, completion; what cannot run any more is skipped');
+
+$f->done;
