@@ -465,19 +465,19 @@ static void
 running_put(FleetPlacer *placer, Server *server, uint32_t place, uint32_t number)
 {
     server->heap[place] = number;
-    placer_ticket(placer, number)->run.position = place;
+    ticket_at(placer, number)->run.position = place;
 }
 
 static void
 running_sift(FleetPlacer *placer, Server *server, uint32_t place, uint32_t number)
 {
-    FleetTime end = placer_ticket(placer, number)->run.end;
+    FleetTime end = ticket_at(placer, number)->run.end;
 
     while (place > 0)
     {
         uint32_t parent = (place - 1) / 2;
 
-        if (placer_ticket(placer, server->heap[parent])->run.end <= end)
+        if (ticket_at(placer, server->heap[parent])->run.end <= end)
             break;
         running_put(placer, server, place, server->heap[parent]);
         place = parent;
@@ -488,10 +488,10 @@ running_sift(FleetPlacer *placer, Server *server, uint32_t place, uint32_t numbe
 
         if (child >= server->nheap)
             break;
-        if (child + 1 < server->nheap && placer_ticket(placer, server->heap[child + 1])->run.end <
-                                             placer_ticket(placer, server->heap[child])->run.end)
+        if (child + 1 < server->nheap && ticket_at(placer, server->heap[child + 1])->run.end <
+                                             ticket_at(placer, server->heap[child])->run.end)
             child++;
-        if (placer_ticket(placer, server->heap[child])->run.end >= end)
+        if (ticket_at(placer, server->heap[child])->run.end >= end)
             break;
         running_put(placer, server, place, server->heap[child]);
         place = child;

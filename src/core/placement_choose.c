@@ -8,7 +8,6 @@
 #include "core/placement_internal.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 bool
 server_has_free(const Server *server)
@@ -202,7 +201,7 @@ choose_due(FleetPlacer *placer, Target *target, uint32_t *number, uint32_t *posi
     const Queue *queue;
 
     *number = placer->flows[target->ring_first].oldest;
-    queue = placer->queues[placer_ticket(placer, *number)->queue];
+    queue = placer->queues[ticket_at(placer, *number)->queue];
     *position = target_pick(placer, target, queue->policy, queue_without(placer, target, queue));
     if (*position == NONE)
         return false;
@@ -233,7 +232,7 @@ view_server(FleetPlacer *placer, Target *target, uint32_t number, FleetTime now)
                 sizeof(SlotView));
     for (uint32_t i = 0; i < busy; i++)
     {
-        FleetTime end = placer_ticket(placer, server->heap[i])->run.end;
+        FleetTime end = ticket_at(placer, server->heap[i])->run.end;
         SlotView *slot = &target->view[target->nview++];
 
         *slot = (SlotView){.free = time_until_free(end, now),
@@ -285,12 +284,37 @@ view_level(Target *target)
     }
 }
 
-static int
-view_compare(const void *a, const void *b)
+/* Keeps the LOOKAHEAD slots that are free first: a heap of them, the last one at the top. */
+static void
+view_sift(SlotView *view, uint32_t at, SlotView slot)
 {
-    double x = ((const SlotView *) a)->free, y = ((const SlotView *) b)->free;
+    for (;;)
+    {
+        uint32_t child = 2 * at + 1;
 
-    return x < y ? -1 : x > y;
+        if (child >= LOOKAHEAD)
+            break;
+        if (child + 1 < LOOKAHEAD && view[child + 1].free > view[child].free)
+            child++;
+        if (view[child].free <= slot.free)
+            break;
+        view[at] = view[child];
+        at = child;
+    }
+    view[at] = slot;
+}
+
+static void
+view_cut(Target *target)
+{
+    if (target->nview <= LOOKAHEAD)
+        return;
+    for (uint32_t at = LOOKAHEAD / 2; at-- > 0;)
+        view_sift(target->view, at, target->view[at]);
+    for (uint32_t i = LOOKAHEAD; i < target->nview; i++)
+        if (target->view[i].free < target->view[0].free)
+            view_sift(target->view, 0, target->view[i]);
+    target->nview = LOOKAHEAD;
 }
 
 /*
@@ -319,11 +343,7 @@ view_refresh(FleetPlacer *placer, Target *target, FleetTime now)
         view_server(placer, target, target->servers[i], now);
     }
     view_level(target);
-    if (target->nview > LOOKAHEAD)
-    {
-        qsort(target->view, target->nview, sizeof(SlotView), view_compare);
-        target->nview = LOOKAHEAD;
-    }
+    view_cut(target);
 }
 
 /* One look ahead: where the tickets that are held back would go. */
@@ -337,13 +357,18 @@ typedef struct Look
     SlotView slots[LOOKAHEAD]; /* busy ones of faster servers */
 } Look;
 
+static double
+level_from(const Target *target, FleetTime now)
+{
+    return target_level(target) - (double) (now - target->viewed_at);
+}
+
 static void
-look_begin(FleetPlacer *placer, Target *target, Look *look, const Server *server)
+look_begin(const Target *target, Look *look, const Server *server)
 {
     FleetTime now = look->now;
 
-    view_refresh(placer, target, now);
-    look->level = target_level(target) - (double) (now - target->viewed_at);
+    look->level = level_from(target, now);
     look->speed = server->spec.speed;
     look->nslots = 0;
     look->examined = 0;
@@ -391,18 +416,18 @@ look_holds(Look *look, const Ticket *ticket, uint32_t without)
     return true;
 }
 
-/* Up to so many tickets of one list of a queue, in exact order. */
+/* The next tickets of one list of a queue, in exact order; moves *next on. */
 static uint32_t
-list_sorted(const FleetPlacer *placer, uint32_t number, uint32_t *sorted, uint32_t most)
+list_sorted(const FleetPlacer *placer, uint32_t *next, uint32_t *sorted)
 {
-    uint32_t n = 0;
+    uint32_t n = 0, number = *next;
 
-    for (; number != NONE && n < most; n++)
+    for (; number != NONE && n < EXACTLY; n++)
     {
-        const Ticket *ticket = placer_ticket(placer, number);
+        const Ticket *ticket = ticket_at(placer, number);
         uint32_t place = n;
 
-        while (place > 0 && ticket_before(ticket, placer_ticket(placer, sorted[place - 1])))
+        while (place > 0 && ticket_before(ticket, ticket_at(placer, sorted[place - 1])))
         {
             sorted[place] = sorted[place - 1];
             place--;
@@ -410,6 +435,7 @@ list_sorted(const FleetPlacer *placer, uint32_t number, uint32_t *sorted, uint32
         sorted[place] = number;
         number = ticket->wait.next;
     }
+    *next = number;
     return n;
 }
 
@@ -438,19 +464,24 @@ look_beyond(const Look *look, const Queue *queue, int list)
 static uint32_t
 queue_not_held(const FleetPlacer *placer, const Queue *queue, Look *look, uint32_t without)
 {
-    uint32_t sorted[LOOKAHEAD];
+    uint32_t sorted[EXACTLY];
     int list;
 
     for (list = queue_top_list(queue); list >= 0; list = queue_list_below(queue, list - 1))
     {
-        uint32_t n;
+        uint32_t next = queue_list_first(queue, list);
 
-        if (look->examined >= LOOKAHEAD)
-            return look_beyond(look, queue, list + 1);
-        n = list_sorted(placer, queue_list_first(queue, list), sorted, LOOKAHEAD - look->examined);
-        for (uint32_t i = 0; i < n; i++)
-            if (!look_holds(look, placer_ticket(placer, sorted[i]), without))
-                return sorted[i];
+        while (next != NONE)
+        {
+            uint32_t n;
+
+            if (look->examined >= LOOKAHEAD)
+                return look_beyond(look, queue, list);
+            n = list_sorted(placer, &next, sorted);
+            for (uint32_t i = 0; i < n; i++)
+                if (!look_holds(look, ticket_at(placer, sorted[i]), without))
+                    return sorted[i];
+        }
     }
     return NONE;
 }
@@ -469,17 +500,23 @@ choose_shortest(FleetPlacer *placer, Target *target, const Queue *queue, Choice 
                 uint32_t *number, uint32_t position)
 {
     const Server *server = &placer->servers[target->servers[position]];
-    uint32_t without = queue_without(placer, target, queue);
+    FleetTime now = choice->look.now;
+    uint32_t without;
+    const Ticket *top;
 
+    *number = queue_top(placer, queue);
     if (target->changes == NONE)
-        view_refresh(placer, target, choice->look.now);
+        view_refresh(placer, target, now);
     if (server->rank >= target->top_rank)
-    {
-        *number = queue_top(placer, queue);
         return true;
-    }
+    view_refresh(placer, target, now);
+    /* the usual case while much is to be done: it is through before the rest could be */
+    top = ticket_at(placer, *number);
+    if (ticket_path(top) / server->spec.speed <= level_from(target, now))
+        return true;
+    without = queue_without(placer, target, queue);
     if (!choice->looked || choice->position != position)
-        look_begin(placer, target, &choice->look, server);
+        look_begin(target, &choice->look, server);
     choice->looked = true;
     choice->position = position;
     *number = queue_not_held(placer, queue, &choice->look,

@@ -43,6 +43,9 @@
 /* So many tickets at the top of a queue are looked at one by one, and so many busy slots. */
 #define LOOKAHEAD 64
 
+/* Within one list so many are put in exact order at a time. */
+#define EXACTLY 8
+
 /* Flows that the placer made itself have this bit. */
 #define BATCH_FLOW UINT32_C(0x80000000)
 
@@ -185,6 +188,49 @@ struct FleetPlacer
     uint64_t visit; /* number of the present choice */
 };
 
+/* ---- tickets ---- */
+
+/* One that surely exists. */
+static inline Ticket *
+ticket_at(const FleetPlacer *placer, uint32_t number)
+{
+    return &placer->pages[number >> PAGE_BITS][number & (PAGE_SIZE - 1)];
+}
+
+/* NULL: the placer does not know it. */
+static inline Ticket *
+placer_ticket(const FleetPlacer *placer, uint32_t number)
+{
+    uint32_t page = number >> PAGE_BITS;
+    Ticket *ticket;
+
+    if (page >= placer->page_capacity || placer->pages[page] == NULL)
+        return NULL;
+    ticket = ticket_at(placer, number);
+    return ticket->queue == QUEUE_ABSENT ? NULL : ticket;
+}
+
+static inline float
+ticket_length(const Ticket *ticket)
+{
+    return ticket->duration < 0 ? -ticket->duration : ticket->duration;
+}
+
+static inline float
+ticket_path(const Ticket *ticket)
+{
+    return ticket_length(ticket) + ticket->tail;
+}
+
+/* Does a go before b in the order of shortest_finish? */
+static inline bool
+ticket_before(const Ticket *a, const Ticket *b)
+{
+    float path_a = ticket_path(a), path_b = ticket_path(b);
+
+    return path_a > path_b || (path_a == path_b && ticket_length(a) > ticket_length(b));
+}
+
 /* ---- placement.c ---- */
 extern void *placer_resize(FleetPlacer *placer, void *ptr, size_t old_size, size_t new_size);
 extern void placer_grow(FleetPlacer *placer, void *array, uint32_t *capacity, uint32_t needed,
@@ -193,12 +239,9 @@ extern void placer_grow(FleetPlacer *placer, void *array, uint32_t *capacity, ui
 /* ---- placement_queue.c ---- */
 extern uint32_t member_position(const FleetPlacer *placer, uint32_t server, uint32_t target);
 extern Ticket *placer_ticket_make(FleetPlacer *placer, uint32_t number);
-extern Ticket *placer_ticket(const FleetPlacer *placer, uint32_t number); /* NULL: not known */
 extern void placer_enqueue(FleetPlacer *placer, uint32_t number, const FleetTicket *spec,
                            uint32_t flow);
 extern void placer_dequeue(FleetPlacer *placer, uint32_t number);
-/* Does a go before b in the order of shortest_finish? */
-extern bool ticket_before(const Ticket *a, const Ticket *b);
 extern uint32_t queue_top(const FleetPlacer *placer, const Queue *queue);
 extern int queue_top_list(const Queue *queue);
 extern int queue_key_list(const FleetPlacer *placer, const Queue *queue);
@@ -206,8 +249,6 @@ extern int queue_key_list(const FleetPlacer *placer, const Queue *queue);
 extern int queue_list_below(const Queue *queue, int list);
 extern uint32_t queue_list_first(const Queue *queue, int list);
 extern int placer_list_of(float path);
-extern float ticket_path(const Ticket *ticket);
-extern float ticket_length(const Ticket *ticket);
 
 /* ---- placement_choose.c ---- */
 extern void target_tree_make(FleetPlacer *placer, Target *target, FleetPolicy policy);

@@ -26,44 +26,6 @@ placer_ticket_make(FleetPlacer *placer, uint32_t number)
     return &placer->pages[page][number & (PAGE_SIZE - 1)];
 }
 
-static inline Ticket *
-ticket_at(const FleetPlacer *placer, uint32_t number)
-{
-    return &placer->pages[number >> PAGE_BITS][number & (PAGE_SIZE - 1)];
-}
-
-Ticket *
-placer_ticket(const FleetPlacer *placer, uint32_t number)
-{
-    uint32_t page = number >> PAGE_BITS;
-    Ticket *ticket;
-
-    if (page >= placer->page_capacity || placer->pages[page] == NULL)
-        return NULL;
-    ticket = ticket_at(placer, number);
-    return ticket->queue == QUEUE_ABSENT ? NULL : ticket;
-}
-
-float
-ticket_length(const Ticket *ticket)
-{
-    return ticket->duration < 0 ? -ticket->duration : ticket->duration;
-}
-
-float
-ticket_path(const Ticket *ticket)
-{
-    return ticket_length(ticket) + ticket->tail;
-}
-
-bool
-ticket_before(const Ticket *a, const Ticket *b)
-{
-    float path_a = ticket_path(a), path_b = ticket_path(b);
-
-    return path_a > path_b || (path_a == path_b && ticket_length(a) > ticket_length(b));
-}
-
 /*
  * Number of the list for a path of this length: the exponent and the first
  * bits of the fraction of the number, as they stand in a float.
@@ -215,7 +177,7 @@ queue_top(const FleetPlacer *placer, const Queue *queue)
 
     if (queue->policy != FLEET_SHORTEST_FINISH)
         return number;
-    for (int i = 0; i < 8 && number != NONE; i++)
+    for (int i = 0; i < EXACTLY && number != NONE; i++)
     {
         const Ticket *ticket = ticket_at(placer, number), *top = ticket_at(placer, best);
 
