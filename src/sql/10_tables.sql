@@ -178,6 +178,19 @@ CREATE TABLE fleet_catalog.definition (
 );
 COMMENT ON TABLE fleet_catalog.definition IS 'Snapshots of packages and jobs as runs used them';
 
+-- Tasks of the package documents, so that views need not open a document for every row.
+CREATE TABLE fleet_catalog.definition_task (
+    hash     uuid NOT NULL,
+    task_no  integer NOT NULL,
+    name     text NOT NULL,
+    kind     text NOT NULL,
+    job      text,
+    package  text,
+    for_each boolean NOT NULL,
+    PRIMARY KEY (hash, task_no)
+);
+COMMENT ON TABLE fleet_catalog.definition_task IS 'Tasks of the package snapshots, written with them';
+
 CREATE TABLE fleet_catalog.deployment (
     server_id   integer NOT NULL REFERENCES fleet_catalog.server ON DELETE CASCADE,
     job         text NOT NULL,
@@ -226,7 +239,7 @@ CREATE TABLE fleet_catalog.task_run (
     server_id   integer,
     attempt     smallint NOT NULL DEFAULT 0,
     state       smallint NOT NULL DEFAULT 1 CHECK (state IN (1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16)),
-    log_seq     integer NOT NULL DEFAULT 0, -- mode agent: log lines received so far
+    log_seq     integer NOT NULL DEFAULT 0, -- log lines of earlier attempts (seq of this attempt counts from there)
     sqlstate    text,
     row_count   bigint,
     queued_at   timestamptz NOT NULL,
@@ -374,7 +387,23 @@ CREATE TABLE fleet_catalog.schedule (
 );
 COMMENT ON TABLE fleet_catalog.schedule IS 'Packages scheduled through pg_cron';
 
-SELECT pg_catalog.pg_extension_config_dump('fleet_catalog.' || t, '')
-  FROM pg_catalog.unnest(ARRAY['identity', 'server', 'job', 'step', 'package', 'task', 'precedence', 'definition',
-        'deployment', 'run', 'task_run', 'condition_result', 'job_run', 'step_run', 'log_line', 'cancel_request',
-        'duration', 'parent', 'schedule']) AS t;
+-- What a dump takes along: definitions and history, and the sequences, so that a restored database
+-- does not hand out numbers again.  One statement each: they all change the extension's row.
+DO $$
+DECLARE
+    v_relation text;
+    v_sequence text;
+BEGIN
+    FOREACH v_relation IN ARRAY ARRAY['identity', 'server', 'job', 'step', 'package', 'task', 'precedence', 'definition',
+            'definition_task', 'deployment', 'run', 'task_run', 'condition_result', 'job_run', 'step_run', 'log_line',
+            'cancel_request', 'duration', 'parent', 'schedule'] LOOP
+        PERFORM pg_catalog.pg_extension_config_dump('fleet_catalog.' || v_relation, '');
+        SELECT pg_catalog.pg_get_serial_sequence('fleet_catalog.' || v_relation, a.attname) INTO v_sequence
+          FROM pg_catalog.pg_attribute AS a
+         WHERE a.attrelid = ('fleet_catalog.' || v_relation)::pg_catalog.regclass AND a.attidentity <> '';
+        IF v_sequence IS NOT NULL THEN
+            PERFORM pg_catalog.pg_extension_config_dump(v_sequence::pg_catalog.regclass, '');
+        END IF;
+    END LOOP;
+END
+$$;

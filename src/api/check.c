@@ -1,0 +1,170 @@
+/*
+ * api/check.c
+ *     Checks of definitions that SQL cannot do: the grammar of commands, and
+ *     the graph of a package (by the core).  In any session.
+ */
+#include "postgres.h"
+
+#include "api/alloc.h"
+#include "catalog/pg_type.h"
+#include "core/graph.h"
+#include "fmgr.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(fleet_sql_check_command);
+PG_FUNCTION_INFO_V1(fleet_sql_check_graph);
+
+/* Parses; a syntax error points into the text that the user gave, not into the statement that
+ * called us.  "skip": characters that we put in front of the user's. */
+static List *
+parse(const char *text, int skip)
+{
+    MemoryContext context = CurrentMemoryContext;
+    List *statements = NIL;
+
+    PG_TRY();
+    {
+        statements = raw_parser(text, RAW_PARSE_DEFAULT);
+    }
+    PG_CATCH();
+    {
+        ErrorData *error;
+
+        MemoryContextSwitchTo(context);
+        error = CopyErrorData();
+        if (error->sqlerrcode != ERRCODE_SYNTAX_ERROR && error->cursorpos <= 0)
+            ReThrowError(error);
+        FlushErrorState();
+        ereport(ERROR, (errcode(error->sqlerrcode), errmsg_internal("%s", error->message),
+                        internalerrposition(Max(error->cursorpos - skip, 0)),
+                        internalerrquery(text + skip),
+                        errhint("If it is right for the server where it will run: check_syntax => "
+                                "false.")));
+    }
+    PG_END_TRY();
+    return statements;
+}
+
+static void
+check_not_client_copy(List *statements)
+{
+    ListCell *cell;
+
+    foreach (cell, statements)
+    {
+        Node *statement = castNode(RawStmt, lfirst(cell))->stmt;
+
+        if (IsA(statement, CopyStmt) && ((CopyStmt *) statement)->filename == NULL)
+            ereport(ERROR,
+                    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                     errmsg("a step cannot COPY from or to a client"),
+                     errhint("There is no client when it runs: use a file or a program of the "
+                             "server, or INSERT.")));
+    }
+}
+
+static int
+check_command(const char *command)
+{
+    List *statements = parse(command, 0);
+
+    if (statements == NIL)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the command is empty"),
+                        errhint("Write at least one SQL statement.")));
+    check_not_client_copy(statements);
+    return list_length(statements);
+}
+
+static int
+check_query(const char *query)
+{
+    List *statements = parse(query, 0);
+
+    if (list_length(statements) != 1 ||
+        !IsA(castNode(RawStmt, linitial(statements))->stmt, SelectStmt))
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("for_each must be one query"),
+                 errhint("Write a SELECT, VALUES or WITH … SELECT; each of its rows becomes "
+                         "an item.")));
+    return 1;
+}
+
+static int
+check_condition(const char *condition)
+{
+    static const char prefix[] = "SELECT (";
+    char *query = psprintf("%s%s\n)", prefix, condition);
+    List *statements = parse(query, (int) strlen(prefix));
+    SelectStmt *select = NULL;
+
+    if (list_length(statements) == 1)
+        select = (SelectStmt *) castNode(RawStmt, linitial(statements))->stmt;
+    if (select == NULL || !IsA(select, SelectStmt) || list_length(select->targetList) != 1 ||
+        select->fromClause != NIL || select->op != SETOP_NONE)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("a condition must be one SQL expression"),
+                        errhint("For example: fleet.param('day') <> '' or "
+                                "(SELECT count(*) FROM stage) > 0.")));
+    return 1;
+}
+
+Datum
+fleet_sql_check_command(PG_FUNCTION_ARGS)
+{
+    char *command;
+    char *what;
+
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+        ereport(ERROR,
+                (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("command must not be null")));
+    command = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    what = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    if (strcmp(what, "query") == 0)
+        PG_RETURN_INT32(check_query(command));
+    if (strcmp(what, "condition") == 0)
+        PG_RETURN_INT32(check_condition(command));
+    PG_RETURN_INT32(check_command(command));
+}
+
+/* (names of the tasks, from, to): the core raises a cycle with its path. */
+Datum
+fleet_sql_check_graph(PG_FUNCTION_ARGS)
+{
+    Datum *names, *from, *to;
+    int nnames, nfrom, nto;
+    FleetTaskSpec *tasks;
+    FleetEdgeSpec *edges;
+    FleetError error;
+    FleetGraph *graph;
+
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), TEXTOID, -1, false, TYPALIGN_INT, &names, NULL,
+                      &nnames);
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), INT4OID, 4, true, TYPALIGN_INT, &from, NULL,
+                      &nfrom);
+    deconstruct_array(PG_GETARG_ARRAYTYPE_P(2), INT4OID, 4, true, TYPALIGN_INT, &to, NULL, &nto);
+    if (nnames == 0 || nfrom != nto)
+        PG_RETURN_VOID();
+    tasks = palloc0(sizeof(FleetTaskSpec) * nnames);
+    edges = palloc0(sizeof(FleetEdgeSpec) * Max(nfrom, 1));
+    for (int i = 0; i < nnames; i++)
+    {
+        tasks[i].name = TextDatumGetCString(names[i]);
+        tasks[i].kind = FLEET_TASK_SQL;
+    }
+    for (int i = 0; i < nfrom; i++)
+    {
+        edges[i].from = (uint32_t) DatumGetInt32(from[i]);
+        edges[i].to = (uint32_t) DatumGetInt32(to[i]);
+    }
+    graph = fleet_graph_create(&fleet_palloc, tasks, (uint32_t) nnames, edges, (uint32_t) nfrom,
+                               &error);
+    if (graph == NULL)
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_OBJECT_DEFINITION), errmsg_internal("%s", error.message),
+                 error.hint[0] != '\0' ? errhint("%s", error.hint) : 0));
+    fleet_graph_free(graph);
+    PG_RETURN_VOID();
+}

@@ -1,0 +1,113 @@
+/*
+ * api/run.c
+ *     SQL-callable pieces of runs: waking the agent at COMMIT, waiting for a
+ *     run, words for states.  In any session.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/session.h"
+#include "core/state.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "shared.h"
+#include "utils/builtins.h"
+#include "utils/tuplestore.h"
+
+PG_FUNCTION_INFO_V1(fleet_sql_state_graph);
+PG_FUNCTION_INFO_V1(fleet_sql_state_name);
+PG_FUNCTION_INFO_V1(fleet_sql_state_transitions);
+PG_FUNCTION_INFO_V1(fleet_sql_wait_run);
+PG_FUNCTION_INFO_V1(fleet_sql_wake);
+
+Datum
+fleet_sql_wake(PG_FUNCTION_ARGS)
+{
+    fleet_wake_at_commit((FleetMessageKind) PG_GETARG_INT32(0), PG_GETARG_INT64(1));
+    PG_RETURN_VOID();
+}
+
+/* (run_id, timeout in ms or -1, wake at changes too) → (state, timed_out) */
+Datum
+fleet_sql_wait_run(PG_FUNCTION_ARGS)
+{
+    int64 run_id = PG_GETARG_INT64(0);
+    int64 timeout = PG_GETARG_INT64(1);
+    bool changes = PG_GETARG_BOOL(2);
+    bool poked = false;
+    bool ok;
+    TupleDesc desc;
+    Datum values[2];
+    bool nulls[2] = {false, false};
+    int state;
+
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    desc = BlessTupleDesc(desc);
+    ok = fleet_wait_run(run_id, (long) timeout, changes ? &poked : NULL);
+    state = fleet_catalog_run_state(run_id);
+    nulls[0] = state == 0; /* it was removed meanwhile */
+    values[0] = Int16GetDatum((int16) state);
+    values[1] = BoolGetDatum(!ok);
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+Datum
+fleet_sql_state_name(PG_FUNCTION_ARGS)
+{
+    const char *name = fleet_state_name((FleetState) PG_GETARG_INT16(0));
+
+    if (name == NULL)
+        PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+Datum
+fleet_sql_state_transitions(PG_FUNCTION_ARGS)
+{
+    ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+    InitMaterializedSRF(fcinfo, 0);
+    for (int i = 0; i < fleet_transition_count; i++)
+    {
+        const FleetTransition *t = &fleet_transitions[i];
+        Datum values[5];
+        bool nulls[5] = {false, false, false, false, false};
+
+        values[0] = CStringGetTextDatum(fleet_machine_name(t->machine));
+        values[1] = CStringGetTextDatum(fleet_state_name(t->from));
+        values[2] = CStringGetTextDatum(fleet_event_name(t->event));
+        values[3] = CStringGetTextDatum(fleet_state_name(t->to));
+        values[4] = CStringGetTextDatum(t->note);
+        tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+    }
+    return (Datum) 0;
+}
+
+static void
+append_text(void *arg, const char *text)
+{
+    appendStringInfoString((StringInfo) arg, text);
+}
+
+Datum
+fleet_sql_state_graph(PG_FUNCTION_ARGS)
+{
+    static const FleetMachine machines[] = {FLEET_MACHINE_RUN, FLEET_MACHINE_TASK,
+                                            FLEET_MACHINE_JOB, FLEET_MACHINE_STEP};
+    char *wanted = PG_ARGISNULL(0) ? pstrdup("") : text_to_cstring(PG_GETARG_TEXT_PP(0));
+    StringInfoData dot;
+
+    initStringInfo(&dot);
+    for (size_t i = 0; i < lengthof(machines); i++)
+    {
+        if (strcmp(wanted, fleet_machine_name(machines[i])) == 0)
+        {
+            fleet_state_dot(machines[i], append_text, &dot);
+            PG_RETURN_TEXT_P(cstring_to_text(dot.data));
+        }
+    }
+    ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                    errmsg("\"%s\" is not a state machine of pg_fleet", wanted),
+                    errhint("Valid: run, task, job, step.")));
+}

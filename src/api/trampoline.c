@@ -1,0 +1,230 @@
+/*
+ * api/trampoline.c
+ *     The one C function behind the public functions of schema fleet.  In any
+ *     session.
+ *
+ * fleet.f(…) is LANGUAGE C and points to fleet_sql_api.  It finds
+ * fleet_catalog.f with the same argument types (once per call site), becomes
+ * that function's owner, calls it with the same arguments and result area, and
+ * becomes its caller again.  Who called is on a stack, which
+ * fleet_catalog.caller() reads.
+ *
+ * Compared with SECURITY DEFINER: rights depend on current_user at the call
+ * and not on who happens to own a function in between, and there is nothing
+ * to call in fleet_catalog without passing here, because nobody has USAGE on it.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_proc.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+/* Kept in fn_extra of the public function's call site. */
+typedef struct Target
+{
+    FmgrInfo function;
+    Oid owner;
+} Target;
+
+/* The calls in progress; frames live on the C stack of fleet_sql_api(). */
+typedef struct Caller
+{
+    struct Caller *outer;
+    Oid role;
+} Caller;
+
+static Caller *callers = NULL;
+
+PG_FUNCTION_INFO_V1(fleet_sql_api);
+PG_FUNCTION_INFO_V1(fleet_sql_caller);
+PG_FUNCTION_INFO_V1(fleet_sql_is_own_xid);
+PG_FUNCTION_INFO_V1(fleet_sql_may_cancel);
+PG_FUNCTION_INFO_V1(fleet_sql_may_use);
+PG_FUNCTION_INFO_V1(fleet_sql_sees);
+PG_FUNCTION_INFO_V1(fleet_sql_sees_all);
+
+static void
+find_target(Oid public_function, Target *target, MemoryContext context)
+{
+    HeapTuple public_tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(public_function));
+    HeapTuple tuple;
+    Form_pg_proc proc;
+    Oid hidden;
+
+    if (!HeapTupleIsValid(public_tuple))
+        elog(ERROR, "cache lookup failed for function %u", public_function);
+    proc = (Form_pg_proc) GETSTRUCT(public_tuple);
+    tuple = SearchSysCache3(PROCNAMEARGSNSP, PointerGetDatum(NameStr(proc->proname)),
+                            PointerGetDatum(&proc->proargtypes),
+                            ObjectIdGetDatum(get_namespace_oid("fleet_catalog", false)));
+    if (!HeapTupleIsValid(tuple))
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
+                        errmsg("function %s() of pg_fleet is incomplete", NameStr(proc->proname)),
+                        errhint("Update the extension: ALTER EXTENSION pg_fleet UPDATE.")));
+    hidden = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
+    target->owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+    ReleaseSysCache(tuple);
+    ReleaseSysCache(public_tuple);
+    fmgr_info_cxt(hidden, &target->function, context);
+}
+
+static void
+leave(FunctionCallInfo fcinfo, FmgrInfo *flinfo, Caller *caller, Oid user, int context)
+{
+    fcinfo->flinfo = flinfo;
+    callers = caller->outer;
+    SetUserIdAndSecContext(user, context);
+}
+
+/* A user is not helped by the lines of our own functions in the CONTEXT; what was around the call
+ * is added again.  Errors that should not be keep everything. */
+static void
+rethrow_without_our_context(void)
+{
+    ErrorData *error;
+
+    if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_INTERNAL_ERROR)
+        PG_RE_THROW();
+    error = CopyErrorData();
+    FlushErrorState();
+    error->context = NULL;
+    ThrowErrorData(error);
+    pg_unreachable();
+}
+
+Datum
+fleet_sql_api(PG_FUNCTION_ARGS)
+{
+    MemoryContext memory = CurrentMemoryContext;
+    FmgrInfo *flinfo = fcinfo->flinfo;
+    Target *target = flinfo->fn_extra;
+    Caller caller;
+    Oid user;
+    int context;
+    volatile Datum result = (Datum) 0;
+
+    GetUserIdAndSecContext(&user, &context);
+    if (InSecurityRestrictedOperation())
+        ereport(ERROR,
+                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+                 errmsg("cannot use pg_fleet within a security-restricted operation"),
+                 errdetail("It was called while an index, a materialized view or the like is being "
+                           "maintained.")));
+    if (target == NULL)
+    {
+        Target *fresh = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(Target));
+
+        find_target(flinfo->fn_oid, fresh, flinfo->fn_mcxt);
+        fmgr_info_set_expr(flinfo->fn_expr, &fresh->function);
+        flinfo->fn_extra = target = fresh;
+    }
+
+    caller.outer = callers;
+    caller.role = user;
+    callers = &caller;
+    SetUserIdAndSecContext(target->owner, context | SECURITY_LOCAL_USERID_CHANGE);
+    fcinfo->flinfo = &target->function;
+    PG_TRY();
+    {
+        result = FunctionCallInvoke(fcinfo);
+    }
+    PG_CATCH();
+    {
+        leave(fcinfo, flinfo, &caller, user, context);
+        MemoryContextSwitchTo(memory);
+        rethrow_without_our_context();
+    }
+    PG_END_TRY();
+    leave(fcinfo, flinfo, &caller, user, context);
+    return result;
+}
+
+/* ---- who called ---- */
+
+static Oid
+caller_or_error(void)
+{
+    if (callers == NULL)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("functions of schema fleet_catalog are internal"),
+                        errhint("Call the function of the same name in schema fleet.")));
+    return callers->role;
+}
+
+static bool
+is_member_of_named(Oid member, const char *role)
+{
+    Oid oid = get_role_oid(role, true);
+
+    return OidIsValid(oid) && is_member_of_role(member, oid);
+}
+
+static bool
+may_use(Oid role, Oid owner)
+{
+    if (superuser_arg(role))
+        return true;
+    return is_member_of_role(role, owner) && !superuser_arg(owner);
+}
+
+static bool
+sees_all(Oid role)
+{
+    return superuser_arg(role) || is_member_of_named(role, "fleet_operator") ||
+           is_member_of_named(role, "fleet_reader") || is_member_of_role(role, ROLE_PG_MONITOR);
+}
+
+Datum
+fleet_sql_caller(PG_FUNCTION_ARGS)
+{
+    PG_RETURN_OID(caller_or_error());
+}
+
+Datum
+fleet_sql_may_use(PG_FUNCTION_ARGS)
+{
+    if (PG_ARGISNULL(0))
+        PG_RETURN_BOOL(false);
+    PG_RETURN_BOOL(may_use(caller_or_error(), PG_GETARG_OID(0)));
+}
+
+Datum
+fleet_sql_may_cancel(PG_FUNCTION_ARGS)
+{
+    Oid role = caller_or_error();
+
+    if (PG_ARGISNULL(0))
+        PG_RETURN_BOOL(false);
+    PG_RETURN_BOOL(may_use(role, PG_GETARG_OID(0)) || is_member_of_named(role, "fleet_operator"));
+}
+
+Datum
+fleet_sql_sees(PG_FUNCTION_ARGS)
+{
+    Oid role = caller_or_error();
+
+    if (PG_ARGISNULL(0))
+        PG_RETURN_BOOL(false);
+    PG_RETURN_BOOL(is_member_of_role(role, PG_GETARG_OID(0)) || sees_all(role));
+}
+
+/* For views: there, current_user is who looks. */
+Datum
+fleet_sql_sees_all(PG_FUNCTION_ARGS)
+{
+    PG_RETURN_BOOL(sees_all(GetUserId()));
+}
+
+Datum
+fleet_sql_is_own_xid(PG_FUNCTION_ARGS)
+{
+    PG_RETURN_BOOL(TransactionIdIsCurrentTransactionId(DatumGetTransactionId(PG_GETARG_DATUM(0))));
+}

@@ -1,0 +1,29 @@
+/*
+ * security.h
+ *     Who may connect where, and how: the allowlist of connection options,
+ *     the rule about passwords, and whether a role may run things now.
+ */
+#ifndef FLEET_SECURITY_H
+#define FLEET_SECURITY_H
+
+#include "postgres.h"
+
+/*
+ * What a link needs, from the foreign server and the user mapping of "role"
+ * (else PUBLIC's).  Called by the agent inside its transaction.  False with
+ * *sqlstate and *error (no secret in it) when it may not or cannot connect;
+ * never throws for bad rows.  Everything is palloc'd in the current context.
+ * *superuser: the link need not have used a password (a superuser's, or
+ * password_required=false granted by a superuser).
+ */
+extern bool fleet_security_connection(const char *server_name, Oid role, const char ***keywords,
+                                      const char ***values, bool *superuser, const char **sqlstate,
+                                      const char **error);
+
+/* May steps run as this role now?  It exists, may log in, is not expired, may connect here. */
+extern bool fleet_security_role_may_run(Oid role, const char **sqlstate, const char **why);
+
+/* The same, and "owner" (of the job) is still a member of it; superusers only by superusers. */
+extern bool fleet_security_may_run_as(Oid owner, Oid role, const char **sqlstate, const char **why);
+
+#endif

@@ -1,0 +1,362 @@
+-- 20_support.sql: what the functions of the following files share.
+--
+-- How a public function works: fleet.f(…) is LANGUAGE C and points to one symbol, fleet_sql_api
+-- (src/api/trampoline.c).  It finds fleet_catalog.f with the same argument types and calls it as the
+-- owner of the extension; fleet_catalog.caller() tells on whose behalf.  So no function is SECURITY
+-- DEFINER: what a call may do depends on current_user at the call, also inside a SECURITY DEFINER
+-- function of somebody else.  Nobody has USAGE on fleet_catalog.
+--
+-- Names: arguments of the hidden functions begin with a_, variables with v_.  All of them pin
+-- search_path to pg_catalog, pg_temp, so that unqualified operators and functions are the system's.
+
+-- ---- who asks ----------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet_catalog.caller() RETURNS regrole
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_caller';
+COMMENT ON FUNCTION fleet_catalog.caller() IS 'The role on whose behalf a function of pg_fleet was called';
+
+CREATE FUNCTION fleet_catalog.may_use(a_owner oid) RETURNS boolean
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_may_use';
+COMMENT ON FUNCTION fleet_catalog.may_use(oid) IS 'May the caller act as this owner? Member of it; a superuser only by a superuser';
+
+CREATE FUNCTION fleet_catalog.may_cancel(a_owner oid) RETURNS boolean
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_may_cancel';
+COMMENT ON FUNCTION fleet_catalog.may_cancel(oid) IS 'May the caller stop what this owner runs? Member of it, or of fleet_operator';
+
+CREATE FUNCTION fleet_catalog.sees(a_owner oid) RETURNS boolean
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_sees';
+COMMENT ON FUNCTION fleet_catalog.sees(oid) IS 'May the caller see what belongs to this owner?';
+
+CREATE FUNCTION fleet_catalog.sees_all() RETURNS boolean
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_sees_all';
+COMMENT ON FUNCTION fleet_catalog.sees_all() IS 'May current_user see everything? Member of fleet_operator, fleet_reader or pg_monitor';
+
+CREATE FUNCTION fleet_catalog.is_own_xid(a_xid xid) RETURNS boolean
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_is_own_xid';
+COMMENT ON FUNCTION fleet_catalog.is_own_xid(xid) IS 'Is this transaction id one of the present transaction?';
+
+-- ---- waking the agent, waiting for it ----------------------------------------------------------
+
+CREATE FUNCTION fleet_catalog.wake(a_kind integer, a_id bigint) RETURNS void
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wake';
+COMMENT ON FUNCTION fleet_catalog.wake(integer, bigint) IS 'At COMMIT, tells the agent (FleetMessageKind: 1 run, 2 job run, 3 cancel run, 4 cancel job run, 5 servers, 6 deploy, 7 identity)';
+
+CREATE FUNCTION fleet_catalog.wait_run(a_run_id bigint, a_timeout_ms bigint, a_changes boolean,
+                                       OUT state smallint, OUT timed_out boolean) RETURNS record
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wait_run';
+COMMENT ON FUNCTION fleet_catalog.wait_run(bigint, bigint, boolean) IS 'Waits until the run is final (or changed); then its state as it is now';
+
+-- ---- the core ----------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet_catalog.state_name(a_state smallint) RETURNS text
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'fleet_sql_state_name';
+COMMENT ON FUNCTION fleet_catalog.state_name(smallint) IS 'Word for a state code';
+
+CREATE FUNCTION fleet_catalog.check_command(a_command text, a_what text) RETURNS integer
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_check_command';
+COMMENT ON FUNCTION fleet_catalog.check_command(text, text) IS 'Parses a step''s command, a query or a condition (a_what: command, query, condition); number of statements';
+
+CREATE FUNCTION fleet_catalog.check_graph(a_tasks text[], a_from integer[], a_to integer[]) RETURNS void
+    LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_check_graph';
+COMMENT ON FUNCTION fleet_catalog.check_graph(text[], integer[], integer[]) IS 'ERROR with the path if the graph has a cycle';
+
+-- Bodies with RETURN are parsed now, under the install script's safe search_path.
+CREATE FUNCTION fleet_catalog.content_hash(a_text text) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN pg_catalog.encode(pg_catalog.substr(pg_catalog.sha256(pg_catalog.convert_to(a_text, 'UTF8')), 1, 16), 'hex')::uuid;
+COMMENT ON FUNCTION fleet_catalog.content_hash(text) IS 'First 16 bytes of sha256 of a text, as uuid';
+
+CREATE FUNCTION fleet_catalog.token(a_run_uuid uuid, a_task text, a_item integer, a_attempt integer) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN a_attempt > 0 THEN
+        fleet_catalog.content_hash(a_run_uuid::text || '/' || a_task || '/' || a_item::text || '/' || a_attempt::text) END;
+COMMENT ON FUNCTION fleet_catalog.token(uuid, text, integer, integer) IS 'Token of an attempt of a task run: first 16 bytes of sha256(run_uuid/task/item/attempt)';
+
+CREATE FUNCTION fleet_catalog.microseconds(a_interval interval) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN (EXTRACT(epoch FROM a_interval) OPERATOR(pg_catalog.*) 1000000)::bigint;
+COMMENT ON FUNCTION fleet_catalog.microseconds(interval) IS 'An interval as microseconds (a month has 30 days)';
+
+CREATE FUNCTION fleet_catalog.from_microseconds(a_us bigint) RETURNS interval
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    RETURN pg_catalog.make_interval(secs => a_us::double precision OPERATOR(pg_catalog./) 1e6);
+COMMENT ON FUNCTION fleet_catalog.from_microseconds(bigint) IS 'Microseconds as an interval';
+
+-- ---- checks of arguments: each raises, or does nothing -----------------------------------------
+
+CREATE FUNCTION fleet_catalog.check_name(a_what text, a_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_name IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = format('%s name must not be null', a_what),
+            HINT = format('Give the name of the %s.', a_what);
+    ELSIF a_name = '' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_name', MESSAGE = format('%s name must not be empty', a_what),
+            HINT = 'Names have 1 to 200 characters.';
+    ELSIF length(a_name) > 200 THEN
+        RAISE EXCEPTION USING ERRCODE = 'name_too_long', MESSAGE = format('%s name is too long', a_what),
+            DETAIL = format('It has %s characters.', length(a_name)), HINT = 'Names have 1 to 200 characters.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_name(text, text) IS 'ERROR unless this can be a name';
+
+-- A null where none belongs, by the arguments' names.
+CREATE FUNCTION fleet_catalog.check_given(VARIADIC a_names_and_values text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    FOR i IN 1 .. cardinality(a_names_and_values) BY 2 LOOP
+        IF a_names_and_values[i + 1] IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
+                MESSAGE = format('argument "%s" must not be null', a_names_and_values[i]),
+                HINT = 'Leave the argument out to use its default.';
+        END IF;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_given(text[]) IS 'ERROR if one of the values (name, value, name, value, …) is null';
+
+CREATE FUNCTION fleet_catalog.check_choice(a_what text, a_value text, VARIADIC a_choices text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_value IS NULL THEN
+        PERFORM fleet_catalog.check_given(a_what, NULL);
+    ELSIF a_value <> ALL (a_choices) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('"%s" is not a valid %s', left(a_value, 100), a_what),
+            HINT = format('Valid: %s.', array_to_string(a_choices, ', '));
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_choice(text, text, text[]) IS 'ERROR unless the value is one of the choices';
+
+CREATE FUNCTION fleet_catalog.check_range(a_what text, a_value double precision, a_low double precision, a_high double precision) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_value IS NULL THEN
+        PERFORM fleet_catalog.check_given(a_what, NULL);
+    ELSIF NOT a_value BETWEEN a_low AND a_high THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('%s is out of range: %s', a_what, a_value),
+            HINT = format('It must be between %s and %s.', a_low, a_high);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_range(text, double precision, double precision, double precision) IS 'ERROR unless the number is between the two';
+
+CREATE FUNCTION fleet_catalog.check_span(a_what text, a_value interval, a_positive boolean DEFAULT false) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_value < interval '0' OR (a_positive AND a_value = interval '0') OR a_value > interval '10 years' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('%s is out of range: %s', a_what, a_value),
+            HINT = format('It must be %s and at most 10 years, for example ''5min''.',
+                          CASE WHEN a_positive THEN 'more than 0' ELSE '0 or more' END);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_span(text, interval, boolean) IS 'ERROR if the interval is negative (or 0) or absurdly long; null passes';
+
+CREATE FUNCTION fleet_catalog.check_params(a_params jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_params IS NULL THEN
+        PERFORM fleet_catalog.check_given('params', NULL);
+    ELSIF jsonb_typeof(a_params) <> 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'params must be a JSON object',
+            DETAIL = format('It is of type %s.', jsonb_typeof(a_params)), HINT = 'For example ''{"region": "north"}''.';
+    ELSIF pg_column_size(a_params) > 1000000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'params are too large',
+            DETAIL = format('They have %s bytes.', pg_column_size(a_params)),
+            HINT = 'At most 1,000,000 bytes are allowed: put the data into a table and pass its key.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_params(jsonb) IS 'ERROR unless this is a JSON object of reasonable size';
+
+CREATE FUNCTION fleet_catalog.check_retry_states(a_states text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_state text;
+BEGIN
+    FOREACH v_state IN ARRAY coalesce(a_states, '{}') LOOP
+        IF v_state IS NULL OR v_state !~ '^!?([0-9A-Z]{2}|[0-9A-Z]{5})$' THEN
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+                MESSAGE = format('"%s" is not an SQLSTATE or a class of them', coalesce(v_state, 'NULL')),
+                HINT = 'Write five characters (40001), a class of two (40), or one of both after "!" to exclude it.';
+        END IF;
+    END LOOP;
+    IF cardinality(a_states) > 100 THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'too many entries in retry_states',
+            HINT = 'At most 100 are allowed: use classes of two characters.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_retry_states(text[]) IS 'ERROR unless all are SQLSTATEs or classes, perhaps after "!"';
+
+-- Parameters of a call over the defaults of a definition that declares which there are.
+CREATE FUNCTION fleet_catalog.merge_params(a_what text, a_declared jsonb, a_given jsonb) RETURNS jsonb
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_merged jsonb;
+    v_key text;
+BEGIN
+    IF a_given = '{}' AND NOT jsonb_path_exists(a_declared, '$.* ? (@ == null)') THEN
+        RETURN a_declared;
+    END IF;
+    PERFORM fleet_catalog.check_params(a_given);
+    SELECT k INTO v_key FROM jsonb_object_keys(a_given) AS k WHERE NOT a_declared ? k ORDER BY k LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('%s has no parameter "%s"', a_what, left(v_key, 200)),
+            HINT = CASE WHEN a_declared = '{}' THEN 'It has no parameters.'
+                   ELSE format('Its parameters are: %s.', (SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(a_declared) AS k)) END;
+    END IF;
+    v_merged := a_declared || a_given;
+    SELECT e.key INTO v_key FROM jsonb_each(v_merged) AS e WHERE e.value = 'null' AND NOT a_given ? e.key ORDER BY e.key LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('parameter "%s" of %s is required', v_key, a_what),
+            DETAIL = 'Its default is null.',
+            HINT = format('Give it: params => %L.', jsonb_build_object(v_key, '…'));
+    END IF;
+    RETURN v_merged;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.merge_params(text, jsonb, jsonb) IS 'Given parameters over declared ones: unknown ones are an ERROR, so are missing ones whose default is null';
+
+-- ---- finding what a name means, with the right to use it ---------------------------------------
+
+CREATE FUNCTION fleet_catalog.deny(a_what text, a_name text, a_owner oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+        MESSAGE = format('permission denied for %s "%s"', a_what, a_name),
+        DETAIL = CASE WHEN (SELECT r.rolsuper FROM pg_authid AS r WHERE r.oid = a_owner)
+                 THEN 'It belongs to a superuser.'
+                 ELSE format('It belongs to role "%s".', pg_get_userbyid(a_owner)) END,
+        HINT = CASE WHEN (SELECT r.rolsuper FROM pg_authid AS r WHERE r.oid = a_owner)
+               THEN 'Only a superuser may do this.'
+               ELSE 'Become a member of that role, or have one do it.' END;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.deny(text, text, oid) IS 'Raises the ERROR for a missing right';
+
+-- Suggestions of a name of the same kind that the caller may see: '' if there is none.
+CREATE FUNCTION fleet_catalog.known(a_names text[], a_make text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN coalesce(cardinality(a_names), 0) = 0 THEN 'There is none yet: ' || a_make || ' makes one.'
+       ELSE 'There is: ' || array_to_string(a_names[1:10], ', ')
+            || CASE WHEN cardinality(a_names) > 10 THEN ', …' ELSE '.' END END
+$$;
+COMMENT ON FUNCTION fleet_catalog.known(text[], text) IS 'HINT that lists the names there are';
+
+CREATE FUNCTION fleet_catalog.get_job(a_name text) RETURNS fleet_catalog.job
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job fleet_catalog.job;
+BEGIN
+    SELECT j.* INTO v_job FROM fleet_catalog.job AS j WHERE j.name = a_name;
+    IF NOT FOUND THEN
+        PERFORM fleet_catalog.check_name('job', a_name);
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('job "%s" does not exist', a_name),
+            HINT = fleet_catalog.known((SELECT array_agg(j.name ORDER BY j.name) FROM fleet_catalog.job AS j
+                                         WHERE fleet_catalog.sees(j.owner)), 'fleet.create_job()');
+    END IF;
+    IF NOT fleet_catalog.may_use(v_job.owner) THEN
+        PERFORM fleet_catalog.deny('job', a_name, v_job.owner);
+    END IF;
+    RETURN v_job;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.get_job(text) IS 'A job that the caller may use and change';
+
+CREATE FUNCTION fleet_catalog.get_package(a_name text) RETURNS fleet_catalog.package
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package;
+BEGIN
+    SELECT p.* INTO v_package FROM fleet_catalog.package AS p WHERE p.name = a_name;
+    IF NOT FOUND THEN
+        PERFORM fleet_catalog.check_name('package', a_name);
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" does not exist', a_name),
+            HINT = fleet_catalog.known((SELECT array_agg(p.name ORDER BY p.name) FROM fleet_catalog.package AS p
+                                         WHERE fleet_catalog.sees(p.owner)), 'fleet.create_package()');
+    END IF;
+    IF NOT fleet_catalog.may_use(v_package.owner) THEN
+        PERFORM fleet_catalog.deny('package', a_name, v_package.owner);
+    END IF;
+    RETURN v_package;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.get_package(text) IS 'A package that the caller may use and change';
+
+-- For changes: serialises those of one package or job, so that numbers and checks hold.
+CREATE FUNCTION fleet_catalog.change_job(a_name text) RETURNS fleet_catalog.job
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job fleet_catalog.job := fleet_catalog.get_job(a_name);
+BEGIN
+    UPDATE fleet_catalog.job AS j SET changed_at = now() WHERE j.job_id = v_job.job_id;
+    IF NOT FOUND THEN -- dropped meanwhile
+        RETURN fleet_catalog.get_job(a_name);
+    END IF;
+    RETURN v_job;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.change_job(text) IS 'A job that is about to be changed, locked';
+
+CREATE FUNCTION fleet_catalog.change_package(a_name text) RETURNS fleet_catalog.package
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package := fleet_catalog.get_package(a_name);
+BEGIN
+    UPDATE fleet_catalog.package AS p SET changed_at = now() WHERE p.package_id = v_package.package_id;
+    IF NOT FOUND THEN
+        RETURN fleet_catalog.get_package(a_name);
+    END IF;
+    RETURN v_package;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.change_package(text) IS 'A package that is about to be changed, locked';
+
+CREATE FUNCTION fleet_catalog.get_role(a_name text) RETURNS oid
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_role oid := (SELECT r.oid FROM pg_authid AS r WHERE r.rolname = a_name);
+BEGIN
+    IF v_role IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('role "%s" does not exist', a_name),
+            HINT = 'Write the name as in pg_roles, without quotes.';
+    END IF;
+    IF NOT fleet_catalog.may_use(v_role) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('must be a member of role "%s"', a_name),
+            HINT = format('Have it granted: GRANT %I TO %I.', a_name, pg_get_userbyid(fleet_catalog.caller()));
+    END IF;
+    RETURN v_role;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.get_role(text) IS 'A role that the caller may act as';
+
+-- ---- identity ----------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet_catalog.own_database() RETURNS oid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()
+$$;
+COMMENT ON FUNCTION fleet_catalog.own_database() IS 'This database';
+
+CREATE FUNCTION fleet_catalog.ensure_identity() RETURNS uuid
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_uuid uuid := (SELECT i.parent_uuid FROM fleet_catalog.identity AS i);
+BEGIN
+    IF v_uuid IS NULL THEN
+        INSERT INTO fleet_catalog.identity (system_identifier, database)
+        SELECT s.system_identifier, fleet_catalog.own_database() FROM pg_control_system() AS s
+        ON CONFLICT DO NOTHING;
+        v_uuid := (SELECT i.parent_uuid FROM fleet_catalog.identity AS i);
+    END IF;
+    RETURN v_uuid;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.ensure_identity() IS 'Identity of this database as a parent and as a child; made once';

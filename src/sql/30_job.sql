@@ -1,0 +1,217 @@
+-- 30_job.sql: jobs and their steps.
+
+CREATE FUNCTION fleet.create_job(name text, params jsonb DEFAULT '{}', description text DEFAULT '') RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.create_job(text, jsonb, text) IS 'Creates an agent job; params: its parameters with their defaults';
+
+CREATE FUNCTION fleet_catalog.create_job(a_name text, a_params jsonb, a_description text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_name('job', a_name);
+    PERFORM fleet_catalog.check_params(a_params);
+    INSERT INTO fleet_catalog.job (name, owner, params, description)
+    VALUES (a_name, fleet_catalog.caller(), a_params, coalesce(a_description, ''))
+    ON CONFLICT (name) DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already exists', a_name),
+            HINT = 'Choose another name, or remove that one with fleet.drop_job().';
+    END IF;
+END
+$$;
+
+CREATE FUNCTION fleet.alter_job(name text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL,
+                                description text DEFAULT NULL, owner text DEFAULT NULL) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.alter_job(text, text, jsonb, text, text) IS 'Changes a job; what is null stays as it is';
+
+CREATE FUNCTION fleet_catalog.alter_job(a_name text, a_new_name text, a_params jsonb, a_description text, a_owner text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job fleet_catalog.job := fleet_catalog.change_job(a_name);
+BEGIN
+    IF a_params IS NOT NULL THEN
+        PERFORM fleet_catalog.check_params(a_params);
+    END IF;
+    IF a_new_name IS NOT NULL THEN
+        PERFORM fleet_catalog.check_name('job', a_new_name);
+        IF a_new_name <> a_name AND EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_new_name) THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already exists', a_new_name),
+                HINT = 'Choose another name.';
+        END IF;
+    END IF;
+    UPDATE fleet_catalog.job AS j
+       SET name = coalesce(a_new_name, j.name), params = coalesce(a_params, j.params),
+           description = coalesce(a_description, j.description),
+           owner = CASE WHEN a_owner IS NULL THEN j.owner ELSE fleet_catalog.get_role(a_owner) END
+     WHERE j.job_id = v_job.job_id;
+END
+$$;
+
+CREATE FUNCTION fleet.drop_job(name text, if_exists boolean DEFAULT false) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.drop_job(text, boolean) IS 'Removes a job with its steps; runs of it go on and their history stays. False: there was none';
+
+CREATE FUNCTION fleet_catalog.drop_job(a_name text, a_if_exists boolean) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job fleet_catalog.job;
+BEGIN
+    PERFORM fleet_catalog.check_name('job', a_name);
+    IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_name) THEN
+        RETURN false;
+    END IF;
+    v_job := fleet_catalog.change_job(a_name);
+    DELETE FROM fleet_catalog.job AS j WHERE j.job_id = v_job.job_id;
+    RETURN true;
+END
+$$;
+
+-- ---- steps -------------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet.add_step(job text, step text, command text DEFAULT NULL, package text DEFAULT NULL,
+                               on_success text DEFAULT 'next', success_goto text DEFAULT NULL,
+                               on_failure text DEFAULT 'quit_failure', failure_goto text DEFAULT NULL,
+                               retries integer DEFAULT 0, retry_wait interval DEFAULT '5s', retry_max interval DEFAULT '5min',
+                               retry_states text[] DEFAULT NULL, timeout interval DEFAULT NULL,
+                               on_unknown text DEFAULT 'fail', transactional boolean DEFAULT NULL,
+                               run_as text DEFAULT NULL, check_syntax boolean DEFAULT true) RETURNS integer
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.add_step(text, text, text, text, text, text, text, text, integer, interval, interval, text[], interval, text, boolean, text, boolean)
+    IS 'Adds a step (an SQL command, or a package) to the end of a job; returns its number';
+
+CREATE FUNCTION fleet_catalog.check_action(a_what text, a_action text, a_goto text) RETURNS text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_choice('on_' || a_what, a_action, 'next', 'quit_success', 'quit_failure', 'goto');
+    IF a_goto IS NOT NULL THEN
+        PERFORM fleet_catalog.check_name('step', a_goto);
+        RETURN 'goto';
+    END IF;
+    IF a_action = 'goto' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('on_%s says goto, but not where to', a_what),
+            HINT = format('Name the step: %s_goto => ''…''.', a_what);
+    END IF;
+    RETURN a_action;
+END
+$$;
+
+-- The checks of a step that do not depend on other rows; returns whether the command is one statement.
+CREATE FUNCTION fleet_catalog.check_work(a_command text, a_package text, a_check_syntax boolean, a_retries integer,
+                                         a_retry_wait interval, a_retry_max interval, a_retry_states text[],
+                                         a_timeout interval) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_given('retry_wait', a_retry_wait::text, 'retry_max', a_retry_max::text, 'check_syntax', a_check_syntax::text);
+    PERFORM fleet_catalog.check_range('retries', a_retries, 0, 1000);
+    PERFORM fleet_catalog.check_span('retry_wait', a_retry_wait);
+    PERFORM fleet_catalog.check_span('retry_max', a_retry_max);
+    PERFORM fleet_catalog.check_retry_states(a_retry_states);
+    PERFORM fleet_catalog.check_span('timeout', a_timeout, true);
+    IF a_command IS NULL THEN
+        RETURN false;
+    END IF;
+    IF NOT a_check_syntax THEN
+        RETURN false; -- not known here: the executor takes care
+    END IF;
+    RETURN fleet_catalog.check_command(a_command, 'command') = 1;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.add_step(a_job text, a_step text, a_command text, a_package text,
+                                       a_on_success text, a_success_goto text, a_on_failure text, a_failure_goto text,
+                                       a_retries integer, a_retry_wait interval, a_retry_max interval, a_retry_states text[],
+                                       a_timeout interval, a_on_unknown text, a_transactional boolean, a_run_as text,
+                                       a_check_syntax boolean) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
+    v_step_no integer;
+    v_single boolean;
+BEGIN
+    PERFORM fleet_catalog.check_name('step', a_step);
+    IF num_nonnulls(a_command, a_package) <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a step is either an SQL command or a package',
+            DETAIL = CASE WHEN a_command IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
+            HINT = 'Give one of the arguments "command" and "package".';
+    END IF;
+    a_on_success := fleet_catalog.check_action('success', a_on_success, a_success_goto);
+    a_on_failure := fleet_catalog.check_action('failure', a_on_failure, a_failure_goto);
+    PERFORM fleet_catalog.check_choice('on_unknown', a_on_unknown, 'fail', 'retry');
+    v_single := fleet_catalog.check_work(a_command, a_package, a_check_syntax, a_retries, a_retry_wait, a_retry_max,
+                                         a_retry_states, a_timeout);
+    IF a_package IS NOT NULL THEN
+        PERFORM fleet_catalog.get_package(a_package);
+    END IF;
+    IF EXISTS (SELECT FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.name = a_step) THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already has a step "%s"', a_job, a_step),
+            HINT = 'Choose another name, or remove that one with fleet.drop_step().';
+    END IF;
+    v_step_no := 1 + coalesce((SELECT max(s.step_no) FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id), 0);
+    IF v_step_no > 1000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('job "%s" has too many steps', a_job),
+            HINT = 'A job has at most 1000 steps: use several jobs, or a package.';
+    END IF;
+    INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto,
+                                    retries, retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as)
+    VALUES (v_job.job_id, v_step_no, a_step, a_command, a_package, a_on_success, a_success_goto, a_on_failure, a_failure_goto,
+            a_retries, a_retry_wait, a_retry_max, a_retry_states, a_timeout, a_on_unknown, a_transactional, v_single,
+            CASE WHEN a_run_as IS NOT NULL THEN fleet_catalog.get_role(a_run_as) END);
+    IF a_package IS NOT NULL THEN
+        PERFORM fleet_catalog.job_body(a_job, '{}'); -- ERROR if it contains itself
+    END IF;
+    RETURN v_step_no;
+END
+$$;
+
+CREATE FUNCTION fleet.drop_step(job text, step text) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.drop_step(text, text) IS 'Removes a step; later ones move up';
+
+CREATE FUNCTION fleet_catalog.drop_step(a_job text, a_step text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
+    v_no integer;
+BEGIN
+    PERFORM fleet_catalog.check_name('step', a_step);
+    SELECT s.name INTO a_job FROM fleet_catalog.step AS s
+     WHERE s.job_id = v_job.job_id AND a_step IN (s.success_goto, s.failure_goto) AND s.name <> a_step
+     ORDER BY s.step_no LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+            MESSAGE = format('step "%s" cannot be removed: step "%s" goes to it', a_step, a_job),
+            HINT = 'Remove that step first.';
+    END IF;
+    DELETE FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.name = a_step RETURNING s.step_no INTO v_no;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('job "%s" has no step "%s"', v_job.name, a_step),
+            HINT = fleet_catalog.known((SELECT array_agg(s.name ORDER BY s.step_no) FROM fleet_catalog.step AS s
+                                         WHERE s.job_id = v_job.job_id), 'fleet.add_step()');
+    END IF;
+    FOR v_no IN SELECT s.step_no FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.step_no > v_no ORDER BY s.step_no LOOP
+        UPDATE fleet_catalog.step AS s SET step_no = s.step_no - 1 WHERE s.job_id = v_job.job_id AND s.step_no = v_no;
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION fleet.start_job(job text, params jsonb DEFAULT '{}') RETURNS bigint
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.start_job(text, jsonb) IS 'Starts a job here, at COMMIT; returns its job_run_id. What becomes of it is in fleet.job_run';
+
+CREATE FUNCTION fleet_catalog.start_job(a_job text, a_params jsonb) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job fleet_catalog.job := fleet_catalog.get_job(a_job);
+    v_id bigint;
+BEGIN
+    PERFORM fleet_catalog.check_params(a_params);
+    -- A job that declares parameters has these and no other; one that does not takes any.
+    a_params := CASE WHEN v_job.params = '{}' THEN a_params
+                ELSE fleet_catalog.merge_params(format('job "%s"', a_job), v_job.params, a_params) END;
+    INSERT INTO fleet_catalog.job_run (job, definition, owner, params)
+    VALUES (a_job, fleet_catalog.snapshot_job(a_job), v_job.owner, a_params)
+    RETURNING job_run_id INTO v_id;
+    PERFORM fleet_catalog.wake(2, v_id);
+    RETURN v_id;
+END
+$$;

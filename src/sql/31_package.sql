@@ -1,0 +1,310 @@
+-- 31_package.sql: packages, their tasks and precedence constraints.
+
+CREATE FUNCTION fleet.create_package(name text, params jsonb DEFAULT '{}', overlap text DEFAULT 'parallel',
+                                     priority integer DEFAULT 0, description text DEFAULT '') RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.create_package(text, jsonb, text, integer, text)
+    IS 'Creates an empty package; params: its parameters with their defaults (null: required)';
+
+CREATE FUNCTION fleet_catalog.check_overlap(a_overlap text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_overlap IN ('queue', 'replace') THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = format('overlap "%s" is not supported yet', a_overlap),
+            HINT = 'Use parallel or skip.';
+    END IF;
+    PERFORM fleet_catalog.check_choice('overlap', a_overlap, 'parallel', 'skip');
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.create_package(a_name text, a_params jsonb, a_overlap text, a_priority integer, a_description text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_name('package', a_name);
+    PERFORM fleet_catalog.check_params(a_params);
+    PERFORM fleet_catalog.check_overlap(a_overlap);
+    PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
+    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, description)
+    VALUES (a_name, fleet_catalog.caller(), a_params, a_overlap, a_priority, coalesce(a_description, ''))
+    ON CONFLICT (name) DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_name),
+            HINT = 'Choose another name, or remove that one with fleet.drop_package().';
+    END IF;
+END
+$$;
+
+CREATE FUNCTION fleet.alter_package(name text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL, overlap text DEFAULT NULL,
+                                    priority integer DEFAULT NULL, description text DEFAULT NULL, owner text DEFAULT NULL) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text) IS 'Changes a package; what is null stays as it is';
+
+CREATE FUNCTION fleet_catalog.alter_package(a_name text, a_new_name text, a_params jsonb, a_overlap text, a_priority integer,
+                                            a_description text, a_owner text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package := fleet_catalog.change_package(a_name);
+BEGIN
+    IF a_params IS NOT NULL THEN
+        PERFORM fleet_catalog.check_params(a_params);
+    END IF;
+    IF a_overlap IS NOT NULL THEN
+        PERFORM fleet_catalog.check_overlap(a_overlap);
+    END IF;
+    IF a_priority IS NOT NULL THEN
+        PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
+    END IF;
+    IF a_new_name IS NOT NULL THEN
+        PERFORM fleet_catalog.check_name('package', a_new_name);
+        IF a_new_name <> a_name AND EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_new_name) THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_new_name),
+                HINT = 'Choose another name.';
+        END IF;
+    END IF;
+    UPDATE fleet_catalog.package AS p
+       SET name = coalesce(a_new_name, p.name), params = coalesce(a_params, p.params), overlap = coalesce(a_overlap, p.overlap),
+           priority = coalesce(a_priority, p.priority), description = coalesce(a_description, p.description),
+           owner = CASE WHEN a_owner IS NULL THEN p.owner ELSE fleet_catalog.get_role(a_owner) END
+     WHERE p.package_id = v_package.package_id;
+END
+$$;
+
+CREATE FUNCTION fleet.drop_package(name text, if_exists boolean DEFAULT false) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.drop_package(text, boolean) IS 'Removes a package with its tasks; runs of it go on and their history stays. False: there was none';
+
+CREATE FUNCTION fleet_catalog.drop_package(a_name text, a_if_exists boolean) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package;
+BEGIN
+    PERFORM fleet_catalog.check_name('package', a_name);
+    IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_name) THEN
+        RETURN false;
+    END IF;
+    v_package := fleet_catalog.change_package(a_name);
+    IF EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.package = a_name) THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('package "%s" is scheduled', a_name),
+            HINT = 'Remove its schedule first with fleet.unschedule_package().';
+    END IF;
+    DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id;
+    RETURN true;
+END
+$$;
+
+-- ---- tasks -------------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet.add_task(in_package text, task text, sql text DEFAULT NULL, job text DEFAULT NULL, package text DEFAULT NULL,
+                               server text DEFAULT NULL, on_group text DEFAULT NULL, params jsonb DEFAULT '{}',
+                               for_each text DEFAULT NULL, throttle integer DEFAULT 0, completion text DEFAULT 'continue',
+                               min_share double precision DEFAULT 1, balance text DEFAULT 'shortest_finish',
+                               join_type text DEFAULT 'all', on_lost text DEFAULT 'fail', retries integer DEFAULT 0,
+                               retry_wait interval DEFAULT '5s', retry_max interval DEFAULT '5min', retry_states text[] DEFAULT NULL,
+                               timeout interval DEFAULT NULL, after text[] DEFAULT '{}', on_failure_of text[] DEFAULT '{}',
+                               check_syntax boolean DEFAULT true) RETURNS integer
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], boolean)
+    IS 'Adds a task (SQL here, a job on a server or group, or a nested package) to a package; returns its number, from 0';
+
+CREATE FUNCTION fleet_catalog.check_task_target(a_job text, a_server text, a_on_group text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_job IS NULL AND num_nonnulls(a_server, a_on_group) > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a job runs on a server or group',
+            DETAIL = 'SQL and nested packages of a task run here.',
+            HINT = 'Put the SQL into a job, and give the task job => ''…''.';
+    ELSIF a_job IS NOT NULL AND num_nonnulls(a_server, a_on_group) <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job task runs either on a server or on a group',
+            DETAIL = CASE WHEN a_server IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
+            HINT = 'Give one of the arguments "server" and "on_group".';
+    END IF;
+    IF a_job IS NOT NULL THEN
+        PERFORM fleet_catalog.check_name('job', a_job);
+    END IF;
+    IF a_on_group IS NOT NULL THEN
+        PERFORM fleet_catalog.check_name('group', a_on_group);
+    END IF;
+    IF a_server IS NOT NULL THEN
+        PERFORM fleet_catalog.get_server(a_server);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.add_edges(a_package fleet_catalog.package, a_from text[], a_to text, a_on_outcome text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_from text;
+BEGIN
+    FOREACH v_from IN ARRAY a_from LOOP
+        PERFORM fleet_catalog.add_precedence_row(a_package, v_from, a_to, a_on_outcome, NULL);
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.add_task(a_in_package text, a_task text, a_sql text, a_job text, a_package text,
+                                       a_server text, a_on_group text, a_params jsonb, a_for_each text, a_throttle integer,
+                                       a_completion text, a_min_share double precision, a_balance text, a_join_type text,
+                                       a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_max interval,
+                                       a_retry_states text[], a_timeout interval, a_after text[], a_on_failure_of text[],
+                                       a_check_syntax boolean) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package := fleet_catalog.change_package(a_in_package);
+    v_task_no integer;
+BEGIN
+    PERFORM fleet_catalog.check_name('task', a_task);
+    PERFORM fleet_catalog.check_given('after', a_after::text, 'on_failure_of', a_on_failure_of::text);
+    IF num_nonnulls(a_sql, a_job, a_package) <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a task is one of: SQL, a job, a package',
+            DETAIL = CASE WHEN num_nonnulls(a_sql, a_job, a_package) = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
+            HINT = 'Give one of the arguments "sql", "job" and "package".';
+    END IF;
+    PERFORM fleet_catalog.check_task_target(a_job, a_server, a_on_group);
+    PERFORM fleet_catalog.check_params(a_params);
+    PERFORM fleet_catalog.check_range('throttle', a_throttle, 0, 1000000);
+    PERFORM fleet_catalog.check_range('min_share', a_min_share, 0, 1);
+    PERFORM fleet_catalog.check_choice('completion', a_completion, 'fail_fast', 'continue', 'minimum_share', 'started');
+    PERFORM fleet_catalog.check_choice('balance', a_balance, 'shortest_finish', 'round_robin', 'least_loaded', 'weighted');
+    PERFORM fleet_catalog.check_choice('join_type', a_join_type, 'all', 'any');
+    PERFORM fleet_catalog.check_choice('on_lost', a_on_lost, 'fail', 'retry');
+    PERFORM fleet_catalog.check_work(a_sql, a_package, a_check_syntax, a_retries, a_retry_wait, a_retry_max, a_retry_states, a_timeout);
+    IF a_for_each IS NOT NULL AND a_check_syntax THEN
+        PERFORM fleet_catalog.check_command(a_for_each, 'query');
+    END IF;
+    IF a_package IS NOT NULL THEN
+        PERFORM fleet_catalog.get_package(a_package);
+    END IF;
+    IF EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id AND t.name = a_task) THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already has a task "%s"', a_in_package, a_task),
+            HINT = 'Choose another name, or remove that one with fleet.drop_task().';
+    END IF;
+    v_task_no := coalesce((SELECT max(t.task_no) + 1 FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id), 0);
+    IF v_task_no >= 10000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('package "%s" has too many tasks', a_in_package),
+            HINT = 'A package has at most 10000 tasks: use for_each, or nested packages.';
+    END IF;
+    INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
+                                    completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max,
+                                    retry_states, timeout)
+    VALUES (v_package.package_id, v_task_no, a_task,
+            CASE WHEN a_job IS NOT NULL THEN 'job' WHEN a_sql IS NOT NULL THEN 'sql' ELSE 'package' END,
+            a_job, a_server, a_on_group, a_sql, a_package, a_params, a_for_each, a_throttle, a_completion, a_min_share, a_balance,
+            a_join_type, a_on_lost, a_retries, a_retry_wait, a_retry_max, a_retry_states, a_timeout);
+    PERFORM fleet_catalog.add_edges(v_package, a_after, a_task, 'success');
+    PERFORM fleet_catalog.add_edges(v_package, a_on_failure_of, a_task, 'failure');
+    IF a_package IS NOT NULL OR a_job IS NOT NULL THEN
+        PERFORM fleet_catalog.package_body(a_in_package, '{}'); -- ERROR if it contains itself
+    END IF;
+    RETURN v_task_no;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.no_such_task(a_package fleet_catalog.package, a_task text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_name('task', a_task);
+    RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" has no task "%s"', a_package.name, a_task),
+        HINT = fleet_catalog.known((SELECT array_agg(t.name ORDER BY t.task_no) FROM fleet_catalog.task AS t
+                                     WHERE t.package_id = a_package.package_id), 'fleet.add_task()');
+END
+$$;
+
+CREATE FUNCTION fleet.drop_task(package text, task text) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.drop_task(text, text) IS 'Removes a task with its precedence constraints';
+
+CREATE FUNCTION fleet_catalog.drop_task(a_package text, a_task text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
+    v_no integer;
+BEGIN
+    DELETE FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id AND t.name = a_task RETURNING t.task_no INTO v_no;
+    IF NOT FOUND THEN
+        PERFORM fleet_catalog.no_such_task(v_package, a_task);
+    END IF;
+    FOR v_no IN SELECT t.task_no FROM fleet_catalog.task AS t
+                 WHERE t.package_id = v_package.package_id AND t.task_no > v_no ORDER BY t.task_no LOOP
+        UPDATE fleet_catalog.task AS t SET task_no = t.task_no - 1 WHERE t.package_id = v_package.package_id AND t.task_no = v_no;
+    END LOOP;
+END
+$$;
+
+-- ---- precedence constraints --------------------------------------------------------------------
+
+CREATE FUNCTION fleet_catalog.check_package(a_package_id integer) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT fleet_catalog.check_graph(
+    (SELECT coalesce(array_agg(t.name ORDER BY t.task_no), '{}') FROM fleet_catalog.task AS t WHERE t.package_id = a_package_id),
+    coalesce(array_agg(f.task_no), '{}'), coalesce(array_agg(t.task_no), '{}'))
+  FROM fleet_catalog.precedence AS c
+  JOIN fleet_catalog.task AS f ON f.package_id = c.package_id AND f.name = c.from_task
+  JOIN fleet_catalog.task AS t ON t.package_id = c.package_id AND t.name = c.to_task
+ WHERE c.package_id = a_package_id
+$$;
+
+CREATE FUNCTION fleet_catalog.add_precedence_row(a_package fleet_catalog.package, a_from text, a_to text, a_on_outcome text,
+                                                 a_condition text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_task text;
+BEGIN
+    FOREACH v_task IN ARRAY ARRAY[a_from, a_to] LOOP
+        IF NOT EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = a_package.package_id AND t.name = v_task) THEN
+            PERFORM fleet_catalog.no_such_task(a_package, v_task);
+        END IF;
+    END LOOP;
+    PERFORM fleet_catalog.check_choice('on_outcome', a_on_outcome, 'success', 'failure', 'completion');
+    IF a_condition IS NOT NULL THEN
+        PERFORM fleet_catalog.check_command(a_condition, 'condition');
+    END IF;
+    IF a_from = a_to THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = format('task "%s" cannot come after itself', a_from),
+            HINT = 'To run it again after a failure, give the task retries.';
+    END IF;
+    INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition)
+    VALUES (a_package.package_id, a_from, a_to, a_on_outcome, a_condition)
+    ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+            MESSAGE = format('task "%s" already comes after task "%s"', a_to, a_from),
+            DETAIL = 'There is at most one precedence constraint from one task to another.',
+            HINT = 'Remove that one with fleet.drop_precedence().';
+    END IF;
+    PERFORM fleet_catalog.check_package(a_package.package_id);
+END
+$$;
+
+CREATE FUNCTION fleet.add_precedence(package text, from_task text, to_task text, on_outcome text DEFAULT 'success',
+                                     condition text DEFAULT NULL) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.add_precedence(text, text, text, text, text)
+    IS 'Lets a task wait for another one''s success, failure or completion, and perhaps for a condition';
+
+CREATE FUNCTION fleet_catalog.add_precedence(a_package text, a_from_task text, a_to_task text, a_on_outcome text, a_condition text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.add_precedence_row(fleet_catalog.change_package(a_package), a_from_task, a_to_task, a_on_outcome, a_condition);
+END
+$$;
+
+CREATE FUNCTION fleet.drop_precedence(package text, from_task text, to_task text) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.drop_precedence(text, text, text) IS 'Removes a precedence constraint';
+
+CREATE FUNCTION fleet_catalog.drop_precedence(a_package text, a_from_task text, a_to_task text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
+BEGIN
+    PERFORM fleet_catalog.check_name('task', a_from_task);
+    PERFORM fleet_catalog.check_name('task', a_to_task);
+    DELETE FROM fleet_catalog.precedence AS c
+     WHERE c.package_id = v_package.package_id AND c.from_task = a_from_task AND c.to_task = a_to_task;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = format('package "%s" has no precedence constraint from "%s" to "%s"', a_package, a_from_task, a_to_task),
+            HINT = 'They are listed in fleet.precedence.';
+    END IF;
+END
+$$;

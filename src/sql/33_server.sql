@@ -1,0 +1,269 @@
+-- 33_server.sql: servers of the fleet, and deployment of jobs to them.
+
+CREATE FUNCTION fleet.validator(options text[], catalog oid) RETURNS void
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'fleet_sql_fdw_validator';
+COMMENT ON FUNCTION fleet.validator(text[], oid) IS 'Checks the options of servers and user mappings of the wrapper pg_fleet';
+
+CREATE FOREIGN DATA WRAPPER pg_fleet VALIDATOR fleet.validator;
+COMMENT ON FOREIGN DATA WRAPPER pg_fleet IS 'Servers of pg_fleet: how to connect; it has no foreign tables';
+GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO PUBLIC;
+
+CREATE FUNCTION fleet_catalog.get_server(a_name text) RETURNS fleet_catalog.server
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_server fleet_catalog.server;
+    v_foreign oid := (SELECT f.oid FROM pg_foreign_server AS f WHERE f.srvname = a_name::name AND octet_length(a_name) < 64);
+BEGIN
+    SELECT s.* INTO v_server FROM fleet_catalog.server AS s WHERE s.name = a_name::name AND octet_length(a_name) < 64;
+    IF NOT FOUND THEN
+        PERFORM fleet_catalog.check_name('server', a_name);
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('server "%s" does not exist', a_name),
+            HINT = CASE WHEN v_foreign IS NOT NULL THEN 'There is a foreign server of that name: make it known with fleet.register_server().'
+                   ELSE fleet_catalog.known((SELECT array_agg(s.name::text ORDER BY s.name) FROM fleet_catalog.server AS s
+                                              WHERE fleet_catalog.sees(s.owner)), 'fleet.add_server()') END;
+    END IF;
+    IF NOT (fleet_catalog.may_cancel(v_server.owner)
+            OR coalesce(has_server_privilege(fleet_catalog.caller(), v_foreign, 'USAGE'), false)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for server "%s"', a_name),
+            HINT = format('Have its owner run: GRANT USAGE ON FOREIGN SERVER %I TO %I.', a_name, pg_get_userbyid(fleet_catalog.caller()));
+    END IF;
+    RETURN v_server;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.change_server(a_name text) RETURNS fleet_catalog.server
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_server fleet_catalog.server := fleet_catalog.get_server(a_name);
+BEGIN
+    IF NOT fleet_catalog.may_cancel(v_server.owner) THEN
+        PERFORM fleet_catalog.deny('server', a_name, v_server.owner);
+    END IF;
+    RETURN v_server;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.check_server(a_mode text, a_slots integer, a_groups text[], a_weight double precision) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_group text;
+BEGIN
+    PERFORM fleet_catalog.check_choice('mode', a_mode, 'agent', 'direct');
+    PERFORM fleet_catalog.check_range('slots', a_slots, 0, 10000);
+    PERFORM fleet_catalog.check_range('weight', a_weight, 0.001, 1000000);
+    PERFORM fleet_catalog.check_given('groups', a_groups::text);
+    FOREACH v_group IN ARRAY a_groups LOOP
+        PERFORM fleet_catalog.check_name('group', v_group);
+    END LOOP;
+END
+$$;
+
+CREATE FUNCTION fleet.register_server(name text, mode text DEFAULT 'agent', slots integer DEFAULT 4, groups text[] DEFAULT '{}',
+                                      weight double precision DEFAULT 1, made_here boolean DEFAULT false) RETURNS integer
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.register_server(text, text, integer, text[], double precision, boolean)
+    IS 'Makes an existing foreign server (wrapper pg_fleet, postgres_fdw or dblink_fdw) a server of the fleet';
+
+CREATE FUNCTION fleet_catalog.register_server(a_name text, a_mode text, a_slots integer, a_groups text[], a_weight double precision,
+                                              a_made_here boolean) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_foreign record;
+    v_id integer;
+BEGIN
+    PERFORM fleet_catalog.check_name('server', a_name);
+    PERFORM fleet_catalog.check_server(a_mode, a_slots, a_groups, a_weight);
+    SELECT f.oid, f.srvowner, w.fdwname INTO v_foreign
+      FROM pg_foreign_server AS f JOIN pg_foreign_data_wrapper AS w ON w.oid = f.srvfdw
+     WHERE f.srvname = a_name::name AND octet_length(a_name) < 64;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('foreign server "%s" does not exist', a_name),
+            HINT = 'fleet.add_server() makes one, or use CREATE SERVER.';
+    END IF;
+    IF NOT has_server_privilege(fleet_catalog.caller(), v_foreign.oid, 'USAGE') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for foreign server "%s"', a_name),
+            HINT = format('Have its owner run: GRANT USAGE ON FOREIGN SERVER %I TO %I.', a_name, pg_get_userbyid(fleet_catalog.caller()));
+    END IF;
+    IF v_foreign.fdwname NOT IN ('pg_fleet', 'postgres_fdw', 'dblink_fdw') THEN
+        RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
+            MESSAGE = format('foreign server "%s" belongs to the wrapper "%s"', a_name, v_foreign.fdwname),
+            HINT = 'Servers of the wrappers pg_fleet, postgres_fdw and dblink_fdw can be used.';
+    END IF;
+    INSERT INTO fleet_catalog.server (name, mode, slots, groups, weight, made_here, owner)
+    VALUES (a_name, a_mode, a_slots, a_groups, a_weight,
+            coalesce(a_made_here, false) AND v_foreign.fdwname = 'pg_fleet', fleet_catalog.caller())
+    ON CONFLICT (name) DO NOTHING
+    RETURNING server_id INTO v_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('server "%s" is already registered', a_name),
+            HINT = 'Change it with fleet.alter_server().';
+    END IF;
+    PERFORM fleet_catalog.wake(5, v_id);
+    RETURN v_id;
+END
+$$;
+
+CREATE FUNCTION fleet.create_foreign_server(name text, conninfo text, username text, password text) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_create_foreign_server';
+COMMENT ON FUNCTION fleet.create_foreign_server(text, text, text, text)
+    IS 'CREATE SERVER (wrapper pg_fleet) and CREATE USER MAPPING for current_user, from a connection string';
+
+-- Runs as its caller, who makes the foreign server and owns it.
+CREATE FUNCTION fleet.add_server(name text, conninfo text, username text DEFAULT NULL, password text DEFAULT NULL,
+                                 mode text DEFAULT 'agent', slots integer DEFAULT 4, groups text[] DEFAULT '{}',
+                                 weight double precision DEFAULT 1) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet.create_foreign_server(add_server.name, add_server.conninfo, add_server.username, add_server.password);
+    RETURN fleet.register_server(add_server.name, add_server.mode, add_server.slots, add_server.groups, add_server.weight, true);
+END
+$$;
+COMMENT ON FUNCTION fleet.add_server(text, text, text, text, text, integer, text[], double precision)
+    IS 'Makes a foreign server and a user mapping of current_user, and registers it as a server of the fleet; returns its server_id';
+
+CREATE FUNCTION fleet.alter_server(name text, mode text DEFAULT NULL, slots integer DEFAULT NULL, groups text[] DEFAULT NULL,
+                                   weight double precision DEFAULT NULL) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.alter_server(text, text, integer, text[], double precision) IS 'Changes a server; what is null stays as it is';
+
+CREATE FUNCTION fleet_catalog.alter_server(a_name text, a_mode text, a_slots integer, a_groups text[], a_weight double precision) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_server fleet_catalog.server := fleet_catalog.change_server(a_name);
+BEGIN
+    a_mode := coalesce(a_mode, v_server.mode);
+    a_slots := coalesce(a_slots, v_server.slots);
+    a_groups := coalesce(a_groups, v_server.groups);
+    a_weight := coalesce(a_weight, v_server.weight);
+    PERFORM fleet_catalog.check_server(a_mode, a_slots, a_groups, a_weight);
+    UPDATE fleet_catalog.server AS s SET mode = a_mode, slots = a_slots, groups = a_groups, weight = a_weight
+     WHERE s.server_id = v_server.server_id;
+    PERFORM fleet_catalog.wake(5, v_server.server_id);
+END
+$$;
+
+CREATE FUNCTION fleet.set_server_slots(name text, slots integer) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.set_server_slots(text, integer) IS 'Number of jobs that a server may run at the same time; what runs goes on';
+
+CREATE FUNCTION fleet_catalog.set_server_slots(a_name text, a_slots integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_given('slots', a_slots::text);
+    PERFORM fleet_catalog.alter_server(a_name, NULL, a_slots, NULL, NULL);
+END
+$$;
+
+CREATE FUNCTION fleet.set_server_state(name text, state text) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.set_server_state(text, text) IS 'online: gets work; draining: finishes what it has; offline: is not there';
+
+CREATE FUNCTION fleet_catalog.set_server_state(a_name text, a_state text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_server fleet_catalog.server := fleet_catalog.change_server(a_name);
+BEGIN
+    PERFORM fleet_catalog.check_choice('state', a_state, 'online', 'draining', 'offline');
+    UPDATE fleet_catalog.server AS s SET state = a_state WHERE s.server_id = v_server.server_id;
+    PERFORM fleet_catalog.wake(5, v_server.server_id);
+END
+$$;
+
+CREATE FUNCTION fleet.unregister_server(name text) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.unregister_server(text) IS 'Takes a server out of the fleet, keeps the foreign server. True: fleet.add_server() had made that';
+
+CREATE FUNCTION fleet_catalog.unregister_server(a_name text) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_server fleet_catalog.server := fleet_catalog.change_server(a_name);
+BEGIN
+    IF EXISTS (SELECT FROM fleet_catalog.run AS r JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id
+                WHERE r.state < 11 AND t.server_id = v_server.server_id AND t.state IN (2, 3, 5)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('server "%s" is running jobs', a_name),
+            HINT = format('Run fleet.set_server_state(%L, ''draining''), and remove it when it is not busy any more.', a_name);
+    END IF;
+    DELETE FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id;
+    PERFORM fleet_catalog.wake(5, v_server.server_id);
+    RETURN v_server.made_here;
+END
+$$;
+
+CREATE FUNCTION fleet.remove_server(name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF fleet.unregister_server(remove_server.name) THEN
+        EXECUTE format('DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER %I', remove_server.name);
+        EXECUTE format('DROP SERVER %I', remove_server.name);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet.remove_server(text) IS 'Takes a server out of the fleet, and drops the foreign server if fleet.add_server() had made it';
+
+-- ---- deployment --------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet.deploy_job(job text, to_group text DEFAULT NULL, server text DEFAULT NULL)
+    RETURNS TABLE (server_name name, state text)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.deploy_job(text, text, text)
+    IS 'Brings a job, with the packages it runs, to the servers of a group, or to one; what came of it is in fleet.deployments';
+
+CREATE FUNCTION fleet_catalog.deploy_job(a_job text, a_to_group text, a_server text) RETURNS TABLE (server_name name, state text)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    v_job fleet_catalog.job := fleet_catalog.get_job(a_job);
+    v_hash uuid;
+    v_ids integer[];
+    v_id integer;
+BEGIN
+    IF num_nonnulls(a_to_group, a_server) <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job is deployed either to a group or to a server',
+            DETAIL = CASE WHEN a_server IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
+            HINT = 'Give one of the arguments "to_group" and "server".';
+    END IF;
+    IF a_server IS NOT NULL THEN
+        v_ids := ARRAY[(fleet_catalog.get_server(a_server)).server_id];
+    ELSE
+        v_ids := (SELECT array_agg(s.server_id ORDER BY s.name) FROM fleet_catalog.server AS s WHERE a_to_group = ANY (s.groups));
+        IF v_ids IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('no server is in group "%s"', a_to_group),
+                HINT = 'Put servers into it: fleet.alter_server(''…'', groups => ''{…}'').';
+        END IF;
+        PERFORM fleet_catalog.get_server(s.name) FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids);
+    END IF;
+    v_hash := fleet_catalog.snapshot_job(a_job);
+    -- A direct server has nothing to deploy to: its links bring the steps along.
+    INSERT INTO fleet_catalog.deployment AS d (server_id, job, owner, hash, document)
+    SELECT s.server_id, a_job, fleet_catalog.caller(), v_hash, f.body
+      FROM fleet_catalog.server AS s, fleet_catalog.definition AS f
+     WHERE s.server_id = ANY (v_ids) AND s.mode = 'agent' AND f.hash = v_hash
+    ON CONFLICT (server_id, job) DO UPDATE
+       SET owner = excluded.owner, hash = excluded.hash, document = excluded.document, state = 'queued', message = NULL,
+           requested_at = now(), deployed_at = NULL;
+    IF FOUND THEN
+        PERFORM fleet_catalog.wake(6, 0);
+    END IF;
+    RETURN QUERY SELECT s.name, CASE s.mode WHEN 'agent' THEN 'queued' ELSE 'not needed' END
+                   FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids) ORDER BY s.name;
+END
+$$;
+
+CREATE FUNCTION fleet.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
+                                                       requested_at timestamptz, deployed_at timestamptz, message text)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.deployment_list() IS 'What fleet.deployments shows';
+
+CREATE FUNCTION fleet_catalog.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
+                                                               requested_at timestamptz, deployed_at timestamptz, message text)
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+WITH visible AS MATERIALIZED (
+    SELECT d.* FROM fleet_catalog.deployment AS d WHERE fleet_catalog.sees(d.owner)
+), present AS MATERIALIZED (
+    SELECT j.name, fleet_catalog.content_hash(fleet_catalog.job_body(j.name, '{}')::text) AS hash
+      FROM fleet_catalog.job AS j WHERE j.name IN (SELECT v.job FROM visible AS v)
+)
+SELECT s.name, v.job, v.state, p.hash IS DISTINCT FROM v.hash, v.hash, pg_get_userbyid(v.owner), v.requested_at, v.deployed_at, v.message
+  FROM visible AS v JOIN fleet_catalog.server AS s ON s.server_id = v.server_id LEFT JOIN present AS p ON p.name = v.job
+ ORDER BY v.job, s.name
+$$;

@@ -1,0 +1,237 @@
+-- 40_run.sql: asking for runs, canceling them, waiting for them.
+
+-- What a run of this package would need and does not find: NULL if it can start.
+CREATE FUNCTION fleet_catalog.check_runnable(a_package fleet_catalog.package) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_task record;
+BEGIN
+    SELECT t.name, t.job, t.server, t.on_group, t.package,
+           t.kind = 'job' AND NOT EXISTS (SELECT FROM fleet_catalog.server AS s WHERE s.name = t.server OR t.on_group = ANY (s.groups)) AS no_server,
+           t.kind = 'package' AS nested
+      INTO v_task
+      FROM fleet_catalog.task AS t
+     WHERE t.package_id = a_package.package_id
+       AND CASE t.kind
+           WHEN 'job' THEN
+               NOT EXISTS (SELECT FROM fleet_catalog.server AS s WHERE s.name = t.server OR t.on_group = ANY (s.groups))
+               OR (NOT EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = t.job)
+                   AND EXISTS (SELECT FROM fleet_catalog.server AS s
+                                WHERE s.mode = 'direct' AND (s.name = t.server OR t.on_group = ANY (s.groups))))
+           WHEN 'package' THEN NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = t.package)
+           ELSE false END
+     ORDER BY t.task_no LIMIT 1;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+        MESSAGE = CASE WHEN v_task.nested THEN format('package "%s" does not exist', v_task.package)
+                       WHEN v_task.no_server AND v_task.server IS NOT NULL THEN format('server "%s" does not exist', v_task.server)
+                       WHEN v_task.no_server THEN format('no server is in group "%s"', v_task.on_group)
+                       ELSE format('job "%s" does not exist', v_task.job) END,
+        DETAIL = format('Task "%s" of package "%s" needs it.', v_task.name, a_package.name),
+        HINT = CASE WHEN v_task.nested THEN 'Create it with fleet.create_package().'
+                    WHEN v_task.no_server THEN 'fleet.add_server() adds servers, fleet.alter_server() puts them into groups.'
+                    ELSE 'Direct servers run the jobs that are defined here: create it with fleet.create_job().' END;
+END
+$$;
+
+CREATE FUNCTION fleet.run_parent_package(package text, params jsonb DEFAULT '{}', run_key text DEFAULT NULL,
+                                         priority integer DEFAULT NULL) RETURNS bigint
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer)
+    IS 'Starts a package, at COMMIT; returns its run_id at once. The same run_key again returns the first run';
+
+CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb, a_run_key text, a_priority integer) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
+    v_run_id bigint;
+    v_uuid uuid;
+    v_params jsonb;
+BEGIN
+    IF a_run_key IS NOT NULL THEN
+        SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key;
+        IF FOUND THEN
+            RETURN v_run_id;
+        END IF;
+        PERFORM fleet_catalog.check_name('run_key', a_run_key);
+        v_uuid := fleet_catalog.content_hash(fleet_catalog.ensure_identity()::text || '/' || a_package || '/' || a_run_key);
+    ELSE
+        v_uuid := gen_random_uuid();
+    END IF;
+    v_params := fleet_catalog.merge_params(format('package "%s"', a_package), v_package.params, a_params);
+    IF a_priority IS NOT NULL THEN
+        PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
+    END IF;
+    IF v_package.overlap = 'skip' THEN
+        PERFORM FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id FOR NO KEY UPDATE;
+        SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r
+         WHERE r.package = a_package AND r.state < 11 AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
+         ORDER BY r.run_id LIMIT 1;
+        IF FOUND THEN
+            RAISE NOTICE USING MESSAGE = format('package "%s" is running already: nothing was started', a_package),
+                DETAIL = format('Its run is %s.', v_run_id), HINT = 'Its overlap policy is "skip".';
+            RETURN v_run_id;
+        END IF;
+    END IF;
+    PERFORM fleet_catalog.check_runnable(v_package);
+    INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key)
+    VALUES (v_uuid, a_package, fleet_catalog.snapshot_package(a_package), v_package.owner,
+            coalesce(a_priority, v_package.priority), v_params, a_run_key)
+    ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL DO NOTHING
+    RETURNING run_id INTO v_run_id;
+    IF NOT FOUND THEN -- somebody else was faster with this run_key
+        RETURN (SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key);
+    END IF;
+    PERFORM fleet_catalog.wake(1, v_run_id);
+    RETURN v_run_id;
+END
+$$;
+
+-- ---- cancel ------------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet_catalog.no_such_run(a_run_id bigint, a_relation text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_given('run_id', a_run_id::text);
+    RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no %s %s', replace(a_relation, '_', ' '), a_run_id),
+        HINT = format('Runs are listed in fleet.%s.', a_relation);
+END
+$$;
+
+CREATE FUNCTION fleet.cancel_run(run_id bigint) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.cancel_run(bigint) IS 'Asks for a run to be stopped, with all that it started; false: it had ended. Wait with fleet.wait_for_run()';
+
+CREATE FUNCTION fleet_catalog.cancel_run(a_run_id bigint) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run record;
+BEGIN
+    SELECT r.owner, r.state INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    IF NOT FOUND OR NOT (fleet_catalog.sees(v_run.owner) OR fleet_catalog.may_cancel(v_run.owner)) THEN
+        PERFORM fleet_catalog.no_such_run(a_run_id, 'run');
+    ELSIF NOT fleet_catalog.may_cancel(v_run.owner) THEN
+        PERFORM fleet_catalog.deny('run', a_run_id::text, v_run.owner);
+    END IF;
+    IF v_run.state >= 11 THEN
+        RETURN false;
+    END IF;
+    INSERT INTO fleet_catalog.cancel_request (run_id) VALUES (a_run_id);
+    PERFORM fleet_catalog.wake(3, a_run_id);
+    RETURN true;
+END
+$$;
+
+CREATE FUNCTION fleet.cancel_job_run(job_run_id bigint) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.cancel_job_run(bigint) IS 'Asks for a job run to be stopped; false: it had ended';
+
+CREATE FUNCTION fleet_catalog.cancel_job_run(a_job_run_id bigint) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run record;
+BEGIN
+    SELECT r.owner, r.state INTO v_run FROM fleet_catalog.job_run AS r WHERE r.job_run_id = a_job_run_id;
+    IF NOT FOUND OR NOT (fleet_catalog.sees(v_run.owner) OR fleet_catalog.may_cancel(v_run.owner)) THEN
+        PERFORM fleet_catalog.no_such_run(a_job_run_id, 'job_run');
+    ELSIF NOT fleet_catalog.may_cancel(v_run.owner) THEN
+        PERFORM fleet_catalog.deny('job run', a_job_run_id::text, v_run.owner);
+    END IF;
+    IF v_run.state >= 11 THEN
+        RETURN false;
+    END IF;
+    INSERT INTO fleet_catalog.cancel_request (job_run_id) VALUES (a_job_run_id);
+    PERFORM fleet_catalog.wake(4, a_job_run_id);
+    RETURN true;
+END
+$$;
+
+-- ---- waiting -----------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet_catalog.wait(a_run_id bigint, a_timeout interval, a_changes boolean, OUT state text, OUT timed_out boolean)
+    RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run record;
+    v_wait record;
+BEGIN
+    PERFORM fleet_catalog.check_span('timeout', a_timeout);
+    SELECT r.owner, fleet_catalog.is_own_xid(r.xmin) AS own INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    IF NOT FOUND OR NOT fleet_catalog.sees(v_run.owner) THEN
+        PERFORM fleet_catalog.no_such_run(a_run_id, 'run');
+    ELSIF v_run.own THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s has not been committed yet', a_run_id),
+            DETAIL = 'It starts at COMMIT, so waiting for it in the same transaction would never end.',
+            HINT = 'COMMIT first, or use CALL fleet.execute_package().';
+    END IF;
+    v_wait := fleet_catalog.wait_run(a_run_id, coalesce(fleet_catalog.microseconds(a_timeout) / 1000, -1), a_changes);
+    state := fleet_catalog.state_name(v_wait.state);
+    timed_out := v_wait.timed_out;
+END
+$$;
+
+CREATE FUNCTION fleet.wait_for_run(run_id bigint, timeout interval DEFAULT NULL) RETURNS text
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.wait_for_run(bigint, interval) IS 'Waits until a run has ended; returns its final state, or null at the timeout';
+
+CREATE FUNCTION fleet_catalog.wait_for_run(a_run_id bigint, a_timeout interval) RETURNS text
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN NOT w.timed_out THEN w.state END FROM fleet_catalog.wait(a_run_id, a_timeout, false) AS w
+$$;
+
+CREATE FUNCTION fleet.wait_for_change(run_id bigint, timeout interval DEFAULT NULL) RETURNS text
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.wait_for_change(bigint, interval) IS 'Waits until something happened to a run, or the timeout; returns its state as it is then';
+
+CREATE FUNCTION fleet_catalog.wait_for_change(a_run_id bigint, a_timeout interval) RETURNS text
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT w.state FROM fleet_catalog.wait(a_run_id, a_timeout, true) AS w
+$$;
+
+CREATE FUNCTION fleet.param(name text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN NULLIF(pg_catalog.current_setting('fleet.params', true), '')::jsonb OPERATOR(pg_catalog.->>) name;
+COMMENT ON FUNCTION fleet.param(text) IS 'A parameter of the running step, as text; null: there is none of that name';
+
+-- ---- the agent ---------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz,
+                                                    parent_uuid uuid, paused_reason text)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.agent_status() IS 'The agent of this database, and who it is';
+
+CREATE FUNCTION fleet_catalog.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz,
+                                                            parent_uuid uuid, paused_reason text)
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT EXISTS (SELECT FROM pg_stat_activity AS s WHERE s.pid = a.pid AND s.datname = current_database() AND s.backend_type LIKE 'pg_fleet agent%'),
+       NULLIF(a.pid, 0), a.epoch, a.started_at, i.parent_uuid, i.paused_reason
+  FROM fleet_catalog.agent AS a LEFT JOIN fleet_catalog.identity AS i ON true
+$$;
+
+CREATE FUNCTION fleet.resume_parent(decision text) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.resume_parent(text)
+    IS 'A copy of a parent starts paused: same (it takes the other one''s place) or new (it is a parent of its own)';
+
+CREATE FUNCTION fleet_catalog.resume_parent(a_decision text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_choice('decision', a_decision, 'same', 'new');
+    IF NOT fleet_catalog.may_use(10) THEN -- 10: the bootstrap superuser
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to resume the parent',
+            HINT = 'Only a superuser may do this.';
+    END IF;
+    PERFORM fleet_catalog.ensure_identity();
+    UPDATE fleet_catalog.identity AS i
+       SET parent_uuid = CASE a_decision WHEN 'new' THEN gen_random_uuid() ELSE i.parent_uuid END,
+           system_identifier = (SELECT s.system_identifier FROM pg_control_system() AS s),
+           database = fleet_catalog.own_database(), paused_reason = NULL
+     WHERE i.paused_reason IS NOT NULL;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the parent is not paused',
+            HINT = 'fleet.agent_status() shows whether it is, and why.';
+    END IF;
+    PERFORM fleet_catalog.wake(7, 0);
+END
+$$;

@@ -1,0 +1,328 @@
+-- 45_child.sql: what links of a parent call on a server in mode agent.  Set-based and few statements
+-- each: a busy parent starts thousands of jobs a second through these.
+--
+-- Errors: FE001 the epoch is lower than one already seen from that parent, FE002 protocols do not fit.
+
+CREATE FUNCTION fleet.agent_hello(protocol integer, parent_uuid uuid, epoch bigint, parent_name text)
+    RETURNS TABLE (agent_protocol integer, extension_version text, instance uuid, system_identifier bigint, timeline integer)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.agent_hello(integer, uuid, bigint, text) IS 'For links of a parent: exchanges protocol and identity, raises the epoch';
+
+CREATE FUNCTION fleet_catalog.agent_hello(a_protocol integer, a_parent_uuid uuid, a_epoch bigint, a_parent_name text)
+    RETURNS TABLE (agent_protocol integer, extension_version text, instance uuid, system_identifier bigint, timeline integer)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    c_protocol CONSTANT integer := 1;
+BEGIN
+    PERFORM fleet_catalog.check_given('protocol', a_protocol::text, 'parent_uuid', a_parent_uuid::text, 'epoch', a_epoch::text);
+    IF a_protocol <> c_protocol THEN
+        RAISE EXCEPTION USING ERRCODE = 'FE002',
+            MESSAGE = format('the parent speaks protocol %s, this server speaks %s', a_protocol, c_protocol),
+            HINT = 'Update pg_fleet on both servers to the same version.';
+    END IF;
+    INSERT INTO fleet_catalog.parent AS p (parent_uuid, epoch, name, protocol)
+    VALUES (a_parent_uuid, a_epoch, left(coalesce(a_parent_name, ''), 200), a_protocol)
+    ON CONFLICT (parent_uuid) DO UPDATE
+       SET epoch = excluded.epoch, name = excluded.name, protocol = excluded.protocol, last_seen = now()
+     WHERE p.epoch <= excluded.epoch;
+    IF NOT FOUND THEN
+        PERFORM fleet_catalog.refuse_epoch(a_parent_uuid, a_epoch);
+    END IF;
+    PERFORM fleet_catalog.wake(7, 0);
+    RETURN QUERY
+    SELECT c_protocol, (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'pg_fleet'), fleet_catalog.ensure_identity(),
+           (SELECT s.system_identifier FROM pg_control_system() AS s),
+           ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.refuse_epoch(a_parent_uuid uuid, a_epoch bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION USING ERRCODE = 'FE001', MESSAGE = format('epoch %s of parent %s is over', a_epoch, a_parent_uuid),
+        DETAIL = coalesce((SELECT format('It has come with epoch %s.', p.epoch) FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid),
+                          'This server does not know that parent.'),
+        HINT = 'An old primary, or an agent that was replaced, must not start or stop anything.';
+END
+$$;
+
+-- The lock makes a request of an old epoch and the hello of a new one come one after the other.
+CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid AND p.epoch <= a_epoch FOR SHARE;
+    IF NOT FOUND THEN
+        PERFORM fleet_catalog.refuse_epoch(a_parent_uuid, a_epoch);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION fleet.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[])
+    RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.agent_start(uuid, bigint, uuid[], text[], jsonb[]) IS 'For links of a parent: starts jobs, each token once';
+
+-- Snapshot of a job, or why there is none: one job's fault must not fail the others.
+CREATE FUNCTION fleet_catalog.try_snapshot_job(a_name text, OUT hash uuid, OUT owner oid, OUT params jsonb, OUT err_code text, OUT err_text text)
+    RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job fleet_catalog.job;
+BEGIN
+    BEGIN
+        v_job := fleet_catalog.get_job(a_name);
+        hash := fleet_catalog.snapshot_job(a_name);
+        owner := v_job.owner;
+        params := v_job.params;
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS err_code = RETURNED_SQLSTATE, err_text = MESSAGE_TEXT;
+    END;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[])
+    RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    v_new uuid[];
+    v_names text[];
+    v_sqlstates text[];
+    v_messages text[];
+BEGIN
+    PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
+    WITH wanted AS MATERIALIZED (
+        SELECT w.token, w.job, w.params FROM unnest(a_tokens, a_jobs, a_params) AS w (token, job, params)
+    ), job AS MATERIALIZED (
+        SELECT n.name, s.hash, s.owner, s.params, s.err_code, s.err_text
+          FROM (SELECT DISTINCT w.job FROM wanted AS w WHERE w.job IS NOT NULL) AS n (name),
+               LATERAL fleet_catalog.try_snapshot_job(n.name) AS s
+    ), inserted AS (
+        INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, params)
+        SELECT w.token, w.job, j.hash, j.owner, a_parent_uuid, j.params || coalesce(w.params, '{}')
+          FROM wanted AS w JOIN job AS j ON j.name = w.job
+         WHERE j.hash IS NOT NULL AND w.token IS NOT NULL
+        ON CONFLICT (token) DO NOTHING
+        RETURNING token, fleet_catalog.wake(2, job_run_id)
+    )
+    SELECT (SELECT array_agg(i.token) FROM inserted AS i),
+           b.names, b.sqlstates, b.messages
+      INTO v_new, v_names, v_sqlstates, v_messages
+      FROM (SELECT array_agg(j.name), array_agg(j.err_code), array_agg(j.err_text) FROM job AS j WHERE j.hash IS NULL) AS b (names, sqlstates, messages);
+    RETURN QUERY
+    SELECT w.ord::integer, r.job_run_id, r.job_run_id IS NOT NULL AND n.token IS NULL,
+           CASE WHEN r.job_run_id IS NULL THEN coalesce(b.sqlstate, CASE WHEN o.token IS NOT NULL THEN '42710' ELSE '22004' END) END,
+           CASE WHEN r.job_run_id IS NULL THEN
+               coalesce(b.message, CASE WHEN o.token IS NOT NULL THEN 'the token belongs to another parent' ELSE 'token or job is null' END) END
+      FROM unnest(a_tokens, a_jobs) WITH ORDINALITY AS w (token, job, ord)
+      LEFT JOIN fleet_catalog.job_run AS o ON o.token = w.token
+      LEFT JOIN fleet_catalog.job_run AS r ON r.token = w.token AND r.parent_uuid = a_parent_uuid
+      LEFT JOIN unnest(v_new) AS n (token) ON n.token = w.token
+      LEFT JOIN unnest(v_names, v_sqlstates, v_messages) AS b (name, sqlstate, message) ON b.name = w.job
+     ORDER BY w.ord;
+END
+$$;
+
+CREATE FUNCTION fleet.agent_resume(parent_uuid uuid, epoch bigint, tokens uuid[]) RETURNS TABLE (ord integer, job_run_id bigint, state integer)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.agent_resume(uuid, bigint, uuid[]) IS 'For links of a parent: what is known of these tokens';
+
+CREATE FUNCTION fleet_catalog.agent_resume(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[])
+    RETURNS TABLE (ord integer, job_run_id bigint, state integer)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
+    RETURN QUERY
+    SELECT w.ord::integer, r.job_run_id, r.state::integer
+      FROM unnest(a_tokens) WITH ORDINALITY AS w (token, ord)
+      LEFT JOIN fleet_catalog.job_run AS r ON r.token = w.token AND r.parent_uuid = a_parent_uuid AND fleet_catalog.sees(r.owner)
+     ORDER BY w.ord;
+END
+$$;
+
+CREATE FUNCTION fleet.agent_fetch(parent_uuid uuid, epoch bigint, job_run_ids bigint[], log_after integer[])
+    RETURNS TABLE (kind "char", job_run_id bigint, step_no integer, attempt integer, state integer, first_seq integer, last_seq integer,
+                   row_count bigint, step text, level text, sqlstate text, message text, detail text, hint text, context text, output text,
+                   started_at timestamptz, finished_at timestamptz, logged_at timestamptz, seq integer)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.agent_fetch(uuid, bigint, bigint[], integer[])
+    IS 'For links of a parent: job runs (kind j), and of their steps (s) and log lines (l) what came after log_after';
+
+CREATE FUNCTION fleet_catalog.agent_fetch(a_parent_uuid uuid, a_epoch bigint, a_job_run_ids bigint[], a_log_after integer[])
+    RETURNS TABLE (kind "char", job_run_id bigint, step_no integer, attempt integer, state integer, first_seq integer, last_seq integer,
+                   row_count bigint, step text, level text, sqlstate text, message text, detail text, hint text, context text, output text,
+                   started_at timestamptz, finished_at timestamptz, logged_at timestamptz, seq integer)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    -- No lock here: reading does no harm.
+    IF NOT EXISTS (SELECT FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid AND p.epoch <= a_epoch) THEN
+        PERFORM fleet_catalog.refuse_epoch(a_parent_uuid, a_epoch);
+    END IF;
+    RETURN QUERY
+    WITH wanted AS MATERIALIZED (
+        SELECT r.*, w.log_after
+          FROM unnest(a_job_run_ids, a_log_after) AS w (id, log_after)
+          JOIN fleet_catalog.job_run AS r ON r.job_run_id = w.id
+         WHERE r.parent_uuid = a_parent_uuid AND fleet_catalog.sees(r.owner)
+    )
+    SELECT 'j'::"char", w.job_run_id, w.step_no::integer, w.attempt::integer, w.state::integer, NULL::integer, NULL::integer, w.row_count,
+           NULL::text, NULL::text, w.sqlstate, w.message, NULL::text, NULL::text, NULL::text, w.output,
+           w.started_at, w.finished_at, NULL::timestamptz, w.log_seq
+      FROM wanted AS w
+    UNION ALL
+    SELECT 's', s.job_run_id, s.step_no, s.attempt, s.state, s.first_seq, s.last_seq, s.row_count,
+           s.step, NULL, s.sqlstate, s.message, s.detail, s.hint, s.context, s.output,
+           s.started_at, s.finished_at, NULL, s.first_seq
+      FROM wanted AS w JOIN fleet_catalog.step_run AS s ON s.job_run_id = w.job_run_id
+     WHERE s.first_seq > coalesce(w.log_after, 0) OR s.last_seq IS NULL OR s.last_seq > coalesce(w.log_after, 0)
+    UNION ALL
+    SELECT 'l', l.job_run_id, l.step_no, NULL, NULL, NULL, NULL, NULL,
+           NULL, l.level, l.sqlstate, l.message, l.detail, l.hint, l.context, NULL,
+           NULL, NULL, l.logged_at, l.seq
+      FROM wanted AS w JOIN fleet_catalog.log_line AS l ON l.job_run_id = w.job_run_id AND l.seq > coalesce(w.log_after, 0)
+     ORDER BY 2, 1, 20;
+END
+$$;
+
+CREATE FUNCTION fleet.agent_cancel(parent_uuid uuid, epoch bigint, tokens uuid[]) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.agent_cancel(uuid, bigint, uuid[]) IS 'For links of a parent: asks for job runs to be stopped';
+
+CREATE FUNCTION fleet_catalog.agent_cancel(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
+    WITH inserted AS (
+        INSERT INTO fleet_catalog.cancel_request (job_run_id)
+        SELECT r.job_run_id FROM fleet_catalog.job_run AS r
+         WHERE r.token = ANY (a_tokens) AND r.parent_uuid = a_parent_uuid AND r.state < 11 AND fleet_catalog.may_cancel(r.owner)
+        RETURNING job_run_id
+    )
+    SELECT count(fleet_catalog.wake(4, i.job_run_id)) INTO a_epoch FROM inserted AS i;
+END
+$$;
+
+CREATE FUNCTION fleet.agent_acknowledge(parent_uuid uuid, tokens uuid[]) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.agent_acknowledge(uuid, uuid[]) IS 'For links of a parent: it has the results of these, durably';
+
+CREATE FUNCTION fleet_catalog.agent_acknowledge(a_parent_uuid uuid, a_tokens uuid[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE fleet_catalog.job_run AS r SET acknowledged_at = now()
+     WHERE r.token = ANY (a_tokens) AND r.parent_uuid = a_parent_uuid AND r.state >= 11 AND r.acknowledged_at IS NULL
+       AND fleet_catalog.may_cancel(r.owner);
+END
+$$;
+
+-- ---- deployment, on the child ------------------------------------------------------------------
+
+CREATE FUNCTION fleet_catalog.deploy_role(a_role text) RETURNS regrole
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_role regrole;
+BEGIN
+    IF a_role IS NULL THEN
+        RETURN NULL;
+    END IF;
+    v_role := to_regrole(a_role);
+    IF v_role IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('role %s does not exist', a_role),
+            HINT = 'A step of the deployed job runs as that role: create it on this server.';
+    END IF;
+    RETURN fleet_catalog.get_role(pg_get_userbyid(v_role));
+END
+$$;
+
+-- Makes room for a deployed definition: an older version of it goes, anything else stays.
+CREATE FUNCTION fleet_catalog.replace_deployed(a_what text, a_name text, a_owner regrole, a_deployed_from uuid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_deployed_from IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('%s "%s" was defined on this server', a_what, a_name),
+            DETAIL = 'Only what was deployed is replaced by a deployment.', HINT = 'Choose another name, or drop it on this server.';
+    ELSIF NOT fleet_catalog.may_use(a_owner) THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('%s "%s" belongs to somebody else on this server', a_what, a_name),
+            DETAIL = format('It belongs to role "%s".', pg_get_userbyid(a_owner)), HINT = 'Choose another name.';
+    END IF;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.deploy_package_body(a_parent_uuid uuid, a_body jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_old fleet_catalog.package;
+    v_id integer;
+BEGIN
+    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value) FROM jsonb_each(a_body -> 'packages') AS p;
+    PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, j.value) FROM jsonb_each(a_body -> 'jobs') AS j;
+    PERFORM fleet_catalog.check_name('package', a_body ->> 'name');
+    SELECT p.* INTO v_old FROM fleet_catalog.package AS p WHERE p.name = a_body ->> 'name';
+    IF FOUND THEN
+        PERFORM fleet_catalog.replace_deployed('package', v_old.name, v_old.owner, v_old.deployed_from);
+        DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_old.package_id;
+    END IF;
+    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from)
+    VALUES (a_body ->> 'name', fleet_catalog.caller(), a_body -> 'params', coalesce(a_body ->> 'overlap', 'parallel'),
+            coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid)
+    RETURNING package_id INTO v_id;
+    INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
+                                    completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout)
+    SELECT v_id, x.task_no, x.name, x.kind, x.job, x.server, x.on_group, x.sql, x.package, x.params, x.for_each, x.throttle,
+           x.completion, x.min_share, x.balance, x.join_type, x.on_lost, x.retries, fleet_catalog.from_microseconds(x.retry_wait_us),
+           fleet_catalog.from_microseconds(x.retry_max_us), x.retry_states, fleet_catalog.from_microseconds(x.timeout_us)
+      FROM jsonb_to_recordset(a_body -> 'tasks') AS x (
+           task_no integer, name text, kind text, job text, server name, on_group text, sql text, package text, params jsonb, for_each text,
+           throttle integer, completion text, min_share double precision, balance text, join_type text, on_lost text, retries integer,
+           retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint);
+    INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition)
+    SELECT v_id, f.name, t.name, x.on_outcome, x.condition
+      FROM jsonb_to_recordset(a_body -> 'precedence') AS x ("from" integer, "to" integer, on_outcome text, condition text)
+      JOIN fleet_catalog.task AS f ON f.package_id = v_id AND f.task_no = x."from"
+      JOIN fleet_catalog.task AS t ON t.package_id = v_id AND t.task_no = x."to";
+    PERFORM fleet_catalog.check_package(v_id);
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.deploy_job_body(a_parent_uuid uuid, a_body jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_old fleet_catalog.job;
+    v_id integer;
+BEGIN
+    PERFORM fleet_catalog.check_name('job', a_body ->> 'name');
+    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value) FROM jsonb_each(a_body -> 'packages') AS p;
+    SELECT j.* INTO v_old FROM fleet_catalog.job AS j WHERE j.name = a_body ->> 'name';
+    IF FOUND THEN
+        PERFORM fleet_catalog.replace_deployed('job', v_old.name, v_old.owner, v_old.deployed_from);
+        DELETE FROM fleet_catalog.job AS j WHERE j.job_id = v_old.job_id;
+    END IF;
+    INSERT INTO fleet_catalog.job (name, owner, params, deployed_from)
+    VALUES (a_body ->> 'name', fleet_catalog.caller(), a_body -> 'params', a_parent_uuid)
+    RETURNING job_id INTO v_id;
+    INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto, retries,
+                                    retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as)
+    SELECT v_id, x.step_no, x.name, x.command, x.package, x.on_success, x.success_goto, x.on_failure, x.failure_goto, x.retries,
+           fleet_catalog.from_microseconds(x.retry_wait_us), fleet_catalog.from_microseconds(x.retry_max_us), x.retry_states,
+           fleet_catalog.from_microseconds(x.timeout_us), x.on_unknown, x.transactional, x.single, fleet_catalog.deploy_role(x.run_as)
+      FROM jsonb_to_recordset(a_body -> 'steps') AS x (
+           step_no integer, name text, command text, package text, on_success text, success_goto text, on_failure text, failure_goto text,
+           retries integer, retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, on_unknown text,
+           transactional boolean, single boolean, run_as text);
+END
+$$;
+
+CREATE FUNCTION fleet.agent_deploy(parent_uuid uuid, epoch bigint, document jsonb) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.agent_deploy(uuid, bigint, jsonb) IS 'For links of a parent: creates or replaces the job of a document, with its packages; the caller owns them';
+
+CREATE FUNCTION fleet_catalog.agent_deploy(a_parent_uuid uuid, a_epoch bigint, a_document jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
+    PERFORM fleet_catalog.check_params(a_document -> 'params');
+    PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document);
+END
+$$;

@@ -1,0 +1,9 @@
+-- 50_report.sql: the states, and what a package would do.
+
+CREATE FUNCTION fleet.state_transitions() RETURNS TABLE (machine text, state text, event text, next_state text, note text)
+    LANGUAGE C IMMUTABLE AS 'MODULE_PATHNAME', 'fleet_sql_state_transitions';
+COMMENT ON FUNCTION fleet.state_transitions() IS 'Every change of state that there is: of runs, task runs, job runs and step runs';
+
+CREATE FUNCTION fleet.state_graph(machine text) RETURNS text
+    LANGUAGE C IMMUTABLE AS 'MODULE_PATHNAME', 'fleet_sql_state_graph';
+COMMENT ON FUNCTION fleet.state_graph(text) IS 'The same as a drawing for Graphviz; machine: run, task, job or step';

@@ -1,0 +1,31 @@
+-- 90_finish.sql: rights and comments of all that the files before have made.
+
+-- Nobody but us calls what is in fleet_catalog; functions that views use are the exception, because
+-- a view calls them as whoever looks.
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA fleet_catalog FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION fleet_catalog.sees_all(), fleet_catalog.state_name(smallint),
+    fleet_catalog.token(uuid, text, integer, integer), fleet_catalog.content_hash(text) TO PUBLIC;
+GRANT SELECT ON ALL TABLES IN SCHEMA fleet TO PUBLIC;
+
+COMMENT ON SCHEMA fleet IS 'pg_fleet: functions and views for users';
+COMMENT ON SCHEMA fleet_catalog IS 'pg_fleet: its tables and inner functions, for nobody';
+
+-- The hidden twins of the public functions.
+DO $$
+DECLARE
+    v_function record;
+BEGIN
+    FOR v_function IN
+        SELECT p.oid::pg_catalog.regprocedure AS signature, o.oid::pg_catalog.regprocedure AS public
+          FROM pg_catalog.pg_proc AS p
+          LEFT JOIN pg_catalog.pg_proc AS o ON o.proname = p.proname AND o.proargtypes = p.proargtypes
+                                           AND o.pronamespace = 'fleet'::pg_catalog.regnamespace
+         WHERE p.pronamespace = 'fleet_catalog'::pg_catalog.regnamespace
+           AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL
+    LOOP
+        EXECUTE pg_catalog.format('COMMENT ON FUNCTION %s IS %L', v_function.signature,
+                                  CASE WHEN v_function.public IS NULL THEN 'Part of the functions of pg_fleet; see the install script'
+                                       ELSE 'Does the work of ' || v_function.public::text END);
+    END LOOP;
+END
+$$;
