@@ -45,7 +45,7 @@ $(BUILD)/%.o: src/%.c $(HEADERS) Makefile
 	$(if $(V),,@echo 'CC $<';)$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $<
 
 $(SQL_SCRIPT): $(sort $(wildcard src/sql/[0-9][0-9]_*.sql)) Makefile
-	{ echo '\echo Use "CREATE EXTENSION pg_fleet" to load this file. \quit'; \
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_fleet" to load this file. \quit'; \
 	  cat $(filter %.sql,$^); } > $@.tmp && mv $@.tmp $@
 endif
 
