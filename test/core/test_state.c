@@ -1,0 +1,180 @@
+/*
+ * test_state.c
+ *     The table of transitions: complete, closed, and the same in all its forms.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/state.h"
+
+#define NEVENTS (FLEET_EVENT_CANCEL + 1)
+#define NSTATES (FLEET_UNKNOWN + 1)
+
+/* The index answers exactly what the flat list says, and nothing else. */
+static void
+index_equals_list(void **state)
+{
+    int legal = 0;
+
+    (void) state;
+    for (int i = 0; i < fleet_transition_count; i++)
+    {
+        const FleetTransition *t = &fleet_transitions[i];
+        FleetState next = 0;
+
+        assert_true(fleet_state_next(t->machine, t->from, t->event, &next));
+        assert_int_equal(next, t->to);
+        assert_true(strlen(t->note) > 5);
+    }
+    for (int m = 0; m <= FLEET_MACHINE_STEP; m++)
+    {
+        for (int s = 0; s < NSTATES; s++)
+        {
+            for (int e = 0; e < NEVENTS; e++)
+            {
+                FleetState next = (FleetState) 99;
+
+                if (fleet_state_next((FleetMachine) m, (FleetState) s, (FleetEvent) e, &next))
+                    legal++;
+                else
+                    assert_int_equal(next, 99); /* untouched */
+            }
+        }
+    }
+    assert_int_equal(legal, fleet_transition_count);
+}
+
+static void
+final_states_are_final(void **state)
+{
+    (void) state;
+    for (int i = 0; i < fleet_transition_count; i++)
+        assert_false(FLEET_STATE_IS_FINAL(fleet_transitions[i].from));
+}
+
+/* From every state that a machine can be in, a final one can be reached; a cancel is legal in every
+ * state but 'canceling' (and for a run or a job it is never refused before its end). */
+static void
+no_limbo(void **state)
+{
+    (void) state;
+    for (int m = 0; m <= FLEET_MACHINE_STEP; m++)
+    {
+        bool ends[NSTATES] = {false}, changed = true;
+
+        for (int s = FLEET_SUCCEEDED; s < NSTATES; s++)
+            ends[s] = true;
+        while (changed)
+        {
+            changed = false;
+            for (int i = 0; i < fleet_transition_count; i++)
+            {
+                const FleetTransition *t = &fleet_transitions[i];
+
+                if ((int) t->machine == m && ends[t->to] && !ends[t->from])
+                    changed = ends[t->from] = true;
+            }
+        }
+        for (int i = 0; i < fleet_transition_count; i++)
+        {
+            const FleetTransition *t = &fleet_transitions[i];
+            FleetState next;
+
+            if ((int) t->machine != m)
+                continue;
+            assert_true(ends[t->from]);
+            if (t->from != FLEET_CANCELING)
+                assert_true(fleet_state_next(t->machine, t->from, FLEET_EVENT_CANCEL, &next));
+        }
+    }
+}
+
+static void
+nonsense_is_illegal(void **state)
+{
+    FleetState next;
+
+    (void) state;
+    assert_false(fleet_state_next((FleetMachine) 9, FLEET_QUEUED, FLEET_EVENT_START, &next));
+    assert_false(fleet_state_next(FLEET_MACHINE_TASK, (FleetState) 77, FLEET_EVENT_START, &next));
+    assert_false(fleet_state_next(FLEET_MACHINE_TASK, FLEET_QUEUED, (FleetEvent) 77, &next));
+}
+
+static void
+names(void **state)
+{
+    FleetState parsed;
+
+    (void) state;
+    for (int s = 0; s < NSTATES + 3; s++)
+    {
+        const char *name = fleet_state_name((FleetState) s);
+
+        if (name == NULL)
+            continue;
+        assert_true(fleet_state_parse(name, &parsed));
+        assert_int_equal(parsed, s);
+    }
+    assert_string_equal(fleet_state_name(FLEET_CANCELING), "canceling");
+    assert_null(fleet_state_name((FleetState) 7));
+    assert_null(fleet_state_name((FleetState) 700));
+    assert_false(fleet_state_parse("limbo", &parsed));
+    assert_string_equal(fleet_machine_name(FLEET_MACHINE_STEP), "step");
+    assert_null(fleet_machine_name((FleetMachine) 9));
+    assert_string_equal(fleet_event_name(FLEET_EVENT_NOT_STARTED), "not started");
+    assert_null(fleet_event_name((FleetEvent) 99));
+    for (int e = 0; e < NEVENTS; e++)
+        assert_non_null(fleet_event_name((FleetEvent) e));
+}
+
+static void
+collect(void *arg, const char *text)
+{
+    char *buffer = arg;
+
+    assert_true(strlen(buffer) + strlen(text) < 20000);
+    strcat(buffer, text);
+}
+
+static void
+graphviz(void **state)
+{
+    char *buffer = calloc(1, 20000);
+
+    (void) state;
+    for (int m = 0; m <= FLEET_MACHINE_STEP; m++)
+    {
+        buffer[0] = '\0';
+        fleet_state_dot((FleetMachine) m, collect, buffer);
+        assert_ptr_equal(strstr(buffer, "digraph "), buffer);
+        assert_string_equal(buffer + strlen(buffer) - 2, "}\n");
+        assert_non_null(strstr(buffer, "  canceled [peripheries=2];\n"));
+        assert_null(strstr(buffer, "(null)"));
+    }
+    fleet_state_dot(FLEET_MACHINE_RUN, collect, (buffer[0] = '\0', buffer));
+    assert_non_null(strstr(buffer, "  queued -> running [label=\"start\"];\n"));
+    assert_null(strstr(buffer, "retrying")); /* a run is never in that state */
+    fleet_state_dot(FLEET_MACHINE_TASK, collect, (buffer[0] = '\0', buffer));
+    assert_non_null(strstr(buffer, "  canceling -> canceled [label=\"not started\\nstopped\"];\n"));
+    free(buffer);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(index_equals_list),
+        cmocka_unit_test(final_states_are_final),
+        cmocka_unit_test(no_limbo),
+        cmocka_unit_test(nonsense_is_illegal),
+        cmocka_unit_test(names),
+        cmocka_unit_test(graphviz),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
