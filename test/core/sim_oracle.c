@@ -62,7 +62,7 @@ oracle_effect(Sim *s, uint32_t node, uint32_t aid, uint32_t serial)
     else if (t->reported == FLEET_FAILED || t->reported == FLEET_CANCELED)
         sim_fail(s, "step run %u of aid %u was reported %s, then had its effect", serial, aid,
                  fleet_state_name((FleetState) t->reported));
-    else if (a->not_started)
+    else if (a->not_started && !s->promoted)
         sim_fail(s, "aid %u surely never started, yet had an effect", aid);
 }
 
@@ -325,7 +325,8 @@ lost_allowed(Sim *s, SimParent *p, const SimRow *was)
 {
     if (was->server == FLEET_NO_SERVER || was->server == 0)
         return false;
-    if (p->known[was->server] == FLEET_SERVER_SUSPECT &&
+    if ((p->known[was->server] == FLEET_SERVER_SUSPECT ||
+         p->known[was->server] == FLEET_SERVER_OFFLINE) &&
         s->now - p->last_answer[was->server] >= s->c->lost_after)
         return true;
     return s->nodes[was->at].ever_failed_over;
@@ -370,7 +371,7 @@ check_state(Sim *s, SimParent *p, const SimRun *run, uint32_t number, uint32_t i
             good = was->state == FLEET_STARTING || (whole && was->state == FLEET_QUEUED);
             break;
         case FLEET_RETRYING:
-            good = started && !whole && d->failures <= task->spec.retry.retries && !run->cancel &&
+            good = started && !whole && d->failures <= task->spec.retry.retries && run->state != FLEET_CANCELING &&
                    d->failures == was->failures + 1;
             break;
         case FLEET_CANCELING: good = started; break;

@@ -323,6 +323,8 @@ feed_new_run(Sim *s, SimParent *p, uint32_t run)
 static void
 feed_cancel(Sim *s, SimParent *p, uint32_t run)
 {
+    if (FLEET_STATE_IS_FINAL(p->catalog.runs[run].state))
+        return;
     if (run < p->cap_vruns && p->vruns[run].loaded)
         (void) fleet_engine_cancel_run(p->engine, p->vruns[run].handle, s->now);
     for (uint32_t i = run + 1; i < p->catalog.nruns; i++)
@@ -391,6 +393,8 @@ feed_status(Sim *s, SimParent *p, SimInbox *in, uint32_t run, uint32_t row)
     in->value = 0;
     if (FLEET_STATE_IS_FINAL(r->state) || r->at != in->server)
         return;
+    if (!has && r->state == FLEET_CANCELING)
+        return; /* asked before the cancel was sent; the answer to that one counts */
     switch (fleet_token_verdict((FleetState) r->state, has))
     {
         case FLEET_TOKEN_RESEND: in->value = 1; break;

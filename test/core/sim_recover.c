@@ -9,6 +9,12 @@
  */
 #include "sim.h"
 
+static bool
+answers(uint8_t state)
+{
+    return state == FLEET_SERVER_ONLINE || state == FLEET_SERVER_DRAINING;
+}
+
 void
 parent_set_server(Sim *s, uint32_t parent, FleetEngine *engine, uint32_t server)
 {
@@ -22,9 +28,9 @@ parent_set_server(Sim *s, uint32_t parent, FleetEngine *engine, uint32_t server)
         spec.state = FLEET_SERVER_SUSPECT;
     if (engine == p->engine)
     {
-        p->known[server] = (uint8_t) spec.state;
-        if (spec.state != FLEET_SERVER_SUSPECT)
+        if (answers(p->known[server]) || answers((uint8_t) spec.state))
             p->last_answer[server] = s->now;
+        p->known[server] = (uint8_t) spec.state;
     }
     fleet_engine_server(engine, server, &spec, s->now);
 }
