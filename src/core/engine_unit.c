@@ -67,6 +67,13 @@ fleet_eng_event(Run *run, Unit *unit, FleetEvent event)
 
 /* ---- servers ---- */
 
+/* Spans may be as long as FLEET_NEVER. */
+static FleetTime
+later(FleetTime now, FleetTime span)
+{
+    return now > FLEET_NEVER - span ? FLEET_NEVER : now + span;
+}
+
 static Server *
 server_at(FleetEngine *engine, uint32_t server)
 {
@@ -92,7 +99,7 @@ arm_server(FleetEngine *engine, uint32_t number)
 
     if (server->suspect_since != FLEET_NEVER && server->first != 0)
         due = FLEET_BUG_LOST_TOO_EARLY ? server->suspect_since
-                                       : server->suspect_since + engine->config.lost_after;
+                                       : later(server->suspect_since, engine->config.lost_after);
     fleet_eng_timer_set(engine, number | TIMER_SERVER, due);
 }
 
@@ -284,7 +291,7 @@ retry(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, bool avoid, F
     unit->failures++;
     if (avoid)
         unit->flags |= UNIT_AVOID;
-    due = now + fleet_retry_wait(rule, unit->failures, &engine->random);
+    due = later(now, fleet_retry_wait(rule, unit->failures, &engine->random));
     live = fleet_eng_live_new(engine, ref);
     unit->ref = live;
     engine->lives[live].due = due;
@@ -386,8 +393,7 @@ set_timeout(FleetEngine *engine, const Run *run, FleetTaskRef ref, const Unit *u
     FleetTime timeout = fleet_graph_task(run->graph, ref.task)->timeout;
 
     if (timeout > 0)
-        fleet_eng_timer_set(engine, unit->ref,
-                            now > FLEET_NEVER - timeout ? FLEET_NEVER : now + timeout);
+        fleet_eng_timer_set(engine, unit->ref, later(now, timeout));
 }
 
 bool

@@ -76,11 +76,12 @@ FleetTime
 fleet_retry_wait(const FleetRetry *retry, int attempt, FleetRandom *random)
 {
     FleetTime wait = retry->base > 0 ? retry->base : 0;
-    FleetTime cap = retry->maximum > 0 ? retry->maximum : INT64_MAX / 4;
+    FleetTime most = INT64_MAX / 4; /* so that neither the doubling nor the jitter overflows */
+    FleetTime cap = retry->maximum > 0 && retry->maximum < most ? retry->maximum : most;
     double jitter = retry->jitter_pct > 100 ? 1.0 : retry->jitter_pct / 100.0;
 
     for (int i = 1; i < attempt && wait > 0 && wait < cap; i++)
-        wait *= 2; /* cap <= INT64_MAX / 4 or the loop has ended: no overflow */
+        wait *= 2;
     if (wait > cap)
         wait = cap;
     if (jitter > 0)

@@ -322,6 +322,8 @@ backoff(void **state)
     assert_int_equal(fleet_retry_wait(&retry, 60000, &r), 5000);
     retry.maximum = 0;
     assert_true(fleet_retry_wait(&retry, 60000, &r) > 0); /* no overflow */
+    retry.maximum = INT64_MAX;
+    assert_true(fleet_retry_wait(&retry, 60000, &r) > 0);
     retry.base = -1;
     assert_int_equal(fleet_retry_wait(&retry, 3, &r), 0);
     retry.base = 1000;
