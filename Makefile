@@ -22,6 +22,11 @@ PG_CPPFLAGS = -Isrc -I$(shell $(PG_CONFIG) --includedir) \
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-declaration-after-statement \
 	-Wno-clobbered
 SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
+# Only what the server looks up by name is exported.  (PostgreSQL 16 and later could do that by
+# visibility; 15 does not mark SQL functions.)  The macOS linker has no version scripts.
+ifneq ($(shell uname -s),Darwin)
+SHLIB_LINK += -Wl,--version-script=src/exports.map
+endif
 
 # Targets that need no server package must work where there is none (the core is plain C, and
 # `make test`, `make demo` install what is missing).
