@@ -82,6 +82,7 @@ void
 fleet_placer_free(FleetPlacer *placer)
 {
     const FleetAlloc *alloc = placer->alloc;
+    Octave *octave;
 
     for (uint32_t i = 0; i < placer->page_capacity; i++)
         if (placer->pages[i] != NULL)
@@ -101,6 +102,11 @@ fleet_placer_free(FleetPlacer *placer)
     placer_resize(placer, placer->targets, placer->target_capacity * sizeof(Target *), 0);
     for (uint32_t i = 0; i < placer->nqueues; i++)
         queue_free(placer, placer->queues[i]);
+    while ((octave = placer->free_octaves) != NULL)
+    {
+        placer->free_octaves = octave->next_free;
+        placer_resize(placer, octave, sizeof(Octave), 0);
+    }
     placer_resize(placer, placer->queues, placer->queue_capacity * sizeof(Queue *), 0);
     placer_resize(placer, placer->free_queues, placer->free_queue_capacity * sizeof(uint32_t), 0);
     placer_resize(placer, placer->flows, placer->flow_capacity * sizeof(Flow), 0);
@@ -172,12 +178,13 @@ candidate_remove(FleetPlacer *placer, Target *target)
 static uint64_t
 target_key(const FleetPlacer *placer, const Target *target)
 {
-    int32_t priority = placer->queues[target->queues[0]]->priority;
+    uint32_t first = target_first_queue(placer, target);
+    int32_t priority = placer->queues[target->queues[first]]->priority;
     int best = 0;
 
     if (target_is_urgent(placer, target))
         return UINT64_C(1) << 63 | (target->starts - placer->flows[target->ring_first].stamp);
-    for (uint32_t i = 0; i < target->nqueues; i++)
+    for (uint32_t i = first; i < target->nqueues; i++)
     {
         const Queue *queue = placer->queues[target->queues[i]];
         int list;
@@ -189,28 +196,6 @@ target_key(const FleetPlacer *placer, const Target *target)
             best = list;
     }
     return (uint64_t) ((int64_t) priority + INT64_C(0x80000000)) << 16 | (uint32_t) best;
-}
-
-/* To be called after any change of a target's work or free slots. */
-static void
-target_touch(FleetPlacer *placer, uint32_t number)
-{
-    Target *target = placer->targets[number];
-
-    if (target->waiting == 0 || target->nfree == 0 || target->asleep)
-    {
-        if (target->heap_position != NONE)
-            candidate_remove(placer, target);
-        return;
-    }
-    target->key = target_key(placer, target);
-    if (target->heap_position == NONE)
-    {
-        placer_grow(placer, &placer->candidates, &placer->candidate_capacity,
-                    placer->ncandidates + 1, sizeof(uint32_t));
-        target->heap_position = placer->ncandidates++;
-    }
-    candidate_sift(placer, target->heap_position, number);
 }
 
 static void
@@ -225,7 +210,35 @@ target_sleep(FleetPlacer *placer, uint32_t number)
     placer->sleepers[placer->nsleepers++] = number;
     if (target->wake < placer->wakeup)
         placer->wakeup = target->wake;
-    target_touch(placer, number);
+    if (target->heap_position != NONE)
+        candidate_remove(placer, target);
+}
+
+/* To be called after any change of a target's work or free slots. */
+static void
+target_touch(FleetPlacer *placer, uint32_t number)
+{
+    Target *target = placer->targets[number];
+
+    if (target->waiting == 0 || target->nfree == 0 || target->asleep)
+    {
+        if (target->heap_position != NONE)
+            candidate_remove(placer, target);
+        return;
+    }
+    if (target_first_queue(placer, target) == target->nqueues)
+    {
+        target_sleep(placer, number); /* all that is left was tried in vain */
+        return;
+    }
+    target->key = target_key(placer, target);
+    if (target->heap_position == NONE)
+    {
+        placer_grow(placer, &placer->candidates, &placer->candidate_capacity,
+                    placer->ncandidates + 1, sizeof(uint32_t));
+        target->heap_position = placer->ncandidates++;
+    }
+    candidate_sift(placer, target->heap_position, number);
 }
 
 static void
@@ -243,6 +256,8 @@ target_wake(FleetPlacer *placer, uint32_t number)
         if (placer->nsleepers == 0)
             placer->wakeup = FLEET_NEVER;
     }
+    target->due_blocked = target->floored = false;
+    target->wake = FLEET_NEVER;
     target_touch(placer, number);
 }
 
@@ -275,8 +290,13 @@ server_make(FleetPlacer *placer, uint32_t number)
     {
         placer_grow(placer, &placer->servers, &placer->server_capacity, number + 1, sizeof(Server));
         for (; placer->nservers <= number; placer->nservers++)
-            placer->servers[placer->nservers].spec =
+        {
+            Server *server = &placer->servers[placer->nservers];
+
+            server->spec =
                 (FleetServerSpec){.state = FLEET_SERVER_OFFLINE, .weight = 1, .speed = 1};
+            server_load(server);
+        }
     }
     return &placer->servers[number];
 }
@@ -325,6 +345,24 @@ server_set(Server *server, const FleetServerSpec *spec)
         server->spec.slots = slots;
     server->takes = server_takes(&server->spec);
     server->rank = (int16_t) lround(log2(server->spec.speed) * 16);
+    server_load(server);
+}
+
+/* Is what was seen of the members still good enough?  Learned speeds change often. */
+static void
+target_speed_changed(Target *target, const Server *old, const Server *server)
+{
+    if (target->changes == NONE)
+        return;
+    if (old->takes != server->takes || old->spec.slots != server->spec.slots ||
+        (old->rank == target->top_rank && server->rank < old->rank))
+    {
+        target->changes = NONE;
+        return;
+    }
+    target->changes++;
+    if (server->takes && server->rank > target->top_rank)
+        target->top_rank = server->rank;
 }
 
 void
@@ -344,7 +382,7 @@ fleet_placer_server(FleetPlacer *placer, uint32_t number, const FleetServerSpec 
 
         target_count(target, &old, -1);
         target_count(target, server, 1);
-        target->changes = NONE;
+        target_speed_changed(target, &old, server);
         target_tree_update(placer, target, server->members[i].position);
         target_wake(placer, server->members[i].target);
     }
@@ -382,6 +420,7 @@ target_make(FleetPlacer *placer, uint32_t number)
     target->ring_first = target->ring_last = target->flow_cached = NONE;
     target->heap_position = NONE;
     target->changes = NONE;
+    target->wake = FLEET_NEVER;
     placer->targets[number] = target;
 }
 
@@ -505,6 +544,7 @@ server_changed(FleetPlacer *placer, Server *server, bool had_free)
 {
     bool has_free = server_has_free(server);
 
+    server_load(server);
     for (uint32_t i = 0; i < server->nmembers; i++)
     {
         Target *target = placer->targets[server->members[i].target];
@@ -601,7 +641,8 @@ fleet_placer_next(FleetPlacer *placer, FleetTime now, uint32_t *ticket, uint32_t
 
         if (!target_choose(placer, target, now, ticket, &position, &forced))
         {
-            target_sleep(placer, number);
+            target_fall(placer, target);
+            target_touch(placer, number);
             continue;
         }
         *server = target->servers[position];

@@ -15,6 +15,12 @@ server_has_free(const Server *server)
     return server->takes && server->busy < server->spec.slots;
 }
 
+void
+server_load(Server *server)
+{
+    server->load = server_has_free(server) ? (double) server->busy / server->spec.slots : INFINITY;
+}
+
 /* ---- winner trees: the member with the smallest key, by policy ---- */
 
 static double
@@ -22,14 +28,14 @@ member_key(const FleetPlacer *placer, const Target *target, FleetPolicy policy, 
 {
     const Server *server = &placer->servers[target->servers[position]];
 
-    if (!server_has_free(server))
+    if (server->load == INFINITY)
         return INFINITY;
     switch (policy)
     {
         case FLEET_SHORTEST_FINISH: /* the load is below 1, so it only decides between equals */
-            return (double) server->busy / server->spec.slots - server->rank;
+            return server->load - server->rank;
         case FLEET_ROUND_ROBIN: return target->turn[position];
-        case FLEET_LEAST_LOADED: return (double) server->busy / server->spec.slots;
+        case FLEET_LEAST_LOADED: return server->load;
         case FLEET_WEIGHTED: return target->pass[position];
     }
     return INFINITY;
@@ -186,27 +192,45 @@ target_patience(const Target *target)
     return FLEET_PLACER_PATIENCE + (uint64_t) FLEET_PLACER_ROUNDS * target->slots;
 }
 
+static bool
+flow_is_due(const Target *target, const Flow *flow)
+{
+    return target->starts - flow->stamp >= target_patience(target);
+}
+
 bool
 target_is_urgent(const FleetPlacer *placer, const Target *target)
 {
-    if (FLEET_BUG_STARVATION || target->ring_first == NONE)
+    if (FLEET_BUG_STARVATION || target->ring_first == NONE || target->due_blocked)
         return false;
-    return target->starts - placer->flows[target->ring_first].stamp >= target_patience(target) &&
+    return flow_is_due(target, &placer->flows[target->ring_first]) &&
            target->starts - target->forced_at >= FLEET_PLACER_SHARE - 1;
 }
 
+/* The flow that waits longest comes first, or the next one if that one cannot use what is free. */
 static bool
 choose_due(FleetPlacer *placer, Target *target, uint32_t *number, uint32_t *position)
 {
-    const Queue *queue;
+    uint32_t next = target->ring_first;
 
-    *number = placer->flows[target->ring_first].oldest;
-    queue = placer->queues[ticket_at(placer, *number)->queue];
-    *position = target_pick(placer, target, queue->policy, queue_without(placer, target, queue));
-    if (*position == NONE)
-        return false;
-    target_picked(placer, target, queue->policy, *position);
-    return true;
+    for (int i = 0; i < DUE_TRIED && next != NONE; i++)
+    {
+        const Flow *flow = &placer->flows[next];
+        const Queue *queue = placer->queues[ticket_at(placer, flow->oldest)->queue];
+
+        if (!flow_is_due(target, flow))
+            break;
+        *number = flow->oldest;
+        *position =
+            target_pick(placer, target, queue->policy, queue_without(placer, target, queue));
+        if (*position != NONE)
+        {
+            target_picked(placer, target, queue->policy, *position);
+            return true;
+        }
+        next = flow->next;
+    }
+    return false;
 }
 
 /* ---- look ahead ---- */
@@ -343,7 +367,6 @@ view_refresh(FleetPlacer *placer, Target *target, FleetTime now)
         view_server(placer, target, target->servers[i], now);
     }
     view_level(target);
-    view_cut(target);
 }
 
 /* One look ahead: where the tickets that are held back would go. */
@@ -364,10 +387,11 @@ level_from(const Target *target, FleetTime now)
 }
 
 static void
-look_begin(const Target *target, Look *look, const Server *server)
+look_begin(Target *target, Look *look, const Server *server)
 {
     FleetTime now = look->now;
 
+    view_cut(target);
     look->level = level_from(target, now);
     look->speed = server->spec.speed;
     look->nslots = 0;
@@ -524,19 +548,46 @@ choose_shortest(FleetPlacer *placer, Target *target, const Queue *queue, Choice 
     return *number != NONE;
 }
 
-/* The queue that comes next: of highest priority, then with the longest ticket. */
+uint32_t
+target_first_queue(const FleetPlacer *placer, const Target *target)
+{
+    uint32_t first = 0;
+
+    if (target->floored)
+        while (first < target->nqueues &&
+               placer->queues[target->queues[first]]->priority >= target->floor)
+            first++;
+    return first;
+}
+
+void
+target_fall(const FleetPlacer *placer, Target *target)
+{
+    uint32_t first = target_first_queue(placer, target);
+
+    if (target_is_urgent(placer, target))
+    {
+        target->due_blocked = true;
+        return;
+    }
+    target->floored = true;
+    target->floor = placer->queues[target->queues[first]]->priority;
+}
+
+/* Among the queues of the highest priority that is left: the one with the longest ticket. */
 static Queue *
 next_queue(const FleetPlacer *placer, const Target *target)
 {
+    uint32_t first = target_first_queue(placer, target);
     Queue *best = NULL;
     int best_list = -1;
 
-    for (uint32_t i = 0; i < target->nqueues; i++)
+    for (uint32_t i = first; i < target->nqueues; i++)
     {
         Queue *queue = placer->queues[target->queues[i]];
         int list;
 
-        if (best != NULL && queue->priority < best->priority)
+        if (queue->priority < placer->queues[target->queues[first]]->priority)
             break;
         if (queue->visit == placer->visit)
             continue;
@@ -553,8 +604,9 @@ next_queue(const FleetPlacer *placer, const Target *target)
 }
 
 /*
- * The next ticket to start among those of this target, and on which member.
- * False: none can or should start now; target->wake says when to ask again.
+ * The next ticket to start among the due ones of this target, or among those
+ * of the highest priority that is left, and on which member.  False: none of
+ * them can or should start now; target->wake says when to ask again.
  */
 bool
 target_choose(FleetPlacer *placer, Target *target, FleetTime now, uint32_t *number,
@@ -563,9 +615,9 @@ target_choose(FleetPlacer *placer, Target *target, FleetTime now, uint32_t *numb
     Choice choice;
     Queue *queue;
 
-    *forced = target_is_urgent(placer, target) && choose_due(placer, target, number, position);
+    *forced = target_is_urgent(placer, target);
     if (*forced)
-        return true;
+        return choose_due(placer, target, number, position);
     choice.looked = false;
     choice.look.now = now;
     choice.look.wake = FLEET_NEVER;
@@ -584,6 +636,7 @@ target_choose(FleetPlacer *placer, Target *target, FleetTime now, uint32_t *numb
         target_picked(placer, target, queue->policy, *position);
         return true;
     }
-    target->wake = choice.look.wake;
+    if (choice.look.wake < target->wake)
+        target->wake = choice.look.wake;
     return false;
 }

@@ -46,6 +46,9 @@
 /* Within one list so many are put in exact order at a time. */
 #define EXACTLY 8
 
+/* So many due flows are tried, if the first ones cannot use the slots that are free. */
+#define DUE_TRIED 16
+
 /* Flows that the placer made itself have this bit. */
 #define BATCH_FLOW UINT32_C(0x80000000)
 
@@ -76,6 +79,7 @@ typedef struct Octave
 {
     uint32_t occupied; /* bit n: list n is not empty */
     uint32_t first[STEPS], last[STEPS];
+    struct Octave *next_free;
 } Octave;
 
 typedef struct Queue
@@ -86,9 +90,9 @@ typedef struct Queue
     uint32_t avoid;
     uint32_t avoid_position; /* of the avoided server among the target's; NONE: no member */
     uint32_t waiting;
-    uint64_t visit;    /* the last choice that looked at it */
-    uint64_t occupied; /* bit n: octave n has a ticket */
-    Octave *octaves[OCTAVES];
+    uint64_t visit;           /* the last choice that looked at it */
+    uint64_t occupied;        /* bit n: octave n has a ticket */
+    Octave *octaves[OCTAVES]; /* NULL: empty */
 } Queue;
 
 typedef struct Flow
@@ -109,6 +113,7 @@ typedef struct Server
 {
     FleetServerSpec spec;
     uint32_t busy;
+    double load; /* busy share of the slots, below 1; INFINITY: nothing is free */
     uint32_t nheap, heap_capacity;
     uint32_t *heap; /* running tickets, first to end at the top */
     Member *members;
@@ -147,7 +152,11 @@ typedef struct Target
     uint64_t starts, forced_at;
     uint64_t key;
     uint32_t heap_position; /* among the candidates; NONE: is not one */
-    bool asleep;
+    /* what was tried in vain since the last change; all forgotten when it is woken */
+    bool due_blocked; /* the due tickets cannot be placed */
+    bool floored;     /* nothing of priority "floor" or higher can be placed or should be */
+    int32_t floor;
+    bool asleep; /* nothing at all */
     FleetTime wake;
     uint32_t sleeper_position;
     /* what the look ahead needs of the members, refreshed every few changes */
@@ -174,6 +183,7 @@ struct FleetPlacer
     uint32_t nqueues, queue_capacity;
     uint32_t *free_queues;
     uint32_t nfree_queues, free_queue_capacity;
+    Octave *free_octaves;
     Flow *flows;
     uint32_t nflows, flow_capacity, free_flow;
     uint32_t *buckets; /* hash of the flows */
@@ -254,9 +264,14 @@ extern int placer_list_of(float path);
 extern void target_tree_make(FleetPlacer *placer, Target *target, FleetPolicy policy);
 extern void target_tree_update(FleetPlacer *placer, Target *target, uint32_t position);
 extern void target_trees_rebuild(FleetPlacer *placer, Target *target, uint32_t old_members);
+extern void server_load(Server *server); /* after any change of it */
 extern bool server_has_free(const Server *server);
 extern uint64_t target_patience(const Target *target);
 extern bool target_is_urgent(const FleetPlacer *placer, const Target *target);
+/* Number of its first queue that was not tried in vain; nqueues: none. */
+extern uint32_t target_first_queue(const FleetPlacer *placer, const Target *target);
+/* After target_choose() failed: go on with the rest. */
+extern void target_fall(const FleetPlacer *placer, Target *target);
 extern bool target_choose(FleetPlacer *placer, Target *target, FleetTime now, uint32_t *ticket,
                           uint32_t *position, bool *forced);
 

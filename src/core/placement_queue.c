@@ -199,6 +199,28 @@ queue_key_list(const FleetPlacer *placer, const Queue *queue)
     return placer_list_of(ticket_path(ticket_at(placer, queue_list_first(queue, list))));
 }
 
+static Octave *
+octave_make(FleetPlacer *placer)
+{
+    Octave *octave = placer->free_octaves;
+
+    if (octave != NULL)
+        placer->free_octaves = octave->next_free;
+    else
+        octave = placer_resize(placer, NULL, 0, sizeof(Octave));
+    octave->occupied = 0;
+    return octave;
+}
+
+static void
+octave_drop(FleetPlacer *placer, Queue *queue, int number)
+{
+    queue->occupied &= ~((uint64_t) 1 << number);
+    queue->octaves[number]->next_free = placer->free_octaves;
+    placer->free_octaves = queue->octaves[number];
+    queue->octaves[number] = NULL;
+}
+
 static void
 queue_add(FleetPlacer *placer, Queue *queue, uint32_t number)
 {
@@ -207,10 +229,7 @@ queue_add(FleetPlacer *placer, Queue *queue, uint32_t number)
     Octave **octave = &queue->octaves[list >> STEP_BITS];
 
     if (*octave == NULL)
-    {
-        *octave = placer_resize(placer, NULL, 0, sizeof(Octave));
-        (*octave)->occupied = 0;
-    }
+        *octave = octave_make(placer);
     ticket->wait.next = NONE;
     if ((*octave)->occupied >> step & 1)
     {
@@ -246,7 +265,7 @@ queue_remove(FleetPlacer *placer, Queue *queue, const Ticket *ticket)
     {
         octave->occupied &= ~((uint32_t) 1 << step);
         if (octave->occupied == 0)
-            queue->occupied &= ~((uint64_t) 1 << (list >> STEP_BITS));
+            octave_drop(placer, queue, list >> STEP_BITS);
     }
     queue->waiting--;
 }
