@@ -520,7 +520,9 @@ test_random_against_model(void **state)
         random_case(seed + i, &due, &placed);
     if (cases >= 1000)
     {
-        assert_true(placed > cases * 10);
+        print_message("%llu placed, %llu of them because they were due\n",
+                      (unsigned long long) placed, (unsigned long long) due);
+        assert_true(placed > cases * 3);
         assert_true(due > 0); /* the rule against starvation was at work */
     }
 }
