@@ -63,8 +63,8 @@ SELECT fleet.add_task('nightly', 'collect', after => '{regions, "edge regions"}'
      ORDER BY region, loaded_at DESC$$);
 SELECT fleet.add_task('nightly', 'publish', after => '{collect}', sql => 'REFRESH MATERIALIZED VIEW planner.totals');
 -- the other branch
-SELECT fleet.add_task('nightly', 'raise alarm', sql => $$
-    DO $x$ BEGIN RAISE WARNING 'regions could not be loaded: the totals of yesterday stay'; END $x$$$);
+SELECT fleet.add_task('nightly', 'raise alarm', sql => $sql$
+    DO $$ BEGIN RAISE WARNING 'regions could not be loaded: the totals of yesterday stay'; END $$ $sql$);
 SELECT fleet.add_precedence('nightly', 'regions', 'raise alarm', on_outcome => 'failure');
 
 -- The same work, by hand: every region one after another on one server.

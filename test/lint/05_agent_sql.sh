@@ -15,7 +15,7 @@ for f in $files; do
             $sql =~ s/\x27[^\x27]*\x27//g;                       # constants
             my @bad;
             # relations
-            while ($sql =~ /\b(?:FROM|JOIN|INTO|UPDATE|LOCK TABLE)\s+(?!ONLY\b|LATERAL\b|SELECT\b|SET\b|NOTHING\b|OF\b)([a-z_][a-z_0-9]*)\b(?!\s*\.)(?!\()/gi)
+            while ($sql =~ /\b(?:FROM|JOIN|INTO|UPDATE|LOCK TABLE)\s+(?!ONLY\b|ROWS\s+FROM\b|LATERAL\b|SELECT\b|SET\b|NOTHING\b|OF\b)([a-z_][a-z_0-9]*)\b(?!\s*\.)(?!\()/gi)
             {
                 my $name = $1;
                 next if $sql =~ /\b\Q$name\E\s*(?:\([^)]*\))?\s+AS\s*(?:MATERIALIZED\s*)?\(/i;  # a WITH name
