@@ -214,7 +214,6 @@ start_runner(Datum arg)
         AllocSetContextCreate(TopMemoryContext, "MessageContext", ALLOCSET_DEFAULT_SIZES);
     begun_timeout = RegisterTimeout(USER_TIMEOUT, handle_begun_timeout);
     SetConfigOption("application_name", FLEET_RUNNER_TYPE, PGC_USERSET, PGC_S_DYNAMIC_DEFAULT);
-    pgstat_report_appname(FLEET_RUNNER_TYPE);
     pg_atomic_write_u32(&shared->pid, (uint32) MyProcPid);
     SetLatch(&agent->procLatch);
 }

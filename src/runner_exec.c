@@ -424,6 +424,7 @@ run_plain(RunnerStep *step)
     List *statements;
     ListCell *cell;
     bool fits;
+    bool alive;
     RunnerMessage message;
 
     set_session_params(step, step->request->text[RUNNER_TEXT_PARAMS]);
@@ -449,6 +450,9 @@ run_plain(RunnerStep *step)
         }
     }
     finish_transaction(step);
+
+    /* It is done: a cancel that comes now must not make an error of it. */
+    HOLD_INTERRUPTS();
     if (IsTransactionOrTransactionBlock())
     {
         roll_back(step);
@@ -458,7 +462,10 @@ run_plain(RunnerStep *step)
     set_session_params(step, NULL);
     fleet_runner_log_finish();
     message = result_message(step, RUNNER_COMMITTED, 0);
-    return fleet_runner_send(&message, true);
+    alive = fleet_runner_send(&message, true);
+    QueryCancelPending = false;
+    RESUME_INTERRUPTS();
+    return alive;
 }
 
 static bool

@@ -92,3 +92,49 @@ fleet_runner_message_read(const void *data, Size size, RunnerMessage *message)
     }
     return left == 0;
 }
+
+bool
+fleet_runner_message_event(const RunnerMessage *message, FleetExecutorEvent *event)
+{
+    bool last = false;
+
+    switch (message->kind)
+    {
+        case RUNNER_LOG: event->kind = FLEET_EXECUTOR_LOG; break;
+        case RUNNER_ROW: event->kind = FLEET_EXECUTOR_ROW; break;
+        case RUNNER_PREPARED: event->kind = FLEET_EXECUTOR_PREPARED; break;
+        case RUNNER_COMMITTED:
+            event->kind = FLEET_EXECUTOR_COMMITTED;
+            last = true;
+            break;
+        case RUNNER_ERROR:
+            event->kind = FLEET_EXECUTOR_ERROR;
+            last = true;
+            break;
+        case RUNNER_NOT_TRANSACTIONAL:
+            event->kind = FLEET_EXECUTOR_NOT_TRANSACTIONAL;
+            last = true;
+            break;
+        case RUNNER_REQUEST:
+        case RUNNER_COMMIT:
+        case RUNNER_END:
+        case RUNNER_FATAL: break;
+    }
+    if (event->kind == FLEET_EXECUTOR_ROW || event->kind == FLEET_EXECUTOR_PREPARED ||
+        event->kind == FLEET_EXECUTOR_COMMITTED)
+    {
+        event->xid = message->xid;
+        event->row_count = message->row_count;
+        event->output = message->text[RUNNER_TEXT_OUTPUT];
+    }
+    else
+    {
+        event->level = message->text[RUNNER_TEXT_LEVEL];
+        event->sqlstate = message->text[RUNNER_TEXT_SQLSTATE];
+        event->message = message->text[RUNNER_TEXT_MESSAGE];
+        event->detail = message->text[RUNNER_TEXT_DETAIL];
+        event->hint = message->text[RUNNER_TEXT_HINT];
+        event->context = message->text[RUNNER_TEXT_CONTEXT];
+    }
+    return last;
+}

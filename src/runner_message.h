@@ -70,4 +70,8 @@ extern void fleet_runner_message_write(StringInfo buffer, const RunnerMessage *m
 /* Texts point into "data".  False: it is not such a message. */
 extern bool fleet_runner_message_read(const void *data, Size size, RunnerMessage *message);
 
+/* Fills an event, whose kind is set to LOG before, from a message of the runner; texts point to
+ * the message's.  True: it is the last one of its request. */
+extern bool fleet_runner_message_event(const RunnerMessage *message, FleetExecutorEvent *event);
+
 #endif

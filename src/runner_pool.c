@@ -3,6 +3,7 @@
  *     The agent's side of the runners: starts them, gives them work, reads
  *     what they say, keeps idle ones, and notices those that are gone.  In
  *     the agent's process; called by agent*.c, calls fleet_executor_event().
+ *     How one is made and let go is in runner_process.c.
  *
  * A runner here is in one of these states:
  *
@@ -21,19 +22,16 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-
 #include "access/transam.h"
 #include "clock.h"
 #include "fmgr.h"
 #include "guc.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "runner.h"
 #include "runner_pool.h"
+#include "runner_process.h"
 #include "storage/latch.h"
-#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -60,11 +58,7 @@ typedef struct Runner
     FleetExecutor base; /* first: a FleetExecutor * is a Runner * */
     dlist_node node;    /* in one of the three lists */
     Oid role;
-    BackgroundWorkerHandle *handle;
-    dsm_segment *segment;
-    RunnerShared *shared;
-    shm_mq_handle *out;
-    shm_mq_handle *in;
+    RunnerProcess process;
     dlist_head in_flight;
     dlist_head unsent;
     uint64 last_number;
@@ -129,7 +123,7 @@ mark_dead(Runner *runner)
 static bool
 try_send(Runner *runner, const char *data, int size)
 {
-    switch (shm_mq_send(runner->out, (Size) size, data, true, true))
+    switch (shm_mq_send(runner->process.out, (Size) size, data, true, true))
     {
         case SHM_MQ_SUCCESS: return true;
         case SHM_MQ_WOULD_BLOCK: return false;
@@ -220,79 +214,19 @@ static void
 runner_cancel(FleetExecutor *executor)
 {
     Runner *runner = (Runner *) executor;
-    pid_t pid;
     RunnerInFlight *flight;
 
     if (runner->dead || dlist_is_empty(&runner->in_flight))
         return;
     flight = dlist_container(RunnerInFlight, node, dlist_tail_node(&runner->in_flight));
-    pg_atomic_write_u64(&runner->shared->cancel, flight->number);
-    pg_atomic_fetch_add_u32(&runner->shared->cancels, 1); /* full barrier */
+    pg_atomic_write_u64(&runner->process.shared->cancel, flight->number);
+    pg_atomic_fetch_add_u32(&runner->process.shared->cancels, 1); /* full barrier */
     /* Before it is connected it has not the handler, but will look at shared->cancel. */
-    if (pg_atomic_read_u32(&runner->shared->pid) != 0 &&
-        GetBackgroundWorkerPid(runner->handle, &pid) == BGWH_STARTED)
-        kill(pid, SIGINT);
+    if (pg_atomic_read_u32(&runner->process.shared->pid) != 0)
+        fleet_runner_process_interrupt(&runner->process);
 }
 
 /* ---- start and end ---- */
-
-static bool
-register_worker(Runner *runner)
-{
-    BackgroundWorker worker = {0};
-    RunnerParams params = {.database = pool_database, .role = runner->role, .agent_pid = MyProcPid};
-
-    worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-    worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-    worker.bgw_restart_time = BGW_NEVER_RESTART;
-    worker.bgw_notify_pid = MyProcPid;
-    worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(runner->segment));
-    strlcpy(worker.bgw_name, FLEET_RUNNER_TYPE, sizeof(worker.bgw_name));
-    strlcpy(worker.bgw_type, FLEET_RUNNER_TYPE, sizeof(worker.bgw_type));
-    strlcpy(worker.bgw_library_name, FLEET_RUNNER_LIBRARY, sizeof(worker.bgw_library_name));
-    strlcpy(worker.bgw_function_name, "fleet_runner_main", sizeof(worker.bgw_function_name));
-    memcpy(worker.bgw_extra, &params, sizeof(params));
-    return RegisterDynamicBackgroundWorker(&worker, &runner->handle);
-}
-
-/* NULL: no shared memory. */
-static Runner *
-runner_alloc(Oid role)
-{
-    Runner *runner;
-    dsm_segment *segment = dsm_create(FLEET_RUNNER_SEGMENT_SIZE, DSM_CREATE_NULL_IF_MAXSEGMENTS);
-    char *base;
-    shm_mq *queue;
-
-    if (segment == NULL)
-        return NULL;
-    dsm_pin_mapping(segment);
-    runner = palloc0(sizeof(Runner));
-    runner->base.methods = &runner_methods;
-    runner->role = role;
-    runner->segment = segment;
-    dlist_init(&runner->in_flight);
-    dlist_init(&runner->unsent);
-
-    base = dsm_segment_address(segment);
-    runner->shared = (RunnerShared *) base;
-    memset(runner->shared, 0, sizeof(RunnerShared));
-    runner->shared->magic = FLEET_RUNNER_MAGIC;
-    runner->shared->database = pool_database;
-    runner->shared->role = role;
-    pg_atomic_init_u32(&runner->shared->pid, 0);
-    pg_atomic_init_u64(&runner->shared->taken, 0);
-    pg_atomic_init_u64(&runner->shared->begun, 0);
-    pg_atomic_init_u64(&runner->shared->cancel, 0);
-    pg_atomic_init_u32(&runner->shared->cancels, 0);
-    queue = shm_mq_create(base + FLEET_RUNNER_OFFSET_TO, FLEET_RUNNER_QUEUE_TO);
-    shm_mq_set_sender(queue, MyProc);
-    runner->out = shm_mq_attach(queue, segment, NULL);
-    queue = shm_mq_create(base + FLEET_RUNNER_OFFSET_FROM, FLEET_RUNNER_QUEUE_FROM);
-    shm_mq_set_receiver(queue, MyProc);
-    runner->in = shm_mq_attach(queue, segment, NULL);
-    return runner;
-}
 
 static void
 runner_free(Runner *runner)
@@ -303,11 +237,7 @@ runner_free(Runner *runner)
         pfree(dlist_container(RunnerUnsent, node, iter.cur));
     dlist_foreach_modify(iter, &runner->in_flight)
         pfree(dlist_container(RunnerInFlight, node, iter.cur));
-    shm_mq_detach(runner->in);
-    shm_mq_detach(runner->out);
-    dsm_detach(runner->segment);
-    if (runner->handle)
-        pfree(runner->handle);
+    fleet_runner_process_release(&runner->process);
     if (runner->last_words)
         pfree(runner->last_words);
     pfree(runner);
@@ -326,26 +256,21 @@ static Runner *
 runner_start(Oid role, const char **sqlstate, const char **why)
 {
     MemoryContext before = MemoryContextSwitchTo(pool_context);
-    Runner *runner = runner_alloc(role);
+    Runner *runner = palloc0(sizeof(Runner));
 
-    if (runner == NULL)
+    runner->base.methods = &runner_methods;
+    runner->role = role;
+    dlist_init(&runner->in_flight);
+    dlist_init(&runner->unsent);
+    if (fleet_runner_process_start(&runner->process, pool_database, role, sqlstate, why))
     {
-        *sqlstate = "53200";
-        *why = "no shared memory segment for a runner is to be had";
-    }
-    else if (!register_worker(runner))
-    {
-        runner_free(runner);
-        runner = NULL;
-        *sqlstate = "53400";
-        *why = "no background worker is free for a runner (max_worker_processes)";
+        dlist_push_tail(&busy_runners, &runner->node);
+        runner_count++;
     }
     else
     {
-        shm_mq_set_handle(runner->in, runner->handle);
-        shm_mq_set_handle(runner->out, runner->handle);
-        dlist_push_tail(&busy_runners, &runner->node);
-        runner_count++;
+        pfree(runner);
+        runner = NULL;
     }
     MemoryContextSwitchTo(before);
     return runner;
@@ -415,7 +340,7 @@ fleet_runner_done(FleetExecutor *executor)
     if (!dlist_is_empty(&runner->in_flight))
     {
         /* Given back in the middle of something: it is of no further use to anybody. */
-        TerminateBackgroundWorker(runner->handle);
+        TerminateBackgroundWorker(runner->process.handle);
         runner->given_back = true;
         mark_dead(runner);
         return;
@@ -445,61 +370,14 @@ tell_began(Runner *runner, RunnerInFlight *flight)
         return;
     flight->began = true;
     event_init(&event, FLEET_EXECUTOR_BEGAN, flight->ref);
-    event.backend_pid = (int) pg_atomic_read_u32(&runner->shared->pid);
+    event.backend_pid = (int) pg_atomic_read_u32(&runner->process.shared->pid);
     fleet_executor_event(&runner->base, &event);
 }
 
 static bool
 has_begun(const Runner *runner, const RunnerInFlight *flight)
 {
-    return pg_atomic_read_u64(&runner->shared->begun) >= flight->number;
-}
-
-/* True: this kind of message is the last one of its request. */
-static bool
-fill_event(const RunnerMessage *message, FleetExecutorEvent *event)
-{
-    bool last = false;
-
-    switch (message->kind)
-    {
-        case RUNNER_LOG: event->kind = FLEET_EXECUTOR_LOG; break;
-        case RUNNER_ROW: event->kind = FLEET_EXECUTOR_ROW; break;
-        case RUNNER_PREPARED: event->kind = FLEET_EXECUTOR_PREPARED; break;
-        case RUNNER_COMMITTED:
-            event->kind = FLEET_EXECUTOR_COMMITTED;
-            last = true;
-            break;
-        case RUNNER_ERROR:
-            event->kind = FLEET_EXECUTOR_ERROR;
-            last = true;
-            break;
-        case RUNNER_NOT_TRANSACTIONAL:
-            event->kind = FLEET_EXECUTOR_NOT_TRANSACTIONAL;
-            last = true;
-            break;
-        case RUNNER_REQUEST:
-        case RUNNER_COMMIT:
-        case RUNNER_END:
-        case RUNNER_FATAL: break;
-    }
-    if (event->kind == FLEET_EXECUTOR_ROW || event->kind == FLEET_EXECUTOR_PREPARED ||
-        event->kind == FLEET_EXECUTOR_COMMITTED)
-    {
-        event->xid = message->xid;
-        event->row_count = message->row_count;
-        event->output = message->text[RUNNER_TEXT_OUTPUT];
-    }
-    else
-    {
-        event->level = message->text[RUNNER_TEXT_LEVEL];
-        event->sqlstate = message->text[RUNNER_TEXT_SQLSTATE];
-        event->message = message->text[RUNNER_TEXT_MESSAGE];
-        event->detail = message->text[RUNNER_TEXT_DETAIL];
-        event->hint = message->text[RUNNER_TEXT_HINT];
-        event->context = message->text[RUNNER_TEXT_CONTEXT];
-    }
-    return last;
+    return pg_atomic_read_u64(&runner->process.shared->begun) >= flight->number;
 }
 
 static void
@@ -525,7 +403,7 @@ handle_message(Runner *runner, const RunnerMessage *message)
     event_init(&event, FLEET_EXECUTOR_LOG, flight->ref);
     if (has_begun(runner, flight))
         tell_began(runner, flight);
-    if (fill_event(message, &event))
+    if (fleet_runner_message_event(message, &event))
     {
         /* Before the callback, which may give the next request. */
         dlist_delete(&flight->node);
@@ -546,7 +424,7 @@ read_runner(Runner *runner)
     {
         RunnerInFlight *flight;
 
-        switch (shm_mq_receive(runner->in, &size, &data, true))
+        switch (shm_mq_receive(runner->process.in, &size, &data, true))
         {
             case SHM_MQ_SUCCESS:
                 if (fleet_runner_message_read(data, size, &message))
@@ -573,12 +451,16 @@ cut_requests(Runner *runner)
     {
         FleetExecutorEvent event;
 
+        if (has_begun(runner, flight))
+            tell_began(runner, flight);
+        if (runner->given_back)
+            return; /* the agent did not want to know more */
         event_init(&event, FLEET_EXECUTOR_CUT, flight->ref);
         event.never_sent = !has_begun(runner, flight);
         event.level = "FATAL";
         event.sqlstate = runner->last_sqlstate[0] ? runner->last_sqlstate : "57P01";
         event.message = runner->last_words ? runner->last_words
-                        : pg_atomic_read_u32(&runner->shared->pid) != 0
+                        : pg_atomic_read_u32(&runner->process.shared->pid) != 0
                             ? "the runner's process ended"
                             : "the runner's process could not be started";
         dlist_delete(&flight->node);
@@ -605,7 +487,7 @@ bury_dead(void)
     }
 }
 
-/* Ends those that were idle for too long; returns when the next one will be. */
+/* Ends those that were idle for too long or are too many; returns when the next one will be. */
 static FleetTime
 end_idle(FleetTime now)
 {
@@ -615,7 +497,7 @@ end_idle(FleetTime now)
     {
         Runner *oldest = dlist_container(Runner, node, dlist_head_node(&free_runners));
 
-        if (oldest->idle_since + limit > now)
+        if (oldest->idle_since + limit > now && runner_count <= fleet_guc_max_runners)
             return oldest->idle_since + limit;
         release_free_runner(oldest);
     }
@@ -664,7 +546,7 @@ leave_all(dlist_head *runners, bool hard)
         Runner *runner = dlist_container(Runner, node, iter.cur);
 
         if (hard && !runner->dead)
-            TerminateBackgroundWorker(runner->handle);
+            TerminateBackgroundWorker(runner->process.handle);
         dlist_delete(&runner->node);
         runner_free(runner);
     }
@@ -688,7 +570,7 @@ fleet_runner_count(void)
 int
 fleet_runner_pid(const FleetExecutor *executor)
 {
-    return (int) pg_atomic_read_u32(&((const Runner *) executor)->shared->pid);
+    return (int) pg_atomic_read_u32(&((const Runner *) executor)->process.shared->pid);
 }
 
 FleetXactStatus

@@ -22,7 +22,12 @@ extern void fleet_runner_pool_init(MemoryContext context, Oid database);
  * is given back or later.
  */
 extern FleetExecutor *fleet_runner_get(Oid role, const char **sqlstate, const char **why);
-extern void fleet_runner_done(FleetExecutor *runner); /* give it back; it stays for reuse */
+/*
+ * Gives it back; it stays for reuse.  With a request still open the runner is
+ * ended.  After a CUT too: a dead runner's memory is freed by the next poll
+ * once it is given back or its owner is NULL.
+ */
+extern void fleet_runner_done(FleetExecutor *runner);
 
 /* Reads all queues without blocking, notices runners that are gone (CUT), ends idle ones.
  * Call every turn; returns when it must be called next (idle timeouts). */

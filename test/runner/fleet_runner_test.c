@@ -50,11 +50,12 @@ typedef struct Script
     const char *on_began;
     const char *on_log;
     const char *on_prepared;
-    ReturnSetInfo *result; /* NULL: a benchmark, only counts */
+    ReturnSetInfo *result; /* not NULL: rows of events go here */
+    StringInfo events;     /* not NULL: kinds and errors go here */
     bool ended;
-    int64 left; /* benchmark: steps still to be given */
-    int64 open; /* benchmark: steps given and not ended */
-    const FleetStepRequest *request;
+    int64 left;                      /* benchmark: steps still to be given */
+    int64 open;                      /* benchmark: steps given and not ended */
+    const FleetStepRequest *request; /* not NULL: a benchmark */
 } Script;
 
 static bool pool_ready = false;
@@ -148,20 +149,23 @@ fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event)
 
     if (script->result)
         put_row(script->result, event);
+    if (script->events)
+        appendStringInfo(script->events, "%s%s ", kind_names[event->kind],
+                         event->sqlstate ? event->sqlstate : "");
     switch (event->kind)
     {
         case FLEET_EXECUTOR_BEGAN: act(executor, script->on_began); break;
         case FLEET_EXECUTOR_LOG: act(executor, script->on_log); break;
         case FLEET_EXECUTOR_PREPARED:
             act(executor, script->on_prepared);
-            if (!script->result)
+            if (script->request)
                 bench_next(executor, script); /* together with the commit */
             break;
         case FLEET_EXECUTOR_ROW: break;
         case FLEET_EXECUTOR_COMMITTED:
             script->open--;
             script->ended = script->left == 0 && script->open <= 0;
-            if (!script->result && script->open == 0)
+            if (script->request && script->open == 0)
                 bench_next(executor, script);
             break;
         case FLEET_EXECUTOR_ERROR:
@@ -249,6 +253,53 @@ fleet_sql_runner_test(PG_FUNCTION_ARGS)
     executor->methods->run(executor, &request);
     run_script(executor, &script);
     return (Datum) 0;
+}
+
+/*
+ * runner_give(role, command) and runner_taken(): a request whose end is looked
+ * for again and again, with no snapshot of ours open in between, for commands
+ * that wait for all snapshots.
+ */
+static FleetExecutor *given = NULL;
+static StringInfoData given_events;
+static Script given_script;
+
+PG_FUNCTION_INFO_V1(fleet_sql_runner_give);
+Datum
+fleet_sql_runner_give(PG_FUNCTION_ARGS)
+{
+    FleetStepRequest request = {
+        .kind = FLEET_REQUEST_STEP,
+        .ref = 1,
+        .command = text_to_cstring(PG_GETARG_TEXT_PP(1)),
+        .params = "{}",
+        .fresh = true,
+    };
+    MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+
+    initStringInfo(&given_events);
+    given_script = (Script){.on_began = "none", .on_log = "none", .on_prepared = "commit"};
+    given_script.events = &given_events;
+    given_script.open = 1;
+    given = get_runner(PG_GETARG_OID(0));
+    given->owner = &given_script;
+    given->methods->run(given, &request);
+    MemoryContextSwitchTo(before);
+    PG_RETURN_VOID();
+}
+
+/* Its events so far, or NULL while it has not ended. */
+PG_FUNCTION_INFO_V1(fleet_sql_runner_taken);
+Datum
+fleet_sql_runner_taken(PG_FUNCTION_ARGS)
+{
+    fleet_runner_poll(fleet_clock_now());
+    if (given == NULL || !given_script.ended)
+        PG_RETURN_NULL();
+    given->owner = NULL;
+    fleet_runner_done(given);
+    given = NULL;
+    PG_RETURN_TEXT_P(cstring_to_text(given_events.data));
 }
 
 /* runner_bench(role oid, command, steps, params): microseconds for all */

@@ -13,3 +13,6 @@ CREATE FUNCTION runner_shutdown(hard boolean) RETURNS void
     LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_shutdown';
 CREATE FUNCTION runner_resolve(xid bigint) RETURNS text
     LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_resolve';
+CREATE FUNCTION runner_give(role oid, command text) RETURNS void
+    LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_give';
+CREATE FUNCTION runner_taken() RETURNS text LANGUAGE c AS :'lib', 'fleet_sql_runner_taken';
