@@ -140,7 +140,8 @@ extern void fleet_engine_load_running(FleetEngine *engine, uint32_t run);
 /* A condition that was already evaluated (durable). */
 extern void fleet_engine_load_condition(FleetEngine *engine, uint32_t run, uint32_t edge, bool holds);
 /* Sets everything in motion; starting and running ones are the driver's to re-attach: it will feed
- * accepted / finished / not_started for them.  "canceling": a cancel was durable. */
+ * accepted / finished / not_started for them.  "canceling": a cancel was durable, if only as a
+ * request; FLEET_DO_RUN(canceling) comes then, also where the run's state said so already. */
 extern void fleet_engine_run_loaded(FleetEngine *engine, uint32_t run, bool canceling,
                                     FleetTime now);
 
@@ -169,7 +170,10 @@ extern bool fleet_engine_finished(FleetEngine *engine, FleetTaskRef ref, uint16_
 /*
  * It surely never started there (could not connect before sending, refused):
  * goes back to the queue with the next attempt number, and to another member
- * of its target if there is one.  Does not use up a retry.
+ * of its target if there is one.  Does not use up a retry.  Placed again in the
+ * next turn: a driver whose only server refuses for the moment (no connection,
+ * no worker left) sets it 'suspect' first, or keeps the task 'starting' and
+ * sends again later.
  */
 extern bool fleet_engine_not_started(FleetEngine *engine, FleetTaskRef ref, uint16_t attempt,
                                      FleetTime now);
@@ -188,9 +192,10 @@ extern bool fleet_engine_cancel_run(FleetEngine *engine, uint32_t run, FleetTime
 typedef enum FleetDecisionKind
 {
     FLEET_DO_START,     /* commit "starting" on "server" with "attempt"; then send */
-    FLEET_DO_CANCEL,    /* commit "canceling"; then send, and again until confirmed */
+    FLEET_DO_CANCEL,    /* commit "canceling"; then send, and again until confirmed.  Once for each
+                           attempt, and once more after a recovery */
     FLEET_DO_EXPAND,    /* run the for_each query of "task", answer with items */
-    FLEET_DO_CONDITION, /* evaluate the condition of "edge", answer with condition */
+    FLEET_DO_CONDITION, /* evaluate the condition of "edge" (into "task"), answer with condition */
     FLEET_DO_STATE,     /* the task run is now in "state" (running, retrying until "at", queued
                            again, or final): write it.  Item 0 of a for_each task is the task
                            as a whole */
@@ -218,6 +223,7 @@ extern FleetTime fleet_engine_wakeup(const FleetEngine *engine);
 extern FleetState fleet_engine_task_state(const FleetEngine *engine, FleetTaskRef ref);
 extern uint16_t fleet_engine_task_attempt(const FleetEngine *engine, FleetTaskRef ref);
 extern uint32_t fleet_engine_task_server(const FleetEngine *engine, FleetTaskRef ref);
+/* Bytes allocated, the placer's with them. */
 extern size_t fleet_engine_memory(const FleetEngine *engine);
 
 /*

@@ -242,7 +242,7 @@ fleet_engine_items(FleetEngine *engine, uint32_t run_id, uint32_t task, uint32_t
     fleet_eng_items_grow(engine, run, each, count, true);
     each->open = count;
     for (uint32_t i = 0; estimates != NULL && i < count; i++)
-        each->items[i].estimate = estimates[i];
+        each->items[i].estimate = fleet_estimate_limit(estimates[i]);
     fleet_eng_items_begin(engine, run, each, now);
     fleet_eng_propagate(engine, run, now);
     return true;

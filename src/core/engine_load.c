@@ -40,7 +40,7 @@ fleet_engine_load(FleetEngine *engine, const FleetLoad *load)
     unit->attempt = load->attempt;
     unit->failures = load->failures;
     unit->server = load->server;
-    unit->estimate = load->ref.item > 0 ? load->estimate : 0;
+    unit->estimate = load->ref.item > 0 ? fleet_estimate_limit(load->estimate) : 0;
     if (FLEET_STATE_IS_FINAL(load->state))
         return;
     if (load->state == FLEET_QUEUED)
@@ -248,6 +248,7 @@ fleet_engine_run_loaded(FleetEngine *engine, uint32_t run_id, bool canceling, Fl
     {
         fleet_eng_run_event(run, FLEET_EVENT_CANCEL);
         run->cancel = true;
+        fleet_eng_tell_run(engine, run); /* the cancel may be younger than the run's state */
     }
     for (uint32_t i = 0; i < run->neaches; i++)
         load_whole(engine, run, &run->eaches[i]);

@@ -158,14 +158,11 @@ fleet_eng_ticket_spec(FleetEngine *engine, const Run *run, uint32_t task, const 
                       FleetTicket *ticket)
 {
     const FleetTaskSpec *spec = fleet_graph_task(run->graph, task);
-    FleetTime own = spec->estimate > 0 ? spec->estimate : 0;
 
     ticket->target = target_of(engine, spec);
     ticket->policy = spec->policy;
-    ticket->duration = unit->estimate > 0 ? unit->estimate : own;
-    ticket->tail = fleet_graph_tail(run->graph, task) - own;
-    if (ticket->tail < 0)
-        ticket->tail = 0;
+    ticket->duration = unit->estimate > 0 ? unit->estimate : spec->estimate;
+    ticket->tail = fleet_graph_tail(run->graph, task) - spec->estimate;
     ticket->avoid = unit->flags & UNIT_AVOID ? unit->server : FLEET_NO_SERVER;
     ticket->priority = run->priority;
 }

@@ -305,6 +305,12 @@ describe_cycle(const FleetGraph *graph, const uint32_t *waits, FleetError *error
     fleet_alloc_free(&graph->alloc, next, size);
 }
 
+FleetTime
+fleet_estimate_limit(FleetTime estimate)
+{
+    return estimate < 0 ? 0 : (estimate > INT64_MAX / 4 ? INT64_MAX / 4 : estimate);
+}
+
 static FleetTime
 add_time(FleetTime a, FleetTime b)
 {
@@ -326,7 +332,6 @@ compute_tails(FleetGraph *graph)
             if (tail > longest)
                 longest = tail;
         }
-        own = own < 0 ? 0 : (own > INT64_MAX / 4 ? INT64_MAX / 4 : own);
         graph->tail[t] = add_time(longest, own);
     }
 }
@@ -349,6 +354,7 @@ copy_task(FleetGraph *graph, FleetTaskSpec *to, const FleetTaskSpec *from)
     const char *name = from->name != NULL ? from->name : "?";
 
     *to = *from;
+    to->estimate = fleet_estimate_limit(from->estimate);
     to->name = copy_bytes(&graph->alloc, name, strlen(name) + 1);
     if (from->retry.states == NULL || from->retry.nstates <= 0)
     {

@@ -113,6 +113,8 @@ extern uint32_t fleet_graph_ntasks(const FleetGraph *graph);
 extern uint32_t fleet_graph_nedges(const FleetGraph *graph);
 extern const FleetTaskSpec *fleet_graph_task(const FleetGraph *graph, uint32_t task);
 extern const FleetEdgeSpec *fleet_graph_edge(const FleetGraph *graph, uint32_t edge);
+/* An estimate as the core keeps it: not negative, and small enough to be added up. */
+extern FleetTime fleet_estimate_limit(FleetTime estimate);
 /* Edge numbers that leave / enter a task. */
 extern const uint32_t *fleet_graph_out(const FleetGraph *graph, uint32_t task, uint32_t *count);
 extern const uint32_t *fleet_graph_in(const FleetGraph *graph, uint32_t task, uint32_t *count);

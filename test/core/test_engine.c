@@ -588,6 +588,43 @@ long_chains(void **state)
     harness_free(h);
 }
 
+/* A run that is given up with items in every state leaves nothing behind. */
+static void
+forget_before_the_end(void **state)
+{
+    Harness *h = harness_new();
+    FleetTaskSpec *task = harness_task(h, "each");
+
+    (void) state;
+    task->for_each = true;
+    task->estimate = INT64_MAX; /* absurd, and harmless */
+    task->timeout = FLEET_SECONDS(9);
+    task->retry = (FleetRetry){.retries = 1, .base = 1000};
+    task->completion = FLEET_CONTINUE;
+    harness_run(h);
+    assert_true(fleet_engine_items(h->engine, h->run, 0, 9, NULL, h->now));
+    harness_turn(h);
+    for (uint32_t i = 0, n = h->nlog, k = 0; i < n && k < 2; i++)
+    {
+        uint32_t item = h->log[i].ref.item;
+
+        if (h->log[i].kind != FLEET_DO_START)
+            continue;
+        if (k++ == 0)
+            accept(h, 0, item);
+        else
+            assert_true(finish_with(h, 0, item, FLEET_FAILED, NULL));
+    }
+    assert_int_not_equal(fleet_engine_wakeup(h->engine), FLEET_NEVER);
+    fleet_engine_run_forget(h->engine, h->run); /* decisions are still in the queue */
+    harness_turn(h);
+    assert_int_equal(h->nlog, 0);
+    assert_int_equal(fleet_placer_busy(fleet_engine_placer(h->engine), 0), 0);
+    assert_int_equal(fleet_placer_busy(fleet_engine_placer(h->engine), 1), 0);
+    assert_int_equal(fleet_engine_wakeup(h->engine), FLEET_NEVER);
+    harness_free(h);
+}
+
 static void
 nothing_to_free(void **state)
 {
@@ -618,6 +655,7 @@ main(void)
         cmocka_unit_test(no_run_starves),
         cmocka_unit_test(runs_come_and_go),
         cmocka_unit_test(long_chains),
+        cmocka_unit_test(forget_before_the_end),
         cmocka_unit_test(nothing_to_free),
     };
 

@@ -594,8 +594,8 @@ many_timers(void **state)
         accept(h, 0, order[i]);
     }
     harness_turn(h);
-    for (uint32_t i = 1; i <= N; i += 2) /* half of them end in time */
-        finish(h, 0, i, FLEET_SUCCEEDED);
+    for (uint32_t i = 0; i < N; i += 2) /* half of them end in time */
+        finish(h, 0, order[N - 1 - i], FLEET_SUCCEEDED);
     while (fleet_engine_wakeup(h->engine) != FLEET_NEVER)
     {
         FleetTime next = fleet_engine_wakeup(h->engine);
