@@ -4,7 +4,9 @@
  *
  *     placement.c         servers, targets, the calls of placement.h
  *     placement_queue.c   tickets, queues by length, flows in order of age
- *     placement_choose.c  which ticket goes where, and which is held back
+ *     placement_choose.c  which ticket goes where
+ *     placement_look.c    which ticket is held back for a faster server
+ *     placement_heap.c    targets by their best ticket, running work by its end
  *
  * A ticket takes 32 bytes, whether it waits or runs; they lie in pages, so
  * that a million of them are neither copied nor doubled.
@@ -198,6 +200,17 @@ struct FleetPlacer
     uint64_t visit; /* number of the present choice */
 };
 
+/* One look ahead: where the tickets that are held back would go. */
+typedef struct Look
+{
+    double level; /* from now */
+    double speed; /* of the free server */
+    uint32_t nslots;
+    uint32_t examined;
+    FleetTime now, wake;
+    SlotView slots[LOOKAHEAD]; /* busy ones of faster servers */
+} Look;
+
 /* ---- tickets ---- */
 
 /* One that surely exists. */
@@ -259,6 +272,24 @@ extern int queue_key_list(const FleetPlacer *placer, const Queue *queue);
 extern int queue_list_below(const Queue *queue, int list);
 extern uint32_t queue_list_first(const Queue *queue, int list);
 extern int placer_list_of(float path);
+
+/* ---- placement_heap.c ---- */
+/* To be called after any change of a target's work or free slots … */
+extern void target_touch(FleetPlacer *placer, uint32_t number);
+/* … and if that could make something possible that was tried in vain. */
+extern void target_wake(FleetPlacer *placer, uint32_t number);
+/* Puts a ticket into the heap of what runs on the server, at this place or where it belongs. */
+extern void running_sift(FleetPlacer *placer, Server *server, uint32_t place, uint32_t number);
+
+/* ---- placement_look.c ---- */
+extern void view_refresh(FleetPlacer *placer, Target *target, FleetTime now);
+/* When all the work that waits for the target could be through at best: microseconds from now. */
+extern double level_from(const Target *target, FleetTime now);
+/* look->now is set; "server" is the free one. */
+extern void look_begin(Target *target, Look *look, const Server *server);
+/* The first ticket of the queue that does not lose by starting there; NONE: all are held back. */
+extern uint32_t queue_not_held(const FleetPlacer *placer, const Queue *queue, Look *look,
+                               uint32_t without);
 
 /* ---- placement_choose.c ---- */
 extern void target_tree_make(FleetPlacer *placer, Target *target, FleetPolicy policy);

@@ -815,7 +815,7 @@ starts_until(FleetPlacer *placer, void (*arrive)(FleetPlacer *placer, uint32_t n
     FleetTime now = 0;
 
     for (; starts <= most; now += 1000)
-        while (fleet_placer_next(placer, now, &ticket, &server))
+        while (starts <= most && fleet_placer_next(placer, now, &ticket, &server))
         {
             if (ticket == 0)
                 return starts;
@@ -910,6 +910,46 @@ test_crowd_does_not_delay_one(void **state)
                     FLEET_PLACER_PATIENCE + FLEET_PLACER_ROUNDS * 2 + 3 * FLEET_PLACER_SHARE);
         fleet_placer_free(placer);
     }
+}
+
+/*
+ * The oldest of all is due, but may not use the only slot that becomes free:
+ * that blocks neither the next one that is due nor the rest.
+ */
+static void
+test_due_but_blocked(void **state)
+{
+    FleetPlacer *placer = world(2, NULL, 1);
+    FleetTicket spec = {.duration = 1, .avoid = FLEET_NO_SERVER};
+    uint32_t ticket = 0, server, starts = 0;
+
+    (void) state;
+    fleet_placer_occupy(placer, 9999, &spec, 1, 0);
+    spec.avoid = 0;
+    fleet_placer_ready_for(placer, 5000, &spec, 5, 0);
+    ready(placer, 0, FLEET_SHORTEST_FINISH, 1, 0);
+    for (uint32_t i = 1; i <= 20; i++)
+        arrive_longer(placer, i);
+    assert_true(starts_until(placer, arrive_longer, 21, 100000) <=
+                FLEET_PLACER_PATIENCE + FLEET_PLACER_ROUNDS * 2 + 4 * FLEET_PLACER_SHARE);
+    fleet_placer_release(placer, 0);
+    for (uint32_t i = 0; i < 500; i++)
+    {
+        assert_true(fleet_placer_next(placer, 0, &ticket, &server));
+        assert_true(ticket != 5000 && server == 0);
+        fleet_placer_release(placer, ticket);
+        arrive_longer(placer, 2000 + i);
+    }
+    fleet_placer_release(placer, 9999);
+    for (ticket = 0; ticket != 5000 && starts <= FLEET_PLACER_SHARE; starts++)
+    {
+        assert_true(fleet_placer_next(placer, 0, &ticket, &server));
+        if (ticket != 5000)
+            fleet_placer_release(placer, ticket);
+    }
+    assert_int_equal(ticket, 5000);
+    assert_int_equal(server, 1);
+    fleet_placer_free(placer);
 }
 
 /* With very many flows each has its turn, and still most starts follow the order. */
@@ -1087,6 +1127,7 @@ main(void)
         cmocka_unit_test(test_occupied),
         cmocka_unit_test(test_nobody_starves),
         cmocka_unit_test(test_crowd_does_not_delay_one),
+        cmocka_unit_test(test_due_but_blocked),
         cmocka_unit_test(test_many_flows),
         cmocka_unit_test(test_held_back_not_for_ever),
         cmocka_unit_test(test_large_fleet),
