@@ -7,7 +7,7 @@
  *
  * A runner here is in one of these states:
  *
- *     free      idle process, in the list of free ones, oldest first
+ *     free      idle process; their list begins with the one idle longest
  *     busy      the agent has it; requests may be in flight, in order
  *     dead      its process is gone; every request in flight gets its CUT in
  *               the next poll, then it is freed as soon as the agent does not
@@ -119,19 +119,11 @@ mark_dead(Runner *runner)
     SetLatch(MyLatch); /* so that the poll comes soon, wherever we were called */
 }
 
-/* True: it is in the queue, or it never will be. */
+/* True: it is in the queue, or it never will be (then reading the other queue tells the end). */
 static bool
 try_send(Runner *runner, const char *data, int size)
 {
-    switch (shm_mq_send(runner->process.out, (Size) size, data, true, true))
-    {
-        case SHM_MQ_SUCCESS: return true;
-        case SHM_MQ_WOULD_BLOCK: return false;
-        case SHM_MQ_DETACHED:
-            /* Its last messages are still in the other queue: reading that one ends it. */
-            return true;
-    }
-    return true;
+    return shm_mq_send(runner->process.out, (Size) size, data, true, true) != SHM_MQ_WOULD_BLOCK;
 }
 
 static void

@@ -1,0 +1,191 @@
+# Runners: what becomes of each kind of step, as the agent hears it.  One server; a backend plays
+# the agent (fleet_runner_test.c).  Run by run.sh, which builds the library (FLEET_RUNNER_LIB).
+use strict;
+use warnings;
+use File::Basename;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('runner');
+$node->init;
+$node->append_conf('postgresql.conf', "max_worker_processes = 20\nlog_min_messages = error");
+$node->start;
+my $functions = slurp_file(dirname(__FILE__) . '/fleet_runner_test.sql');
+$functions =~ s/:'lib'/'$ENV{FLEET_RUNNER_LIB}'/g;
+$node->safe_psql('postgres', $functions);
+$node->safe_psql('postgres', <<'SQL');
+CREATE ROLE u1 LOGIN; CREATE ROLE u2 LOGIN; CREATE ROLE nologin;
+ALTER ROLE u1 SET search_path = pg_catalog, somewhere;
+CREATE TABLE t (a int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE effect (what text);
+CREATE PROCEDURE commits(n int, INOUT x int DEFAULT 0) LANGUAGE plpgsql AS
+  $$BEGIN FOR i IN 1..n LOOP INSERT INTO effect VALUES ('call'); COMMIT; x := i; END LOOP; END$$;
+SQL
+
+# The SQL that runs a step; options are arguments of runner_test().
+sub step
+{
+    my ($command, %o) = @_;
+    my $role = delete $o{role} // 'current_user';
+    my $select = delete $o{select} // q{string_agg(concat_ws(':', event, sqlstate, output,
+        CASE WHEN row_count >= 0 THEN row_count END), ' ')};
+    $role = "'$role'" unless $role eq 'current_user';
+    my $args = join '', map { ", $_ => '$o{$_}'" } sort keys %o;
+    return "SELECT $select FROM runner_test($role\::regrole, \$cmd\$$command\$cmd\$$args);\n";
+}
+
+# Events of these steps, given one after another by one agent.
+sub events { return $node->safe_psql('postgres', join('', @_)); }
+
+sub gives
+{
+    my ($what, $command, $expected, %o) = @_;
+    is(events(step($command, %o)), $expected, $what);
+}
+
+my $plain = 'f';
+
+# one statement, several, none
+gives('one statement', 'SELECT 42', 'BEGAN PREPARED:42:1 COMMITTED:42:1');
+gives('several: last result, last count', 'INSERT INTO t VALUES (1), (2); SELECT a FROM t ORDER BY a; UPDATE t SET a = a',
+    'BEGAN PREPARED:1:2 COMMITTED:1:2');
+gives('several, one fails', 'INSERT INTO t VALUES (3); SELECT 1/0', 'BEGAN ERROR:22012');
+gives('the same outside of a block', 'INSERT INTO t VALUES (3); SELECT 1/0', 'BEGAN ERROR:22012', transactional => $plain);
+is($node->safe_psql('postgres', 'SELECT count(*) FROM t'), 2, 'left nothing');
+gives('nothing', ' ; -- nothing', 'BEGAN PREPARED COMMITTED');
+gives('syntax error', 'selec 1', 'BEGAN ERROR:42601');
+gives('deferred constraint fails at commit', 'INSERT INTO t VALUES (1)', 'BEGAN PREPARED:1 ERROR:23505');
+
+# what cannot run in a transaction
+for my $command ('VACUUM t', 'CREATE INDEX CONCURRENTLY ON t (a)', 'BEGIN; SELECT 1; COMMIT', 'REINDEX TABLE CONCURRENTLY t')
+{
+    gives("$command is not transactional", $command, 'BEGAN NOT_TRANSACTIONAL');
+}
+gives('a procedure that commits is not', 'CALL commits(3)', 'BEGAN NOT_TRANSACTIONAL:2D000');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM effect'), 0, 'and did nothing');
+gives('VACUUM', 'VACUUM t', 'BEGAN COMMITTED', transactional => $plain);
+gives('VACUUM among others', 'SELECT 1; VACUUM t', 'BEGAN ERROR:25001', transactional => $plain);
+gives('the procedure', 'CALL commits(3)', 'BEGAN COMMITTED:3', transactional => $plain);
+is($node->safe_psql('postgres', 'SELECT count(*) FROM effect'), 3, 'did all of it');
+gives('transaction left open', 'BEGIN; INSERT INTO t VALUES (5)', 'BEGAN LOG:01000 COMMITTED:1', transactional => $plain);
+is($node->safe_psql('postgres', 'SELECT count(*) FROM t'), 2, 'is rolled back');
+
+# CREATE INDEX CONCURRENTLY waits for the snapshot of who waits for it, so it is looked for.
+my $agent = $node->background_psql('postgres');
+$agent->query_safe(q{SELECT runner_give(current_user::regrole, 'CREATE INDEX CONCURRENTLY ti ON t (a)')});
+my ($taken, $tries) = ('', 0);
+until ($taken || $tries++ > 1800) { $taken = $agent->query_safe('SELECT runner_taken()'); select(undef, undef, undef, 0.1) unless $taken; }
+is($taken, 'BEGAN COMMITTED ', 'CREATE INDEX CONCURRENTLY');
+$agent->quit;
+is($node->safe_psql('postgres', q{SELECT indisvalid FROM pg_index WHERE indexrelid = 'ti'::regclass}), 't', 'made a valid index');
+
+# messages
+my $message = q{string_agg(concat_ws('|', event, level, sqlstate, message, detail, hint, context), E'\n')};
+gives('an error is whole', q{DO $$ BEGIN RAISE 'boom' USING detail = 'd', hint = 'h', errcode = 'ZZ123'; END $$},
+    "BEGAN\nERROR|ERROR|ZZ123|boom|d|h|PL/pgSQL function inline_code_block line 1 at RAISE", select => $message);
+is(events("SELECT FROM pg_advisory_lock(1);\n",
+        step(q{DO $$ BEGIN RAISE NOTICE 'before'; PERFORM pg_advisory_lock(1); RAISE NOTICE 'after'; END $$},
+            on_log => 'unlock', select => q{string_agg(concat_ws(':', event, message), ' ')})),
+    'BEGAN LOG:before LOG:after PREPARED COMMITTED', 'a NOTICE arrives while its step still runs');
+is(events(step(q{DO $$ BEGIN FOR i IN 1..100000 LOOP RAISE NOTICE '%', i; END LOOP; END $$},
+        select => q{count(*) FILTER (WHERE event = 'LOG'), max(message) FILTER (WHERE level = 'WARNING'), max(event)})),
+    '10001|90000 further lines of this step were not kept|PREPARED', 'lines are capped');
+gives('client_min_messages decides, client_encoding does not',
+    q{SET client_encoding = latin1; SET client_min_messages = warning; DO $$ BEGIN RAISE NOTICE 'no'; RAISE WARNING 'ü'; END $$},
+    'BEGAN| LOG|WARNING:01000:ü PREPARED| COMMITTED|', select => q{string_agg(event || '|' || concat_ws(':', level, sqlstate, message), ' ')});
+gives('large value', q{SELECT repeat('é', 1000000)}, '32768:65536', select => q{max(length(output)) || ':' || max(octet_length(output))});
+gives('large command and parameters', "SELECT length('" . 'x' x 3000000 . "')", 'BEGAN PREPARED:3000000:1 COMMITTED:3000000:1');
+
+# COPY
+gives('COPY FROM STDIN', 'COPY t FROM STDIN', 'BEGAN ERROR:0A000');
+gives('COPY TO STDOUT', 'COPY t TO STDOUT', 'BEGAN ERROR:0A000', transactional => $plain);
+my $file = $node->data_dir . '/copied';
+gives('COPY to a file', "COPY (SELECT generate_series(1, 10)) TO '$file'", 'BEGAN PREPARED:10 COMMITTED:10');
+gives('COPY to a file, without the right', "COPY (SELECT 1) TO '$file'", 'BEGAN ERROR:42501', role => 'u1');
+
+# parameters
+my $param = q{SELECT current_setting('fleet.params')::jsonb ->> 'a'};
+gives('parameter', $param, 'BEGAN PREPARED:b:1 COMMITTED:b:1', params => '{"a": "b"}');
+is(events(step($param, params => '{"a": "c"}', transactional => $plain), step($param, fresh => $plain)),
+    "BEGAN COMMITTED:c:1\nBEGAN PREPARED:1 COMMITTED:1", 'parameter outside of a block, gone afterwards');
+
+# one session a job, nothing of it in the next job
+my $leave = q{CREATE TEMP TABLE left_over (a int); PREPARE q AS SELECT 1; DECLARE c CURSOR WITH HOLD FOR SELECT 7;
+    SET work_mem = '1234kB'; SELECT pg_advisory_lock(99); SET ROLE u2};
+my $look = q{SELECT concat_ws(',', current_user = session_user, to_regclass('left_over') IS NOT NULL, current_setting('work_mem'),
+    (SELECT count(*) FROM pg_prepared_statements), (SELECT count(*) FROM pg_cursors),
+    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()))};
+is(events(step($leave, select => 'max(event)'), step($look, fresh => $plain, select => 'max(output)'),
+        step($look, select => 'max(output)'), 'SELECT runner_count()'),
+    "PREPARED\nf,t,1234kB,1,1,1\nt,f,4MB,0,0,0\n1", 'the same job sees the session, the next job nothing');
+
+# roles
+my $who = q{SELECT concat_ws(',', current_user, session_user, current_setting('search_path'))};
+gives('role, with its settings', $who, 'u1,u1,pg_catalog, somewhere', role => 'u1', select => 'max(output)');
+gives('RESET gives nothing', "RESET ROLE; RESET SESSION AUTHORIZATION; $who", 'u1,u1,pg_catalog, somewhere', role => 'u1', select => 'max(output)');
+gives('nor does SET', 'SET SESSION AUTHORIZATION DEFAULT; SET ROLE u2', 'BEGAN ERROR:42501', role => 'u1');
+is(events(map { step('SELECT current_user', role => $_, select => 'max(output)') } qw(u1 u2 u1)) . "\n" . events(
+        map({ step('SELECT 1', role => $_, select => 'max(output)') } qw(u1 u2 u1 u2)), 'SELECT runner_count()'),
+    "u1\nu2\nu1\n1\n1\n1\n1\n2", 'a runner for each role, used again');
+gives('role that may not log in', 'SELECT 1', 'CUT 28000 t role "nologin" is not permitted to log in', role => 'nologin',
+    select => q{string_agg(concat_ws(' ', event, sqlstate, never_sent, message), ' ')});
+is(events("SET fleet.max_runners = 2;\n",
+        step('SELECT 1', role => 'u1', select => 'max(output)'), step('SELECT 2', role => 'u2', select => 'max(output)'),
+        step('SELECT 3', select => 'max(output)'), 'SELECT runner_count()'),
+    "1\n2\n3\n2", 'an idle runner of another role makes room');
+
+# cancel
+gives('cancel', 'SELECT pg_sleep(600)', 'BEGAN ERROR:57014', on_began => 'cancel');
+gives('cancel outside of a block, twice', 'SELECT pg_sleep(600)', 'BEGAN ERROR:57014', on_began => 'cancel twice', transactional => $plain);
+is(events(step('SELECT 1', on_prepared => 'cancel'), step('SELECT 2')),
+    "BEGAN PREPARED:1:1 ERROR:57014\nBEGAN PREPARED:2:1 COMMITTED:2:1", 'cancel of a prepared step; the next one is not touched');
+gives('the administrator cancels', 'SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(600)', 'BEGAN ERROR:57014');
+gives('statement_timeout of its own', q{SET statement_timeout = '10ms'; SELECT pg_sleep(600)}, 'BEGAN ERROR:57014');
+
+# the process ends
+gives('a step that ends its own process', 'SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(600)',
+    'BEGAN CUT:57P01:f', select => q{string_agg(concat_ws(':', event, sqlstate, CASE WHEN event = 'CUT' THEN never_sent END), ' ')});
+gives('terminated while prepared', q{INSERT INTO effect VALUES ('terminated')}, 'BEGAN PREPARED:1 CUT:57P01', on_prepared => 'terminate');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'terminated'}), 0, 'left nothing');
+
+# queries
+gives('query', 'SELECT generate_series(1, 3)', 'BEGAN ROW:1 ROW:2 ROW:3 COMMITTED:3', kind => 'query');
+gives('query of several columns', q{SELECT 1 AS i, 'x"' AS t, NULL::int AS n}, 'BEGAN ROW:{"i": 1, "n": null, "t": "x\""} COMMITTED:1', kind => 'query');
+gives('query that writes', q{INSERT INTO effect VALUES ('query') RETURNING 1}, 'BEGAN ERROR:25006', kind => 'query');
+gives('two queries', 'SELECT 1; SELECT 2', 'BEGAN ERROR:42601', kind => 'query');
+gives('no query', 'SET work_mem = 100', 'BEGAN ERROR:42601', kind => 'query');
+gives('large row', q{SELECT repeat('x', 65537)}, 'BEGAN ERROR:54000', kind => 'query');
+gives('too many rows', 'SELECT generate_series(1, 1000001)', '1000000 54000', kind => 'query',
+    select => q{count(*) FILTER (WHERE event = 'ROW') || ' ' || max(sqlstate)});
+
+# what became of a transaction
+is(events(step('SELECT 1', on_prepared => 'cancel', select => 'runner_resolve(max(xid))'), step('SELECT 1', select => 'runner_resolve(max(xid))'),
+        "SELECT runner_resolve(4000000000), runner_resolve(0), runner_resolve(1)"),
+    "aborted\ncommitted\nunknown|unknown|unknown", 'resolved by transaction id');
+
+# the agent goes away under a running step
+for my $case ([ 't', 0 ], [ 'f', 1 ])
+{
+    my ($transactional, $effects) = @$case;
+    my $holder = $node->background_psql('postgres');
+    $holder->query_safe('SELECT pg_advisory_lock(2)');
+    $agent = $node->background_psql('postgres', on_error_stop => 0);
+    my $command = "INSERT INTO effect VALUES ('orphan $transactional'); SELECT pg_advisory_lock(2)";
+    $agent->query_until(qr/given/, "\\echo given\n" . step($command, transactional => $transactional));
+    $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner' AND wait_event = 'advisory'});
+    $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT%runner_test(%' AND pid <> pg_backend_pid()});
+    $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'SELECT%runner_test(%' AND pid <> pg_backend_pid()});
+    is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'}), 1, 'a running command is not disturbed');
+    $holder->quit;
+    $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'});
+    is($node->safe_psql('postgres', "SELECT count(*) FROM effect WHERE what = 'orphan $transactional'"), $effects, "agent gone, transactional $transactional");
+    eval { $agent->{run}->kill_kill; };
+}
+
+# nothing is left
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'}), 'no runner is left');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'}), 0, 'no lock');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_prepared_xacts}), 0, 'no prepared transaction');
+$node->stop;
+done_testing();
