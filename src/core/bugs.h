@@ -6,7 +6,7 @@
 #ifndef FLEET_CORE_BUGS_H
 #define FLEET_CORE_BUGS_H
 
-/* core-engine and core-sim add here:  #ifndef FLEET_BUG_X / #define FLEET_BUG_X 0 / #endif */
+/* Whoever plants one adds it here:  #ifndef FLEET_BUG_X / #define FLEET_BUG_X 0 / #endif */
 
 /* engine, job, exec */
 #ifndef FLEET_BUG_SKIP_NOT_TRANSITIVE
