@@ -10,8 +10,8 @@
  *     free      idle process; their list begins with the one idle longest
  *     busy      the agent has it; requests may be in flight, in order
  *     dead      its process is gone; every request in flight gets its CUT in
- *               the next poll, then it is freed as soon as the agent does not
- *               hold it any more
+ *               the next poll, and then it is freed.  One without a request
+ *               waits until the agent gives it another one, or gives it back
  *
  * Nothing here waits: what does not fit into a queue stays in "unsent" and is
  * tried again in fleet_runner_poll().
@@ -22,9 +22,7 @@
  */
 #include "postgres.h"
 
-#include "access/transam.h"
 #include "clock.h"
-#include "fmgr.h"
 #include "guc.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
@@ -32,8 +30,6 @@
 #include "runner_pool.h"
 #include "runner_process.h"
 #include "storage/latch.h"
-#include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
 /* A request given to a runner, until its last event. */
@@ -74,7 +70,8 @@ static Oid pool_database = InvalidOid;
 static dlist_head free_runners = DLIST_STATIC_INIT(free_runners);
 static dlist_head busy_runners = DLIST_STATIC_INIT(busy_runners);
 static dlist_head dead_runners = DLIST_STATIC_INIT(dead_runners);
-static int runner_count = 0; /* free and busy */
+static int runner_count = 0;      /* free and busy */
+static FleetTime start_after = 0; /* no new process before, since one could not be started */
 static StringInfoData scratch;
 
 static void read_runner(Runner *runner);
@@ -99,6 +96,7 @@ fleet_runner_pool_init(MemoryContext context, Oid database)
     dlist_init(&busy_runners);
     dlist_init(&dead_runners);
     runner_count = 0;
+    start_after = 0;
     before = MemoryContextSwitchTo(pool_context);
     initStringInfo(&scratch);
     MemoryContextSwitchTo(before);
@@ -308,6 +306,12 @@ fleet_runner_get(Oid role, const char **sqlstate, const char **why)
             *why = "all runners are busy (fleet.max_runners)";
             return NULL;
         }
+        if (fleet_clock_now() < start_after)
+        {
+            *sqlstate = "53000";
+            *why = "a runner could not be started just now";
+            return NULL;
+        }
         runner = runner_start(role, sqlstate, why);
         if (runner == NULL)
             return NULL;
@@ -433,11 +437,27 @@ read_runner(Runner *runner)
     }
 }
 
-/* Tells what became of the requests of a runner that is gone. */
-static void
+/* The process said why it cannot work for this role, and will say so again: no CONNECT right, no
+ * such role.  Lack of resources, shutdown and system errors are not of this kind. */
+static bool
+is_refused(const Runner *runner)
+{
+    const char *class = runner->last_sqlstate;
+
+    return pg_atomic_read_u32(&runner->process.shared->pid) == 0 && class[0] != '\0' &&
+           strncmp(class, "53", 2) != 0 && strncmp(class, "57", 2) != 0 &&
+           strncmp(class, "58", 2) != 0;
+}
+
+/* Tells what became of the requests of a runner that is gone.  True: the agent had a CUT, and so
+ * does not know this runner any more. */
+static bool
 cut_requests(Runner *runner)
 {
     RunnerInFlight *flight;
+    bool refused = is_refused(runner);
+    bool connected = pg_atomic_read_u32(&runner->process.shared->pid) != 0;
+    bool told = false;
 
     while (!runner->given_back && (flight = first_in_flight(runner)) != NULL)
     {
@@ -446,19 +466,22 @@ cut_requests(Runner *runner)
         if (has_begun(runner, flight))
             tell_began(runner, flight);
         if (runner->given_back)
-            return; /* the agent did not want to know more */
-        event_init(&event, FLEET_EXECUTOR_CUT, flight->ref);
-        event.never_sent = !has_begun(runner, flight);
+            break; /* the agent did not want to know more */
+        event_init(&event, refused ? FLEET_EXECUTOR_ERROR : FLEET_EXECUTOR_CUT, flight->ref);
+        event.never_sent = !refused && !has_begun(runner, flight);
         event.level = "FATAL";
         event.sqlstate = runner->last_sqlstate[0] ? runner->last_sqlstate : "57P01";
         event.message = runner->last_words ? runner->last_words
-                        : pg_atomic_read_u32(&runner->process.shared->pid) != 0
-                            ? "the runner's process ended"
-                            : "the runner's process could not be started";
+                        : connected        ? "the runner's process ended"
+                                           : "the runner's process could not be started";
         dlist_delete(&flight->node);
         pfree(flight);
+        told = told || !refused;
+        if (!refused && !connected)
+            start_after = fleet_clock_now() + FLEET_SECONDS(1);
         fleet_executor_event(&runner->base, &event);
     }
+    return told;
 }
 
 static void
@@ -470,8 +493,7 @@ bury_dead(void)
     {
         Runner *runner = dlist_container(Runner, node, iter.cur);
 
-        cut_requests(runner);
-        if (runner->given_back || runner->base.owner == NULL)
+        if (cut_requests(runner) || runner->given_back || runner->base.owner == NULL)
         {
             dlist_delete(&runner->node);
             runner_free(runner);
@@ -563,33 +585,4 @@ int
 fleet_runner_pid(const FleetExecutor *executor)
 {
     return (int) pg_atomic_read_u32(&((const Runner *) executor)->process.shared->pid);
-}
-
-FleetXactStatus
-fleet_runner_resolve(uint64 xid)
-{
-    LOCAL_FCINFO(fcinfo, 1);
-    Datum result;
-    char *name;
-    FleetXactStatus status = FLEET_XACT_UNKNOWN;
-
-    /* An id that this server never gave out: another timeline, another server. */
-    if (!TransactionIdIsNormal((TransactionId) xid) ||
-        xid >= U64FromFullTransactionId(ReadNextFullTransactionId()))
-        return FLEET_XACT_UNKNOWN;
-    InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
-    fcinfo->args[0].value = UInt64GetDatum(xid);
-    fcinfo->args[0].isnull = false;
-    result = pg_xact_status(fcinfo);
-    if (fcinfo->isnull)
-        return FLEET_XACT_UNKNOWN; /* too old */
-    name = TextDatumGetCString(result);
-    if (strcmp(name, "committed") == 0)
-        status = FLEET_XACT_COMMITTED;
-    else if (strcmp(name, "aborted") == 0)
-        status = FLEET_XACT_ABORTED;
-    else if (strcmp(name, "in progress") == 0)
-        status = FLEET_XACT_IN_PROGRESS;
-    pfree(name);
-    return status;
 }

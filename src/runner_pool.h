@@ -24,8 +24,11 @@ extern void fleet_runner_pool_init(MemoryContext context, Oid database);
 extern FleetExecutor *fleet_runner_get(Oid role, const char **sqlstate, const char **why);
 /*
  * Gives it back; it stays for reuse.  With a request still open the runner is
- * ended.  After a CUT too: a dead runner's memory is freed by the next poll
- * once it is given back or its owner is NULL.
+ * ended.  After a CUT the executor exists no more: do not give it back then
+ * (within the callback is harmless).
+ *
+ * A role that may not connect gives ERROR rather than CUT, with the server's
+ * reason, for every request; such an executor is to be given back as usual.
  */
 extern void fleet_runner_done(FleetExecutor *runner);
 

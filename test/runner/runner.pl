@@ -128,8 +128,11 @@ gives('nor does SET', 'SET SESSION AUTHORIZATION DEFAULT; SET ROLE u2', 'BEGAN E
 is(events(map { step('SELECT current_user', role => $_, select => 'max(output)') } qw(u1 u2 u1)) . "\n" . events(
         map({ step('SELECT 1', role => $_, select => 'max(output)') } qw(u1 u2 u1 u2)), 'SELECT runner_count()'),
     "u1\nu2\nu1\n1\n1\n1\n1\n2", 'a runner for each role, used again');
-gives('role that may not log in', 'SELECT 1', 'CUT 28000 t role "nologin" is not permitted to log in', role => 'nologin',
+gives('role that may not log in', 'SELECT 1', 'ERROR 28000 f role "nologin" is not permitted to log in', role => 'nologin',
     select => q{string_agg(concat_ws(' ', event, sqlstate, never_sent, message), ' ')});
+$node->safe_psql('postgres', 'CREATE DATABASE closed; REVOKE CONNECT ON DATABASE closed FROM public');
+$node->safe_psql('closed', $functions);
+is($node->safe_psql('closed', step('SELECT 1', role => 'u1', select => 'max(event), max(sqlstate)')), 'ERROR|42501', 'role that may not connect');
 is(events("SET fleet.max_runners = 2;\n",
         step('SELECT 1', role => 'u1', select => 'max(output)'), step('SELECT 2', role => 'u2', select => 'max(output)'),
         step('SELECT 3', select => 'max(output)'), 'SELECT runner_count()'),
