@@ -21,20 +21,17 @@ int fleet_guc_runner_idle_timeout = 60000;
 void
 fleet_guc_init(void)
 {
-    DefineCustomIntVariable("fleet.connect_timeout",
-                            "Time allowed for making a connection to a server.", NULL,
-                            &fleet_guc_connect_timeout, 10000, 100, 600000, PGC_SIGHUP,
-                            GUC_UNIT_MS, NULL, NULL, NULL);
+    DefineCustomIntVariable(
+        "fleet.connect_timeout", "Time allowed for making a connection to a server.", NULL,
+        &fleet_guc_connect_timeout, 10000, 100, 600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 #ifdef FLEET_TEST_POINTS
-    DefineCustomStringVariable("fleet.error_point",
-                               "Test builds: name of the point where the agent fails.", NULL,
-                               &fleet_guc_error_point, "", PGC_SIGHUP, GUC_NOT_IN_SAMPLE, NULL,
-                               NULL, NULL);
+    DefineCustomStringVariable(
+        "fleet.error_point", "Test builds: name of the point where the agent fails.", NULL,
+        &fleet_guc_error_point, "", PGC_SIGHUP, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 #endif
-    DefineCustomIntVariable("fleet.lost_after",
-                            "Silence after which work started on a server is called lost.", NULL,
-                            &fleet_guc_lost_after, 300000, 1000, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
-                            NULL, NULL, NULL);
+    DefineCustomIntVariable(
+        "fleet.lost_after", "Silence after which work started on a server is called lost.", NULL,
+        &fleet_guc_lost_after, 300000, 1000, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
     DefineCustomIntVariable("fleet.max_active_runs",
                             "Runs of packages that one agent works on at the same time; further "
                             "ones wait in the queue.",
@@ -44,10 +41,9 @@ fleet_guc_init(void)
                             "Background workers that one agent uses for local steps.",
                             "Limited by max_worker_processes too.", &fleet_guc_max_runners, 8, 1,
                             1000, PGC_SIGHUP, 0, NULL, NULL, NULL);
-    DefineCustomStringVariable("fleet.params",
-                               "Parameters of the running step, as a JSON object.", NULL,
-                               &fleet_guc_params, "{}", PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL,
-                               NULL);
+    DefineCustomStringVariable("fleet.params", "Parameters of the running step, as a JSON object.",
+                               NULL, &fleet_guc_params, "{}", PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL,
+                               NULL, NULL);
     DefineCustomIntVariable("fleet.retention", "Time that finished runs are kept.",
                             "-1 keeps them for ever.", &fleet_guc_retention, -1, -1, INT_MAX,
                             PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);

@@ -7,9 +7,9 @@
 
 #include "postgres.h"
 
-extern int fleet_guc_connect_timeout;     /* ms */
-extern char *fleet_guc_error_point;       /* test builds: where to fail */
-extern int fleet_guc_lost_after;          /* ms */
+extern int fleet_guc_connect_timeout; /* ms */
+extern char *fleet_guc_error_point;   /* test builds: where to fail */
+extern int fleet_guc_lost_after;      /* ms */
 extern int fleet_guc_max_active_runs;
 extern int fleet_guc_max_runners;
 extern char *fleet_guc_params;            /* JSON object of the running step */

@@ -17,7 +17,7 @@
 
 typedef struct FleetWaiter
 {
-    PGPROC *proc;  /* NULL: free */
+    PGPROC *proc; /* NULL: free */
     int64 run_id;
     bool wants_changes; /* poke at every change, not only at the end */
     bool poked;

@@ -18,7 +18,9 @@ static FleetStatement body_statement = {
     "SELECT d.body, d.body OPERATOR(pg_catalog.->>) 'name'"
     "  FROM fleet_catalog.definition AS d"
     " WHERE d.hash OPERATOR(pg_catalog.=) $1 AND d.kind OPERATOR(pg_catalog.=) $2",
-    2, {UUIDOID, TEXTOID}, NULL};
+    2,
+    {UUIDOID, TEXTOID},
+    NULL};
 
 static FleetStatement tasks_statement = {
     "SELECT x.name, x.kind, x.job, x.server, x.on_group, x.sql, x.package,"
@@ -33,7 +35,9 @@ static FleetStatement tasks_statement = {
     "         retries int, retry_wait_us bigint, retry_max_us bigint, retry_states text[],"
     "         timeout_us bigint)"
     " ORDER BY e.n",
-    1, {JSONBOID}, NULL};
+    1,
+    {JSONBOID},
+    NULL};
 
 static FleetStatement edges_statement = {
     "SELECT x.\"from\", x.\"to\", x.on_outcome, x.condition"
@@ -42,18 +46,24 @@ static FleetStatement edges_statement = {
     "       pg_catalog.jsonb_to_record(e.edge) AS x(\"from\" int, \"to\" int, on_outcome text,"
     "         condition text)"
     " ORDER BY e.n",
-    1, {JSONBOID}, NULL};
+    1,
+    {JSONBOID},
+    NULL};
 
 static FleetStatement jobs_statement = {
     "SELECT j.key, j.value"
     "  FROM pg_catalog.jsonb_each(COALESCE($1 OPERATOR(pg_catalog.->) 'jobs', '{}')) AS j",
-    1, {JSONBOID}, NULL};
+    1,
+    {JSONBOID},
+    NULL};
 
 static FleetStatement job_statement = {
     "SELECT $1 OPERATOR(pg_catalog.->>) 'name', $1 OPERATOR(pg_catalog.->>) 'owner',"
     "       pg_catalog.to_regrole($1 OPERATOR(pg_catalog.->>) 'owner')::oid,"
     "       COALESCE($1 OPERATOR(pg_catalog.->>) 'params', '{}')",
-    1, {JSONBOID}, NULL};
+    1,
+    {JSONBOID},
+    NULL};
 
 static FleetStatement steps_statement = {
     "SELECT x.name, x.command, x.package, x.on_success, x.success_goto_no, x.on_failure,"
@@ -67,7 +77,9 @@ static FleetStatement steps_statement = {
     "         timeout_us bigint, on_unknown text, transactional boolean, single boolean,"
     "         run_as text)"
     " ORDER BY e.n",
-    1, {JSONBOID}, NULL};
+    1,
+    {JSONBOID},
+    NULL};
 
 static Datum
 read_body(const char *hash, const char *kind, char **name, MemoryContext context)
@@ -338,9 +350,9 @@ fleet_definition_package(const char *hash, MemoryContext parent)
 char *
 fleet_definition_merge(const char *base, const char *item)
 {
-    Datum merged = DirectFunctionCall2(jsonb_concat,
-                                       DirectFunctionCall1(jsonb_in, CStringGetDatum(base)),
-                                       DirectFunctionCall1(jsonb_in, CStringGetDatum(item)));
+    Datum merged =
+        DirectFunctionCall2(jsonb_concat, DirectFunctionCall1(jsonb_in, CStringGetDatum(base)),
+                            DirectFunctionCall1(jsonb_in, CStringGetDatum(item)));
 
     return DatumGetCString(DirectFunctionCall1(jsonb_out, merged));
 }

@@ -17,9 +17,9 @@
 typedef struct FleetStepDef
 {
     char *name;
-    char *command; /* SQL, or … */
-    char *package; /* … a package to run */
-    bool transactional;     /* as marked, or assumed until it is found out */
+    char *command;      /* SQL, or … */
+    char *package;      /* … a package to run */
+    bool transactional; /* as marked, or assumed until it is found out */
     bool single;
     char *run_as; /* role name as stored, NULL: the job's owner */
 } FleetStepDef;

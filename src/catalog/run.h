@@ -55,6 +55,9 @@ typedef struct FleetTaskRow
 /* All task runs of one run. */
 extern int fleet_task_read(int64 run_id, FleetTaskRow **rows);
 
+/* An item's own parameters; NULL: none.  palloc'd. */
+extern char *fleet_task_item_params(int64 run_id, uint32 task, uint32 item);
+
 typedef struct FleetStepRow
 {
     uint32 task; /* of task runs */

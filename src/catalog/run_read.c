@@ -19,13 +19,17 @@
 static FleetStatement all_runs_statement = {
     "SELECT " RUN_COLUMNS "  FROM fleet_catalog.run AS r"
     " WHERE r.state OPERATOR(pg_catalog.<) 11 ORDER BY r.run_id",
-    0, {0}, NULL};
+    0,
+    {0},
+    NULL};
 
 static FleetStatement some_runs_statement = {
     "SELECT " RUN_COLUMNS "  FROM fleet_catalog.run AS r"
     " WHERE r.run_id OPERATOR(pg_catalog.=) ANY ($1) AND r.state OPERATOR(pg_catalog.<) 11"
     " ORDER BY r.run_id",
-    1, {INT8ARRAYOID}, NULL};
+    1,
+    {INT8ARRAYOID},
+    NULL};
 
 #define JOB_RUN_COLUMNS                                                                            \
     "j.job_run_id, j.token, j.job, j.definition, j.owner, j.state, j.parent_uuid, j.params,"       \
@@ -35,20 +39,26 @@ static FleetStatement some_runs_statement = {
 static FleetStatement all_job_runs_statement = {
     "SELECT " JOB_RUN_COLUMNS "  FROM fleet_catalog.job_run AS j"
     " WHERE j.state OPERATOR(pg_catalog.<) 11 ORDER BY j.job_run_id",
-    0, {0}, NULL};
+    0,
+    {0},
+    NULL};
 
 static FleetStatement some_job_runs_statement = {
     "SELECT " JOB_RUN_COLUMNS "  FROM fleet_catalog.job_run AS j"
     " WHERE j.job_run_id OPERATOR(pg_catalog.=) ANY ($1) AND j.state OPERATOR(pg_catalog.<) 11"
     " ORDER BY j.job_run_id",
-    1, {INT8ARRAYOID}, NULL};
+    1,
+    {INT8ARRAYOID},
+    NULL};
 
 static FleetStatement tasks_statement = {
     "SELECT t.task_no, t.item, t.server_id, t.attempt, t.state, t.log_seq, t.started_at,"
     "       t.finished_at"
     "  FROM fleet_catalog.task_run AS t WHERE t.run_id OPERATOR(pg_catalog.=) $1"
     " ORDER BY t.task_no, t.item",
-    1, {INT8OID}, NULL};
+    1,
+    {INT8OID},
+    NULL};
 
 /* The newest step run of each unit that is still open, with the unit's counters. */
 static FleetStatement task_steps_statement = {
@@ -68,7 +78,9 @@ static FleetStatement task_steps_statement = {
     " WHERE t.run_id OPERATOR(pg_catalog.=) $1 AND t.state OPERATOR(pg_catalog.<) 11"
     "WINDOW unit AS (PARTITION BY s.task_no, s.item)"
     " ORDER BY s.task_no, s.item, s.first_seq DESC",
-    1, {INT8OID}, NULL};
+    1,
+    {INT8OID},
+    NULL};
 
 static FleetStatement job_steps_statement = {
     "SELECT 0, 0, 1::smallint, s.step_no, s.attempt, s.state, s.phase, s.first_seq,"
@@ -79,21 +91,26 @@ static FleetStatement job_steps_statement = {
     "       s.started_at, s.sqlstate, s.output"
     "  FROM fleet_catalog.step_run AS s WHERE s.job_run_id OPERATOR(pg_catalog.=) $1"
     " ORDER BY s.first_seq DESC LIMIT 1",
-    1, {INT8OID}, NULL};
+    1,
+    {INT8OID},
+    NULL};
 
 static FleetStatement conditions_statement = {
     "SELECT c.from_task, c.to_task, c.holds FROM fleet_catalog.condition_result AS c"
     " WHERE c.run_id OPERATOR(pg_catalog.=) $1",
-    1, {INT8OID}, NULL};
+    1,
+    {INT8OID},
+    NULL};
 
-static FleetStatement nested_statement = {
-    "SELECT r.state, r.message FROM fleet_catalog.run AS r"
-    " WHERE (r.parent_run_id OPERATOR(pg_catalog.=) $1"
-    "        AND r.parent_task_no OPERATOR(pg_catalog.=) $2"
-    "        AND r.parent_item OPERATOR(pg_catalog.=) $3)"
-    "    OR r.parent_job_run_id OPERATOR(pg_catalog.=) $4"
-    " ORDER BY r.run_id DESC LIMIT 1",
-    4, {INT8OID, INT4OID, INT4OID, INT8OID}, NULL};
+static FleetStatement nested_statement = {"SELECT r.state, r.message FROM fleet_catalog.run AS r"
+                                          " WHERE (r.parent_run_id OPERATOR(pg_catalog.=) $1"
+                                          "        AND r.parent_task_no OPERATOR(pg_catalog.=) $2"
+                                          "        AND r.parent_item OPERATOR(pg_catalog.=) $3)"
+                                          "    OR r.parent_job_run_id OPERATOR(pg_catalog.=) $4"
+                                          " ORDER BY r.run_id DESC LIMIT 1",
+                                          4,
+                                          {INT8OID, INT4OID, INT4OID, INT8OID},
+                                          NULL};
 
 static Datum
 int8_array(const int64 *ids, int n)
@@ -211,6 +228,28 @@ fleet_task_read(int64 run_id, FleetTaskRow **rows)
     return count;
 }
 
+static FleetStatement item_params_statement = {
+    "SELECT t.params FROM fleet_catalog.task_run AS t"
+    " WHERE t.run_id OPERATOR(pg_catalog.=) $1 AND t.task_no OPERATOR(pg_catalog.=) $2"
+    "   AND t.item OPERATOR(pg_catalog.=) $3",
+    3,
+    {INT8OID, INT4OID, INT4OID},
+    NULL};
+
+char *
+fleet_task_item_params(int64 run_id, uint32 task, uint32 item)
+{
+    MemoryContext context = CurrentMemoryContext;
+    Datum values[] = {Int64GetDatum(run_id), Int32GetDatum((int32) task),
+                      Int32GetDatum((int32) item)};
+    char *params = NULL;
+
+    if (fleet_statement_run(&item_params_statement, values, NULL) == 1)
+        params = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
+    SPI_freetuptable(SPI_tuptable);
+    return params;
+}
+
 int
 fleet_step_read_newest(int64 run_id, int64 job_run_id, FleetStepRow **rows)
 {
@@ -286,8 +325,7 @@ fleet_run_nested_state(int64 parent_run_id, uint32 task, uint32 item, int64 pare
     if (fleet_statement_run(&nested_statement, values, nulls) == 1)
     {
         state = (int) fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
-        *message =
-            fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
+        *message = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
     }
     SPI_freetuptable(SPI_tuptable);
     return (FleetState) state;

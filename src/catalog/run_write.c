@@ -13,7 +13,7 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
-static const Oid run_columns[] = {INT8OID, INT2OID,        INT2OID,
+static const Oid run_columns[] = {INT8OID,        INT2OID,        INT2OID,
                                   TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID};
 static FleetStatement run_statement = {
     "UPDATE fleet_catalog.run AS r"
@@ -23,8 +23,10 @@ static FleetStatement run_statement = {
     "                  pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6))"
     "       AS u(run_id, old, state, started_at, finished_at, message)"
     " WHERE r.run_id OPERATOR(pg_catalog.=) u.run_id AND r.state OPERATOR(pg_catalog.=) u.old",
-    6, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-        TEXTARRAYOID}, NULL};
+    6,
+    {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
+     TEXTARRAYOID},
+    NULL};
 
 static const Oid new_columns[] = {INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID, JSONBOID};
 static FleetStatement new_statement = {
@@ -32,7 +34,9 @@ static FleetStatement new_statement = {
     "SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
     "                         pg_catalog.unnest($3), pg_catalog.unnest($4),"
     "                         pg_catalog.unnest($5)) AS u",
-    5, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID}, NULL};
+    5,
+    {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID},
+    NULL};
 
 static const Oid start_columns[] = {INT8OID, INT4OID, INT4OID, INT2OID, INT2OID, INT4OID, INT4OID};
 static FleetStatement start_statement = {
@@ -48,12 +52,14 @@ static FleetStatement start_statement = {
     "   AND t.task_no OPERATOR(pg_catalog.=) u.task_no AND t.item OPERATOR(pg_catalog.=) u.item"
     "   AND t.state OPERATOR(pg_catalog.=) u.old"
     " RETURNING t.run_id, t.task_no, t.item, t.params",
-    7, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
-        INT4ARRAYOID}, NULL};
+    7,
+    {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
+     INT4ARRAYOID},
+    NULL};
 
-static const Oid task_columns[] = {INT8OID, INT4OID,        INT4OID,        INT2OID, INT2OID,
-                                   INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID,
-                                   TEXTOID, TEXTOID};
+static const Oid task_columns[] = {INT8OID, INT4OID, INT4OID,        INT2OID,
+                                   INT2OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+                                   INT8OID, TEXTOID, TEXTOID,        TEXTOID};
 static FleetStatement task_statement = {
     "UPDATE fleet_catalog.task_run AS t"
     "   SET state = u.state, started_at = COALESCE(u.started_at, t.started_at),"
@@ -69,12 +75,14 @@ static FleetStatement task_statement = {
     " WHERE t.run_id OPERATOR(pg_catalog.=) u.run_id"
     "   AND t.task_no OPERATOR(pg_catalog.=) u.task_no AND t.item OPERATOR(pg_catalog.=) u.item"
     "   AND t.state OPERATOR(pg_catalog.=) u.old",
-    12, {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
-         TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-         TEXTARRAYOID}, NULL};
+    12,
+    {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
+     TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+     TEXTARRAYOID},
+    NULL};
 
 static const Oid job_run_columns[] = {INT8OID, INT2OID, INT2OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-                                      INT4OID, INT8OID, TEXTOID, TEXTOID, TEXTOID};
+                                      INT4OID, INT8OID, TEXTOID, TEXTOID,        TEXTOID};
 static FleetStatement job_run_statement = {
     "UPDATE fleet_catalog.job_run AS j"
     "   SET state = u.state, started_at = COALESCE(j.started_at, u.started_at),"
@@ -88,13 +96,15 @@ static FleetStatement job_run_statement = {
     "            message, output)"
     " WHERE j.job_run_id OPERATOR(pg_catalog.=) u.job_run_id"
     "   AND j.state OPERATOR(pg_catalog.=) u.old",
-    10, {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-         INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID}, NULL};
+    10,
+    {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
+     INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
+    NULL};
 
 static const Oid step_new_columns[] = {
-    INT8OID, INT8OID, INT4OID,        INT4OID,        INT2OID, INT2OID, INT2OID, INT2OID,
-    INT2OID, INT4OID, INT4OID,        INT4OID,        INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID,
-    TIMESTAMPTZOID,   TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+    INT8OID,        INT8OID, INT4OID, INT4OID, INT2OID, INT2OID, INT2OID, INT2OID,
+    INT2OID,        INT4OID, INT4OID, INT4OID, INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID,
+    TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 static FleetStatement step_new_statement = {
     "INSERT INTO fleet_catalog.step_run (run_id, job_run_id, task_no, item, task_attempt, step_no,"
     " attempt, state, phase, first_seq, last_seq, server_id, backend_pid, xid, row_count,"
@@ -107,11 +117,13 @@ static FleetStatement step_new_statement = {
     " pg_catalog.unnest($17), pg_catalog.unnest($18), pg_catalog.unnest($19),"
     " pg_catalog.unnest($20), pg_catalog.unnest($21), pg_catalog.unnest($22),"
     " pg_catalog.unnest($23), pg_catalog.unnest($24)) AS u",
-    24, {INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID,
-         INT2ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
-         INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-         TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-         TEXTARRAYOID}, NULL};
+    24,
+    {INT8ARRAYOID,        INT8ARRAYOID,        INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID,
+     INT2ARRAYOID,        INT2ARRAYOID,        INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
+     INT4ARRAYOID,        INT4ARRAYOID,        INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+     TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+     TEXTARRAYOID,        TEXTARRAYOID,        TEXTARRAYOID, TEXTARRAYOID},
+    NULL};
 
 #define STEP_SET                                                                                   \
     "UPDATE fleet_catalog.step_run AS s"                                                           \
@@ -129,27 +141,29 @@ static FleetStatement step_new_statement = {
     "       AS u(unit_id, task_no, item, first_seq, state, phase, last_seq, backend_pid, xid,"     \
     "            row_count, finished_at, sqlstate, message, detail, hint, context, output)"
 
-static const Oid step_columns[] = {INT8OID, INT4OID, INT4OID, INT4OID, INT2OID, INT2OID,
+static const Oid step_columns[] = {INT8OID, INT4OID, INT4OID, INT4OID, INT2OID,        INT2OID,
                                    INT4OID, INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID,
                                    TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 #define STEP_TYPES                                                                                 \
-    {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID,           \
-     INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID,    \
-     TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
+    {                                                                                              \
+        INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID,        \
+            INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,           \
+            TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID     \
+    }
 static FleetStatement task_step_statement = {
     STEP_SET " WHERE s.run_id OPERATOR(pg_catalog.=) u.unit_id"
              "   AND s.task_no OPERATOR(pg_catalog.=) u.task_no"
              "   AND s.item OPERATOR(pg_catalog.=) u.item"
              "   AND s.first_seq OPERATOR(pg_catalog.=) u.first_seq",
     17, STEP_TYPES, NULL};
-static FleetStatement job_step_statement = {
-    STEP_SET " WHERE s.job_run_id OPERATOR(pg_catalog.=) u.unit_id"
-             "   AND s.first_seq OPERATOR(pg_catalog.=) u.first_seq",
-    17, STEP_TYPES, NULL};
+static FleetStatement job_step_statement = {STEP_SET
+                                            " WHERE s.job_run_id OPERATOR(pg_catalog.=) u.unit_id"
+                                            "   AND s.first_seq OPERATOR(pg_catalog.=) u.first_seq",
+                                            17, STEP_TYPES, NULL};
 
-static const Oid line_columns[] = {INT8OID, INT8OID, INT4OID, INT4OID, INT2OID, INT4OID,
-                                   TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
-                                   TEXTOID};
+static const Oid line_columns[] = {INT8OID, INT8OID,        INT4OID, INT4OID, INT2OID,
+                                   INT4OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID,
+                                   TEXTOID, TEXTOID,        TEXTOID};
 static FleetStatement line_statement = {
     "INSERT INTO fleet_catalog.log_line (run_id, job_run_id, task_no, item, step_no, seq,"
     " logged_at, level, sqlstate, message, detail, hint, context)"
@@ -157,14 +171,18 @@ static FleetStatement line_statement = {
     " pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
     " pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10),"
     " pg_catalog.unnest($11), pg_catalog.unnest($12), pg_catalog.unnest($13)) AS u",
-    13, {INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
-         TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-         TEXTARRAYOID}, NULL};
+    13,
+    {INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
+     TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
+     TEXTARRAYOID},
+    NULL};
 
 static FleetStatement condition_statement = {
     "INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds)"
     " VALUES ($1, $2, $3, $4)",
-    4, {INT8OID, INT4OID, INT4OID, BOOLOID}, NULL};
+    4,
+    {INT8OID, INT4OID, INT4OID, BOOLOID},
+    NULL};
 
 static FleetStatement nested_statement = {
     "INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params,"
@@ -174,7 +192,9 @@ static FleetStatement nested_statement = {
     "  FROM fleet_catalog.package AS p"
     " WHERE p.name OPERATOR(pg_catalog.=) $8 AND pg_catalog.pg_has_role($9, p.owner, 'MEMBER')"
     " RETURNING run_id",
-    9, {UUIDOID, INT4OID, JSONBOID, INT8OID, INT4OID, INT4OID, INT8OID, TEXTOID, OIDOID}, NULL};
+    9,
+    {UUIDOID, INT4OID, JSONBOID, INT8OID, INT4OID, INT4OID, INT8OID, TEXTOID, OIDOID},
+    NULL};
 
 static FleetBatch runs, news, starts, tasks, job_runs, step_news, task_steps, job_steps, lines;
 static FleetStartedCallback on_start = NULL;
@@ -200,8 +220,8 @@ fleet_run_write_init(MemoryContext context)
 bool
 fleet_run_write_pending(void)
 {
-    return runs.count + news.count + starts.count + tasks.count + job_runs.count +
-               step_news.count + task_steps.count + job_steps.count + lines.count >
+    return runs.count + news.count + starts.count + tasks.count + job_runs.count + step_news.count +
+               task_steps.count + job_steps.count + lines.count >
            0;
 }
 
@@ -270,8 +290,7 @@ fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz star
 }
 
 void
-fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued,
-                     const char *params)
+fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued, const char *params)
 {
     Row row = {.batch = &news};
 
@@ -485,8 +504,8 @@ fleet_run_flush(void)
 void
 fleet_condition_write(int64 run_id, uint32 from, uint32 to, bool holds)
 {
-    Datum values[] = {Int64GetDatum(run_id), Int32GetDatum((int32) from),
-                      Int32GetDatum((int32) to), BoolGetDatum(holds)};
+    Datum values[] = {Int64GetDatum(run_id), Int32GetDatum((int32) from), Int32GetDatum((int32) to),
+                      BoolGetDatum(holds)};
 
     (void) fleet_statement_run(&condition_statement, values, NULL);
 }

@@ -1,0 +1,587 @@
+/*
+ * agent.c
+ *     The agent's life and its loop.  One a database; see agent.h for the
+ *     other files.
+ *
+ * Single: a heavyweight lock in a tag that no SQL function can take.  A second
+ * agent finds it taken, makes the first one read everything again, and ends.
+ *
+ * It leaves when asked, and comes back by itself (launcher.c, starter):
+ *   - DROP DATABASE, CREATE DATABASE … TEMPLATE, ALTER DATABASE: these send
+ *     SIGTERM to autovacuum workers in the database and wait up to 5 s.  The
+ *     agent marks its PGPROC as one of them, since it is just as dispensable;
+ *   - DROP EXTENSION runs into the ACCESS SHARE lock that the agent keeps on
+ *     fleet_catalog.sentinel.  After deadlock_timeout the server sends SIGINT
+ *     to a blocking autovacuum worker;
+ *   - pg_terminate_backend, an ERROR of its own, a stop of the server.
+ *
+ * An ERROR in a turn (disk full, a conflict that cannot be) ends the agent:
+ * its memory may be ahead of its rows.  Its successor begins with the rows.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "agent.h"
+#include "catalog/namespace.h"
+#include "catalog/session.h"
+#include "utils/lsyscache.h"
+#include "port.h"
+#include "catalog/spi.h"
+#include "commands/extension.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "guc.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "pg_fleet.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "shared_internal.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/wait_event.h"
+
+#define RESTART_DELAY_MS 1000
+
+Agent agent;
+
+static volatile sig_atomic_t leave_requested = false;
+static bool come_back = false; /* our successor is to be started at exit */
+
+/* ---- small things ---- */
+
+static void *
+alloc_resize(void *context, void *ptr, size_t old_size, size_t new_size)
+{
+    if (new_size == 0)
+    {
+        if (ptr != NULL)
+            pfree(ptr);
+        return NULL;
+    }
+    if (ptr == NULL)
+        return MemoryContextAllocHuge(context, new_size);
+    return repalloc_huge(ptr, new_size);
+}
+
+FleetAlloc
+agent_alloc(MemoryContext context)
+{
+    FleetAlloc alloc = {alloc_resize, context};
+
+    return alloc;
+}
+
+char *
+agent_strdup(MemoryContext context, const char *s)
+{
+    return s == NULL ? NULL : MemoryContextStrdup(context, s);
+}
+
+void
+agent_result_clear(AgentResult *result)
+{
+    char **strings[] = {&result->sqlstate, &result->message, &result->detail,
+                        &result->hint,     &result->context, &result->output};
+
+    for (int i = 0; i < (int) lengthof(strings); i++)
+    {
+        if (*strings[i] != NULL)
+            pfree(*strings[i]);
+        *strings[i] = NULL;
+    }
+    result->row_count = -1;
+}
+
+void
+agent_uuid_of(char *uuid, const char *text)
+{
+    uint8 digest[PG_SHA256_DIGEST_LENGTH];
+    pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
+    int length = 0;
+
+    if (context == NULL || pg_cryptohash_init(context) < 0 ||
+        pg_cryptohash_update(context, (const uint8 *) text, strlen(text)) < 0 ||
+        pg_cryptohash_final(context, digest, sizeof(digest)) < 0)
+        elog(ERROR, "could not compute a sha256");
+    pg_cryptohash_free(context);
+    for (int i = 0; i < 16; i++)
+    {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            uuid[length++] = '-';
+        length += sprintf(uuid + length, "%02x", digest[i]);
+    }
+}
+
+bool
+agent_protected(void (*function)(void *arg), void *arg, char **error)
+{
+    MemoryContext context = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    volatile bool ok = true;
+
+    fleet_catalog_begin();
+    owner = CurrentResourceOwner;
+    BeginInternalSubTransaction(NULL);
+    MemoryContextSwitchTo(context);
+    PG_TRY();
+    {
+        function(arg);
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        ErrorData *data;
+
+        MemoryContextSwitchTo(context);
+        data = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+        *error = data->message != NULL ? data->message : "unknown error";
+        ok = false;
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    return ok;
+}
+
+/* ---- requests ---- */
+
+uint64
+agent_request_new(AgentRequestKind kind, void *owner)
+{
+    uint64 ref = ++agent.next_ref;
+    AgentRequest *request = hash_search(agent.requests, &ref, HASH_ENTER, NULL);
+
+    request->kind = kind;
+    request->owner = owner;
+    return ref;
+}
+
+AgentRequest *
+agent_request_find(uint64 ref)
+{
+    return hash_search(agent.requests, &ref, HASH_FIND, NULL);
+}
+
+void
+agent_request_forget(uint64 ref)
+{
+    hash_search(agent.requests, &ref, HASH_REMOVE, NULL);
+}
+
+void
+fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event)
+{
+    AgentRequest *request = agent_request_find(event->ref);
+
+    agent.again = true;
+    if (request == NULL)
+        return; /* nobody waits for it any more */
+    if (request->kind == REQUEST_UNIT)
+        agent_unit_event(request->owner, executor, event);
+    else if (request->kind == REQUEST_QUERY)
+        agent_query_event(request->owner, executor, event);
+}
+
+/* ---- coming and going ---- */
+
+static void
+on_sigint(SIGNAL_ARGS)
+{
+    int save_errno = errno;
+
+    leave_requested = true;
+    SetLatch(MyLatch);
+    errno = save_errno;
+}
+
+static void
+at_exit(int code, Datum arg)
+{
+    fleet_runner_shutdown(leave_requested);
+    if (come_back)
+        fleet_starter_launch(agent.database, RESTART_DELAY_MS);
+}
+
+/*
+ * To be told by DROP DATABASE and by a waiting DROP EXTENSION (see the file
+ * header).  Nothing else in the server treats a process with this flag
+ * differently: VACUUM's own flags are separate ones.
+ */
+static void
+be_dispensable(void)
+{
+    LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+    MyProc->statusFlags |= PROC_IS_AUTOVACUUM;
+    ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
+    LWLockRelease(ProcArrayLock);
+}
+
+static LOCKTAG
+agent_lock(void)
+{
+    LOCKTAG tag;
+
+    SET_LOCKTAG_ADVISORY(tag, agent.database, 0, 0, FLEET_LOCK_FIELD4);
+    return tag;
+}
+
+/* Another agent is there: it must read everything again, since whoever launched us had something
+ * for an agent and did not find it. */
+static void
+poke_other_agent(void)
+{
+    int pid;
+    uint32 handle;
+    dsm_segment *segment;
+
+    for (int i = 0; i < 100; i++)
+    {
+        StartTransactionCommand();
+        fleet_catalog_agent(&pid, &handle);
+        CommitTransactionCommand();
+        segment = handle == 0 ? NULL : dsm_attach(handle);
+        if (segment != NULL)
+        {
+            FleetShared *shared = dsm_segment_address(segment);
+            PGPROC *other;
+
+            SpinLockAcquire(&shared->mutex);
+            shared->overflow = true;
+            other = shared->agent;
+            SpinLockRelease(&shared->mutex);
+            if (other != NULL)
+            {
+                SetLatch(&other->procLatch);
+                return;
+            }
+            dsm_detach(segment);
+        }
+        /* it has the lock and is about to publish itself */
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20,
+                         PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+/* True: this database has the extension, and we are its only agent.  Otherwise there is nothing
+ * to do here. */
+static bool
+move_in(void)
+{
+    Oid schema;
+    Oid sentinel;
+    LOCKTAG tag = agent_lock();
+    bool home = false;
+
+    StartTransactionCommand();
+    (void) GetTransactionSnapshot();
+    if (OidIsValid(get_extension_oid("pg_fleet", true)) &&
+        OidIsValid(schema = get_namespace_oid("fleet_catalog", true)) &&
+        OidIsValid(sentinel = get_relname_relid("sentinel", schema)))
+    {
+        LockRelId id = {sentinel, agent.database};
+
+        /* waits for a DROP EXTENSION that is under way */
+        LockRelationOid(sentinel, AccessShareLock);
+        AcceptInvalidationMessages();
+        if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(sentinel)))
+        {
+            LockRelationIdForSession(&id, AccessShareLock);
+            home = true;
+        }
+    }
+    if (home && LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+    {
+        CommitTransactionCommand();
+        poke_other_agent();
+        return false;
+    }
+    CommitTransactionCommand();
+    return home;
+}
+
+static HTAB *
+make_hash(const char *name, Size key, Size entry, int flags)
+{
+    HASHCTL ctl = {.keysize = key, .entrysize = entry, .hcxt = agent.context};
+
+    return hash_create(name, 256, &ctl, HASH_ELEM | HASH_CONTEXT | flags);
+}
+
+static void
+make_structures(void)
+{
+    FleetEngineConfig config = {.lost_after = FLEET_MS((FleetTime) fleet_guc_lost_after),
+                                .local_server = AGENT_LOCAL_SERVER,
+                                .local_target = AGENT_LOCAL_TARGET,
+                                .max_active_runs = (uint32) fleet_guc_max_active_runs};
+    FleetAlloc alloc;
+    uint64 seed;
+
+    agent.context =
+        AllocSetContextCreate(TopMemoryContext, "pg_fleet agent", ALLOCSET_DEFAULT_SIZES);
+    agent.turn_context =
+        AllocSetContextCreate(agent.context, "pg_fleet turn", ALLOCSET_DEFAULT_SIZES);
+    alloc = agent_alloc(agent.context);
+    if (!pg_strong_random(&seed, sizeof(seed)))
+        seed = (uint64) fleet_clock_now();
+    fleet_random_seed(&agent.random, seed);
+    agent.engine = fleet_engine_create(&alloc, &config, seed);
+    agent.loop = fleet_loop_create(agent.context);
+    dlist_init(&agent.units);
+    dlist_init(&agent.timed);
+    dlist_init(&agent.runner_waiting);
+    dlist_init(&agent.dirty_runs);
+    dlist_init(&agent.dirty_tasks);
+    dlist_init(&agent.dirty_units);
+    dlist_init(&agent.task_effects);
+    dlist_init(&agent.unit_effects);
+    dlist_init(&agent.notices);
+    agent.lazy_wakeup = agent.runner_retry = FLEET_NEVER;
+    agent.runs =
+        make_hash("pg_fleet runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
+    agent.tasks = make_hash("pg_fleet task runs", sizeof(FleetTaskRef),
+                            MAXALIGN(sizeof(FleetTaskRef)) + sizeof(void *), HASH_BLOBS);
+    agent.tokens = make_hash("pg_fleet tokens", 37, 40 + sizeof(void *), HASH_STRINGS);
+    agent.packages = make_hash("pg_fleet packages", 37, 40 + sizeof(void *), HASH_STRINGS);
+    agent.jobs = make_hash("pg_fleet jobs", 37, 40 + sizeof(void *), HASH_STRINGS);
+    agent.requests =
+        make_hash("pg_fleet requests", sizeof(uint64), sizeof(AgentRequest), HASH_BLOBS);
+    agent.job_units =
+        make_hash("pg_fleet job runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
+    fleet_run_write_init(agent.context);
+    agent_servers_init();
+    fleet_runner_pool_init(agent.context, agent.database);
+}
+
+/* Makes the identity and the epoch durable before anything is sent with them. */
+static void
+publish(void)
+{
+    FleetIdentityRow row;
+    uint32 handle;
+
+    agent.shared = fleet_shared_create(&handle);
+    fleet_identity_open(MyProcPid, handle, GetWALInsertionTimeLine(), GetSystemIdentifier(),
+                        agent.database, &row);
+    fleet_catalog_commit();
+    strlcpy(agent.identity.uuid, row.uuid, sizeof(agent.identity.uuid));
+    agent.identity.epoch = row.epoch;
+    strlcpy(agent.identity.name,
+            cluster_name != NULL && cluster_name[0] != '\0' ? cluster_name
+                                                            : MyBgworkerEntry->bgw_type,
+            sizeof(agent.identity.name));
+    agent.paused = row.paused != NULL;
+    if (agent.paused)
+        ereport(LOG, (errmsg("the agent of pg_fleet is paused"), errdetail("%s", row.paused)));
+}
+
+static void
+load_everything(void)
+{
+    agent_servers_load();
+    if (agent.paused)
+        return;
+    agent_job_runs_load(NULL, 0);
+    agent_runs_load(NULL, 0);
+    agent_runs_recovered();
+    agent_units_recovered();
+    agent_deployments_send();
+    agent.again = true;
+}
+
+/* ---- messages of sessions ---- */
+
+typedef struct Inbox
+{
+    int64 *run_ids;
+    int nruns, runs_capacity;
+    int64 *job_ids;
+    int njobs, jobs_capacity;
+} Inbox;
+
+static void
+inbox_add(int64 **ids, int *n, int *capacity, int64 id)
+{
+    if (*n == *capacity)
+    {
+        *capacity = *capacity == 0 ? 64 : *capacity * 2;
+        *ids = *ids == NULL ? palloc(sizeof(int64) * *capacity)
+                            : repalloc(*ids, sizeof(int64) * *capacity);
+    }
+    (*ids)[(*n)++] = id;
+}
+
+static void
+read_identity(void)
+{
+    bool paused = fleet_identity_paused() != NULL;
+
+    if (agent.paused && !paused)
+    {
+        /* Which of the two it is may have changed the identity: begin anew with it. */
+        leave_requested = true;
+    }
+    agent.paused = paused;
+}
+
+static void
+take_messages(void)
+{
+    FleetMessage message;
+    bool overflow;
+    bool everything = false;
+    bool servers = false;
+    bool deploy = false;
+    Inbox inbox = {0};
+
+    while (fleet_shared_take(agent.shared, &message, &overflow))
+    {
+        everything |= overflow;
+        switch (message.kind)
+        {
+            case FLEET_MESSAGE_RUN:
+                inbox_add(&inbox.run_ids, &inbox.nruns, &inbox.runs_capacity, message.id);
+                break;
+            case FLEET_MESSAGE_JOB_RUN:
+                inbox_add(&inbox.job_ids, &inbox.njobs, &inbox.jobs_capacity, message.id);
+                break;
+            case FLEET_MESSAGE_CANCEL_RUN:
+                if (!agent.paused)
+                    agent_run_cancel(message.id);
+                break;
+            case FLEET_MESSAGE_CANCEL_JOB:
+                if (!agent.paused)
+                    agent_job_run_cancel(message.id);
+                break;
+            case FLEET_MESSAGE_SERVERS: servers = true; break;
+            case FLEET_MESSAGE_DEPLOY: deploy = true; break;
+            case FLEET_MESSAGE_IDENTITY: read_identity(); break;
+        }
+    }
+    everything |= overflow;
+    if (servers || everything)
+        agent_servers_load();
+    if (agent.paused)
+        return;
+    if (everything)
+    {
+        /* Messages were lost.  What is open and not known here is new; cancels are read with it. */
+        agent_job_runs_load(NULL, 0);
+        agent_runs_load(NULL, 0);
+        agent_cancels_load();
+        deploy = true;
+    }
+    if (inbox.njobs > 0)
+        agent_job_runs_load(inbox.job_ids, inbox.njobs);
+    if (inbox.nruns > 0)
+        agent_runs_load(inbox.run_ids, inbox.nruns);
+    if (deploy)
+        agent_deployments_send();
+}
+
+/* ---- the loop ---- */
+
+static FleetTime
+turn(void)
+{
+    FleetTime now = fleet_clock_now();
+    FleetTime next;
+
+    agent.turn++;
+    agent.again = false;
+    take_messages();
+    next = fleet_runner_poll(now);
+    next = Min(next, fleet_link_timers(now));
+    next = Min(next, agent_units_timers(now));
+    if (!agent.paused)
+    {
+        agent_units_runners();
+        agent_queries_runners();
+        fleet_engine_turn(agent.engine, now);
+        agent_decisions();
+    }
+    if (agent_flush_needed())
+        agent_flush();
+    next = Min(next, fleet_engine_wakeup(agent.engine));
+    next = Min(next, agent.lazy_wakeup);
+    next = Min(next, agent.runner_retry);
+    return agent.again ? 0 : next;
+}
+
+static void
+loop(void)
+{
+    while (!leave_requested)
+    {
+        FleetTime next;
+
+        MemoryContextSwitchTo(agent.turn_context);
+        next = turn();
+        MemoryContextSwitchTo(agent.turn_context);
+        MemoryContextReset(agent.turn_context);
+        if (next != 0 && fleet_catalog_is_open())
+            next = 0;
+        if (next != 0)
+            pgstat_report_activity(STATE_IDLE, NULL);
+        (void) fleet_loop_wait(agent.loop, next, PG_WAIT_EXTENSION);
+        if (ConfigReloadPending)
+        {
+            ConfigReloadPending = false;
+            ProcessConfigFile(PGC_SIGHUP);
+        }
+    }
+}
+
+void
+fleet_agent_main(Datum arg)
+{
+    agent.database = DatumGetObjectId(arg);
+    pqsignal(SIGTERM, die);
+    pqsignal(SIGINT, on_sigint);
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnectionByOid(agent.database, InvalidOid, 0);
+    pgstat_report_appname("pg_fleet agent");
+    SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_SESSION);
+    /* Batches are joins of a short array with an index; statistics must not talk them out of it. */
+    SetConfigOption("enable_hashjoin", "off", PGC_SUSET, PGC_S_SESSION);
+    SetConfigOption("enable_mergejoin", "off", PGC_SUSET, PGC_S_SESSION);
+    SetConfigOption("enable_seqscan", "off", PGC_SUSET, PGC_S_SESSION);
+    SetConfigOption("jit", "off", PGC_SUSET, PGC_S_SESSION);
+    SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_SESSION);
+    SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_SESSION);
+    SetConfigOption("row_security", "off", PGC_SUSET, PGC_S_SESSION);
+
+    if (!move_in())
+        proc_exit(0);
+    come_back = true;
+    before_shmem_exit(at_exit, (Datum) 0);
+    be_dispensable();
+    make_structures();
+    MemoryContextSwitchTo(agent.turn_context);
+    publish();
+    load_everything();
+    if (fleet_catalog_is_open())
+        agent_flush();
+    loop();
+    proc_exit(0);
+}

@@ -1,0 +1,1119 @@
+/*
+ * agent_unit.c
+ *     Units: jobs that this agent executes itself, step by step.  In the
+ *     agent's process.
+ *
+ * A unit belongs to a task run (an sql task here, or a job on a server of mode
+ * direct) or to a job run (start_job, or asked for by a parent).  Two machines
+ * of the core decide: job.h says which step comes next, exec.h what the
+ * protocol of one attempt wants (store, send, commit, resolve).  This file
+ * turns events of executors into calls of both, and their answers into rows
+ * and effects.
+ *
+ * A unit keeps its executor from its first step to its last, so that a job is
+ * one session; another role (run_as) gets an executor of its own.
+ */
+#include "postgres.h"
+
+#include "agent.h"
+#include "miscadmin.h"
+#include "catalog/spi.h"
+#include "security.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+
+static void job_do(AgentUnit *unit, FleetJobDo what);
+static void exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome);
+
+/* ---- small things ---- */
+
+static const FleetStepDef *
+present_step(const AgentUnit *unit)
+{
+    return &unit->def->steps[unit->job.step];
+}
+
+static void
+result_set(AgentUnit *unit, AgentResult *to, const FleetExecutorEvent *event)
+{
+    agent_result_clear(to);
+    to->row_count = event->row_count;
+    to->sqlstate = agent_strdup(unit->context, event->sqlstate);
+    to->message = agent_strdup(unit->context, event->message);
+    to->detail = agent_strdup(unit->context, event->detail);
+    to->hint = agent_strdup(unit->context, event->hint);
+    to->context = agent_strdup(unit->context, event->context);
+    to->output = agent_strdup(unit->context, event->output);
+}
+
+static void
+result_error(AgentUnit *unit, const char *sqlstate, const char *message)
+{
+    FleetExecutorEvent event = {.row_count = -1, .sqlstate = sqlstate, .message = message};
+
+    result_set(unit, &unit->step.result, &event);
+}
+
+static void
+unit_effect(AgentUnit *unit)
+{
+    if (!unit->in_effects)
+    {
+        dlist_push_tail(&agent.unit_effects, &unit->effect_node);
+        unit->in_effects = true;
+    }
+    agent.again = true;
+}
+
+void
+agent_unit_dirty(AgentUnit *unit)
+{
+    if (!unit->in_dirty)
+    {
+        dlist_push_tail(&agent.dirty_units, &unit->dirty_node);
+        unit->in_dirty = true;
+    }
+}
+
+static void
+step_dirty(AgentUnit *unit, FleetTime lazy)
+{
+    if (unit->step.dirty && unit->step.lazy_until == 0)
+        lazy = 0; /* what must be written at once stays so */
+    unit->step.dirty = true;
+    unit->step.lazy_until = lazy == 0 ? 0 : fleet_clock_now() + lazy;
+    agent_unit_dirty(unit);
+}
+
+/* The unit is to be looked at when its job's deadline or retry is due. */
+static void
+update_timer(AgentUnit *unit)
+{
+    bool wanted = unit->job.due != FLEET_NEVER || unit->resolve_at != 0;
+
+    if (wanted && !unit->timed)
+        dlist_push_tail(&agent.timed, &unit->timed_node);
+    else if (!wanted && unit->timed)
+        dlist_delete(&unit->timed_node);
+    unit->timed = wanted;
+}
+
+static void
+stop_waiting(AgentUnit *unit)
+{
+    if (unit->waiting)
+        dlist_delete(&unit->wait_node);
+    unit->waiting = false;
+}
+
+static void
+release_executor(AgentUnit *unit)
+{
+    FleetExecutor *executor = unit->executor;
+
+    if (unit->ref != 0)
+        agent_request_forget(unit->ref);
+    unit->ref = 0;
+    unit->executor = NULL;
+    if (executor == NULL)
+        return;
+    executor->owner = NULL;
+    if (unit->link != NULL)
+        fleet_link_session_done(executor);
+    else
+        fleet_runner_done(executor);
+    agent.again = true; /* others may wait for one */
+}
+
+/* ---- rows ---- */
+
+/* Puts the present step run's row into the batch, as it is now. */
+static void
+step_write(AgentUnit *unit)
+{
+    FleetStepWrite w = {0};
+
+    w.run_id = unit->run_id;
+    w.job_run_id = unit->job_run_id;
+    w.task = unit->task_no;
+    w.item = unit->item;
+    w.task_attempt = unit->task_attempt;
+    w.step_no = unit->job.step + 1;
+    w.attempt = unit->job.attempt;
+    w.state = unit->step.state;
+    w.phase = unit->exec.phase;
+    w.first_seq = unit->step.first_seq;
+    w.last_seq = unit->step.last_seq;
+    w.server_id = unit->link != NULL ? unit->link->server->server_id : 0;
+    w.backend_pid = unit->step.backend_pid;
+    w.xid = unit->exec.xid;
+    w.row_count = unit->step.result.row_count;
+    w.started_at = unit->step.started_at;
+    w.finished_at = unit->step.finished_at;
+    w.step = present_step(unit)->name;
+    w.sqlstate = unit->step.result.sqlstate;
+    w.message = unit->step.result.message;
+    w.detail = unit->step.result.detail;
+    w.hint = unit->step.result.hint;
+    w.context = unit->step.result.context;
+    w.output = unit->step.result.output;
+    if (unit->step.inserted)
+        fleet_step_write(&w);
+    else
+        fleet_step_write_new(&w);
+    unit->step.inserted = true;
+    unit->step.dirty = false;
+}
+
+static void
+job_run_write(AgentUnit *unit)
+{
+    FleetJobRunWrite w = {0};
+
+    if (unit->job.state == unit->durable)
+        return;
+    w.job_run_id = unit->job_run_id;
+    w.old = unit->durable;
+    w.state = unit->job.state;
+    w.started_at = unit->started_at;
+    w.row_count = -1;
+    w.log_seq = unit->log_seq;
+    if (FLEET_STATE_IS_FINAL(unit->job.state))
+    {
+        w.finished_at = fleet_clock_wall();
+        w.row_count = unit->result.row_count;
+        w.sqlstate = unit->result.sqlstate;
+        w.message = unit->result.message;
+        w.output = unit->result.output;
+    }
+    fleet_job_run_write(&w);
+    unit->durable = unit->job.state;
+    agent_unit_report(unit);
+}
+
+/* Called by the flush: rows of this unit that are due.  Returns false if something was kept back
+ * (the unit stays in the list of dirty ones). */
+bool
+agent_unit_write(AgentUnit *unit, FleetTime now)
+{
+    bool keep = false;
+
+    if (unit->step.dirty)
+    {
+        if (unit->step.lazy_until <= now)
+        {
+            step_write(unit);
+            agent_unit_report(unit);
+        }
+        else
+        {
+            keep = true;
+            agent.lazy_wakeup = Min(agent.lazy_wakeup, unit->step.lazy_until);
+        }
+    }
+    if (unit->job_run_id != 0 && unit->job_dirty)
+    {
+        if (keep && !unit->finished)
+            return false; /* «running» goes with its step's row */
+        job_run_write(unit);
+        unit->job_dirty = false;
+    }
+    return !keep;
+}
+
+void
+agent_unit_report(AgentUnit *unit)
+{
+    if (unit->parent_uuid != NULL)
+        agent_notice(unit->parent_uuid, unit->job_run_id);
+    if (unit->task != NULL)
+        unit->task->run->changed = true;
+}
+
+/* ---- a step begins ---- */
+
+/* Whose rights has this step?  False: the reason is in the step's result. */
+static bool
+step_role(AgentUnit *unit)
+{
+    const char *run_as = present_step(unit)->run_as;
+    const char *sqlstate;
+    const char *why;
+
+    fleet_catalog_begin();
+    unit->role = unit->owner;
+    if (run_as != NULL)
+    {
+        unit->role = get_role_oid(run_as, true);
+        if (!OidIsValid(unit->role))
+        {
+            result_error(unit, "42704", psprintf("role \"%s\" does not exist any more", run_as));
+            return false;
+        }
+        if (!is_member_of_role(unit->owner, unit->role))
+        {
+            result_error(
+                unit, "42501",
+                psprintf("the job's owner is not a member of role \"%s\" any more", run_as));
+            return false;
+        }
+    }
+    if (unit->link == NULL && !fleet_security_role_may_run(unit->role, &sqlstate, &why))
+    {
+        result_error(unit, sqlstate, why);
+        return false;
+    }
+    return true;
+}
+
+static bool
+step_link(AgentUnit *unit)
+{
+    const char *sqlstate = "0A000";
+    char *error = NULL;
+    AgentLink *link;
+
+    if (unit->link == NULL || unit->link->role == unit->role)
+        return true;
+    release_executor(unit);
+    link = agent_link_get(unit->link->server, unit->role, &sqlstate, &error);
+    if (link == NULL)
+    {
+        result_error(unit, sqlstate, error);
+        return false;
+    }
+    unit->link = link;
+    return true;
+}
+
+static void
+step_new_row(AgentUnit *unit)
+{
+    memset(&unit->step, 0, sizeof(unit->step));
+    unit->step.result.row_count = -1;
+    unit->step.first_seq = ++unit->log_seq;
+    unit->step.state = FLEET_STARTING;
+    unit->step.started_at = fleet_clock_wall();
+}
+
+static void
+step_end(AgentUnit *unit, FleetState outcome)
+{
+    const char *sqlstate;
+
+    unit->step.state = outcome;
+    unit->step.finished_at = fleet_clock_wall();
+    unit->step.last_seq = ++unit->log_seq;
+    unit->exec.phase = FLEET_EXEC_ENDED;
+    if (outcome == FLEET_CANCELED && unit->job.timed_out)
+    {
+        unit->step.state = FLEET_FAILED;
+        result_error(unit, "57014", "the step was stopped because of its timeout");
+    }
+    unit->effect = UNIT_EFFECT_NONE;
+    step_write(unit);
+    agent_unit_report(unit);
+    agent_unit_dirty(unit);
+    /* The job's result is its last step's; the strings belong to the unit from now on. */
+    agent_result_clear(&unit->result);
+    unit->result = unit->step.result;
+    memset(&unit->step.result, 0, sizeof(unit->step.result));
+    sqlstate = unit->result.sqlstate;
+    job_do(unit,
+           fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_STEP_ENDED,
+                           outcome, sqlstate, fleet_clock_now(), &agent.random));
+}
+
+/* From the job machine: the present step begins, for the first time or again after a redo. */
+static void
+step_start(AgentUnit *unit, bool redo)
+{
+    const FleetStepDef *step = present_step(unit);
+    FleetState outcome = FLEET_FAILED;
+
+    if (!redo)
+    {
+        step_new_row(unit);
+        fleet_exec_init(&unit->exec, step->transactional);
+    }
+    unit->step.state = FLEET_STARTING;
+    if (!step_role(unit) || !step_link(unit))
+    {
+        step_end(unit, FLEET_FAILED);
+        return;
+    }
+    if (step->package != NULL)
+    {
+        if (unit->link != NULL)
+        {
+            result_error(unit, "0A000", "a step that runs a package needs a server of mode agent");
+            step_end(unit, FLEET_FAILED);
+            return;
+        }
+        unit->exec.phase = FLEET_EXEC_OPEN;
+        unit->effect = UNIT_EFFECT_NESTED;
+        step_dirty(unit, 0);
+        unit_effect(unit);
+        return;
+    }
+    exec_do(unit, fleet_exec_event(&unit->exec, FLEET_EXEC_BEGIN, &outcome), outcome);
+}
+
+/* ---- the protocol of one attempt ---- */
+
+static bool
+acquire_executor(AgentUnit *unit)
+{
+    const char *sqlstate;
+    const char *why;
+
+    if (unit->executor != NULL && unit->executor_role == unit->role)
+        return true;
+    release_executor(unit);
+    if (unit->link != NULL)
+        unit->executor = fleet_link_session(unit->link->link);
+    else
+        unit->executor = fleet_runner_get(unit->role, &sqlstate, &why);
+    if (unit->executor == NULL)
+    {
+        if (!unit->waiting)
+            dlist_push_tail(unit->link != NULL ? &unit->link->waiting : &agent.runner_waiting,
+                            &unit->wait_node);
+        unit->waiting = true;
+        return false;
+    }
+    unit->executor_role = unit->role;
+    unit->executor->owner = unit;
+    unit->fresh = true;
+    return true;
+}
+
+static void
+send(AgentUnit *unit)
+{
+    const FleetStepDef *step = present_step(unit);
+    FleetStepRequest request = {0};
+
+    if (!acquire_executor(unit))
+        return;
+    stop_waiting(unit);
+    if (unit->link != NULL)
+        unit->then = unit->link->server->identity;
+    unit->ref = agent_request_new(REQUEST_UNIT, unit);
+    request.kind = FLEET_REQUEST_STEP;
+    request.ref = unit->ref;
+    request.command = step->command;
+    request.params = unit->params;
+    request.transactional = unit->exec.transactional;
+    request.single = step->single;
+    request.fresh = unit->fresh;
+    unit->fresh = false;
+    unit->any_sent = true;
+    unit->executor->methods->run(unit->executor, &request);
+}
+
+static void
+exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome)
+{
+    switch (what)
+    {
+        case FLEET_EXEC_STORE:
+            unit->effect = UNIT_EFFECT_STORED;
+            step_dirty(unit, 0);
+            unit_effect(unit);
+            break;
+        case FLEET_EXEC_SEND:
+            unit->effect = UNIT_EFFECT_SEND;
+            step_dirty(unit, AGENT_LAZY);
+            unit_effect(unit);
+            break;
+        case FLEET_EXEC_SEND_COMMIT:
+            if (unit->executor != NULL)
+                unit->executor->methods->commit(unit->executor);
+            break;
+        case FLEET_EXEC_SEND_CANCEL:
+            if (unit->executor != NULL && unit->ref != 0)
+                unit->executor->methods->cancel(unit->executor);
+            break;
+        case FLEET_EXEC_RESOLVE:
+            unit->effect = UNIT_EFFECT_RESOLVE;
+            unit_effect(unit);
+            break;
+        case FLEET_EXEC_END: step_end(unit, outcome); break;
+        case FLEET_EXEC_REDO:
+            job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                         FLEET_JOB_STEP_REDO, FLEET_QUEUED, NULL, fleet_clock_now(),
+                                         &agent.random));
+            break;
+        case FLEET_EXEC_NOTHING:
+        case FLEET_EXEC_ILLEGAL: break;
+    }
+}
+
+static void
+exec_event(AgentUnit *unit, FleetExecEvent event)
+{
+    FleetState outcome = FLEET_FAILED;
+    FleetExecDo what = fleet_exec_event(&unit->exec, event, &outcome);
+
+    exec_do(unit, what, outcome);
+}
+
+/* Effects that waited for the commit. */
+void
+agent_unit_effect(AgentUnit *unit)
+{
+    AgentUnitEffect effect = unit->effect;
+
+    unit->effect = UNIT_EFFECT_NONE;
+    if (unit->finished)
+        return;
+    switch (effect)
+    {
+        case UNIT_EFFECT_NONE: break;
+        case UNIT_EFFECT_SEND: send(unit); break;
+        case UNIT_EFFECT_STORED:
+        {
+            FleetState outcome = FLEET_FAILED;
+            FleetExecDo what = fleet_exec_event(&unit->exec, FLEET_EXEC_STORED, &outcome);
+
+            /* What it wants now has its intent stored already. */
+            if (what == FLEET_EXEC_SEND)
+                send(unit);
+            else
+                exec_do(unit, what, outcome);
+            break;
+        }
+        case UNIT_EFFECT_NESTED:
+        {
+            char *why = NULL;
+
+            unit->nested = agent_run_nested(present_step(unit)->package, unit->role, unit->params,
+                                            0, NULL, unit, &why);
+            if (unit->nested == NULL)
+            {
+                result_error(unit, "42704", why);
+                step_end(unit, FLEET_FAILED);
+                break;
+            }
+            unit->any_sent = true;
+            unit->step.state = FLEET_RUNNING;
+            step_dirty(unit, AGENT_LAZY);
+            job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                         FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
+                                         fleet_clock_now(), &agent.random));
+            break;
+        }
+        case UNIT_EFFECT_RESOLVE:
+            if (unit->link != NULL)
+            {
+                if (unit->ref != 0)
+                    agent_request_forget(unit->ref);
+                unit->ref = agent_request_new(REQUEST_UNIT, unit);
+                fleet_link_resolve(unit->link->link, unit->ref, unit->exec.xid,
+                                   unit->step.backend_pid, &unit->then);
+            }
+            else
+                agent_unit_resolved(unit, fleet_runner_resolve(unit->exec.xid));
+            break;
+    }
+}
+
+void
+agent_unit_resolved(AgentUnit *unit, FleetXactStatus status)
+{
+    if (unit->ref != 0)
+        agent_request_forget(unit->ref);
+    unit->ref = 0;
+    switch (status)
+    {
+        case FLEET_XACT_COMMITTED: exec_event(unit, FLEET_EXEC_XACT_COMMITTED); break;
+        case FLEET_XACT_ABORTED: exec_event(unit, FLEET_EXEC_XACT_ABORTED); break;
+        case FLEET_XACT_UNKNOWN:
+            result_error(unit, "08007",
+                         "the step was cut off after its transaction was ready, and the server "
+                         "cannot tell any more whether it committed");
+            exec_event(unit, FLEET_EXEC_XACT_UNKNOWN);
+            break;
+        case FLEET_XACT_IN_PROGRESS:
+            unit->resolve_at = fleet_clock_now() + FLEET_MS(100);
+            update_timer(unit);
+            break;
+    }
+}
+
+/* ---- events of the executor ---- */
+
+static void
+began(AgentUnit *unit, const FleetExecutorEvent *event)
+{
+    unit->step.state = FLEET_RUNNING;
+    unit->step.backend_pid = event->backend_pid;
+    step_dirty(unit, AGENT_LAZY);
+    if (unit->started_at == 0)
+        unit->started_at = fleet_clock_wall();
+    unit->job_dirty = true;
+    if (unit->task != NULL && unit->task->unit == unit)
+    {
+        if (unit->task->started_at == 0)
+            unit->task->started_at = unit->started_at;
+        (void) fleet_engine_accepted(agent.engine, unit->task->ref, unit->task_attempt,
+                                     fleet_clock_now());
+    }
+    job_do(unit,
+           fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_STEP_RUNNING,
+                           FLEET_QUEUED, NULL, fleet_clock_now(), &agent.random));
+}
+
+static void
+log_line(AgentUnit *unit, const FleetExecutorEvent *event)
+{
+    FleetLineWrite w = {0};
+
+    w.run_id = unit->run_id;
+    w.job_run_id = unit->job_run_id;
+    w.task = unit->task_no;
+    w.item = unit->item;
+    w.step_no = unit->job.step + 1;
+    w.seq = ++unit->log_seq;
+    w.logged_at = fleet_clock_wall();
+    w.level = event->level;
+    w.sqlstate = event->sqlstate;
+    w.message = event->message != NULL ? event->message : "";
+    w.detail = event->detail;
+    w.hint = event->hint;
+    w.context = event->context;
+    fleet_line_write(&w);
+    agent_unit_report(unit);
+}
+
+void
+agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEvent *event)
+{
+    bool mine = executor != NULL && executor == unit->executor;
+
+    switch (event->kind)
+    {
+        case FLEET_EXECUTOR_BEGAN: began(unit, event); break;
+        case FLEET_EXECUTOR_LOG: log_line(unit, event); break;
+        case FLEET_EXECUTOR_ROW: break;
+        case FLEET_EXECUTOR_PREPARED:
+            result_set(unit, &unit->step.result, event);
+            unit->exec.xid = event->xid;
+            exec_event(unit, FLEET_EXEC_GOT_XID);
+            break;
+        case FLEET_EXECUTOR_COMMITTED:
+            if (unit->exec.phase != FLEET_EXEC_PREPARED)
+                result_set(unit, &unit->step.result, event);
+            if (unit->exec.phase == FLEET_EXEC_INTENT) /* it ended its transaction by itself */
+                unit->exec.phase = FLEET_EXEC_OPEN;
+            agent_request_forget(unit->ref);
+            unit->ref = 0;
+            exec_event(unit, FLEET_EXEC_GOT_COMMITTED);
+            break;
+        case FLEET_EXECUTOR_ERROR:
+            result_set(unit, &unit->step.result, event);
+            unit->step.result.row_count = -1;
+            agent_request_forget(unit->ref);
+            unit->ref = 0;
+            exec_event(unit, unit->exec.stopping && event->sqlstate != NULL &&
+                                     strcmp(event->sqlstate, "57014") == 0
+                                 ? FLEET_EXEC_GOT_CANCELED
+                                 : FLEET_EXEC_GOT_ERROR);
+            break;
+        case FLEET_EXECUTOR_NOT_TRANSACTIONAL:
+            agent_request_forget(unit->ref);
+            unit->ref = 0;
+            exec_event(unit, FLEET_EXEC_NOT_TRANSACTIONAL);
+            break;
+        case FLEET_EXECUTOR_CUT:
+            if (unit->exec.phase != FLEET_EXEC_PREPARED)
+            {
+                result_set(unit, &unit->step.result, event);
+                unit->step.result.row_count = -1;
+            }
+            agent_request_forget(unit->ref);
+            unit->ref = 0;
+            if (mine)
+                unit->executor = NULL; /* it is gone with all it had */
+            exec_event(unit, FLEET_EXEC_CUT);
+            break;
+        case FLEET_EXECUTOR_RESOLVED: agent_unit_resolved(unit, event->status); break;
+    }
+}
+
+/* ---- the job ---- */
+
+static void
+unit_finish(AgentUnit *unit)
+{
+    release_executor(unit);
+    stop_waiting(unit);
+    unit->job.due = FLEET_NEVER;
+    unit->resolve_at = 0;
+    update_timer(unit);
+    unit->finished = true;
+    unit->job_dirty = true;
+    agent_unit_dirty(unit);
+    if (unit->job.state == FLEET_FAILED && unit->job.step_runs >= FLEET_JOB_MAX_STEP_RUNS)
+        result_error(unit, "54001", "the job's steps went round too often");
+    if (unit->task != NULL)
+    {
+        AgentTask *task = unit->task;
+
+        agent_result_clear(&task->result);
+        task->result = unit->result;
+        task->result.sqlstate = agent_strdup(task->context, unit->result.sqlstate);
+        task->result.message = agent_strdup(task->context, unit->result.message);
+        task->result.output = agent_strdup(task->context, unit->result.output);
+        task->result.detail = task->result.hint = task->result.context = NULL;
+        task->log_seq = unit->log_seq;
+        task->unit = NULL;
+        unit->task = NULL;
+        agent_task_finished(task, unit->job.state);
+    }
+    agent_unit_report(unit);
+}
+
+static void
+cancel_step(AgentUnit *unit)
+{
+    if (unit->nested != NULL)
+    {
+        agent_run_cancel(unit->nested->run_id);
+        return;
+    }
+    unit->cancel_wanted = true;
+    if (unit->waiting || unit->effect == UNIT_EFFECT_SEND)
+    {
+        /* not sent: there is nothing to stop */
+        stop_waiting(unit);
+        unit->effect = UNIT_EFFECT_NONE;
+        unit->exec.in_flight = false;
+        if (unit->exec.phase == FLEET_EXEC_OPEN)
+        {
+            step_end(unit, FLEET_CANCELED);
+            return;
+        }
+    }
+    exec_event(unit, FLEET_EXEC_CANCEL);
+}
+
+static void
+job_do(AgentUnit *unit, FleetJobDo what)
+{
+    switch (what)
+    {
+        case FLEET_JOB_START_STEP:
+            /* the same attempt again, or a new one? its row knows */
+            step_start(unit, unit->step.first_seq != 0 && unit->step.last_seq == 0);
+            break;
+        case FLEET_JOB_CANCEL_STEP: cancel_step(unit); break;
+        case FLEET_JOB_WAIT: release_executor(unit); break;
+        case FLEET_JOB_FINISH:
+            if (unit->step.first_seq != 0 && unit->step.last_seq == 0)
+            {
+                /* canceled while its step was not under way */
+                unit->step.state = FLEET_CANCELED;
+                unit->step.finished_at = fleet_clock_wall();
+                unit->step.last_seq = ++unit->log_seq;
+                step_write(unit);
+            }
+            unit_finish(unit);
+            return;
+        case FLEET_JOB_NOTHING:
+        case FLEET_JOB_ILLEGAL: break;
+    }
+    if (!unit->finished)
+        update_timer(unit);
+}
+
+FleetTime
+agent_units_timers(FleetTime now)
+{
+    FleetTime next = FLEET_NEVER;
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &agent.timed)
+    {
+        AgentUnit *unit = dlist_container(AgentUnit, timed_node, iter.cur);
+
+        if (unit->resolve_at != 0 && unit->resolve_at <= now)
+        {
+            unit->resolve_at = 0;
+            unit->effect = UNIT_EFFECT_RESOLVE;
+            unit_effect(unit);
+            update_timer(unit);
+        }
+        else if (unit->job.due <= now)
+            job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                         FLEET_JOB_TIMER, FLEET_QUEUED, NULL, now, &agent.random));
+    }
+    dlist_foreach_modify(iter, &agent.timed)
+    {
+        AgentUnit *unit = dlist_container(AgentUnit, timed_node, iter.cur);
+
+        next = Min(next, unit->job.due);
+        if (unit->resolve_at != 0)
+            next = Min(next, unit->resolve_at);
+    }
+    return next;
+}
+
+/* ---- life of a unit ---- */
+
+static AgentUnit *
+unit_create(FleetJobDef *def, Oid owner)
+{
+    MemoryContext context =
+        AllocSetContextCreate(agent.context, "pg_fleet unit", ALLOCSET_SMALL_SIZES);
+    AgentUnit *unit = MemoryContextAllocZero(context, sizeof(AgentUnit));
+
+    unit->context = context;
+    unit->def = def;
+    unit->owner = owner;
+    unit->role = owner;
+    unit->task_attempt = 1;
+    unit->step.result.row_count = unit->result.row_count = -1;
+    fleet_job_init(&unit->job);
+    dlist_push_tail(&agent.units, &unit->node);
+    return unit;
+}
+
+AgentUnit *
+agent_unit_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *link)
+{
+    AgentUnit *unit = unit_create(def, owner);
+
+    unit->task = task;
+    unit->run_id = task->run->run_id;
+    unit->task_no = task->ref.task;
+    unit->item = task->ref.item;
+    unit->task_attempt = task->attempt;
+    unit->link = link;
+    unit->log_seq = task->log_seq;
+    unit->params = MemoryContextStrdup(
+        unit->context,
+        link != NULL ? fleet_definition_merge(def->params, task->params) : task->params);
+    task->unit = unit;
+    return unit;
+}
+
+void
+agent_unit_begin(AgentUnit *unit)
+{
+    job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_BEGIN,
+                                 FLEET_QUEUED, NULL, fleet_clock_now(), &agent.random));
+}
+
+void
+agent_unit_free(AgentUnit *unit)
+{
+    release_executor(unit);
+    stop_waiting(unit);
+    if (unit->timed)
+        dlist_delete(&unit->timed_node);
+    if (unit->in_effects)
+        dlist_delete(&unit->effect_node);
+    if (unit->in_dirty)
+        dlist_delete(&unit->dirty_node);
+    if (unit->task != NULL)
+        unit->task->unit = NULL;
+    if (unit->nested != NULL)
+        unit->nested->parent_unit = NULL;
+    if (unit->job_run_id != 0)
+        hash_search(agent.job_units, &unit->job_run_id, HASH_REMOVE, NULL);
+    dlist_delete(&unit->node);
+    MemoryContextDelete(unit->context);
+}
+
+/* The engine gave the task run up (lost): what the step did is not known. */
+void
+agent_unit_abandon(AgentUnit *unit)
+{
+    unit->task->log_seq = unit->log_seq + 1;
+    unit->task->unit = NULL;
+    unit->task = NULL;
+    if (unit->step.first_seq != 0 && unit->step.last_seq == 0)
+    {
+        unit->step.state = FLEET_LOST;
+        unit->step.finished_at = fleet_clock_wall();
+        unit->step.last_seq = ++unit->log_seq;
+        step_write(unit);
+    }
+    if (unit->executor != NULL && unit->ref != 0)
+        unit->executor->methods->cancel(unit->executor);
+    unit->job.state = FLEET_LOST;
+    unit->finished = true;
+    agent_unit_dirty(unit);
+    release_executor(unit);
+    stop_waiting(unit);
+}
+
+void
+agent_unit_cancel(AgentUnit *unit)
+{
+    unit->job_dirty = true;
+    agent_unit_dirty(unit);
+    job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_CANCEL,
+                                 FLEET_QUEUED, NULL, fleet_clock_now(), &agent.random));
+}
+
+void
+agent_unit_nested_ended(AgentUnit *unit, AgentRun *run)
+{
+    unit->nested = NULL;
+    if (run->state != FLEET_SUCCEEDED)
+        result_error(unit, run->state == FLEET_CANCELED ? "57014" : "P0001",
+                     run->message != NULL ? run->message : "the package did not succeed");
+    step_end(unit, run->state == FLEET_SUCCEEDED || run->state == FLEET_CANCELED ? run->state
+                                                                                 : FLEET_FAILED);
+}
+
+/* ---- recovery ---- */
+
+/* Takes up what is durable: the newest step run of the unit (NULL: none yet). */
+void
+agent_unit_recover(AgentUnit *unit, const FleetStepRow *row)
+{
+    if (row == NULL || row->step_no > unit->def->nsteps)
+    {
+        agent_unit_begin(unit);
+        return;
+    }
+    unit->any_sent = true;
+    unit->log_seq = row->max_seq;
+    unit->job.state = FLEET_RUNNING;
+    unit->job.step = (uint16) (row->step_no - 1);
+    unit->job.attempt = (uint16) row->attempt;
+    unit->job.step_runs = (uint32) row->step_runs;
+    unit->job.step_state = FLEET_STARTING;
+    unit->step.first_seq = row->first_seq;
+    unit->step.state = FLEET_STARTING;
+    unit->step.started_at = row->started_at;
+    unit->step.backend_pid = row->backend_pid;
+    unit->step.inserted = true;
+    unit->step.result.row_count = row->row_count;
+    unit->step.result.output = agent_strdup(unit->context, row->output);
+    unit->started_at = row->started_at;
+    unit->exec.phase = (FleetExecPhase) row->phase;
+    unit->exec.transactional = row->phase != FLEET_EXEC_OPEN;
+    unit->exec.xid = row->xid;
+    if (unit->link != NULL)
+        unit->then = unit->link->server->identity;
+    if (FLEET_STATE_IS_FINAL(row->state))
+    {
+        /* The step had ended; what follows it had not begun. */
+        unit->step.last_seq = row->max_seq;
+        unit->result.sqlstate = agent_strdup(unit->context, row->sqlstate);
+        job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                     FLEET_JOB_STEP_ENDED, row->state, row->sqlstate,
+                                     fleet_clock_now(), &agent.random));
+        return;
+    }
+    if (present_step(unit)->package != NULL)
+    {
+        unit->nested_expected = true; /* agent_units_recovered() looks for it */
+        return;
+    }
+    if (unit->exec.phase == FLEET_EXEC_OPEN)
+        result_error(unit, "08006",
+                     "the agent was interrupted while a step ran that is not transactional");
+    exec_event(unit, FLEET_EXEC_CUT);
+}
+
+/* After all runs are loaded: package steps find their runs again. */
+void
+agent_units_recovered(void)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &agent.units)
+    {
+        AgentUnit *unit = dlist_container(AgentUnit, node, iter.cur);
+        FleetState state;
+        char *message;
+
+        if (!unit->nested_expected || unit->nested != NULL)
+            continue;
+        unit->nested_expected = false;
+        state = fleet_run_nested_state(0, 0, 0, unit->job_run_id, &message);
+        if (state == 0 || !FLEET_STATE_IS_FINAL(state))
+        {
+            /* it was to be started and never was */
+            unit->effect = UNIT_EFFECT_NESTED;
+            unit_effect(unit);
+            continue;
+        }
+        if (state != FLEET_SUCCEEDED)
+            result_error(unit, "P0001", message != NULL ? message : "the package did not succeed");
+        step_end(unit, state == FLEET_SUCCEEDED || state == FLEET_CANCELED ? state : FLEET_FAILED);
+    }
+}
+
+/* ---- who waits for an executor ---- */
+
+void
+agent_units_runners(void)
+{
+    while (!dlist_is_empty(&agent.runner_waiting))
+    {
+        AgentUnit *unit =
+            dlist_container(AgentUnit, wait_node, dlist_head_node(&agent.runner_waiting));
+
+        send(unit);
+        if (unit->waiting)
+        {
+            /* nothing is given back as long as nothing ends; slots of others may get free */
+            agent.runner_retry = fleet_clock_now() + FLEET_SECONDS(1);
+            return;
+        }
+    }
+    agent.runner_retry = FLEET_NEVER;
+}
+
+void
+agent_link_sessions(AgentLink *link)
+{
+    while (!dlist_is_empty(&link->waiting))
+    {
+        AgentUnit *unit = dlist_container(AgentUnit, wait_node, dlist_head_node(&link->waiting));
+
+        send(unit);
+        if (unit->waiting)
+            return;
+    }
+}
+
+/* The server does not answer: units that surely never started there go back to the engine. */
+void
+agent_link_units_lost(AgentLink *link)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &link->waiting)
+    {
+        AgentUnit *unit = dlist_container(AgentUnit, wait_node, iter.cur);
+        AgentTask *task = unit->task;
+
+        if (unit->any_sent || task == NULL)
+            continue;
+        stop_waiting(unit);
+        unit->task = NULL;
+        task->unit = NULL;
+        unit->finished = true;
+        agent_unit_dirty(unit);
+        unit->step.dirty = false; /* it has no row */
+        (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
+        agent.again = true;
+    }
+}
+
+/* ---- job runs ---- */
+
+static FleetJobDef *
+job_def(const char *hash)
+{
+    struct JobEntry
+    {
+        char hash[37];
+        FleetJobDef *def;
+    } * entry;
+    bool found;
+
+    entry = hash_search(agent.jobs, hash, HASH_FIND, &found);
+    if (!found)
+    {
+        FleetJobDef *def = fleet_definition_job(hash, agent.context);
+
+        entry = hash_search(agent.jobs, hash, HASH_ENTER, &found);
+        entry->def = def;
+    }
+    return entry->def;
+}
+
+static void
+job_run_take(const FleetJobRunRow *row)
+{
+    AgentUnit *unit;
+    FleetStepRow *steps;
+    bool found;
+    AgentUnit **entry;
+
+    (void) hash_search(agent.job_units, &row->job_run_id, HASH_FIND, &found);
+    if (found)
+        return;
+    unit = unit_create(job_def(row->definition), row->owner);
+    unit->job_run_id = row->job_run_id;
+    unit->durable = row->state;
+    unit->parent_uuid = agent_strdup(unit->context, row->parent_uuid);
+    unit->params = MemoryContextStrdup(unit->context, row->params);
+    entry = (AgentUnit **) ((char *) hash_search(agent.job_units, &row->job_run_id, HASH_ENTER,
+                                                 &found) +
+                            sizeof(int64));
+    *entry = unit;
+    if (row->state == FLEET_QUEUED && !row->cancel)
+        agent_unit_begin(unit);
+    else if (row->state == FLEET_QUEUED)
+        agent_unit_cancel(unit);
+    else
+    {
+        int n = fleet_step_read_newest(0, row->job_run_id, &steps);
+
+        agent_unit_recover(unit, n > 0 ? &steps[0] : NULL);
+        if (row->cancel && !unit->finished)
+            agent_unit_cancel(unit);
+    }
+}
+
+/* One bad row never stops the agent: it fails with the reason. */
+static void
+job_run_fail(const FleetJobRunRow *row, const char *message)
+{
+    FleetJobRunWrite w = {.job_run_id = row->job_run_id,
+                          .old = row->state,
+                          .state = FLEET_FAILED,
+                          .finished_at = fleet_clock_wall(),
+                          .row_count = -1,
+                          .sqlstate = "F0000",
+                          .message = message};
+
+    fleet_job_run_write(&w);
+    if (row->parent_uuid != NULL)
+        agent_notice(row->parent_uuid, row->job_run_id);
+}
+
+static void
+job_run_take_arg(void *arg)
+{
+    job_run_take(arg);
+}
+
+void
+agent_job_runs_load(const int64 *ids, int n)
+{
+    FleetJobRunRow *rows;
+    int count = fleet_job_run_read(ids, n, &rows);
+
+    for (int i = 0; i < count; i++)
+    {
+        char *error;
+
+        if (!agent_protected(job_run_take_arg, &rows[i], &error))
+            job_run_fail(&rows[i], error);
+    }
+}
+
+void
+agent_job_run_cancel(int64 job_run_id)
+{
+    bool found;
+    char *entry = hash_search(agent.job_units, &job_run_id, HASH_FIND, &found);
+    AgentUnit *unit;
+
+    if (!found)
+        return;
+    unit = *(AgentUnit **) (entry + sizeof(int64));
+    if (!unit->finished)
+        agent_unit_cancel(unit);
+}
