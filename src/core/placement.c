@@ -392,11 +392,10 @@ server_start(FleetPlacer *placer, uint32_t server_number, uint32_t number, Fleet
     Server *server = &placer->servers[server_number];
     Ticket *ticket = placer_ticket_make(placer, number);
     bool had_free = server_has_free(server);
-    double length = ticket_length(ticket) / server->spec.speed;
 
     ticket->queue = QUEUE_RUNNING;
     ticket->run.server = server_number;
-    ticket->run.end = length < 9e18 - (double) started ? started + (FleetTime) length : FLEET_NEVER;
+    ticket->run.end = started + (FleetTime) (ticket_length(ticket) / server->spec.speed);
     placer_grow(placer, &server->heap, &server->heap_capacity, server->nheap + 1, sizeof(uint32_t));
     server->busy++;
     running_sift(placer, server, server->nheap++, number);
@@ -493,7 +492,7 @@ fleet_placer_occupy(FleetPlacer *placer, uint32_t number, const FleetTicket *spe
         fleet_placer_withdraw(placer, number);
     server_make(placer, server);
     ticket = placer_ticket_make(placer, number);
-    ticket->duration = spec->duration > 0 ? (float) spec->duration : -0.0f;
+    ticket->duration = spec->duration > 0 ? ticket_span(spec->duration) : -0.0f;
     ticket->tail = 0;
     server_start(placer, server, number, started);
 }

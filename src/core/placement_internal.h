@@ -213,6 +213,15 @@ typedef struct Look
 
 /* ---- tickets ---- */
 
+/* Longer than thirty years is as good as for ever, and sums of it still are times. */
+#define LONGEST_SPAN 1e15
+
+static inline float
+ticket_span(FleetTime span)
+{
+    return span < (FleetTime) LONGEST_SPAN ? (float) span : (float) LONGEST_SPAN;
+}
+
 /* One that surely exists. */
 static inline Ticket *
 ticket_at(const FleetPlacer *placer, uint32_t number)

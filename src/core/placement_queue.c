@@ -436,10 +436,10 @@ placer_enqueue(FleetPlacer *placer, uint32_t number, const FleetTicket *spec, ui
     Target *target = placer->targets[spec->target];
     Ticket *ticket = placer_ticket_make(placer, number);
 
-    ticket->tail = spec->tail > 0 ? (float) spec->tail : 0;
+    ticket->tail = spec->tail > 0 ? ticket_span(spec->tail) : 0;
     if (spec->duration > 0)
     {
-        ticket->duration = (float) spec->duration;
+        ticket->duration = ticket_span(spec->duration);
         target->waiting_known++;
         target->work += ticket->duration;
     }

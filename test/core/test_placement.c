@@ -5,7 +5,7 @@
  *
  * The model knows who waits, who runs where, whose turn it is, and how long
  * the oldest ticket of each flow has been passed over; it looks at everything
- * after every call.  CASES=n and SEED=s in the environment.
+ * after every call.  UNIT_CASES=n and UNIT_SEED=s in the environment.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -77,8 +77,8 @@ typedef struct Model
     do                                                                                             \
     {                                                                                              \
         if (!(condition))                                                                          \
-            fail_msg("case with SEED=%llu CASES=1: %s", (unsigned long long) (model)->seed,        \
-                     #condition);                                                                  \
+            fail_msg("case with UNIT_SEED=%llu UNIT_CASES=1: %s",                                  \
+                     (unsigned long long) (model)->seed, #condition);                              \
     } while (0)
 
 /* ---- what the model thinks ---- */
@@ -513,7 +513,8 @@ setting(const char *name, uint64_t otherwise)
 static void
 test_random_against_model(void **state)
 {
-    uint64_t cases = setting("CASES", 4000), seed = setting("SEED", 1), due = 0, placed = 0;
+    uint64_t cases = setting("UNIT_CASES", 3000), seed = setting("UNIT_SEED", 1), due = 0,
+             placed = 0;
 
     (void) state;
     for (uint64_t i = 0; i < cases; i++)

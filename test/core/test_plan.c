@@ -495,7 +495,7 @@ random_plan(uint64_t seed)
 static void
 test_random_plans(void **state)
 {
-    const char *cases = getenv("CASES"), *seed = getenv("SEED");
+    const char *cases = getenv("UNIT_CASES"), *seed = getenv("UNIT_SEED");
     uint64_t n = cases != NULL ? strtoull(cases, NULL, 10) : 2000;
     uint64_t first = seed != NULL ? strtoull(seed, NULL, 10) : 1;
 
