@@ -167,6 +167,19 @@ fleet_eng_ticket_spec(FleetEngine *engine, const Run *run, uint32_t task, const 
     ticket->priority = run->priority;
 }
 
+/*
+ * Fairness is between the crowds of items and the runs' single tasks.  (After
+ * a recovery everything becomes ready at the same moment: a flow that is only
+ * that moment would put a single task behind another run's million items.)
+ */
+static uint32_t
+flow_of(FleetTaskRef ref)
+{
+    uint32_t mixed = ref.run * UINT32_C(0x9E3779B1) ^ (ref.task + 1) * UINT32_C(0x85EBCA6B);
+
+    return ref.item == 0 ? ref.run : mixed & INT32_MAX; /* two crowds in one flow: no harm */
+}
+
 void
 fleet_eng_admit(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, FleetTime now)
 {
@@ -181,7 +194,7 @@ fleet_eng_admit(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, Fle
     }
     unit->ref = fleet_eng_ticket_new(engine, ref);
     fleet_eng_ticket_spec(engine, run, ref.task, unit, &spec);
-    fleet_placer_ready(engine->placer, unit->ref, &spec, now);
+    fleet_placer_ready_for(engine->placer, unit->ref, &spec, flow_of(ref), now);
 }
 
 void

@@ -147,6 +147,7 @@ typedef struct SimCase
     uint32_t too_old_pct;  /* pg_xact_status() has forgotten */
     uint32_t volatile_pct; /* a condition or item query answers otherwise the next time */
     uint32_t max_active_runs;
+    bool crowded; /* so many items that somebody could starve */
 } SimCase;
 
 /* ---- messages, connections, sessions ---- */
@@ -302,6 +303,8 @@ typedef struct SimRow
     uint32_t job; /* run by the parent itself */
     uint32_t sub; /* run of a nested package */
     FleetTime since, retry_at, estimate;
+    uint32_t passed;   /* starts on its servers since it waits */
+    uint64_t patience; /* … of which so many are allowed */
 } SimRow;
 
 typedef struct SimRun
@@ -650,6 +653,10 @@ extern void oracle_batch(Sim *s, SimParent *p);
 extern void oracle_sent(Sim *s, SimParent *p, uint32_t aid);
 extern void oracle_reload(Sim *s, uint32_t parent);
 extern void oracle_end(Sim *s);
+
+/* sim_outcome.c, sim_fairness.c */
+extern int outcome_ready(const Sim *s, const SimRun *run, uint32_t task);
+extern void oracle_starvation(Sim *s, SimParent *p);
 
 /* sim_generator.c, sim_shrink.c */
 extern void sim_generate(SimCase *c, uint64_t seed, uint32_t size_cap);

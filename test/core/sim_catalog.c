@@ -116,12 +116,13 @@ catalog_expand(SimRun *run, uint32_t task, uint32_t count)
         new_row(&run->rows[run->nrows++]);
 }
 
-/* Where is this attempt, if it is the present one of its row? */
+/* Where is this attempt, and is it the present one of its row?  *run SIM_NONE: nowhere. */
 bool
 catalog_find(Sim *s, SimParent *p, uint32_t aid, uint32_t *run, uint32_t *row)
 {
     const SimAttempt *attempt = &s->attempts[aid];
 
+    *run = *row = SIM_NONE;
     for (uint32_t i = 0; i < p->catalog.nruns; i++)
     {
         SimRun *r = &p->catalog.runs[i];

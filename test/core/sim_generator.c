@@ -245,11 +245,11 @@ package_size(Gen *g)
 {
     uint32_t roll = below(g, 1000);
 
-    if (roll < 800)
+    if (roll < 750)
         return 1 + below(g, 6);
-    if (roll < 980)
-        return 1 + below(g, 16);
-    if (roll < 998)
+    if (roll < 950)
+        return 1 + below(g, 20);
+    if (roll < 995)
         return 1 + below(g, 80);
     return 1 + below(g, 300);
 }
@@ -381,6 +381,37 @@ faults(Gen *g)
     c->volatile_pct = pct(g, 80) ? 0 : below(g, 50);
 }
 
+/* A crowd of short items on one server, and single tasks of less priority that want it too. */
+static void
+crowd(Gen *g)
+{
+    SimCase *c = g->c;
+    SimTask *task = &c->packages[0].tasks[0];
+    uint32_t target = task->spec.target;
+
+    c->crowded = true;
+    memset(task, 0, sizeof *task);
+    task->spec.name = "crowd";
+    task->spec.for_each = true;
+    task->spec.target = target;
+    task->spec.estimate = FLEET_SECONDS(2);
+    task->items = 300 + below(g, 500);
+    task->nsteps = 1;
+    task->steps[0].on_failure = FLEET_STEP_QUIT_FAILURE;
+    task->nature[0].duration = FLEET_MS(1);
+    c->nroots = 2 + below(g, SIM_ROOTS - 1);
+    for (uint32_t i = 1; i < c->nroots; i++)
+    {
+        c->roots[i] = (SimRoot){.at = (FleetTime) below(g, (uint32_t) FLEET_MS(80)),
+                                .priority = -1,
+                                .package = (uint8_t) (c->npackages - 1)};
+        if (c->npackages == 1)
+            c->roots[i].package = 0;
+    }
+    c->roots[0].priority = 1;
+    c->max_active_runs = 0;
+}
+
 void
 sim_generate(SimCase *c, uint64_t seed, uint32_t size_cap)
 {
@@ -391,6 +422,8 @@ sim_generate(SimCase *c, uint64_t seed, uint32_t size_cap)
     fleet_random_seed(&g.random, seed);
     servers(&g);
     packages(&g);
+    if (size_cap >= 100 && pct(&g, 1))
+        crowd(&g);
     faults(&g);
 }
 

@@ -371,8 +371,8 @@ check_state(Sim *s, SimParent *p, const SimRun *run, uint32_t number, uint32_t i
             good = was->state == FLEET_STARTING || (whole && was->state == FLEET_QUEUED);
             break;
         case FLEET_RETRYING:
-            good = started && !whole && d->failures <= task->spec.retry.retries && run->state != FLEET_CANCELING &&
-                   d->failures == was->failures + 1;
+            good = started && !whole && d->failures <= task->spec.retry.retries &&
+                   run->state != FLEET_CANCELING && d->failures == was->failures + 1;
             break;
         case FLEET_CANCELING: good = started; break;
         case FLEET_SUCCEEDED:
@@ -476,8 +476,6 @@ active_items(const SimRun *run, uint32_t task)
     return n;
 }
 
-extern int outcome_ready(const Sim *s, const SimRun *run, uint32_t task);
-
 void
 oracle_batch(Sim *s, SimParent *p)
 {
@@ -507,6 +505,8 @@ oracle_batch(Sim *s, SimParent *p)
             sim_fail(s, "server %u: %u at the same time, %u slots", d->server, busy(p, d->server),
                      p->catalog.slots[d->server]);
     }
+    if (s->c->crowded)
+        oracle_starvation(s, p);
 }
 
 /* A start is sent: its intent must be durable, and wanted. */

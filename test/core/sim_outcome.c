@@ -5,8 +5,6 @@
  */
 #include "sim.h"
 
-extern int outcome_ready(const Sim *s, const SimRun *run, uint32_t task);
-
 /* 1 holds, 0 never will, -1 not known yet */
 static int
 edge_holds(const SimRun *run, const FleetEdgeSpec *edge, uint32_t number)

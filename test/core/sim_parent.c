@@ -371,15 +371,16 @@ feed_condition(Sim *s, SimParent *p, SimInbox *in)
 }
 
 static void
-feed_finished(Sim *s, SimParent *p, uint32_t run, uint32_t row, FleetState state, uint8_t sqlstate)
+feed_finished(Sim *s, SimParent *p, uint32_t run, uint32_t row, uint32_t aid, FleetState state,
+              uint8_t sqlstate)
 {
-    SimRow *r = &p->catalog.runs[run].rows[row];
-    FleetTaskRef ref = ref_of(s, p, run, r->aid);
+    FleetTaskRef ref = ref_of(s, p, run, aid);
+    uint16_t attempt = s->attempts[aid].attempt;
 
-    (void) fleet_engine_accepted(p->engine, ref, r->attempt, s->now);
-    if (fleet_engine_finished(p->engine, ref, r->attempt, state,
+    (void) fleet_engine_accepted(p->engine, ref, attempt, s->now);
+    if (fleet_engine_finished(p->engine, ref, attempt, state,
                               sqlstate == 0 ? NULL : sim_sqlstates[sqlstate], s->now))
-        r->sqlstate = sqlstate;
+        p->catalog.runs[run].rows[row].sqlstate = sqlstate;
 }
 
 /* The answer to a query about a token, or an absent one. */
@@ -401,13 +402,13 @@ feed_status(Sim *s, SimParent *p, SimInbox *in, uint32_t run, uint32_t row)
         case FLEET_TOKEN_ADOPT:
             (void) fleet_engine_accepted(p->engine, ref, r->attempt, s->now);
             if (FLEET_STATE_IS_FINAL(in->state))
-                feed_finished(s, p, run, row, (FleetState) in->state, in->sqlstate);
+                feed_finished(s, p, run, row, in->aid, (FleetState) in->state, in->sqlstate);
             break;
         case FLEET_TOKEN_LOST:
             if (!s->nodes[in->server].ever_failed_over)
                 sim_fail(s, "aid %u: server %u never lost anything, yet its job run is gone",
                          r->aid, in->server);
-            feed_finished(s, p, run, row, FLEET_LOST, 0);
+            feed_finished(s, p, run, row, in->aid, FLEET_LOST, 0);
             break;
     }
 }
@@ -417,6 +418,7 @@ feed_one(Sim *s, uint32_t parent, SimInbox *in)
 {
     SimParent *p = &s->parents[parent];
     uint32_t run, row;
+    bool present;
 
     switch ((SimInboxKind) in->kind)
     {
@@ -439,7 +441,11 @@ feed_one(Sim *s, uint32_t parent, SimInbox *in)
         case IN_NOT_STARTED:
         case IN_STATUS: break;
     }
-    if (!catalog_find(s, p, in->aid, &run, &row) || run >= p->cap_vruns || !p->vruns[run].loaded)
+    /* an answer of an older attempt goes to the engine too, which must refuse it; a query's does
+     * not: its verdict depends on the row's present state */
+    present = catalog_find(s, p, in->aid, &run, &row);
+    if (run == SIM_NONE || (!present && in->kind == IN_STATUS) || run >= p->cap_vruns ||
+        !p->vruns[run].loaded)
     {
         in->value = 0;
         return;
@@ -453,7 +459,7 @@ feed_one(Sim *s, uint32_t parent, SimInbox *in)
     else if (in->kind == IN_STATUS)
         feed_status(s, p, in, run, row);
     else
-        feed_finished(s, p, run, row, (FleetState) in->state, in->sqlstate);
+        feed_finished(s, p, run, row, in->aid, (FleetState) in->state, in->sqlstate);
 }
 
 /* ---- step 3: the commit ---- */

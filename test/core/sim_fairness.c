@@ -1,0 +1,79 @@
+/*
+ * sim_fairness.c
+ *     Nobody starves: placement.h says how often a ticket may be passed over.
+ *     Counted in crowded cases only, for single tasks that are ready: starts
+ *     of others on the servers that they wait for.
+ */
+#include "sim.h"
+
+static bool
+listed(const SimCase *c, uint32_t target, uint32_t server)
+{
+    for (uint32_t i = 0; i < c->target_sizes[target]; i++)
+        if (c->targets[target][i] == server)
+            return true;
+    return false;
+}
+
+static uint32_t
+starts_on(const SimCase *c, const SimParent *p, uint32_t target)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->nbatch; i++)
+        n += p->batch[i].kind == FLEET_DO_START && p->batch[i].server != FLEET_NO_SERVER &&
+             listed(c, target, p->batch[i].server);
+    return n;
+}
+
+/* Single tasks of one run may wait for each other (its items are a flow of their own). */
+static uint32_t
+waiting(const SimRun *run, uint32_t ntasks)
+{
+    uint32_t n = 0;
+
+    for (uint32_t row = 0; row < ntasks; row++)
+        n += run->rows[row].state == FLEET_QUEUED;
+    return n;
+}
+
+static uint64_t
+patience(Sim *s, const SimParent *p, const SimRun *run, uint32_t target)
+{
+    uint64_t slots = 0;
+
+    for (uint32_t i = 0; i < s->c->target_sizes[target]; i++)
+        slots += p->catalog.slots[s->c->targets[target][i]] + 3; /* an administrator's at most */
+    return (uint64_t) waiting(run, s->c->packages[run->package].ntasks) *
+           (FLEET_PLACER_PATIENCE + FLEET_PLACER_ROUNDS * slots +
+            FLEET_PLACER_SHARE * (uint64_t) (2 * p->catalog.nruns + 1));
+}
+
+void
+oracle_starvation(Sim *s, SimParent *p)
+{
+    for (uint32_t i = 0; i < p->catalog.nruns && !s->failed; i++)
+    {
+        SimRun *run = &p->catalog.runs[i];
+        const SimPackage *package = &s->c->packages[run->package];
+
+        for (uint32_t task = 0; task < package->ntasks && run->state == FLEET_RUNNING; task++)
+        {
+            const FleetTaskSpec *spec = &package->tasks[task].spec;
+            SimRow *row = &run->rows[task];
+
+            if (spec->kind != FLEET_TASK_JOB || spec->for_each || row->state != FLEET_QUEUED ||
+                outcome_ready(s, run, task) != 1)
+            {
+                row->passed = 0;
+                row->patience = 0;
+                continue;
+            }
+            if (row->patience < patience(s, p, run, spec->target))
+                row->patience = patience(s, p, run, spec->target);
+            row->passed += starts_on(s->c, p, spec->target);
+            if (row->passed > row->patience)
+                sim_fail(s, "run %u task %u starves: passed over %u times", i, task, row->passed);
+        }
+    }
+}
