@@ -70,10 +70,10 @@ work(uint32_t number)
         if (!good)
         {
             worker->broke = true;
-            _exit(1);
+            exit(1);
         }
     }
-    _exit(0);
+    exit(0); /* not _exit(): coverage and leaks are told at exit */
 }
 
 static void
@@ -93,6 +93,7 @@ run_all(void)
     pid_t pids[MAX_WORKERS];
     uint32_t running = options.workers;
 
+    fflush(stdout);
     for (uint32_t i = 0; i < options.workers; i++)
     {
         pids[i] = fork();
