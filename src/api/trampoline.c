@@ -22,6 +22,7 @@
 #include "catalog/pg_proc.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -74,6 +75,22 @@ find_target(Oid public_function, Target *target, MemoryContext context)
     ReleaseSysCache(tuple);
     ReleaseSysCache(public_tuple);
     fmgr_info_cxt(hidden, &target->function, context);
+}
+
+/* Sets come back whole, in one call: a set that is returned row by row would be computed in pieces,
+ * with our rights, between pieces of the caller's query. */
+static void
+ask_for_whole_set(FunctionCallInfo fcinfo)
+{
+    ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+    if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo))
+        return;
+    if ((rsinfo->allowedModes & SFRM_Materialize) == 0)
+        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                        errmsg("set-valued function called in context that cannot accept a set"),
+                        errhint("Call it in the FROM clause of a query.")));
+    rsinfo->allowedModes |= SFRM_Materialize_Preferred;
 }
 
 static void
@@ -132,6 +149,7 @@ fleet_sql_api(PG_FUNCTION_ARGS)
     callers = &caller;
     SetUserIdAndSecContext(target->owner, context | SECURITY_LOCAL_USERID_CHANGE);
     fcinfo->flinfo = &target->function;
+    ask_for_whole_set(fcinfo);
     PG_TRY();
     {
         result = FunctionCallInvoke(fcinfo);

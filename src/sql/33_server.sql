@@ -256,7 +256,7 @@ COMMENT ON FUNCTION fleet.deployment_list() IS 'What fleet.deployments shows';
 
 CREATE FUNCTION fleet_catalog.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
                                                                requested_at timestamptz, deployed_at timestamptz, message text)
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 WITH visible AS MATERIALIZED (
     SELECT d.* FROM fleet_catalog.deployment AS d WHERE fleet_catalog.sees(d.owner)
 ), present AS MATERIALIZED (

@@ -203,8 +203,8 @@ COMMENT ON FUNCTION fleet.agent_status() IS 'The agent of this database, and who
 
 CREATE FUNCTION fleet_catalog.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz,
                                                             parent_uuid uuid, paused_reason text)
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-SELECT EXISTS (SELECT FROM pg_stat_activity AS s WHERE s.pid = a.pid AND s.datname = current_database() AND s.backend_type LIKE 'pg_fleet agent%'),
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SELECT EXISTS (SELECT FROM pg_stat_get_activity(a.pid) AS s WHERE s.datid = fleet_catalog.own_database() AND s.backend_type LIKE 'pg_fleet agent%'),
        NULLIF(a.pid, 0), a.epoch, a.started_at, i.parent_uuid, i.paused_reason
   FROM fleet_catalog.agent AS a LEFT JOIN fleet_catalog.identity AS i ON true
 $$;

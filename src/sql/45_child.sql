@@ -1,6 +1,8 @@
 -- 45_child.sql: what links of a parent call on a server in mode agent.  Set-based and few statements
 -- each: a busy parent starts thousands of jobs a second through these.
 --
+-- Compiling the plans of such short queries (jit) would take a hundred times as long as running them.
+--
 -- Errors: FE001 the epoch is lower than one already seen from that parent, FE002 protocols do not fit.
 
 CREATE FUNCTION fleet.agent_hello(protocol integer, parent_uuid uuid, epoch bigint, parent_name text)
@@ -82,7 +84,7 @@ $$;
 
 CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     v_new uuid[];
@@ -153,7 +155,7 @@ CREATE FUNCTION fleet_catalog.agent_fetch(a_parent_uuid uuid, a_epoch bigint, a_
     RETURNS TABLE (kind "char", job_run_id bigint, step_no integer, attempt integer, state integer, first_seq integer, last_seq integer,
                    row_count bigint, step text, level text, sqlstate text, message text, detail text, hint text, context text, output text,
                    started_at timestamptz, finished_at timestamptz, logged_at timestamptz, seq integer)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     -- No lock here: reading does no harm.

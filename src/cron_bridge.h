@@ -1,0 +1,12 @@
+/*
+ * cron_bridge.h
+ *     Entry point of the worker that calls pg_cron in another database.
+ */
+#ifndef FLEET_CRON_BRIDGE_H
+#define FLEET_CRON_BRIDGE_H
+
+#include "postgres.h"
+
+extern PGDLLEXPORT void fleet_cron_bridge_main(Datum arg) pg_attribute_noreturn();
+
+#endif

@@ -1,0 +1,142 @@
+-- 41_execute.sql: a package here and now, with live progress.
+
+-- What happened since: lines to print, and what was seen by now (task/item → state, and log line).
+CREATE FUNCTION fleet.run_news(run_id bigint, seen jsonb, OUT seen_now jsonb, OUT lines text[]) RETURNS record
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.run_news(bigint, jsonb) IS 'For fleet.execute_package(): what happened to a run since the last call';
+
+CREATE FUNCTION fleet_catalog.run_news(a_run_id bigint, a_seen jsonb, OUT seen_now jsonb, OUT lines text[]) RETURNS record
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_run record;
+    v_task record;
+    v_line record;
+    v_key text;
+    v_old jsonb;
+    v_new jsonb := '{}';
+    v_what text;
+BEGIN
+    SELECT r.owner, r.definition INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    IF NOT FOUND OR NOT fleet_catalog.sees(v_run.owner) THEN
+        PERFORM fleet_catalog.no_such_run(a_run_id, 'run');
+    END IF;
+    a_seen := coalesce(a_seen, '{}');
+    lines := '{}';
+    FOR v_task IN
+        SELECT t.task_no, t.item, t.state, t.attempt, t.row_count, t.sqlstate, t.message, d.name, d.for_each, s.name AS server,
+               t.finished_at - t.started_at AS duration
+          FROM fleet_catalog.task_run AS t
+          JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.task_no = t.task_no
+          LEFT JOIN fleet_catalog.server AS s ON s.server_id = t.server_id
+         WHERE t.run_id = a_run_id AND t.state <> 1
+         ORDER BY t.task_no, t.item
+    LOOP
+        v_key := v_task.task_no || '/' || v_task.item;
+        v_old := a_seen -> v_key;
+        v_what := v_task.name || CASE WHEN v_task.item > 0 THEN '[' || v_task.item || ']' ELSE '' END;
+        IF v_task.state IN (2, 3) AND (v_old ->> 'a')::integer IS DISTINCT FROM v_task.attempt AND NOT (v_task.for_each AND v_task.item = 0) THEN
+            lines := lines || (v_what || ': started' || coalesce(' on ' || v_task.server, '')
+                               || CASE WHEN v_task.attempt > 1 THEN ', attempt ' || v_task.attempt ELSE '' END);
+        END IF;
+        -- Only running ones, and those that ended since, can have said something new.
+        IF (v_old ->> 's')::integer IS DISTINCT FROM v_task.state::integer OR v_task.state < 11 THEN
+            FOR v_line IN
+                SELECT l.seq, l.level, l.message FROM fleet_catalog.log_line AS l
+                 WHERE l.run_id = a_run_id AND l.task_no = v_task.task_no AND l.item = v_task.item
+                   AND l.seq > coalesce((v_old ->> 'l')::integer, 0)
+                 ORDER BY l.seq
+            LOOP
+                lines := lines || (v_what || ': ' || v_line.level || ': ' || v_line.message);
+                v_old := jsonb_build_object('s', v_old -> 's', 'l', v_line.seq);
+            END LOOP;
+        END IF;
+        IF v_task.state >= 11 AND (a_seen -> v_key ->> 's')::integer IS DISTINCT FROM v_task.state::integer THEN
+            lines := lines || (v_what || ': ' || fleet_catalog.state_name(v_task.state)
+                               || coalesce(', ' || v_task.row_count || CASE v_task.row_count WHEN 1 THEN ' row' ELSE ' rows' END, '')
+                               || coalesce(': ' || CASE WHEN v_task.state NOT IN (11, 14) THEN v_task.message END, ''));
+        END IF;
+        v_new := v_new || jsonb_build_object(v_key, jsonb_build_object('s', v_task.state, 'a', v_task.attempt, 'l', coalesce((v_old ->> 'l')::integer, 0)));
+    END LOOP;
+    seen_now := v_new;
+END
+$$;
+
+-- Which tasks made a run fail, in one text.
+CREATE FUNCTION fleet.run_failure(run_id bigint) RETURNS text
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.run_failure(bigint) IS 'The failed tasks of a run with their errors, in one text; null: there are none';
+
+CREATE FUNCTION fleet_catalog.run_failure(a_run_id bigint) RETURNS text
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run record;
+BEGIN
+    SELECT r.owner, r.definition, r.message INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    IF NOT FOUND OR NOT fleet_catalog.sees(v_run.owner) THEN
+        PERFORM fleet_catalog.no_such_run(a_run_id, 'run');
+    END IF;
+    RETURN (SELECT string_agg(f.line, E'\n' ORDER BY f.n) FILTER (WHERE f.n <= 20)
+                   || CASE WHEN count(*) > 20 THEN format(E'\n… and %s more', count(*) - 20) ELSE '' END
+              FROM (SELECT d.name || CASE WHEN t.item > 0 THEN '[' || t.item || ']' ELSE '' END || ': '
+                           || fleet_catalog.state_name(t.state) || coalesce(' (' || t.sqlstate || ')', '') || coalesce(': ' || t.message, '') AS line,
+                           row_number() OVER (ORDER BY t.task_no, t.item) AS n
+                      FROM fleet_catalog.task_run AS t
+                      JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.task_no = t.task_no
+                     WHERE t.run_id = a_run_id AND t.state IN (12, 13, 15, 16) AND NOT (d.for_each AND t.item = 0 AND t.message IS NULL)) AS f);
+END
+$$;
+
+-- A procedure, because what it asks for starts at COMMIT; so it cannot be called in a transaction
+-- block, and has no SET clause.  Every name is qualified instead.
+CREATE PROCEDURE fleet.execute_package(package text, params jsonb DEFAULT '{}')
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_run bigint;
+    v_state text;
+    v_news record;
+    v_line text;
+    v_seen jsonb := '{}';
+    v_final boolean := false;
+    v_canceled boolean := false;
+    v_failure text;
+BEGIN
+    v_run := fleet.run_parent_package(execute_package.package, execute_package.params);
+    COMMIT;
+    RAISE INFO 'run % of package "%"', v_run, execute_package.package;
+    LOOP
+        -- Only the wait is in a block of its own: there must be no COMMIT in one.
+        BEGIN
+            v_state := fleet.wait_for_change(v_run, '1min'::pg_catalog.interval);
+        EXCEPTION WHEN query_canceled THEN
+            v_canceled := true;
+        END;
+        EXIT WHEN v_canceled;
+        v_final := v_state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,canceled,skipped,lost,unknown}'::text[]) OR v_state IS NULL;
+        v_news := fleet.run_news(v_run, v_seen);
+        v_seen := v_news.seen_now;
+        FOREACH v_line IN ARRAY v_news.lines LOOP
+            RAISE INFO '%', v_line;
+        END LOOP;
+        EXIT WHEN v_final;
+        COMMIT; -- no snapshot is held while waiting
+    END LOOP;
+    IF v_canceled THEN
+        PERFORM fleet.cancel_run(v_run);
+        COMMIT;
+        RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = pg_catalog.format('canceling run %s of package "%s" due to user request', v_run, execute_package.package),
+            HINT = pg_catalog.format('It is being stopped: SELECT fleet.wait_for_run(%s) waits until it has.', v_run);
+    END IF;
+    IF v_state OPERATOR(pg_catalog.=) 'succeeded' THEN
+        RAISE INFO 'run % succeeded', v_run;
+        RETURN;
+    END IF;
+    v_failure := fleet.run_failure(v_run);
+    RAISE EXCEPTION USING ERRCODE = 'triggered_action_exception',
+        MESSAGE = pg_catalog.format('package "%s" has not succeeded: run %s is %s', execute_package.package, v_run, v_state),
+        DETAIL = COALESCE(v_failure, (SELECT r.message FROM fleet.run AS r WHERE r.run_id OPERATOR(pg_catalog.=) v_run), 'No task tells why.'),
+        HINT = pg_catalog.format('SELECT * FROM fleet.log WHERE run_id = %s shows more.', v_run);
+END
+$$;
+COMMENT ON PROCEDURE fleet.execute_package(text, jsonb)
+    IS 'Runs a package here and now: prints what happens while it happens, ERROR if it does not succeed; canceling the CALL cancels the run';
