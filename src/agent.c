@@ -111,14 +111,19 @@ void
 agent_uuid_of(char *uuid, const char *text)
 {
     uint8 digest[PG_SHA256_DIGEST_LENGTH];
-    pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
+    ResourceOwner owner = CurrentResourceOwner;
+    pg_cryptohash_ctx *context;
     int length = 0;
 
+    if (owner == NULL) /* outside of a transaction */
+        CurrentResourceOwner = agent.resource_owner;
+    context = pg_cryptohash_create(PG_SHA256);
     if (context == NULL || pg_cryptohash_init(context) < 0 ||
         pg_cryptohash_update(context, (const uint8 *) text, strlen(text)) < 0 ||
         pg_cryptohash_final(context, digest, sizeof(digest)) < 0)
         elog(ERROR, "could not compute a sha256");
     pg_cryptohash_free(context);
+    CurrentResourceOwner = owner;
     for (int i = 0; i < 16; i++)
     {
         if (i == 4 || i == 6 || i == 8 || i == 10)
@@ -340,6 +345,7 @@ make_structures(void)
         AllocSetContextCreate(TopMemoryContext, "pg_fleet agent", ALLOCSET_DEFAULT_SIZES);
     agent.turn_context =
         AllocSetContextCreate(agent.context, "pg_fleet turn", ALLOCSET_DEFAULT_SIZES);
+    agent.resource_owner = ResourceOwnerCreate(NULL, "pg_fleet agent");
     alloc = agent_alloc(agent.context);
     if (!pg_strong_random(&seed, sizeof(seed)))
         seed = (uint64) fleet_clock_now();

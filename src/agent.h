@@ -25,6 +25,7 @@
 
 #include "lib/ilist.h"
 #include "utils/hsearch.h"
+#include "utils/resowner.h"
 
 #include "catalog/definition.h"
 #include "catalog/fleet.h"
@@ -259,6 +260,7 @@ typedef struct Agent
 {
     MemoryContext context;      /* lives as long as the agent */
     MemoryContext turn_context; /* reset each turn */
+    ResourceOwner resource_owner; /* for what needs one outside of transactions */
     Oid database;
     FleetParentIdentity identity;
     bool paused;
