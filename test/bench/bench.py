@@ -176,7 +176,7 @@ class Bench:
                 try:
                     if load and self.fleet:
                         group = "agent" if name.endswith("agent") else "direct"
-                        runs.append(self.fleet.start(f"load_{group}", n=10_000_000 // 100, s=0.01))
+                        runs.append(self.fleet.start(f"load_{group}", n=20_000, s=0.01))
                         time.sleep(0.3)  # the load is running, whatever it is doing
                     sent, ends = way(tag, r * per_block, per_block)
                     starts, tails = peers._witnessed(self.farm, tag, sent, ends)
@@ -258,6 +258,7 @@ class Bench:
         for r, durations in enumerate(lists):
             commands = [f"SELECT pg_sleep({d})" for d in durations]
             self.attempt(values, "lists", lambda: pool.run([commands[i::n] for i in range(n)], owner) / bounds[r])
+            self.attempt(values, "fixed", lambda: pool.run([commands[i::slots] for i in range(slots)], range(slots)) / bounds[r])
             self.attempt(values, "first free", lambda: pool.run([commands], [0] * slots) / bounds[r])
             if not self.fleet:
                 continue
@@ -272,6 +273,7 @@ class Bench:
         for key, name, note in (("first", "pg_fleet direct, first run", "nothing known"),
                                 ("learned", "pg_fleet direct, after 5 runs", ""),
                                 ("lists", "a list a server by hand", "dealt in turn, 2 sessions a server"),
+                                ("fixed", "a list a session by hand", "dealt in turn, as balancing by hand does"),
                                 ("first free", "one queue by hand, first free session", ""),
                                 ("serial", "one after the other", "as pg_timetable's chains")):
             if key in values:
@@ -408,9 +410,10 @@ class Bench:
         self.history()
 
     def history_round(self, values):
-        self.attempt(values, "bare", lambda: self.bare.run(self.children, self.slots))
+        children = self.children // 2
+        self.attempt(values, "bare", lambda: self.bare.run(children, self.slots))
         for group in self.groups:
-            self.attempt(values, group, lambda g=group: self.fleet_rate(g, self.children))
+            self.attempt(values, group, lambda g=group: self.fleet_rate(g, children))
             tag = f"history {group}"
             self.attempt(values, f"latency {group}", lambda g=group: percentile(peers._witnessed(
                 self.farm, tag, *self.one_by_one(g, tag, len(values[g]) * 1000, 100))[0], 0.5))
@@ -421,7 +424,7 @@ class Bench:
         for _ in range(self.rounds):
             self.history_round(old)
         begin = time.monotonic()
-        rows = self.fleet.fill_history(CONFIG["HISTORY"], None)
+        rows = self.fleet.fill_history(CONFIG["HISTORY"])
         note = f"{rows:,} rows of history, made in {time.monotonic() - begin:.0f} s"
         for _ in range(self.rounds):
             self.history_round(new)
@@ -436,9 +439,9 @@ class Bench:
     # ---- 6. overhead ----
 
     def overhead(self):
-        """Children that really work: each 100 of pgbench's transactions in one call.  The same calls
+        """Children that really work: each 500 of pgbench's transactions in one call.  The same calls
         over plain sessions, as many as we have slots, are the work without us."""
-        count, each = 400, 100
+        count, each = 200, 500
         pool = peers.Pool([s.conninfo() for s in self.farm.servers for _ in range(self.slots)])
         calls = [f"SELECT public.work({i}, {each})" for i in range(1, count + 1)]
         owner = [0] * (len(self.farm.servers) * self.slots)

@@ -2,7 +2,10 @@
 history tables, to fill them)."""
 import json
 import os
+import threading
 import time
+
+from pq import PgError
 
 LINK_ROLE = "fleet_link"  # the role of the links: no superuser, logs in with a password
 
@@ -79,15 +82,21 @@ class Fleet:
             time.sleep(0.05)
 
     def package(self, name, job, group, throttle=0):
-        """One for_each task over the group; the run's parameter 'items' is its list, or 'n' how many."""
+        """One for_each task over the group.  The run's parameter n says how many children; "items"
+        is a list of their parameters, which the no-op does without."""
         self.conn.execute("SELECT fleet.create_package($1, params => '{\"n\": 0, \"items\": [], \"s\": 0}')", name)
+        given = "pg_catalog.current_setting('fleet.params')::jsonb"
+        if job == "noop":
+            items = f"SELECT jsonb_build_object('i', g) FROM generate_series(1, ({given} ->> 'n')::int) AS g"
+        else:
+            items = f"""
+                WITH p AS MATERIALIZED (SELECT {given} AS p)
+                SELECT jsonb_build_object('i', g) || coalesce(p.p #> ARRAY['items', (g - 1)::text],
+                                                              jsonb_build_object('s', p.p -> 's'))
+                  FROM p, generate_series(1, (p.p ->> 'n')::int) AS g"""
         self.conn.execute(
             "SELECT fleet.add_task($1, 'children', job => $2, on_group => $3, throttle => $4, for_each => $5)",
-            name, job, group, throttle, """
-            WITH p AS (SELECT pg_catalog.current_setting('fleet.params')::jsonb AS p)
-            SELECT jsonb_build_object('i', g) || coalesce(p.p #> ARRAY['items', (g - 1)::text],
-                                                          jsonb_build_object('s', p.p -> 's'))
-              FROM p, generate_series(1, (p.p ->> 'n')::int) AS g""")
+            name, job, group, throttle, items)
 
     def start(self, package, **params):
         return int(self.conn.value("SELECT fleet.run_parent_package($1, params => $2)", package, json.dumps(params)))
@@ -112,30 +121,48 @@ class Fleet:
     def wal(self):
         return int(self.conn.value("SELECT pg_current_wal_insert_lsn() - '0/0'").split(".")[0])
 
-    def fill_history(self, rows, connect):
+    def fill_history(self, rows):
         """Copies of a finished run, as many as make so many rows.  Every column is copied but the
-        keys, so that this follows the catalog."""
-        per_run = 1000
-        run = self.start("noop_direct", n=per_run)
+        keys, so that this follows the catalog.  Two tables at a time."""
+        run = self.start("noop_direct", n=1000)
         self.wait(run)
         have = int(self.conn.value("SELECT 1 + (SELECT count(*) FROM fleet_catalog.task_run WHERE run_id = $1) + "
                                    "(SELECT count(*) FROM fleet_catalog.step_run WHERE run_id = $1)", run))
         copies = max(1, -(-rows // have))
-        base = int(self.conn.value("SELECT nextval(pg_get_serial_sequence('fleet_catalog.run', 'run_id'))"))
-        self.conn.execute("SELECT setval(pg_get_serial_sequence('fleet_catalog.run', 'run_id'), $1)", base + copies + 1)
-        for table in ("run", "task_run", "step_run"):
-            columns = [c for (c,) in self.conn.execute(
-                "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped "
-                "AND attgenerated = '' ORDER BY attnum", f"fleet_catalog.{table}")]
-            special = {"run_id": f"{base} + g", "run_uuid": "gen_random_uuid()", "token": "gen_random_uuid()",
-                       "run_key": "NULL"}
-            chosen = ", ".join(special.get(c, "t." + c) for c in columns)
-            self.conn.execute(f"INSERT INTO fleet_catalog.{table} ({', '.join(columns)}) OVERRIDING SYSTEM VALUE "
-                              f"SELECT {chosen} FROM generate_series(1, {copies}) g, fleet_catalog.{table} t "
-                              f"WHERE t.run_id = {run}")
-        self.conn.execute("VACUUM (ANALYZE) fleet_catalog.run, fleet_catalog.task_run, fleet_catalog.step_run")
+        sequence = "pg_get_serial_sequence('fleet_catalog.run', 'run_id')"
+        base = int(self.conn.value(f"SELECT nextval({sequence})"))
+        self.conn.execute(f"SELECT setval({sequence}, $1)", base + copies + 1)
+        errors = []
+
+        def copy(*tables):
+            conn = self.farm.parent.connect()
+            try:
+                for table in tables:
+                    self._copy(conn, table, run, base, copies)
+                    conn.execute(f"VACUUM (ANALYZE) fleet_catalog.{table}")
+            except PgError as error:
+                errors.append(error)
+            conn.close()
+
+        threads = [threading.Thread(target=copy, args=tables) for tables in (("run", "task_run"), ("step_run",))]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        if errors:
+            raise errors[0]
         self.conn.execute("CHECKPOINT")
         return copies * have
+
+    @staticmethod
+    def _copy(conn, table, run, base, copies):
+        columns = [c for (c,) in conn.execute(
+            "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped "
+            "AND attgenerated = '' ORDER BY attnum", f"fleet_catalog.{table}")]
+        special = {"run_id": f"{base} + g", "run_uuid": "gen_random_uuid()", "token": "gen_random_uuid()", "run_key": "NULL"}
+        chosen = ", ".join(special.get(c, "t." + c) for c in columns)
+        conn.execute(f"INSERT INTO fleet_catalog.{table} ({', '.join(columns)}) OVERRIDING SYSTEM VALUE "
+                     f"SELECT {chosen} FROM generate_series(1, {copies}) g, fleet_catalog.{table} t WHERE t.run_id = {run}")
 
 
 def process_cost(pid):

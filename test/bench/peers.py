@@ -184,12 +184,13 @@ class PgAgent:
         self._add(conn, 1, children, COMMAND)
         conn.execute("COMMIT")
         self._start()
-        done = "SELECT count(*) FROM pgagent.pga_joblog WHERE jlgstatus <> 'r'"
+        # It starts some jobs twice, and notices ('i'); only a success counts.
+        done = "SELECT count(*) FROM pgagent.pga_joblog WHERE jlgstatus = 's'"
         wait_until(lambda: int(conn.value(done)) >= children, 20)
         self._stop()
         count, seconds = conn.execute(
-            "SELECT count(*) FILTER (WHERE jlgstatus = 's'), "
-            "extract(epoch FROM max(jlgstart + jlgduration) - min(jlgstart)) FROM pgagent.pga_joblog")[0]
+            "SELECT count(*), extract(epoch FROM max(jlgstart + jlgduration) - min(jlgstart)) "
+            "FROM pgagent.pga_joblog WHERE jlgstatus = 's'")[0]
         conn.execute("DELETE FROM pgagent.pga_job")
         conn.close()
         return (int(count) / float(seconds) if seconds else 0.0), int(count)
@@ -209,12 +210,12 @@ class PgAgent:
                 extra += load
             sent[k] = time.time()
             conn.execute("COMMIT")
-        done = "SELECT count(*) FROM pgagent.pga_joblog WHERE jlgstatus <> 'r' AND jlgjobid < 100000"
+        done = "SELECT count(*) FROM pgagent.pga_joblog WHERE jlgstatus = 's' AND jlgjobid < 100000"
         wait_until(lambda: int(conn.value(done)) >= samples, 20)
         self._stop()
         ends = {int(k) - 1: float(e) for k, e in conn.execute(
             "SELECT jlgjobid, extract(epoch FROM jlgstart + jlgduration) FROM pgagent.pga_joblog "
-            "WHERE jlgjobid < 100000 AND jlgduration IS NOT NULL")}
+            "WHERE jlgjobid < 100000 AND jlgstatus = 's'")}
         conn.execute("DELETE FROM pgagent.pga_job")
         conn.close()
         return _witnessed(self.farm, tag, sent, ends)
