@@ -191,6 +191,11 @@ one_task(Gen *g, SimTask *task, uint32_t number, uint32_t level)
     task->nsteps = (uint16_t) (pct(g, 60) ? 1 : 1 + below(g, SIM_STEPS));
     for (uint16_t i = 0; i < task->nsteps; i++)
         step(g, task, i, fail_pct);
+    /* a way back and a timeout that is always passed: ten thousand step runs, of no interest */
+    for (uint16_t i = 0; i < task->nsteps; i++)
+        if (task->steps[i].on_failure == FLEET_STEP_GOTO && task->steps[i].failure_goto <= i)
+            for (uint16_t k = 0; k < task->nsteps; k++)
+                task->steps[k].timeout = 0;
 }
 
 /* ---- a package: edges only from lower to higher places of a shuffled order ---- */

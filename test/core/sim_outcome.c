@@ -176,10 +176,10 @@ check_end(Sim *s, const SimRun *run, FleetState to)
         return;
     if (run->cancel && stopped && to != FLEET_CANCELED)
     {
-        /* what a child's administrator stopped was not stopped by this cancel */
+        /* what a child's administrator stopped, or a lost parent, was not stopped by this cancel */
         for (uint32_t i = 0; i < run->nrows; i++)
             if (run->rows[i].state == FLEET_CANCELED && run->rows[i].aid != SIM_NONE &&
-                s->attempts[run->rows[i].aid].child_canceled)
+                (s->attempts[run->rows[i].aid].child_canceled || s->promoted))
                 return;
         expected = FLEET_CANCELED;
     }
