@@ -16,13 +16,13 @@ listed(const SimCase *c, uint32_t target, uint32_t server)
 }
 
 static uint32_t
-starts_on(const SimCase *c, const SimParent *p, uint32_t target)
+starts_on(const SimCase *c, const SimParent *p, uint32_t target, uint32_t avoid)
 {
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < p->nbatch; i++)
         n += p->batch[i].kind == FLEET_DO_START && p->batch[i].server != FLEET_NO_SERVER &&
-             listed(c, target, p->batch[i].server);
+             p->batch[i].server + 1 != avoid && listed(c, target, p->batch[i].server);
     return n;
 }
 
@@ -71,7 +71,7 @@ oracle_starvation(Sim *s, SimParent *p)
             }
             if (row->patience < patience(s, p, run, spec->target))
                 row->patience = patience(s, p, run, spec->target);
-            row->passed += starts_on(s->c, p, spec->target);
+            row->passed += starts_on(s->c, p, spec->target, row->avoid);
             if (row->passed > row->patience)
                 sim_fail(s, "run %u task %u starves: passed over %u times", i, task, row->passed);
         }

@@ -249,6 +249,20 @@ listed(const SimCase *c, uint32_t target, uint32_t server)
     return false;
 }
 
+static bool
+another_member(const Sim *s, const SimParent *p, uint32_t target, uint32_t but)
+{
+    for (uint32_t i = 0; i < s->c->target_sizes[target]; i++)
+    {
+        uint32_t server = s->c->targets[target][i];
+
+        if (server != but && p->known[server] == FLEET_SERVER_ONLINE &&
+            p->catalog.slots[server] > 0)
+            return true;
+    }
+    return false;
+}
+
 static void
 check_start(Sim *s, SimParent *p, const SimRun *run, const SimTask *task, uint32_t item,
             const SimRow *was, const FleetDecision *d)
@@ -272,6 +286,12 @@ check_start(Sim *s, SimParent *p, const SimRun *run, const SimTask *task, uint32
     else if (d->server != FLEET_NO_SERVER && p->known[d->server] != FLEET_SERVER_ONLINE)
         sim_fail(s, "started on server %u, which is not online (%d)", d->server,
                  p->known[d->server]);
+    else if (was->avoid != 0 && was->avoid == d->server + 1 &&
+             another_member(s, p, task->spec.target, d->server))
+        sim_fail(s,
+                 "started again on server %u, which could not be reached, while its target has "
+                 "another one",
+                 d->server);
 }
 
 static bool
@@ -523,6 +543,47 @@ oracle_sent(Sim *s, SimParent *p, uint32_t aid)
 /* ---- an engine built from the rows stands where the living one stands ---- */
 
 static void
+compare_attempt(Sim *s, const SimRow *row, FleetEngine *other, FleetTaskRef ref)
+{
+    if (row->attempt == 0)
+        return;
+    if (fleet_engine_task_attempt(other, ref) != row->attempt)
+        sim_fail(s, "rebuilt from its rows, task %u item %u is at attempt %u, not %u", ref.task,
+                 ref.item, fleet_engine_task_attempt(other, ref), row->attempt);
+    else if (holds_slot(row) && fleet_engine_task_server(other, ref) != row->server)
+        sim_fail(s, "rebuilt from its rows, task %u item %u is on server %d, not %d", ref.task,
+                 ref.item, (int) fleet_engine_task_server(other, ref), (int) row->server);
+}
+
+/* The counters of progress against the rows; a for_each counts by its items, if it has any. */
+static void
+compare_counts(Sim *s, const SimRun *run, const SimPackage *package, FleetEngine *other,
+               uint32_t handle)
+{
+    FleetRunCounts has, wanted = {0};
+
+    for (uint32_t row = 0; row < run->nrows; row++)
+    {
+        uint8_t state = run->rows[row].state;
+
+        if (row < package->ntasks && run->count[row] != SIM_NONE && run->count[row] > 0)
+            continue;
+        wanted.total++;
+        wanted.done += state == FLEET_SUCCEEDED || state == FLEET_SKIPPED;
+        wanted.bad +=
+            FLEET_STATE_IS_FINAL(state) && state != FLEET_SUCCEEDED && state != FLEET_SKIPPED;
+        wanted.running += holds_slot(&run->rows[row]);
+        wanted.waiting += state == FLEET_QUEUED || state == FLEET_RETRYING;
+    }
+    fleet_engine_run_counts(other, handle, &has);
+    if (has.total != wanted.total || has.done != wanted.done || has.bad != wanted.bad ||
+        has.running != wanted.running || has.waiting != wanted.waiting)
+        sim_fail(s, "progress says %u = %u + %u + %u + %u, the rows %u = %u + %u + %u + %u",
+                 has.total, has.done, has.bad, has.running, has.waiting, wanted.total, wanted.done,
+                 wanted.bad, wanted.running, wanted.waiting);
+}
+
+static void
 compare_run(Sim *s, const SimParent *p, FleetEngine *other, uint32_t number, uint32_t handle)
 {
     const SimRun *run = &p->catalog.runs[number];
@@ -539,7 +600,11 @@ compare_run(Sim *s, const SimParent *p, FleetEngine *other, uint32_t number, uin
             sim_fail(s, "rebuilt from its rows, task %u item %u is %s, not %s", task, item,
                      there == 0 ? "nothing" : fleet_state_name(there),
                      fleet_state_name((FleetState) run->rows[row].state));
+        else
+            compare_attempt(s, &run->rows[row], other, (FleetTaskRef){handle, task, item});
     }
+    if (!s->failed)
+        compare_counts(s, run, package, other, handle);
     if (!s->failed && fleet_engine_run_state(other, handle) != run->state)
         sim_fail(s, "rebuilt from its rows, the run is %s, not %s",
                  fleet_state_name(fleet_engine_run_state(other, handle)),
@@ -556,7 +621,11 @@ oracle_reload(Sim *s, uint32_t parent)
     for (uint32_t run = 0; run < p->catalog.nruns && !s->failed; run++)
         if (handles[run] != SIM_NONE && p->catalog.runs[run].state != FLEET_QUEUED &&
             p->catalog.runs[run].cancel == (p->catalog.runs[run].state == FLEET_CANCELING))
+        {
             compare_run(s, p, other, run, handles[run]);
+            if (!s->failed)
+                compare_run(s, p, p->engine, run, p->vruns[run].handle); /* and the living one */
+        }
     fleet_engine_free(other);
 }
 

@@ -477,6 +477,7 @@ commit_start(Sim *s, SimParent *p, SimRun *run, SimRow *row, const FleetDecision
     row->server = row->at = d->server;
     row->job = row->sub = SIM_NONE;
     row->since = s->now;
+    row->avoid = 0;
     s->stats->starts++;
     if (task->spec.kind == FLEET_TASK_PACKAGE)
     {
@@ -513,6 +514,8 @@ commit_state(Sim *s, uint32_t parent, SimRun *run, SimRow *row, const FleetDecis
 
     if (row->state == FLEET_STARTING && d->state == FLEET_QUEUED)
         s->attempts[row->aid].not_started = true;
+    if (row->state == FLEET_STARTING && d->state == FLEET_QUEUED)
+        row->avoid = row->server + 1;
     row->state = (uint8_t) d->state;
     row->since = s->now;
     if (d->state == FLEET_RETRYING)

@@ -154,7 +154,10 @@ parent_build_engine(Sim *s, uint32_t parent)
     for (uint32_t run = 0; run < p->catalog.nruns; run++)
     {
         for (uint32_t row = 0; row < p->catalog.runs[run].nrows; row++)
+        {
             p->catalog.runs[run].rows[row].passed = 0; /* nobody is held to what a dead one knew */
+            p->catalog.runs[run].rows[row].avoid = 0;
+        }
         p->vruns[run].handle = handles[run];
         p->vruns[run].loaded = handles[run] != SIM_NONE;
     }
