@@ -650,6 +650,7 @@ extern void oracle_job_ended(Sim *s, uint32_t aid, const SimJob *job);
 extern void oracle_row_change(Sim *s, SimParent *p, const SimRun *run, uint32_t task, uint32_t item,
                               const SimRow *was, const FleetDecision *d);
 extern void oracle_run_change(Sim *s, const SimRun *run, FleetState to);
+extern void oracle_question(Sim *s, const SimRun *run, const FleetDecision *d);
 extern void oracle_batch(Sim *s, SimParent *p);
 extern void oracle_sent(Sim *s, SimParent *p, uint32_t aid);
 extern void oracle_reload(Sim *s, uint32_t parent);

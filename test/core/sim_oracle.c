@@ -461,6 +461,26 @@ oracle_row_change(Sim *s, SimParent *p, const SimRun *run, uint32_t task, uint32
         check_stopped(s, p, was);
 }
 
+/* Items and conditions are asked for once, when they matter, and not after a cancel. */
+void
+oracle_question(Sim *s, const SimRun *run, const FleetDecision *d)
+{
+    const SimPackage *package = &s->c->packages[run->package];
+
+    if (run->state == FLEET_CANCELING || FLEET_STATE_IS_FINAL(run->state))
+        sim_fail(s, "a run that is %s asks for items or a condition",
+                 fleet_state_name((FleetState) run->state));
+    else if (d->kind == FLEET_DO_EXPAND &&
+             (!package->tasks[d->ref.task].spec.for_each || run->count[d->ref.task] != SIM_NONE ||
+              outcome_ready(s, run, d->ref.task) != 1))
+        sim_fail(s, "task %u asks for its items, at a time that makes no sense", d->ref.task);
+    else if (d->kind == FLEET_DO_CONDITION &&
+             (!package->edges[d->edge].conditional || run->condition[d->edge] != 0 ||
+              !FLEET_STATE_IS_FINAL(run->rows[package->edges[d->edge].from].state) ||
+              run->rows[package->edges[d->edge].to].state != FLEET_QUEUED))
+        sim_fail(s, "edge %u asks for its condition, at a time that makes no sense", d->edge);
+}
+
 /* ---- a whole batch: constraints, slots, throttle ---- */
 
 static bool

@@ -573,7 +573,7 @@ commit_one(Sim *s, uint32_t parent, const FleetDecision *d)
             run->state = (uint8_t) d->state;
             break;
         case FLEET_DO_EXPAND:
-        case FLEET_DO_CONDITION: break;
+        case FLEET_DO_CONDITION: oracle_question(s, run, d); break;
     }
 }
 
