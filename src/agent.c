@@ -60,7 +60,8 @@
 Agent agent;
 
 static volatile sig_atomic_t leave_requested = false;
-static bool come_back = false; /* our successor is to be started at exit */
+static bool come_back = false;  /* our successor is to be started at exit */
+static LockRelId sentinel_lock; /* held for the session, if relId is set */
 
 /* ---- small things ---- */
 
@@ -219,7 +220,12 @@ on_sigint(SIGNAL_ARGS)
 static void
 at_exit(int code, Datum arg)
 {
-    fleet_runner_shutdown(leave_requested);
+    if (come_back)
+        fleet_runner_shutdown(leave_requested);
+    /* The server releases a session's relation locks only with a transaction's end. */
+    if (OidIsValid(sentinel_lock.relId))
+        UnlockRelationIdForSession(&sentinel_lock, AccessShareLock);
+    sentinel_lock.relId = InvalidOid;
     if (come_back)
         fleet_starter_launch(agent.database, RESTART_DELAY_MS);
 }
@@ -302,14 +308,13 @@ move_in(void)
         OidIsValid(schema = get_namespace_oid("fleet_catalog", true)) &&
         OidIsValid(sentinel = get_relname_relid("sentinel", schema)))
     {
-        LockRelId id = {sentinel, agent.database};
-
         /* waits for a DROP EXTENSION that is under way */
         LockRelationOid(sentinel, AccessShareLock);
         AcceptInvalidationMessages();
         if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(sentinel)))
         {
-            LockRelationIdForSession(&id, AccessShareLock);
+            sentinel_lock = (LockRelId){sentinel, agent.database};
+            LockRelationIdForSession(&sentinel_lock, AccessShareLock);
             home = true;
         }
     }
@@ -577,10 +582,10 @@ fleet_agent_main(Datum arg)
     SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("row_security", "off", PGC_SUSET, PGC_S_SESSION);
 
+    before_shmem_exit(at_exit, (Datum) 0);
     if (!move_in())
         proc_exit(0);
     come_back = true;
-    before_shmem_exit(at_exit, (Datum) 0);
     be_dispensable();
     make_structures();
     MemoryContextSwitchTo(agent.turn_context);

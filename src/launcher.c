@@ -31,6 +31,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "tcop/tcopprot.h"
@@ -126,12 +127,20 @@ void
 fleet_starter_main(Datum arg)
 {
     StarterArgs args;
+    LOCKTAG tag;
     bool usable;
 
     memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
     pqsignal(SIGTERM, die);
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+
+    /* One starter a database is enough, however many agents fail one after another. */
+    SET_LOCKTAG_ADVISORY(tag, args.database, 1, 0, FLEET_LOCK_FIELD4);
+    StartTransactionCommand();
+    if (LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+        proc_exit(0);
+    CommitTransactionCommand();
 
     /* Not at once: whoever asked the agent to leave looks again every 100 ms. */
     wait_ms(args.delay_ms);

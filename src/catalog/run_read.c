@@ -76,7 +76,7 @@ static FleetStatement task_steps_statement = {
     "    ON s.run_id OPERATOR(pg_catalog.=) t.run_id AND s.task_no OPERATOR(pg_catalog.=) t.task_no"
     "   AND s.item OPERATOR(pg_catalog.=) t.item"
     " WHERE t.run_id OPERATOR(pg_catalog.=) $1 AND t.state OPERATOR(pg_catalog.<) 11"
-    "WINDOW unit AS (PARTITION BY s.task_no, s.item)"
+    " WINDOW unit AS (PARTITION BY s.task_no, s.item)"
     " ORDER BY s.task_no, s.item, s.first_seq DESC",
     1,
     {INT8OID},
