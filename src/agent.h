@@ -149,6 +149,7 @@ struct AgentTask
     MemoryContext context;
     dlist_node run_node;
     uint16 attempt;
+    uint16 failures; /* attempts that used up a retry */
     AgentServer *server; /* NULL: here */
     FleetState state;
     FleetState durable;

@@ -126,6 +126,7 @@ task_row(const AgentTask *task, FleetTaskWrite *w)
     w->old = task->durable;
     w->state = task->state;
     w->attempt = task->attempt;
+    w->failures = task->failures;
     w->server_id = task->server != NULL ? task->server->server_id : 0;
     w->log_base = task->log_base;
     w->row_count = -1;

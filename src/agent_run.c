@@ -315,13 +315,15 @@ run_create(const FleetRunRow *row)
 }
 
 static void
-run_enter(AgentRun *run)
+run_enter(AgentRun *run, bool nested)
 {
     RunEntry *entry = hash_search(agent.runs, &run->run_id, HASH_ENTER, NULL);
 
     entry->run = run;
     run->handle = fleet_engine_run_add(agent.engine, run->graph, run->priority,
                                        (uint64) (uintptr_t) run, fleet_clock_now());
+    if (nested)
+        fleet_engine_run_nested(agent.engine, run->handle);
 }
 
 static void
@@ -404,6 +406,7 @@ task_load(AgentRun *run, const FleetTaskRow *row)
     FleetLoad load = {.ref = ref, .state = row->state, .attempt = row->attempt};
     bool started = row->state != FLEET_QUEUED && !FLEET_STATE_IS_FINAL(row->state);
 
+    load.failures = row->failures;
     load.server = row->attempt == 0 ? FLEET_NO_SERVER : row_server(row);
     load.since = fleet_clock_now();
     load.retry_at = row->state == FLEET_RETRYING ? fleet_clock_from_wall(row->finished_at) : 0;
@@ -416,6 +419,7 @@ task_load(AgentRun *run, const FleetTaskRow *row)
 
         task->state = task->durable = row->state;
         task->attempt = row->attempt;
+        task->failures = row->failures;
         task->server = row->server_id == 0 ? NULL : agent_server_by_id(row->server_id);
         task->started_at = row->started_at;
         task->log_base = row->log_base;
@@ -472,6 +476,8 @@ run_recover(AgentRun *run, const FleetRunRow *row)
             task_load(run, &rows[i]);
     }
     conditions_load(run);
+    if (row->state == FLEET_RUNNING || row->state == FLEET_CANCELING)
+        fleet_engine_load_running(agent.engine, run->handle);
     fleet_engine_run_loaded(agent.engine, run->handle, row->cancel || row->state == FLEET_CANCELING,
                             fleet_clock_now());
 }
@@ -493,7 +499,7 @@ run_take(void *arg)
     if (agent_run_find(row->run_id) != NULL)
         return;
     run = run_create(row);
-    run_enter(run);
+    run_enter(run, row->parent_run_id != 0 || row->parent_job_run_id != 0);
     run_link_parent(run, row);
     if (row->state == FLEET_QUEUED && !has_rows(row))
     {
@@ -729,6 +735,7 @@ decide_start(AgentRun *run, const FleetDecision *d)
     }
     task->state = FLEET_STARTING;
     task->attempt = d->attempt;
+    task->failures = d->failures;
     task->server = agent_server_by_number(d->server);
     task->log_base = task->log_seq;
     task->seen_first = 0;
@@ -805,6 +812,7 @@ decide_state(AgentRun *run, const FleetDecision *d)
         return;
     }
     task->state = d->state;
+    task->failures = d->failures;
     if (d->state == FLEET_RETRYING)
         task->finished_at = fleet_clock_to_wall(d->at);
     if (d->state == FLEET_RUNNING)

@@ -46,6 +46,7 @@ typedef struct FleetTaskRow
     uint32 item;
     int server_id; /* 0: none */
     uint16 attempt;
+    uint16 failures;
     FleetState state;
     int log_base;
     TimestampTz started_at; /* 0: null */
@@ -131,6 +132,7 @@ typedef struct FleetTaskWrite
     FleetState old;
     FleetState state;
     uint16 attempt;
+    uint16 failures;
     int server_id; /* 0: null */
     int log_base;
     TimestampTz started_at;  /* 0: leave */

@@ -53,7 +53,7 @@ static FleetStatement some_job_runs_statement = {
 
 static FleetStatement tasks_statement = {
     "SELECT t.task_no, t.item, t.server_id, t.attempt, t.state, t.log_seq, t.started_at,"
-    "       t.finished_at"
+    "       t.finished_at, t.failures"
     "  FROM fleet_catalog.task_run AS t WHERE t.run_id OPERATOR(pg_catalog.=) $1"
     " ORDER BY t.task_no, t.item",
     1,
@@ -223,6 +223,7 @@ fleet_task_read(int64 run_id, FleetTaskRow **rows)
         row->log_base = (int) fleet_column_int(tuple, desc, 6, 0);
         row->started_at = column_time(tuple, desc, 7);
         row->finished_at = column_time(tuple, desc, 8);
+        row->failures = (uint16) fleet_column_int(tuple, desc, 9, 0);
     }
     SPI_freetuptable(table);
     return count;

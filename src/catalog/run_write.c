@@ -57,28 +57,29 @@ static FleetStatement start_statement = {
      INT4ARRAYOID},
     NULL};
 
-static const Oid task_columns[] = {INT8OID, INT4OID, INT4OID,        INT2OID,
-                                   INT2OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-                                   INT8OID, TEXTOID, TEXTOID,        TEXTOID};
+static const Oid task_columns[] = {INT8OID, INT4OID,        INT4OID,        INT2OID, INT2OID,
+                                   INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID,
+                                   TEXTOID, TEXTOID,        INT2OID};
 static FleetStatement task_statement = {
     "UPDATE fleet_catalog.task_run AS t"
     "   SET state = u.state, started_at = COALESCE(u.started_at, t.started_at),"
     "       server_id = COALESCE(u.server_id, t.server_id),"
     "       finished_at = u.finished_at, row_count = u.row_count, sqlstate = u.sqlstate,"
-    "       message = u.message, output = u.output"
+    "       message = u.message, output = u.output, failures = u.failures"
     "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
     "                  pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
     "                  pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),"
-    "                  pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12))"
+    "                  pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12),"
+    "                  pg_catalog.unnest($13))"
     "       AS u(run_id, task_no, item, old, state, server_id, started_at, finished_at, row_count,"
-    "            sqlstate, message, output)"
+    "            sqlstate, message, output, failures)"
     " WHERE t.run_id OPERATOR(pg_catalog.=) u.run_id"
     "   AND t.task_no OPERATOR(pg_catalog.=) u.task_no AND t.item OPERATOR(pg_catalog.=) u.item"
     "   AND t.state OPERATOR(pg_catalog.=) u.old",
-    12,
+    13,
     {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
      TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-     TEXTARRAYOID},
+     TEXTARRAYOID, INT2ARRAYOID},
     NULL};
 
 static const Oid job_run_columns[] = {INT8OID, INT2OID, INT2OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
@@ -348,6 +349,7 @@ fleet_task_write(const FleetTaskWrite *w)
     put_text(&row, w->sqlstate);
     put_text(&row, w->message);
     put_text(&row, w->output);
+    put_int2(&row, w->failures);
     put_row(&row);
 }
 

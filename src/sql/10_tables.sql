@@ -172,7 +172,7 @@ COMMENT ON TABLE fleet_catalog.precedence IS 'Precedence constraints between the
 
 -- A run keeps what it was started with: documents addressed by their content.
 CREATE TABLE fleet_catalog.definition (
-    hash uuid PRIMARY KEY,                  -- first 16 bytes of sha256 of the body's text
+    hash uuid PRIMARY KEY,                  -- first 16 bytes of sha256 of the body's text (or random)
     kind text NOT NULL CHECK (kind IN ('package', 'job')),
     body jsonb NOT NULL
 );
@@ -238,6 +238,7 @@ CREATE TABLE fleet_catalog.task_run (
     item        integer NOT NULL,           -- 0: the task as a whole; for_each: 1…n
     server_id   integer,
     attempt     smallint NOT NULL DEFAULT 0,
+    failures    smallint NOT NULL DEFAULT 0, -- how many of the attempts used up a retry
     state       smallint NOT NULL DEFAULT 1 CHECK (state IN (1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16)),
     log_seq     integer NOT NULL DEFAULT 0, -- log lines of earlier attempts (seq of this attempt counts from there)
     sqlstate    text,
@@ -366,12 +367,15 @@ COMMENT ON TABLE fleet_catalog.duration IS 'Learned durations (FleetEstimate) by
 
 -- ---- as a child: parents that were here --------------------------------------------------------
 
+-- By role too: nobody but a role's own links can raise the epoch that fences its links.
 CREATE TABLE fleet_catalog.parent (
-    parent_uuid uuid PRIMARY KEY,
+    parent_uuid uuid NOT NULL,
+    role        regrole NOT NULL,           -- as which its link logged in here
     epoch       bigint NOT NULL,            -- highest ever seen; a lower one is refused
     name        text NOT NULL,
     protocol    integer NOT NULL,
-    last_seen   timestamptz NOT NULL DEFAULT pg_catalog.now()
+    last_seen   timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (parent_uuid, role)
 );
 COMMENT ON TABLE fleet_catalog.parent IS 'Parents that have used this server, with the epoch that fences old ones';
 
