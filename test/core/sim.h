@@ -6,15 +6,24 @@
  * sim_generator.c, made smaller by sim_shrink.c) played by sim_run() on
  * virtual time.  The core decides; everything else is here:
  *
- *   sim_world.c    the clock, the queue of events, servers, faults
- *   sim_net.c      connections: delay, cut, late delivery on a dead connection
- *   sim_session.c  executors: what runs commands and owns transactions
- *   sim_job.c      drives job.h and exec.h (for child agents and the parent)
- *   sim_child.c    a server with an agent of its own
- *   sim_parent.c   the parent agent: turns, commits, effects, recovery
- *   sim_catalog.c  the parent's durable rows
- *   sim_oracle.c   what must hold, written a second time, slow and obvious
- *   sim_main.c     workers, progress, replay
+ *   sim_world.c      the clock, the queue of events, names, a case from begin to end
+ *   sim_adversary.c  servers and faults
+ *   sim_net.c        connections: delay, cut, late delivery on a dead connection
+ *   sim_session.c    executors: what runs commands and owns transactions
+ *   sim_job.c        drives job.h and exec.h (for child agents and the parent)
+ *   sim_child.c      a server with an agent of its own
+ *   sim_parent.c     the parent agent: links, inbox, what sessions ask of it
+ *   sim_turn.c       … its turn: events to the engine, decisions from it
+ *   sim_commit.c     … what the turn leaves: rows, then messages
+ *   sim_recover.c    … how it begins again: after a crash, as a promoted copy
+ *   sim_catalog.c    the parent's durable rows
+ *   sim_oracle.c     what must hold of tokens, effects, steps; written a second
+ *                    time, slow and obvious, as are
+ *   sim_decisions.c  what must hold of decisions
+ *   sim_outcome.c    how a run must end
+ *   sim_fairness.c   nobody starves
+ *   sim_end.c        nobody is in limbo; a rebuilt engine equals the living one
+ *   sim_main.c       workers, progress, replay
  *
  * Nothing here reads a clock or a random number that the seed did not give.
  */
@@ -519,6 +528,19 @@ typedef struct Sim
 extern const char *const sim_sqlstates[];
 extern const uint32_t sim_nsqlstates;
 
+static inline SimOwner
+parent_owner(uint32_t parent)
+{
+    return (SimOwner){OWNER_PARENT, (uint8_t) parent};
+}
+
+/* Does a task run in this state hold its slot? */
+static inline bool
+sim_active(uint8_t state)
+{
+    return state == FLEET_STARTING || state == FLEET_RUNNING || state == FLEET_CANCELING;
+}
+
 /* sim_memory.c */
 extern void *sim_alloc(size_t size);
 extern void sim_arena_reset(void);
@@ -557,6 +579,13 @@ extern uint32_t sim_rid(Sim *s, uint64_t key, uint8_t package);
 extern const SimTask *sim_task_of(Sim *s, uint32_t aid);
 extern void sim_copy_db(SimDb *to, const SimDb *from);
 extern void sim_crash_node(Sim *s, uint32_t node, FleetTime down);
+
+extern bool sim_listed(const SimCase *c, uint32_t target, uint32_t server);
+
+/* sim_adversary.c */
+extern void sim_start_node(Sim *s, uint32_t node);
+extern void sim_fault(Sim *s, const SimFault *f);
+extern void sim_heal(Sim *s);
 
 /* sim_net.c */
 extern uint32_t conn_open(Sim *s, SimOwner owner, uint32_t node, bool link);
@@ -612,6 +641,7 @@ extern void catalog_row_place(const SimRun *run, const SimPackage *package, uint
                               uint32_t *task, uint32_t *item);
 extern void catalog_expand(SimRun *run, uint32_t task, uint32_t count);
 extern bool catalog_find(Sim *s, SimParent *p, uint32_t aid, uint32_t *run, uint32_t *row);
+extern void catalog_cancel(SimCatalog *catalog, uint32_t run);
 extern uint32_t catalog_new_job(SimCatalog *catalog, uint32_t aid);
 
 /* sim_parent.c */
@@ -620,6 +650,10 @@ extern void parent_die(Sim *s, uint32_t parent, FleetTime down);
 extern void parent_turn(Sim *s, uint32_t parent);
 extern void parent_turn_soon(Sim *s, uint32_t parent, FleetTime at);
 extern void parent_put(Sim *s, uint32_t parent, const SimInbox *in);
+extern void parent_put_attempt(Sim *s, uint32_t parent, SimInboxKind kind, uint32_t aid,
+                               FleetState state);
+extern void parent_commit(Sim *s, uint32_t parent, uint32_t fed);
+extern bool parent_effects(Sim *s, uint32_t parent, uint32_t fed);
 extern void parent_connect(Sim *s, uint32_t parent, uint32_t server);
 extern void parent_connected(Sim *s, uint32_t parent, uint32_t server, uint32_t conn);
 extern void parent_link_message(Sim *s, uint32_t conn, const SimMsg *msg);
@@ -640,7 +674,9 @@ extern void parent_build_engine(Sim *s, uint32_t parent);
 extern FleetEngine *parent_load_engine(Sim *s, uint32_t parent, uint32_t *handles);
 extern void parent_set_server(Sim *s, uint32_t parent, FleetEngine *engine, uint32_t server);
 
-/* sim_oracle.c */
+/* sim_oracle.c, sim_decisions.c, sim_end.c */
+extern bool oracle_beyond(const Sim *s, const SimAttempt *a);
+extern bool oracle_retryable(const FleetRetry *retry, const char *sqlstate);
 extern void oracle_insert(Sim *s, uint32_t node, uint32_t aid, uint64_t epoch);
 extern void oracle_effect(Sim *s, uint32_t node, uint32_t aid, uint32_t serial);
 extern void oracle_step_begins(Sim *s, uint32_t aid, uint32_t serial, const SimJob *job);

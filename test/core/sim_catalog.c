@@ -149,3 +149,15 @@ catalog_new_job(SimCatalog *catalog, uint32_t aid)
     job_init(&catalog->jobs[job], aid);
     return job;
 }
+
+/* A cancel is accepted: of this run and of the nested ones below it. */
+void
+catalog_cancel(SimCatalog *catalog, uint32_t run)
+{
+    if (FLEET_STATE_IS_FINAL(catalog->runs[run].state))
+        return;
+    catalog->runs[run].cancel = true;
+    for (uint32_t i = run + 1; i < catalog->nruns; i++)
+        if (catalog->runs[i].owner_run == run)
+            catalog_cancel(catalog, i);
+}

@@ -6,15 +6,6 @@
  */
 #include "sim.h"
 
-static bool
-listed(const SimCase *c, uint32_t target, uint32_t server)
-{
-    for (uint32_t i = 0; i < c->target_sizes[target]; i++)
-        if (c->targets[target][i] == server)
-            return true;
-    return false;
-}
-
 static uint32_t
 starts_on(const SimCase *c, const SimParent *p, uint32_t target, uint32_t avoid)
 {
@@ -22,7 +13,7 @@ starts_on(const SimCase *c, const SimParent *p, uint32_t target, uint32_t avoid)
 
     for (uint32_t i = 0; i < p->nbatch; i++)
         n += p->batch[i].kind == FLEET_DO_START && p->batch[i].server != FLEET_NO_SERVER &&
-             p->batch[i].server + 1 != avoid && listed(c, target, p->batch[i].server);
+             p->batch[i].server + 1 != avoid && sim_listed(c, target, p->batch[i].server);
     return n;
 }
 
