@@ -120,9 +120,11 @@ run_all(void)
 static bool
 fails(const SimCase *c)
 {
-    pid_t pid = fork();
+    pid_t pid;
     int status;
 
+    shared->why[0] = '\0';
+    pid = fork();
     if (pid < 0)
         abort();
     if (pid == 0)
@@ -134,7 +136,6 @@ fails(const SimCase *c)
         alarm(HANG_SECONDS / 6);
         _exit(sim_run(c, false, &stats, shared->why, sizeof shared->why) ? 0 : 1);
     }
-    shared->why[0] = '\0';
     waitpid(pid, &status, 0);
     if (WIFSIGNALED(status))
         snprintf(shared->why, sizeof shared->why, "killed by signal %d (%s)", WTERMSIG(status),
