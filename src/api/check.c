@@ -17,10 +17,15 @@
 PG_FUNCTION_INFO_V1(fleet_sql_check_command);
 PG_FUNCTION_INFO_V1(fleet_sql_check_graph);
 
+static const char override_hint[] =
+    "If it is right for the server where it will run: check_syntax => false.";
+static const char condition_hint[] =
+    "For example: fleet.param('day') <> '' or (SELECT count(*) FROM stage) > 0.";
+
 /* Parses; a syntax error points into the text that the user gave, not into the statement that
  * called us.  "skip": characters that we put in front of the user's. */
 static List *
-parse(const char *text, int skip)
+parse(const char *text, const char *given, int skip, const char *hint)
 {
     MemoryContext context = CurrentMemoryContext;
     List *statements = NIL;
@@ -40,9 +45,7 @@ parse(const char *text, int skip)
         FlushErrorState();
         ereport(ERROR, (errcode(error->sqlerrcode), errmsg_internal("%s", error->message),
                         internalerrposition(Max(error->cursorpos - skip, 0)),
-                        internalerrquery(text + skip),
-                        errhint("If it is right for the server where it will run: check_syntax => "
-                                "false.")));
+                        internalerrquery(given), errhint("%s", hint)));
     }
     PG_END_TRY();
     return statements;
@@ -69,7 +72,7 @@ check_not_client_copy(List *statements)
 static int
 check_command(const char *command)
 {
-    List *statements = parse(command, 0);
+    List *statements = parse(command, command, 0, override_hint);
 
     if (statements == NIL)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the command is empty"),
@@ -81,7 +84,7 @@ check_command(const char *command)
 static int
 check_query(const char *query)
 {
-    List *statements = parse(query, 0);
+    List *statements = parse(query, query, 0, override_hint);
 
     if (list_length(statements) != 1 ||
         !IsA(castNode(RawStmt, linitial(statements))->stmt, SelectStmt))
@@ -97,17 +100,16 @@ check_condition(const char *condition)
 {
     static const char prefix[] = "SELECT (";
     char *query = psprintf("%s%s\n)", prefix, condition);
-    List *statements = parse(query, (int) strlen(prefix));
+    List *statements = parse(query, condition, (int) strlen(prefix), condition_hint);
     SelectStmt *select = NULL;
 
     if (list_length(statements) == 1)
         select = (SelectStmt *) castNode(RawStmt, linitial(statements))->stmt;
     if (select == NULL || !IsA(select, SelectStmt) || list_length(select->targetList) != 1 ||
         select->fromClause != NIL || select->op != SETOP_NONE)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("a condition must be one SQL expression"),
-                        errhint("For example: fleet.param('day') <> '' or "
-                                "(SELECT count(*) FROM stage) > 0.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                 errmsg("a condition must be one SQL expression"), errhint("%s", condition_hint)));
     return 1;
 }
 

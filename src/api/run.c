@@ -95,7 +95,7 @@ fleet_sql_state_graph(PG_FUNCTION_ARGS)
 {
     static const FleetMachine machines[] = {FLEET_MACHINE_RUN, FLEET_MACHINE_TASK,
                                             FLEET_MACHINE_JOB, FLEET_MACHINE_STEP};
-    char *wanted = PG_ARGISNULL(0) ? pstrdup("") : text_to_cstring(PG_GETARG_TEXT_PP(0));
+    char *wanted = PG_ARGISNULL(0) ? "NULL" : text_to_cstring(PG_GETARG_TEXT_PP(0));
     StringInfoData dot;
 
     initStringInfo(&dot);

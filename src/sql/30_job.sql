@@ -28,7 +28,12 @@ CREATE FUNCTION fleet_catalog.alter_job(a_name text, a_new_name text, a_params j
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_job fleet_catalog.job := fleet_catalog.change_job(a_name);
+    v_owner oid := v_job.owner;
 BEGIN
+    IF a_owner IS NOT NULL THEN
+        v_owner := fleet_catalog.get_role(a_owner);
+        PERFORM fleet_catalog.check_run_as(v_owner, s.run_as) FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.run_as IS NOT NULL;
+    END IF;
     IF a_params IS NOT NULL THEN
         PERFORM fleet_catalog.check_params(a_params);
     END IF;
@@ -42,7 +47,7 @@ BEGIN
     UPDATE fleet_catalog.job AS j
        SET name = coalesce(a_new_name, j.name), params = coalesce(a_params, j.params),
            description = coalesce(a_description, j.description),
-           owner = CASE WHEN a_owner IS NULL THEN j.owner ELSE fleet_catalog.get_role(a_owner) END
+           owner = v_owner
      WHERE j.job_id = v_job.job_id;
 END
 $$;
@@ -117,6 +122,18 @@ BEGIN
 END
 $$;
 
+-- A step runs as another role only if the job's owner is a member of it; looked at again when it runs.
+CREATE FUNCTION fleet_catalog.check_run_as(a_owner oid, a_run_as oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT pg_has_role(a_owner, a_run_as, 'MEMBER') THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
+            MESSAGE = format('role "%s", which owns the job, is not a member of role "%s"', pg_get_userbyid(a_owner), pg_get_userbyid(a_run_as)),
+            HINT = 'The owner of a job must be a member of every role that its steps run as.';
+    END IF;
+END
+$$;
+
 CREATE FUNCTION fleet_catalog.add_step(a_job text, a_step text, a_command text, a_package text,
                                        a_on_success text, a_success_goto text, a_on_failure text, a_failure_goto text,
                                        a_retries integer, a_retry_wait interval, a_retry_max interval, a_retry_states text[],
@@ -127,8 +144,12 @@ DECLARE
     v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
     v_step_no integer;
     v_single boolean;
+    v_run_as oid := CASE WHEN a_run_as IS NOT NULL THEN fleet_catalog.get_role(a_run_as) END;
 BEGIN
     PERFORM fleet_catalog.check_name('step', a_step);
+    IF v_run_as IS NOT NULL THEN
+        PERFORM fleet_catalog.check_run_as(v_job.owner, v_run_as);
+    END IF;
     IF num_nonnulls(a_command, a_package) <> 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a step is either an SQL command or a package',
             DETAIL = CASE WHEN a_command IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
@@ -154,8 +175,7 @@ BEGIN
     INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto,
                                     retries, retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as)
     VALUES (v_job.job_id, v_step_no, a_step, a_command, a_package, a_on_success, a_success_goto, a_on_failure, a_failure_goto,
-            a_retries, a_retry_wait, a_retry_max, a_retry_states, a_timeout, a_on_unknown, a_transactional, v_single,
-            CASE WHEN a_run_as IS NOT NULL THEN fleet_catalog.get_role(a_run_as) END);
+            a_retries, a_retry_wait, a_retry_max, a_retry_states, a_timeout, a_on_unknown, a_transactional, v_single, v_run_as);
     IF a_package IS NOT NULL THEN
         PERFORM fleet_catalog.job_body(a_job, '{}'); -- ERROR if it contains itself
     END IF;

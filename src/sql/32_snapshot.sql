@@ -16,24 +16,13 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.step_json(a_step fleet_catalog.step) RETURNS jsonb
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-SELECT to_jsonb(a_step) - '{job_id,retry_wait,retry_max,timeout,run_as}'::text[]
-    || jsonb_build_object(
-        'retry_wait_us', fleet_catalog.microseconds(a_step.retry_wait), 'retry_max_us', fleet_catalog.microseconds(a_step.retry_max),
-        'timeout_us', fleet_catalog.microseconds(a_step.timeout),
-        'run_as', a_step.run_as::text,
-        'success_goto_no', (SELECT s.step_no FROM fleet_catalog.step AS s WHERE s.job_id = a_step.job_id AND s.name = a_step.success_goto),
-        'failure_goto_no', (SELECT s.step_no FROM fleet_catalog.step AS s WHERE s.job_id = a_step.job_id AND s.name = a_step.failure_goto))
-$$;
-
+-- With RETURN, it becomes part of the query that calls it.
 CREATE FUNCTION fleet_catalog.task_json(a_task fleet_catalog.task) RETURNS jsonb
-    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT to_jsonb(a_task) - '{package_id,retry_wait,retry_max,timeout}'::text[]
-    || jsonb_build_object(
-        'retry_wait_us', fleet_catalog.microseconds(a_task.retry_wait), 'retry_max_us', fleet_catalog.microseconds(a_task.retry_max),
-        'timeout_us', fleet_catalog.microseconds(a_task.timeout))
-$$;
+    LANGUAGE sql STABLE
+    RETURN to_jsonb(a_task) - '{package_id,retry_wait,retry_max,timeout}'::text[]
+        || jsonb_build_object(
+            'retry_wait_us', fleet_catalog.microseconds(a_task.retry_wait), 'retry_max_us', fleet_catalog.microseconds(a_task.retry_max),
+            'timeout_us', fleet_catalog.microseconds(a_task.timeout));
 
 CREATE FUNCTION fleet_catalog.job_body(a_name text, a_path text[]) RETURNS jsonb
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -43,8 +32,17 @@ DECLARE
 BEGIN
     SELECT jsonb_build_object(
                'name', j.name, 'owner', j.owner::text, 'params', j.params,
-               'steps', coalesce((SELECT jsonb_agg(fleet_catalog.step_json(s) ORDER BY s.step_no)
-                                    FROM fleet_catalog.step AS s WHERE s.job_id = j.job_id), '[]'),
+               'steps', coalesce((
+                   SELECT jsonb_agg(to_jsonb(s) - '{job_id,retry_wait,retry_max,timeout,run_as}'::text[]
+                              || jsonb_build_object(
+                                  'retry_wait_us', fleet_catalog.microseconds(s.retry_wait),
+                                  'retry_max_us', fleet_catalog.microseconds(s.retry_max),
+                                  'timeout_us', fleet_catalog.microseconds(s.timeout), 'run_as', s.run_as::text,
+                                  'success_goto_no', g.step_no, 'failure_goto_no', h.step_no) ORDER BY s.step_no)
+                     FROM fleet_catalog.step AS s
+                     LEFT JOIN fleet_catalog.step AS g ON g.job_id = s.job_id AND g.name = s.success_goto
+                     LEFT JOIN fleet_catalog.step AS h ON h.job_id = s.job_id AND h.name = s.failure_goto
+                    WHERE s.job_id = j.job_id), '[]'),
                'packages', coalesce((SELECT jsonb_object_agg(p.name, fleet_catalog.package_body(p.name, v_path))
                                        FROM fleet_catalog.package AS p
                                       WHERE p.name IN (SELECT s.package FROM fleet_catalog.step AS s WHERE s.job_id = j.job_id)), '{}'))
@@ -81,13 +79,19 @@ BEGIN
 END
 $$;
 
--- Also for the agent: a nested run gets the document found in its parent's.
+-- Also for the agent.  Whoever inserts a document first may keep his transaction open: others must
+-- not wait for him, so they then store it under a name of its own.  (A user who holds this advisory
+-- lock only makes documents be stored twice.)
 CREATE FUNCTION fleet_catalog.store_definition(a_kind text, a_body jsonb) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_hash uuid := fleet_catalog.content_hash(a_body::text);
+    -- content_hash(), written out: this is on the path of every run
+    v_hash uuid := encode(substr(sha256(convert_to(a_body::text, 'UTF8')), 1, 16), 'hex')::uuid;
 BEGIN
     IF NOT EXISTS (SELECT FROM fleet_catalog.definition AS d WHERE d.hash = v_hash) THEN
+        IF NOT pg_try_advisory_xact_lock(1179407680, hashtext(v_hash::text)) THEN
+            v_hash := gen_random_uuid();
+        END IF;
         INSERT INTO fleet_catalog.definition (hash, kind, body) VALUES (v_hash, a_kind, a_body) ON CONFLICT DO NOTHING;
         IF FOUND AND a_kind = 'package' THEN
             INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each)

@@ -213,9 +213,9 @@ CREATE FUNCTION fleet_catalog.deploy_job(a_job text, a_to_group text, a_server t
 #variable_conflict use_column
 DECLARE
     v_job fleet_catalog.job := fleet_catalog.get_job(a_job);
+    v_body jsonb;
     v_hash uuid;
     v_ids integer[];
-    v_id integer;
 BEGIN
     IF num_nonnulls(a_to_group, a_server) <> 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job is deployed either to a group or to a server',
@@ -232,12 +232,13 @@ BEGIN
         END IF;
         PERFORM fleet_catalog.get_server(s.name) FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids);
     END IF;
-    v_hash := fleet_catalog.snapshot_job(a_job);
+    v_body := fleet_catalog.job_body(a_job, '{}');
+    PERFORM fleet_catalog.check_job_body(v_body);
+    v_hash := fleet_catalog.content_hash(v_body::text);
     -- A direct server has nothing to deploy to: its links bring the steps along.
     INSERT INTO fleet_catalog.deployment AS d (server_id, job, owner, hash, document)
-    SELECT s.server_id, a_job, fleet_catalog.caller(), v_hash, f.body
-      FROM fleet_catalog.server AS s, fleet_catalog.definition AS f
-     WHERE s.server_id = ANY (v_ids) AND s.mode = 'agent' AND f.hash = v_hash
+    SELECT s.server_id, a_job, fleet_catalog.caller(), v_hash, v_body
+      FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids) AND s.mode = 'agent'
     ON CONFLICT (server_id, job) DO UPDATE
        SET owner = excluded.owner, hash = excluded.hash, document = excluded.document, state = 'queued', message = NULL,
            requested_at = now(), deployed_at = NULL;

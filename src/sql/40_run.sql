@@ -94,7 +94,7 @@ $$;
 CREATE FUNCTION fleet_catalog.no_such_run(a_run_id bigint, a_relation text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM fleet_catalog.check_given('run_id', a_run_id::text);
+    PERFORM fleet_catalog.check_given(CASE a_relation WHEN 'run' THEN 'run_id' ELSE 'job_run_id' END, a_run_id::text);
     RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no %s %s', replace(a_relation, '_', ' '), a_run_id),
         HINT = format('Runs are listed in fleet.%s.', a_relation);
 END
@@ -118,7 +118,8 @@ BEGIN
     IF v_run.state >= 11 THEN
         RETURN false;
     END IF;
-    INSERT INTO fleet_catalog.cancel_request (run_id) VALUES (a_run_id);
+    INSERT INTO fleet_catalog.cancel_request (run_id)
+    SELECT a_run_id WHERE NOT EXISTS (SELECT FROM fleet_catalog.cancel_request AS c WHERE c.run_id = a_run_id);
     PERFORM fleet_catalog.wake(3, a_run_id);
     RETURN true;
 END
@@ -142,7 +143,8 @@ BEGIN
     IF v_run.state >= 11 THEN
         RETURN false;
     END IF;
-    INSERT INTO fleet_catalog.cancel_request (job_run_id) VALUES (a_job_run_id);
+    INSERT INTO fleet_catalog.cancel_request (job_run_id)
+    SELECT a_job_run_id WHERE NOT EXISTS (SELECT FROM fleet_catalog.cancel_request AS c WHERE c.job_run_id = a_job_run_id);
     PERFORM fleet_catalog.wake(4, a_job_run_id);
     RETURN true;
 END

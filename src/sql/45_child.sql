@@ -23,9 +23,9 @@ BEGIN
             MESSAGE = format('the parent speaks protocol %s, this server speaks %s', a_protocol, c_protocol),
             HINT = 'Update pg_fleet on both servers to the same version.';
     END IF;
-    INSERT INTO fleet_catalog.parent AS p (parent_uuid, epoch, name, protocol)
-    VALUES (a_parent_uuid, a_epoch, left(coalesce(a_parent_name, ''), 200), a_protocol)
-    ON CONFLICT (parent_uuid) DO UPDATE
+    INSERT INTO fleet_catalog.parent AS p (parent_uuid, role, epoch, name, protocol)
+    VALUES (a_parent_uuid, fleet_catalog.caller(), a_epoch, left(coalesce(a_parent_name, ''), 200), a_protocol)
+    ON CONFLICT (parent_uuid, role) DO UPDATE
        SET epoch = excluded.epoch, name = excluded.name, protocol = excluded.protocol, last_seen = now()
      WHERE p.epoch <= excluded.epoch;
     IF NOT FOUND THEN
@@ -43,7 +43,8 @@ CREATE FUNCTION fleet_catalog.refuse_epoch(a_parent_uuid uuid, a_epoch bigint) R
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION USING ERRCODE = 'FE001', MESSAGE = format('epoch %s of parent %s is over', a_epoch, a_parent_uuid),
-        DETAIL = coalesce((SELECT format('It has come with epoch %s.', p.epoch) FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid),
+        DETAIL = coalesce((SELECT format('It has come with epoch %s.', p.epoch) FROM fleet_catalog.parent AS p
+                            WHERE p.parent_uuid = a_parent_uuid AND p.role = fleet_catalog.caller()),
                           'This server does not know that parent.'),
         HINT = 'An old primary, or an agent that was replaced, must not start or stop anything.';
 END
@@ -53,7 +54,7 @@ $$;
 CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid AND p.epoch <= a_epoch FOR SHARE;
+    PERFORM FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid AND p.role = fleet_catalog.caller() AND p.epoch <= a_epoch FOR SHARE;
     IF NOT FOUND THEN
         PERFORM fleet_catalog.refuse_epoch(a_parent_uuid, a_epoch);
     END IF;
@@ -84,7 +85,7 @@ $$;
 
 CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     v_new uuid[];
@@ -155,11 +156,11 @@ CREATE FUNCTION fleet_catalog.agent_fetch(a_parent_uuid uuid, a_epoch bigint, a_
     RETURNS TABLE (kind "char", job_run_id bigint, step_no integer, attempt integer, state integer, first_seq integer, last_seq integer,
                    row_count bigint, step text, level text, sqlstate text, message text, detail text, hint text, context text, output text,
                    started_at timestamptz, finished_at timestamptz, logged_at timestamptz, seq integer)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
     -- No lock here: reading does no harm.
-    IF NOT EXISTS (SELECT FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid AND p.epoch <= a_epoch) THEN
+    IF NOT EXISTS (SELECT FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid AND p.role = fleet_catalog.caller() AND p.epoch <= a_epoch) THEN
         PERFORM fleet_catalog.refuse_epoch(a_parent_uuid, a_epoch);
     END IF;
     RETURN QUERY
@@ -324,7 +325,11 @@ CREATE FUNCTION fleet_catalog.agent_deploy(a_parent_uuid uuid, a_epoch bigint, a
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
-    PERFORM fleet_catalog.check_params(a_document -> 'params');
+    IF jsonb_typeof(a_document) IS DISTINCT FROM 'object' OR jsonb_typeof(a_document -> 'steps') IS DISTINCT FROM 'array'
+       OR jsonb_typeof(a_document -> 'params') IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'this is not the document of a job',
+            HINT = 'It has the keys name, params, steps and packages, as in fleet_catalog.definition of the parent.';
+    END IF;
     PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document);
 END
 $$;

@@ -29,9 +29,11 @@ COMMENT ON VIEW fleet.task_run IS 'Tasks of the runs; one row an item where ther
 
 CREATE VIEW fleet.job_run WITH (security_barrier) AS
 SELECT j.job_run_id, j.job, fleet_catalog.state_name(j.state) AS state, j.params, j.requested_by, j.queued_at, j.started_at, j.finished_at,
-       j.sqlstate, j.message, j.row_count, j.output, j.token, j.parent_uuid, p.name AS parent, j.acknowledged_at,
+       j.sqlstate, j.message, j.row_count, j.output, j.token, j.parent_uuid,
+       (SELECT p.name FROM fleet_catalog.parent AS p WHERE p.parent_uuid = j.parent_uuid ORDER BY p.last_seen DESC LIMIT 1) AS parent,
+       j.acknowledged_at,
        pg_catalog.pg_get_userbyid(j.owner) AS owner, j.definition
-  FROM fleet_catalog.job_run AS j LEFT JOIN fleet_catalog.parent AS p ON p.parent_uuid = j.parent_uuid
+  FROM fleet_catalog.job_run AS j
  WHERE (SELECT fleet_catalog.sees_all()) OR pg_catalog.pg_has_role(j.owner, 'MEMBER');
 COMMENT ON VIEW fleet.job_run IS 'Executions of jobs by this server''s own agent: start_job, and what parents started here';
 

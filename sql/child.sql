@@ -1,0 +1,121 @@
+-- What links of a parent call.  Rolled back, so that no agent is needed.
+\set SHOW_CONTEXT never
+CREATE ROLE regress_fleet_etl;
+CREATE ROLE regress_fleet_foreign;
+\set p '''00000000-0000-0000-0000-00000000000a'''
+\set q '''00000000-0000-0000-0000-00000000000b'''
+SET ROLE regress_fleet_etl;
+SELECT fleet.create_job('etl');
+SELECT fleet.add_step('etl', 's', 'SELECT 1');
+SELECT fleet.create_job('empty');
+RESET ROLE;
+SELECT fleet.create_job('private');
+SELECT fleet.add_step('private', 's', 'SELECT 1');
+SET ROLE regress_fleet_etl;
+SELECT fleet.agent_hello(1, NULL, 1, 'x');
+SELECT fleet.agent_hello(2, :p, 1, 'x');
+BEGIN;
+SELECT agent_protocol, extension_version, instance IS NOT NULL AS instance, system_identifier <> 0 AS system, timeline FROM fleet.agent_hello(1, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet.agent_hello(1, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet.agent_hello(1, :p, 8, 'parent');
+SELECT agent_protocol FROM fleet.agent_hello(1, :q, 1, 'other');
+-- starting: each token once; one bad element does not fail the others
+SELECT ord, job_run_id IS NOT NULL AS started, known, sqlstate, message FROM fleet.agent_start(:p, 8,
+    ARRAY['00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000003',
+          '00000000-0000-0000-0000-000000000004', NULL, '00000000-0000-0000-0000-000000000001']::uuid[],
+    ARRAY['etl', 'nothing', 'private', 'empty', 'etl', 'etl'], ARRAY['{"a": 1}', '{}', '{}', '{}', '{}', '{}']::jsonb[]);
+SELECT ord, known FROM fleet.agent_start(:p, 8, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[], ARRAY['etl'], NULL);
+SELECT ord, job_run_id, sqlstate, message FROM fleet.agent_start(:q, 1, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[], ARRAY['etl'], ARRAY['{}']::jsonb[]);
+SELECT job, state, params, owner, parent FROM fleet.job_run;
+SELECT ord, job_run_id IS NOT NULL AS there, state FROM fleet.agent_resume(:p, 8, ARRAY['00000000-0000-0000-0000-000000000009', '00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT ord, job_run_id IS NOT NULL AS there, state FROM fleet.agent_resume(:q, 1, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+-- what the agent would write
+RESET ROLE;
+SELECT max(job_run_id) AS id FROM fleet_catalog.job_run \gset
+UPDATE fleet_catalog.job_run SET state = 12, log_seq = 4, sqlstate = '22012', message = 'division by zero', started_at = '2026-01-01 00:00+00', finished_at = '2026-01-01 00:01+00' WHERE job_run_id = :id;
+INSERT INTO fleet_catalog.step_run (job_run_id, step_no, attempt, state, phase, first_seq, last_seq, started_at, finished_at, step, sqlstate, message, detail)
+VALUES (:id, 1, 1, 11, 4, 1, 2, '2026-01-01 00:00+00', '2026-01-01 00:00:10+00', 's', NULL, NULL, NULL),
+       (:id, 2, 1, 12, 4, 3, 5, '2026-01-01 00:00:10+00', '2026-01-01 00:01+00', 't', '22012', 'division by zero', 'a detail');
+INSERT INTO fleet_catalog.log_line (job_run_id, step_no, seq, logged_at, level, sqlstate, message) VALUES (:id, 2, 4, '2026-01-01 00:00:30+00', 'NOTICE', '00000', 'half');
+SET LOCAL ROLE regress_fleet_etl;
+SELECT kind, step_no, attempt, state, first_seq, last_seq, step, level, sqlstate, message, detail, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[0]);
+SELECT kind, step_no, first_seq, last_seq, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[4]);
+SELECT count(*) FROM fleet.agent_fetch(:q, 1, ARRAY[:id]::bigint[], ARRAY[0]);
+SELECT seq, step, level, sqlstate, message FROM fleet.log WHERE job_run_id = :id ORDER BY seq;
+SELECT job, step, attempt, state, duration, sqlstate, message FROM fleet.job_log WHERE job_run_id = :id ORDER BY step_no;
+SELECT fleet.agent_cancel(:p, 8, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT fleet.agent_acknowledge(:q, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT acknowledged_at IS NOT NULL AS acknowledged FROM fleet.job_run WHERE job_run_id = :id;
+SELECT fleet.agent_acknowledge(:p, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT acknowledged_at IS NOT NULL AS acknowledged FROM fleet.job_run WHERE job_run_id = :id;
+-- somebody else sees and stops nothing of it, and cannot fence it
+SET LOCAL ROLE regress_fleet_foreign;
+SELECT agent_protocol FROM fleet.agent_hello(1, :p, 1000000, 'thief');
+SET LOCAL ROLE regress_fleet_etl;
+SELECT count(*) FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[0]);
+SET LOCAL ROLE regress_fleet_foreign;
+SELECT ord, job_run_id FROM fleet.agent_resume(:p, 1000000, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT count(*) FROM fleet.agent_fetch(:p, 1000000, ARRAY[:id]::bigint[], ARRAY[0]);
+SELECT ord, job_run_id FROM fleet.agent_resume(:p, 1000000, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT ord, job_run_id, sqlstate FROM fleet.agent_start(:p, 1000000, ARRAY['00000000-0000-0000-0000-000000000011']::uuid[], ARRAY['etl'], ARRAY['{}']::jsonb[]);
+-- an old epoch
+SET LOCAL ROLE regress_fleet_etl;
+SAVEPOINT s;
+SELECT fleet.agent_hello(1, :p, 7, 'old');
+ROLLBACK TO s;
+SELECT fleet.agent_start(:p, 7, '{}', '{}', '{}');
+ROLLBACK TO s;
+SELECT fleet.agent_cancel(:p, 7, '{}');
+ROLLBACK TO s;
+SELECT fleet.agent_fetch(:p, 7, '{}', '{}');
+ROLLBACK TO s;
+SELECT fleet.agent_resume('00000000-0000-0000-0000-00000000000c', 7, '{}');
+ROLLBACK;
+
+-- deployment: a job travels with its package, and comes out the same
+SET ROLE regress_fleet_etl;
+SELECT fleet.create_package('ship', params => '{"region": null}');
+SELECT fleet.add_task('ship', 'a', sql => 'SELECT 1', retries => 2, retry_wait => '90s', retry_states => '{40,!40P01}');
+SELECT fleet.add_task('ship', 'b', sql => 'SELECT 2', after => '{a}', for_each => 'SELECT 1', timeout => '1h 30min');
+SELECT fleet.create_job('ship');
+SELECT fleet.add_step('ship', 'one', package => 'ship', timeout => '2h', success_goto => 'three');
+SELECT fleet.add_step('ship', 'two', 'VACUUM', transactional => false);
+SELECT fleet.add_step('ship', 'three', 'SELECT 1', failure_goto => 'two', retries => 3, run_as => 'regress_fleet_etl');
+RESET ROLE;
+SELECT fleet_catalog.job_body('ship', '{}') AS document \gset
+SET ROLE regress_fleet_etl;
+BEGIN;
+SELECT agent_protocol FROM fleet.agent_hello(1, :p, 7, 'parent');
+SAVEPOINT s;
+SELECT fleet.agent_deploy(:p, 7, :'document');
+ROLLBACK TO s;
+SELECT fleet.drop_job('ship'), fleet.drop_package('ship');
+SELECT fleet.agent_deploy(:p, 7, :'document');
+SELECT fleet.agent_deploy(:p, 7, :'document');
+SELECT name, owner, deployed_from = :p AS deployed FROM fleet.job WHERE name = 'ship';
+RESET ROLE;
+SELECT fleet_catalog.job_body('ship', '{}') = :'document' AS same;
+SET LOCAL ROLE regress_fleet_foreign;
+SELECT agent_protocol FROM fleet.agent_hello(1, :p, 7, 'parent');
+SAVEPOINT s;
+SELECT fleet.agent_deploy(:p, 7, :'document');
+ROLLBACK TO s;
+SELECT fleet.agent_deploy(:p, 7, '{"name": "x"}');
+ROLLBACK TO s;
+SELECT fleet.agent_deploy(:p, 7, '3');
+ROLLBACK TO s;
+SELECT fleet.agent_deploy(:p, 6, :'document');
+ROLLBACK TO s;
+-- a role that is not there, or not the caller's
+SELECT fleet.agent_deploy(:p, 7, jsonb_set(:'document'::jsonb - 'packages', '{name}', '"other"') || '{"packages": {}}');
+ROLLBACK TO s;
+SELECT fleet.agent_deploy(:p, 7, jsonb_set(jsonb_set(:'document'::jsonb, '{name}', '"other"'), '{steps,2,run_as}', '"nobody_here"') || '{"packages": {}}');
+ROLLBACK;
+RESET ROLE;
+SELECT fleet.drop_job(j) FROM unnest('{ship,etl,empty,private}'::text[]) AS j;
+SELECT fleet.drop_package('ship');
+-- the token, computed by hand
+SELECT fleet_catalog.token('00000000-0000-0000-0000-00000000000a', 'task ü', 3, 2)
+     = encode(substr(sha256(convert_to('00000000-0000-0000-0000-00000000000a/task ü/3/2', 'UTF8')), 1, 16), 'hex')::uuid AS same,
+       fleet_catalog.token('00000000-0000-0000-0000-00000000000a', 'task', 0, 0) IS NULL AS none_before_the_first;
+DROP ROLE regress_fleet_etl, regress_fleet_foreign;

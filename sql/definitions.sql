@@ -1,0 +1,157 @@
+-- Jobs, steps, packages, tasks, precedence constraints: what works, and every bad input.
+\set SHOW_CONTEXT never
+CREATE ROLE regress_fleet_dev;
+CREATE ROLE regress_fleet_other;
+SET ROLE regress_fleet_dev;
+
+-- jobs
+SELECT fleet.create_job('load', params => '{"region": "north"}', description => 'loads');
+SELECT fleet.create_job('load');
+SELECT fleet.create_job(NULL);
+SELECT fleet.create_job('');
+SELECT fleet.create_job(repeat('x', 201));
+SELECT fleet.create_job('p1', params => NULL);
+SELECT fleet.create_job('p1', params => '[1]');
+SELECT fleet.create_job('p1', params => ('{"a": "' || repeat(md5('x'), 40000) || '"}')::jsonb);
+SELECT fleet.create_job(E'odd "name" with ''quotes'', $$ back\\slash\nand a line');
+SELECT fleet.drop_job(E'odd "name" with ''quotes'', $$ back\\slash\nand a line');
+SELECT fleet.drop_job('nothing');
+SELECT fleet.drop_job('nothing', if_exists => true);
+SELECT fleet.drop_job(NULL);
+SELECT fleet.alter_job('nothing', new_name => 'x');
+SELECT fleet.alter_job('load', params => '3');
+SELECT fleet.alter_job('load', new_name => '');
+SELECT fleet.alter_job('load', owner => 'regress_fleet_other');
+SELECT fleet.alter_job('load', owner => 'regress_fleet_nobody');
+SELECT fleet.alter_job('load', description => 'loads a region');
+
+-- steps
+SELECT fleet.add_step('load', 'first', 'SELECT 1');
+SELECT fleet.add_step('load', 'second', 'SELECT 1; SELECT 2', on_failure => 'next', retries => 2, retry_wait => '1s', timeout => '1h',
+                      retry_states => '{40001,40,!40P01}');
+SELECT fleet.add_step('load', 'third', 'VACUUM', transactional => false, failure_goto => 'first', on_unknown => 'retry');
+SELECT step_no, step, command, on_success, on_failure, failure_goto, retries, retry_wait, retry_states, timeout, on_unknown, transactional
+  FROM fleet.step WHERE job = 'load' ORDER BY step_no;
+SELECT fleet.add_step('nothing', 'x', 'SELECT 1');
+SELECT fleet.add_step('load', 'first', 'SELECT 1');
+SELECT fleet.add_step('load', NULL, 'SELECT 1');
+SELECT fleet.add_step('load', 'x');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', package => 'p');
+SELECT fleet.add_step('load', 'x', package => 'nothing');
+SELECT fleet.add_step('load', 'x', '');
+SELECT fleet.add_step('load', 'x', ' -- nothing');
+SELECT fleet.add_step('load', 'x', 'SELEC 1');
+SELECT fleet.add_step('load', 'x', 'SELECT ''open');
+SELECT fleet.add_step('load', 'x', 'COPY t FROM STDIN');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', on_success => 'stop');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', on_success => NULL);
+SELECT fleet.add_step('load', 'x', 'SELECT 1', on_failure => 'goto');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retries => -1);
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retries => 2000000000);
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retries => NULL);
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_wait => '-1s');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_max => NULL);
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_states => '{4000}');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_states => '{NULL}');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', timeout => '0');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', timeout => '11 years');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', on_unknown => 'guess');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', run_as => 'regress_fleet_other');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', run_as => 'regress_fleet_nobody');
+SELECT fleet.add_step('load', 'newer', 'MERGE NOTHING YET', check_syntax => false);
+SELECT fleet.add_step('load', 'x', 'SELECT 1', check_syntax => NULL);
+SELECT fleet.drop_step('load', 'first');
+SELECT fleet.drop_step('load', 'nothing');
+SELECT fleet.drop_step('load', NULL);
+SELECT fleet.drop_step('load', 'second');
+SELECT step_no, step FROM fleet.step WHERE job = 'load' ORDER BY step_no;
+
+-- packages
+SELECT fleet.create_package('night', params => '{"day": null}', overlap => 'skip', priority => 5);
+SELECT fleet.create_package('night');
+SELECT fleet.create_package(NULL);
+SELECT fleet.create_package('x', overlap => 'queue');
+SELECT fleet.create_package('x', overlap => 'perhaps');
+SELECT fleet.create_package('x', priority => 5000);
+SELECT fleet.create_package('x', params => '"text"');
+SELECT fleet.alter_package('night', overlap => 'replace');
+SELECT fleet.alter_package('night', priority => 7, description => 'every night');
+SELECT fleet.alter_package('night', new_name => 'night');
+SELECT name, owner, description, params, overlap, priority, tasks FROM fleet.package;
+SELECT fleet.drop_package('nothing');
+SELECT fleet.drop_package('nothing', if_exists => true);
+
+-- tasks
+SELECT fleet.add_task('night', 'a', sql => 'SELECT 1');
+SELECT fleet.add_task('night', 'b', sql => 'SELECT 1', after => '{a}');
+SELECT fleet.add_task('night', 'c', sql => 'SELECT 1', after => '{a,b}', on_failure_of => '{}');
+SELECT fleet.add_task('night', 'help', sql => 'SELECT 1', on_failure_of => '{b}');
+SELECT fleet.add_task('nothing', 'x', sql => 'SELECT 1');
+SELECT fleet.add_task('night', 'a', sql => 'SELECT 1');
+SELECT fleet.add_task('night', NULL, sql => 'SELECT 1');
+SELECT fleet.add_task('night', 'x');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', job => 'load');
+SELECT fleet.add_task('night', 'x', sql => 'SELEC 1');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', server => 'there');
+SELECT fleet.add_task('night', 'x', job => 'load');
+SELECT fleet.add_task('night', 'x', job => 'load', server => 'there', on_group => 'all');
+SELECT fleet.add_task('night', 'x', job => 'load', server => 'nowhere');
+SELECT fleet.add_task('night', 'x', job => 'load', on_group => '');
+SELECT fleet.add_task('night', 'x', package => 'nothing');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', after => '{nothing}');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', after => '{NULL}');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', after => NULL);
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', after => '{x}');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', after => '{a,a}');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', params => NULL);
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'DELETE FROM t');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'SELECT 1; SELECT 2');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', throttle => -1);
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', completion => 'most');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', min_share => 1.5);
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', min_share => 'NaN');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', balance => 'fair');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', join_type => 'some');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', on_lost => 'cry');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', timeout => '-1s');
+
+-- precedence constraints
+SELECT fleet.add_precedence('night', 'c', 'a');
+SELECT fleet.add_precedence('night', 'a', 'a');
+SELECT fleet.add_precedence('night', 'a', 'b');
+SELECT fleet.add_precedence('night', 'a', 'nothing');
+SELECT fleet.add_precedence('night', NULL, 'a');
+SELECT fleet.add_precedence('night', 'a', 'help', on_outcome => 'luck');
+SELECT fleet.add_precedence('night', 'a', 'help', condition => 'SELECT 1; SELECT 2');
+SELECT fleet.add_precedence('night', 'a', 'help', condition => '1 +');
+SELECT fleet.add_precedence('night', 'a', 'help', condition => '');
+SELECT fleet.add_precedence('night', 'a', 'help', condition => '1); DROP TABLE x; SELECT (1');
+SELECT fleet.add_precedence('night', 'a', 'help', on_outcome => 'completion', condition => $$fleet.param('day') <> '' -- a comment$$);
+SELECT from_task, to_task, on_outcome, condition FROM fleet.precedence WHERE package = 'night' ORDER BY from_task COLLATE "C", to_task COLLATE "C";
+SELECT fleet.drop_precedence('night', 'a', 'help');
+SELECT fleet.drop_precedence('night', 'a', 'help');
+SELECT fleet.drop_precedence('night', NULL, 'help');
+SELECT fleet.drop_task('night', 'b');
+SELECT fleet.drop_task('night', 'b');
+SELECT task_no, task, kind FROM fleet.task WHERE package = 'night' ORDER BY task_no;
+SELECT from_task, to_task FROM fleet.precedence WHERE package = 'night';
+
+-- what contains itself
+SELECT fleet.create_package('inner');
+SELECT fleet.add_task('inner', 'up', package => 'night');
+SELECT fleet.add_task('night', 'down', package => 'inner');
+SELECT fleet.create_job('loop');
+SELECT fleet.add_step('loop', 's', package => 'inner');
+SELECT fleet.drop_job('loop');
+
+-- nothing of all the errors is left behind
+SELECT (SELECT count(*) FROM fleet.job), (SELECT count(*) FROM fleet.package), (SELECT count(*) FROM fleet.task), (SELECT count(*) FROM fleet.precedence);
+
+-- the document that a run keeps
+RESET ROLE;
+SELECT jsonb_pretty(fleet_catalog.job_body('load', '{}'));
+SELECT jsonb_pretty(fleet_catalog.package_body('inner', '{}') - 'packages');
+SELECT jsonb_path_query_array(fleet_catalog.package_body('inner', '{}'), '$.packages.*.tasks[*].name');
+
+SELECT fleet.drop_package('inner'), fleet.drop_package('night'), fleet.drop_job('load');
+DROP ROLE regress_fleet_dev, regress_fleet_other;

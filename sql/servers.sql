@@ -1,0 +1,130 @@
+-- Servers: made, registered, changed, removed; options of the wrapper; deployments.
+\set SHOW_CONTEXT never
+CREATE ROLE regress_fleet_owner;
+CREATE ROLE regress_fleet_guest;
+SET ROLE regress_fleet_owner;
+
+SELECT fleet.add_server('etl1', 'host=192.0.2.1 port=5432 dbname=dw', username => 'etl', password => 'canary', slots => 4, groups => '{etl,all}') > 0;
+SELECT fleet.add_server('etl2', 'postgresql://etl@192.0.2.2/dw?connect_timeout=3', password => 'canary', mode => 'direct', groups => '{etl}') > 0;
+SELECT name, mode, state, slots, groups, weight, owner, wrapper, options FROM fleet.server ORDER BY name COLLATE "C";
+SELECT umuser::regrole, srvname, umoptions FROM pg_user_mappings ORDER BY srvname COLLATE "C";
+
+-- bad input
+SELECT fleet.add_server('etl1', 'host=192.0.2.1', password => 'canary');
+SELECT fleet.add_server(NULL, 'host=192.0.2.1', password => 'canary');
+SELECT fleet.add_server('', 'host=192.0.2.1', password => 'canary');
+SELECT fleet.add_server(repeat('x', 64), 'host=192.0.2.1', password => 'canary');
+SELECT fleet.add_server('x', NULL, password => 'canary');
+SELECT fleet.add_server('x', 'host=192.0.2.1');
+SELECT fleet.add_server('x', 'host=192.0.2.1 password=canary');
+SELECT fleet.add_server('x', 'postgresql://u:canary@192.0.2.1/dw');
+SELECT fleet.add_server('x', 'host=192.0.2.1 canary');
+SELECT fleet.add_server('x', 'host=192.0.2.1 hosst=canary', password => 'canary');
+SELECT fleet.add_server('x', 'host=192.0.2.1 service=s', password => 'canary');
+SELECT fleet.add_server('x', 'host=192.0.2.1 passfile=/x', password => 'canary');
+SELECT fleet.add_server('x', 'host=192.0.2.1 options=-csearch_path=x', password => 'canary');
+SELECT fleet.add_server('x', 'host=192.0.2.1 sslkey=/x', password => 'canary');
+SELECT fleet.add_server('x', 'host=192.0.2.1 client_encoding=LATIN1', password => 'canary');
+SELECT fleet.add_server('x', 'host=192.0.2.1 connect_timeout=-1', password => 'canary');
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', mode => 'magic');
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', slots => -1);
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', weight => 0);
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', groups => '{NULL}');
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', groups => NULL);
+SELECT count(*) FROM pg_foreign_server WHERE srvname = 'x';
+
+-- odd names
+SELECT fleet.add_server(E'q"u''o\\t$$e', 'host=192.0.2.1', password => 'canary') > 0;
+SELECT fleet.remove_server(E'q"u''o\\t$$e');
+
+-- the wrapper's own DDL
+CREATE SERVER regress_own FOREIGN DATA WRAPPER pg_fleet OPTIONS (host '192.0.2.3', password 'canary');
+CREATE SERVER regress_own FOREIGN DATA WRAPPER pg_fleet OPTIONS (host '192.0.2.3', sslmode 'require');
+CREATE USER MAPPING FOR CURRENT_USER SERVER regress_own OPTIONS (user 'x', password_required 'false');
+CREATE USER MAPPING FOR CURRENT_USER SERVER regress_own OPTIONS (user 'x', host '192.0.2.4');
+CREATE USER MAPPING FOR CURRENT_USER SERVER regress_own OPTIONS (user 'x', password 'canary');
+ALTER FOREIGN DATA WRAPPER pg_fleet OPTIONS (x 'y');
+RESET ROLE;
+ALTER FOREIGN DATA WRAPPER pg_fleet OPTIONS (x 'y');
+SET ROLE regress_fleet_owner;
+
+-- registering one that is there
+SELECT fleet.register_server('regress_own', slots => 2, groups => '{own}') > 0;
+SELECT fleet.register_server('regress_own');
+SELECT fleet.register_server('nothing');
+SELECT fleet.register_server(NULL);
+SET ROLE regress_fleet_guest;
+SELECT fleet.register_server('regress_own');
+SELECT count(*) FROM fleet.server;
+SELECT fleet.set_server_state('regress_own', 'offline');
+SELECT fleet.create_package('guest');
+SELECT fleet.create_job('guest_job');
+SELECT fleet.add_step('guest_job', 's', 'SELECT 1');
+SELECT fleet.add_task('guest', 't', job => 'guest_job', server => 'regress_own');
+SELECT * FROM fleet.deploy_job('guest_job', server => 'regress_own');
+SET ROLE regress_fleet_owner;
+GRANT USAGE ON FOREIGN SERVER regress_own TO regress_fleet_guest;
+SET ROLE regress_fleet_guest;
+SELECT name FROM fleet.server;
+SELECT server, last_error FROM fleet.server_status;
+SELECT fleet.add_task('guest', 't', job => 'guest_job', server => 'regress_own');
+SELECT fleet.set_server_state('regress_own', 'offline');
+RESET ROLE;
+CREATE FOREIGN DATA WRAPPER regress_other;
+CREATE SERVER regress_wrong FOREIGN DATA WRAPPER regress_other;
+SELECT fleet.register_server('regress_wrong');
+DROP FOREIGN DATA WRAPPER regress_other CASCADE;
+
+-- changes
+SET ROLE regress_fleet_owner;
+SELECT fleet.set_server_state('etl1', 'draining');
+SELECT fleet.set_server_state('etl1', 'asleep');
+SELECT fleet.set_server_state('etl1', NULL);
+SELECT fleet.set_server_state('nothing', 'online');
+SELECT fleet.set_server_slots('etl1', 8);
+SELECT fleet.set_server_slots('etl1', 100000);
+SELECT fleet.set_server_slots('etl1', NULL);
+SELECT fleet.alter_server('etl1', weight => 2.5, groups => '{etl}');
+SELECT fleet.alter_server('etl1', mode => 'x');
+SELECT fleet.alter_server('nothing');
+SELECT server, mode, state, slots, busy, groups, last_error FROM fleet.server_status ORDER BY server COLLATE "C";
+
+-- an operator may too
+RESET ROLE;
+GRANT fleet_operator TO regress_fleet_guest;
+SET ROLE regress_fleet_guest;
+SELECT fleet.set_server_state('etl1', 'online');
+SELECT count(*) FROM fleet.server;
+RESET ROLE;
+REVOKE fleet_operator FROM regress_fleet_guest;
+
+-- deployment (nothing is sent: the transaction does not commit)
+SET ROLE regress_fleet_owner;
+SELECT fleet.create_job('ship');
+SELECT * FROM fleet.deploy_job('ship', to_group => 'etl');
+SELECT fleet.add_step('ship', 's', 'SELECT 1');
+BEGIN;
+SELECT * FROM fleet.deploy_job('ship', to_group => 'etl');
+SELECT server, job, state, drift, owner, message FROM fleet.deployments;
+SELECT fleet.add_step('ship', 's2', 'SELECT 2');
+SELECT server, job, state, drift FROM fleet.deployments;
+SET LOCAL ROLE regress_fleet_guest;
+SELECT count(*) FROM fleet.deployments;
+ROLLBACK;
+SELECT * FROM fleet.deploy_job('ship');
+SELECT * FROM fleet.deploy_job('ship', to_group => 'etl', server => 'etl1');
+SELECT * FROM fleet.deploy_job('ship', to_group => 'nothing');
+SELECT * FROM fleet.deploy_job('ship', server => 'nothing');
+SELECT * FROM fleet.deploy_job('nothing', server => 'etl1');
+
+-- removal
+SELECT fleet.remove_server('nothing');
+SELECT fleet.remove_server('etl1');
+SELECT fleet.remove_server('etl2');
+SELECT fleet.remove_server('regress_own');
+SELECT srvname FROM pg_foreign_server;
+DROP SERVER regress_own CASCADE;
+SELECT fleet.drop_job('ship');
+RESET ROLE;
+SELECT fleet.drop_package('guest'), fleet.drop_job('guest_job');
+DROP ROLE regress_fleet_owner, regress_fleet_guest;
