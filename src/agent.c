@@ -577,6 +577,8 @@ fleet_agent_main(Datum arg)
     SetConfigOption("enable_hashjoin", "off", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("enable_mergejoin", "off", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("enable_seqscan", "off", PGC_SUSET, PGC_S_SESSION);
+    /* Planned once: the custom plan of a short array looks cheaper each time, and is planned anew. */
+    SetConfigOption("plan_cache_mode", "force_generic_plan", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("jit", "off", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_SESSION);

@@ -232,25 +232,27 @@ CREATE UNIQUE INDEX run_run_key ON fleet_catalog.run (package, run_key) WHERE ru
 CREATE INDEX run_package ON fleet_catalog.run (package, run_id);
 COMMENT ON TABLE fleet_catalog.run IS 'One row an execution of a package';
 
+-- Columns that never change come first: an update then logs only what follows them.  The fillfactor
+-- leaves room for the versions of a start and of an end in the same page (HOT).
 CREATE TABLE fleet_catalog.task_run (
     run_id      bigint NOT NULL,
     task_no     integer NOT NULL,
     item        integer NOT NULL,           -- 0: the task as a whole; for_each: 1…n
-    server_id   integer,
+    queued_at   timestamptz NOT NULL,
+    params      jsonb,                      -- an item's own parameters
+    log_seq     integer NOT NULL DEFAULT 0, -- log lines of earlier attempts (seq of this attempt counts from there)
+    state       smallint NOT NULL DEFAULT 1 CHECK (state IN (1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16)),
     attempt     smallint NOT NULL DEFAULT 0,
     failures    smallint NOT NULL DEFAULT 0, -- how many of the attempts used up a retry
-    state       smallint NOT NULL DEFAULT 1 CHECK (state IN (1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16)),
-    log_seq     integer NOT NULL DEFAULT 0, -- log lines of earlier attempts (seq of this attempt counts from there)
-    sqlstate    text,
-    row_count   bigint,
-    queued_at   timestamptz NOT NULL,
+    server_id   integer,
     started_at  timestamptz,
     finished_at timestamptz,                -- retrying: when the retry is due
-    params      jsonb,                      -- an item's own parameters
+    row_count   bigint,
+    sqlstate    text,
     message     text,
     output      text,
     PRIMARY KEY (run_id, task_no, item)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 40);
 COMMENT ON TABLE fleet_catalog.task_run IS 'One row a task of a run, or an item of its for_each';
 
 CREATE TABLE fleet_catalog.condition_result (
@@ -292,22 +294,22 @@ COMMENT ON TABLE fleet_catalog.job_run IS 'One row an execution of a job by this
 CREATE TABLE fleet_catalog.step_run (
     run_id      bigint,
     job_run_id  bigint,
+    started_at  timestamptz NOT NULL,
     task_no     integer,
     item        integer,
+    first_seq   integer NOT NULL,           -- place of its «started» line in the log
+    server_id   integer,                    -- where it ran; null: here
     task_attempt smallint NOT NULL DEFAULT 1, -- attempt of the task run
     step_no     smallint NOT NULL,          -- 1…; sql task: 1
     attempt     smallint NOT NULL,          -- of the step
-    state       smallint NOT NULL CHECK (state IN (1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16)),
-    phase       smallint NOT NULL,          -- FleetExecPhase
-    first_seq   integer NOT NULL,           -- place of its «started» line in the log
-    last_seq    integer,                    -- of its «ended» line
-    server_id   integer,                    -- where it ran; null: here
+    step        text NOT NULL,              -- its name
     backend_pid integer,                    -- mode direct: the session there
     xid         bigint,                     -- its transaction, durable before COMMIT was sent
-    row_count   bigint,
-    started_at  timestamptz NOT NULL,
+    state       smallint NOT NULL CHECK (state IN (1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16)),
+    phase       smallint NOT NULL,          -- FleetExecPhase
+    last_seq    integer,                    -- of its «ended» line
     finished_at timestamptz,
-    step        text NOT NULL,              -- its name
+    row_count   bigint,
     sqlstate    text,
     message     text,
     detail      text,
@@ -315,7 +317,7 @@ CREATE TABLE fleet_catalog.step_run (
     context     text,
     output      text,
     CHECK ((run_id IS NULL) <> (job_run_id IS NULL))
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 CREATE INDEX step_run_task ON fleet_catalog.step_run (run_id, task_no, item) WHERE run_id IS NOT NULL;
 CREATE INDEX step_run_job ON fleet_catalog.step_run (job_run_id) WHERE job_run_id IS NOT NULL;
 COMMENT ON TABLE fleet_catalog.step_run IS 'One row an attempt of a step';
