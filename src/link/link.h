@@ -22,12 +22,13 @@ typedef struct FleetServerLink FleetServerLink;
 
 typedef struct FleetLinkIdentity
 {
-    int version_num;           /* server_version_num */
+    int version_num; /* server_version_num */
     char version[64];
-    bool identifier_known;     /* false: not readable there */
+    bool identifier_known; /* false: not readable there */
     uint64 system_identifier;
-    uint32 timeline;           /* 0: not readable */
-    char instance[40];         /* mode agent: uuid of the fleet extension's own database identity */
+    uint32 timeline;   /* 0: not readable */
+    int64 crash_mark;  /* changes when the server recovers from a crash; 0: not readable */
+    char instance[40]; /* mode agent: uuid of the fleet extension's own database identity */
 } FleetLinkIdentity;
 
 /* What the link needs to know of the parent (sent on every link). */
@@ -52,23 +53,27 @@ typedef struct FleetLinkSpec
 {
     int server_id;
     const char *server_name;
-    Oid role;                /* local role on whose behalf */
-    bool superuser;          /* false: PQconnectionUsedPassword and a password in the mapping are required */
+    Oid role;       /* local role on whose behalf */
+    bool superuser; /* false: PQconnectionUsedPassword and a password in the mapping are required */
     bool agent_mode;
-    int slots;               /* direct: at most so many sessions */
+    int slots; /* direct: at most so many sessions */
     const char *const *keywords;
     const char *const *values; /* both NULL-terminated */
 } FleetLinkSpec;
 
 extern FleetServerLink *fleet_link_create(FleetLoop *loop, const FleetParentIdentity *parent,
                                           const FleetLinkSpec *spec, void *owner);
-extern void fleet_link_close(FleetServerLink *link); /* everything in flight gets CUT / not called */
+extern void
+fleet_link_close(FleetServerLink *link); /* everything in flight gets CUT / not called */
 extern void *fleet_link_owner(FleetServerLink *link);
 extern int fleet_link_server_id(const FleetServerLink *link);
-extern const FleetLinkIdentity *fleet_link_identity(const FleetServerLink *link); /* NULL: never up */
+extern const FleetLinkIdentity *
+fleet_link_identity(const FleetServerLink *link); /* NULL: never up */
 
 /* Timers of all links: call every turn; returns the next time it must be called. */
 extern FleetTime fleet_link_timers(FleetTime now);
+/* Sends what this turn has put into the buffers; fleet_loop_wait() does it anyway. */
+extern void fleet_link_flush_all(void);
 
 /* ---- callbacks, implemented by the agent (agent_link.c) ---- */
 
@@ -84,16 +89,16 @@ extern void fleet_on_link_down(FleetServerLink *link, const char *sqlstate, cons
 
 typedef struct FleetRemoteStart
 {
-    uint64 ref;          /* comes back */
+    uint64 ref; /* comes back */
     char token[37];
     const char *job;
-    const char *params;  /* JSON object */
+    const char *params; /* JSON object */
 } FleetRemoteStart;
 
 typedef enum FleetStartResult
 {
-    FLEET_STARTED,       /* it is there, durably (new or had it already: no difference) */
-    FLEET_NOT_STARTED,   /* could not be sent or was refused before anything was written; sqlstate/message say why */
+    FLEET_STARTED, /* it is there, durably (new or had it already: no difference) */
+    FLEET_NOT_STARTED, /* could not be sent or was refused before anything was written; sqlstate/message say why */
     FLEET_START_UNCLEAR, /* sent, connection lost: ask with fleet_link_resume() */
 } FleetStartResult;
 
@@ -115,7 +120,8 @@ extern void fleet_link_deploy(FleetServerLink *link, uint64 ref, const char *doc
 
 extern void fleet_on_start(FleetServerLink *link, uint64 ref, FleetStartResult result,
                            const char *sqlstate, const char *message);
-extern void fleet_on_resume(FleetServerLink *link, uint64 ref, bool known); /* answers fleet_link_resume */
+extern void fleet_on_resume(FleetServerLink *link, uint64 ref,
+                            bool known); /* answers fleet_link_resume */
 extern void fleet_on_deployed(FleetServerLink *link, uint64 ref, bool ok, const char *sqlstate,
                               const char *message);
 
@@ -125,7 +131,7 @@ typedef struct FleetRemoteStep
     int step_no, attempt, state, first_seq, last_seq; /* last_seq 0: still running */
     int64 row_count;                                  /* -1: none */
     const char *step, *sqlstate, *message, *detail, *hint, *context, *output;
-    int64 started_at, finished_at;                    /* TimestampTz; 0: null */
+    int64 started_at, finished_at; /* TimestampTz; 0: null */
 } FleetRemoteStep;
 
 typedef struct FleetRemoteLine
@@ -138,8 +144,8 @@ typedef struct FleetRemoteLine
 typedef struct FleetRemoteReport
 {
     char token[37];
-    int state;            /* FleetState */
-    int log_seq;          /* highest seq known there */
+    int state;   /* FleetState */
+    int log_seq; /* highest seq known there */
     int64 row_count;
     const char *sqlstate, *message, *output;
     int64 started_at, finished_at;

@@ -20,6 +20,13 @@ typedef struct FleetLoopMember FleetLoopMember;
 typedef void (*FleetLoopCallback)(void *arg, uint32 events);
 
 extern FleetLoop *fleet_loop_create(MemoryContext context);
+/*
+ * "prepare" is called once at the start of every fleet_loop_wait(): what was
+ * put off to the end of the turn (sending, timers) is done there.  Returns
+ * when it wants to be called next; a time in the past makes the wait only look.
+ */
+extern void fleet_loop_prepare(FleetLoop *loop, FleetTime (*prepare)(void *arg), void *arg);
+extern MemoryContext fleet_loop_context(FleetLoop *loop);
 extern FleetLoopMember *fleet_loop_add(FleetLoop *loop, pgsocket socket, uint32 events,
                                        FleetLoopCallback callback, void *arg);
 extern void fleet_loop_modify(FleetLoopMember *member, uint32 events);

@@ -1,0 +1,501 @@
+/*
+ * link/conn_start.c
+ *     How a FleetConn gets connected: hosts and their addresses, defaults,
+ *     libpq's error texts, and the rule about passwords.
+ *
+ * In the agent's process; called by pool.c and link.c.
+ *
+ *   CLOSED → RESOLVING (only if a host is a name) → CONNECTING → SETUP
+ *
+ * Names are looked up by resolve.c in another process; libpq is always given
+ * addresses or socket directories, so that PQconnectStart cannot block.
+ */
+#include "postgres.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "link/link_internal.h"
+#include "mb/pg_wchar.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+
+#define MAX_PARAMS 96
+
+/* ---- hosts ---- */
+
+static const char *
+link_param(const FleetServerLink *link, const char *keyword)
+{
+    for (int i = 0; i < link->nparams; i++)
+    {
+        if (strcmp(link->keywords[i], keyword) == 0 && link->values[i][0] != '\0')
+            return link->values[i];
+    }
+    return NULL;
+}
+
+static int
+list_length_of(const char *list)
+{
+    int n = 1;
+
+    if (list == NULL)
+        return 0;
+    for (; *list != '\0'; list++)
+        n += *list == ',';
+    return n;
+}
+
+/* Element "index" of a comma list, trimmed; NULL: empty or not there. */
+static char *
+list_element(const char *list, int index)
+{
+    const char *end;
+
+    if (list == NULL)
+        return NULL;
+    for (; index > 0; index--)
+    {
+        list = strchr(list, ',');
+        if (list == NULL)
+            return NULL;
+        list++;
+    }
+    while (*list == ' ')
+        list++;
+    end = strchr(list, ',');
+    if (end == NULL)
+        end = list + strlen(list);
+    while (end > list && end[-1] == ' ')
+        end--;
+    return end == list ? NULL : pnstrdup(list, end - list);
+}
+
+static bool
+host_is_address(const char *host)
+{
+    struct in6_addr address;
+    char plain[64];
+
+    strlcpy(plain, host, sizeof(plain));
+    if (strchr(plain, '%') != NULL)
+        *strchr(plain, '%') = '\0'; /* scope of an IPv6 address */
+    return inet_pton(AF_INET, host, &address) == 1 || inet_pton(AF_INET6, plain, &address) == 1;
+}
+
+void
+fleet_link_parse_hosts(FleetServerLink *link)
+{
+    const char *hosts = link_param(link, "host");
+    const char *addresses = link_param(link, "hostaddr");
+    const char *ports = link_param(link, "port");
+    MemoryContext before = MemoryContextSwitchTo(link->context);
+    bool one_port = list_length_of(ports) == 1;
+
+    link->nhosts = Max(1, Max(list_length_of(hosts), list_length_of(addresses)));
+    link->hosts = palloc0(sizeof(FleetHost) * link->nhosts);
+    for (int i = 0; i < link->nhosts; i++)
+    {
+        FleetHost *host = &link->hosts[i];
+
+        host->host = list_element(hosts, i);
+        host->address = list_element(addresses, i);
+        host->port = list_element(ports, one_port ? 0 : i);
+        if (host->address != NULL || host->host == NULL || host->host[0] == '/' ||
+            host->host[0] == '@')
+            continue;
+        if (host_is_address(host->host))
+            host->address = pstrdup(host->host);
+        else
+            host->name = true;
+    }
+    MemoryContextSwitchTo(before);
+}
+
+/* Host, address and port lists as libpq wants them, names replaced by what they stand for. */
+typedef struct HostLists
+{
+    StringInfoData host, address, port;
+    int n;
+    bool pending;
+    const char *why; /* of a name that has no address */
+} HostLists;
+
+static void
+lists_add(HostLists *lists, const FleetHost *host, const char *address)
+{
+    const char *comma = lists->n++ > 0 ? "," : "";
+
+    appendStringInfo(&lists->host, "%s%s", comma, host->host != NULL ? host->host : "");
+    appendStringInfo(&lists->address, "%s%s", comma, address != NULL ? address : "");
+    appendStringInfo(&lists->port, "%s%s", comma, host->port != NULL ? host->port : "");
+}
+
+static void
+lists_build(FleetConn *conn, HostLists *lists)
+{
+    FleetServerLink *link = conn->link;
+
+    memset(lists, 0, sizeof(*lists));
+    initStringInfo(&lists->host);
+    initStringInfo(&lists->address);
+    initStringInfo(&lists->port);
+    for (int i = 0; i < link->nhosts; i++)
+    {
+        const FleetHost *host = &link->hosts[(i + conn->host_shift) % link->nhosts];
+        char found[FLEET_ADDRESSES_MAX][FLEET_ADDRESS_SIZE];
+        int n = 0;
+
+        if (!host->name)
+        {
+            lists_add(lists, host, host->address);
+            continue;
+        }
+        switch (fleet_resolve(link->loop, host->host, found, &n, &lists->why))
+        {
+            case RESOLVE_PENDING: lists->pending = true; break;
+            case RESOLVE_FAILED: break;
+            case RESOLVE_DONE:
+                for (int k = 0; k < n; k++)
+                    lists_add(lists, host, found[k]);
+                break;
+        }
+    }
+}
+
+/* ---- parameters ---- */
+
+typedef struct Params
+{
+    const char *keywords[MAX_PARAMS + 1];
+    const char *values[MAX_PARAMS + 1];
+    int n;
+} Params;
+
+static void
+params_set(Params *params, const char *keyword, const char *value)
+{
+    for (int i = 0; i < params->n; i++)
+    {
+        if (strcmp(params->keywords[i], keyword) == 0)
+        {
+            params->values[i] = value;
+            return;
+        }
+    }
+    if (params->n < MAX_PARAMS)
+    {
+        params->keywords[params->n] = keyword;
+        params->values[params->n++] = value;
+    }
+}
+
+static void
+params_default(Params *params, const char *keyword, const char *value)
+{
+    for (int i = 0; i < params->n; i++)
+    {
+        if (strcmp(params->keywords[i], keyword) == 0)
+            return;
+    }
+    params_set(params, keyword, value);
+}
+
+/* Newer versions of libpq know options that the one we were built with does not. */
+static bool
+libpq_knows(const char *keyword)
+{
+    static PQconninfoOption *options = NULL; /* kept: it is the same for ever */
+
+    if (options == NULL)
+        options = PQconndefaults();
+    for (PQconninfoOption *o = options; o != NULL && o->keyword != NULL; o++)
+    {
+        if (strcmp(o->keyword, keyword) == 0)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Settings of a direct session go into the startup packet, because DISCARD ALL
+ * goes back to those.  Search path and the like are not touched: commands run
+ * there as they would in psql.
+ */
+static const char *
+startup_options(const FleetServerLink *link)
+{
+    const char *given = link_param(link, "options");
+    const char *ours = "-c client_connection_check_interval=5s -c fleet.params={}";
+
+    return given == NULL ? ours : psprintf("%s %s", given, ours);
+}
+
+static void
+params_build(FleetConn *conn, Params *params, const HostLists *lists)
+{
+    FleetServerLink *link = conn->link;
+
+    params->n = 0;
+    for (int i = 0; i < link->nparams && i < MAX_PARAMS - 20; i++)
+    {
+        if (link->values[i][0] != '\0')
+            params_set(params, link->keywords[i], link->values[i]);
+    }
+    /* Always given as lists of one length; empty elements mean libpq's own default. */
+    params_set(params, "host", lists->host.data);
+    params_set(params, "hostaddr", lists->address.data);
+    params_set(params, "port", lists->port.data);
+    params_set(params, "client_encoding", pg_encoding_to_char(GetDatabaseEncoding()));
+    params_default(params, "application_name",
+                   psprintf("pg_fleet %.8s " UINT64_FORMAT, link->parent.uuid, link->parent.epoch));
+    params_default(params, "fallback_application_name", "pg_fleet");
+    params_default(params, "connect_timeout", "10");
+    params_default(params, "keepalives", "1");
+    params_default(params, "keepalives_idle", "5");
+    params_default(params, "keepalives_interval", "2");
+    params_default(params, "keepalives_count", "2");
+    params_default(params, "tcp_user_timeout", "10000");
+    params_default(params, "gssencmode", "disable");
+    if (!link->superuser)
+    {
+        if (libpq_knows("require_auth"))
+            params_default(params, "require_auth", "password,md5,scram-sha-256");
+        if (libpq_knows("sslcertmode"))
+            params_default(params, "sslcertmode", "disable");
+    }
+    if (!link->agent_mode && !link->plain && conn != (FleetConn *) link->side)
+        params_set(params, "options", startup_options(link));
+    params->keywords[params->n] = NULL;
+    params->values[params->n] = NULL;
+}
+
+/* ---- errors ---- */
+
+/* A password must not get out, whatever made the text. */
+static void
+scrub(const FleetServerLink *link, char *text)
+{
+    const char *password = link_param(link, "password");
+    size_t length = password == NULL ? 0 : strlen(password);
+    char *at;
+
+    if (length < 3)
+        return;
+    while ((at = strstr(text, password)) != NULL)
+        memset(at, '*', length);
+}
+
+/*
+ * libpq gives no SQLSTATE for a refused login, but with verbose errors the
+ * text has it: "FATAL:  28P01: password …\nLOCATION:  …".
+ */
+static void
+split_error(const char *error, char *sqlstate, StringInfo text)
+{
+    const char *line = error;
+
+    strcpy(sqlstate, "08001");
+    while (*line != '\0')
+    {
+        const char *end = strchr(line, '\n');
+        size_t length = end != NULL ? (size_t) (end - line) : strlen(line);
+
+        if (strncmp(line, "LOCATION:", 9) != 0 && length > 0)
+        {
+            const char *code = NULL;
+
+            for (const char *p = line; p + 9 <= line + length && code == NULL; p++)
+            {
+                if (strncmp(p, ":  ", 3) == 0 &&
+                    strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && p[8] == ':')
+                    code = p + 3;
+            }
+            if (text->len > 0)
+                appendStringInfoString(text, "; ");
+            if (code != NULL)
+            {
+                strlcpy(sqlstate, code, 6);
+                appendBinaryStringInfo(text, line, (int) (code - line));
+                line += code - line + 7;
+                length = end != NULL ? (size_t) (end - line) : strlen(line);
+            }
+            fleet_text_append(text, line, length, 700);
+        }
+        if (end == NULL)
+            break;
+        line = end + 1;
+    }
+}
+
+static bool
+login_error_is_permanent(const char *sqlstate)
+{
+    return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D", 2) == 0 ||
+           strcmp(sqlstate, "42501") == 0 || strcmp(sqlstate, "42704") == 0;
+}
+
+static void
+start_failed(FleetConn *conn)
+{
+    FleetServerLink *link = conn->link;
+    StringInfoData text;
+    char sqlstate[6];
+
+    initStringInfo(&text);
+    split_error(PQerrorMessage(conn->pg), sqlstate, &text);
+    scrub(link, text.data);
+    if (!link->agent_mode && !link->plain &&
+        (strstr(text.data, "client_connection_check_interval") != NULL ||
+         strstr(text.data, "fleet.params") != NULL || strstr(text.data, "options") != NULL))
+    {
+        /* A pooler, or a server without that setting: once more, with SET after the login. */
+        link->plain = true;
+        fleet_conn_close(conn);
+        fleet_conn_open(conn);
+    }
+    else if (PQconnectionNeedsPassword(conn->pg))
+        fleet_conn_fail(conn, "28P01", true,
+                        "the server asks for a password, and the user mapping has none");
+    else
+        fleet_conn_fail(conn, sqlstate, login_error_is_permanent(sqlstate), "%s", text.data);
+    pfree(text.data);
+}
+
+/* ---- connecting ---- */
+
+static void
+conn_start(FleetConn *conn, const HostLists *lists)
+{
+    Params params;
+
+    if (!AcquireExternalFD())
+    {
+        fleet_conn_fail(conn, "53000", false,
+                        "no file descriptor is left in this process (max_files_per_process)");
+        return;
+    }
+    conn->fd_reserved = true;
+    params_build(conn, &params, lists);
+    conn->pg = PQconnectStartParams(params.keywords, params.values, 0);
+    if (conn->pg == NULL)
+    {
+        fleet_conn_fail(conn, "53200", false, "libpq is out of memory");
+        return;
+    }
+    PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
+    PQsetNoticeReceiver(conn->pg, fleet_conn_notice_receiver, conn);
+    if (PQstatus(conn->pg) == CONNECTION_BAD)
+    {
+        start_failed(conn);
+        return;
+    }
+    conn->state = CONN_CONNECTING;
+    conn->deadline = fleet_link_now() + FLEET_SECONDS(conn->link->connect_timeout);
+    fleet_link_due_at(conn->deadline);
+    fleet_conn_watch(conn, WL_SOCKET_WRITEABLE);
+}
+
+void
+fleet_conn_resolved(FleetConn *conn)
+{
+    MemoryContext context =
+        AllocSetContextCreate(conn->link->context, "fleet connect", ALLOCSET_SMALL_SIZES);
+    MemoryContext before = MemoryContextSwitchTo(context);
+    HostLists lists;
+
+    lists_build(conn, &lists);
+    if (!lists.pending)
+    {
+        if (lists.n == 0)
+            fleet_conn_fail(conn, "08001", false, "%s", lists.why);
+        else
+            conn_start(conn, &lists);
+    }
+    MemoryContextSwitchTo(before);
+    MemoryContextDelete(context);
+}
+
+void
+fleet_conn_open(FleetConn *conn)
+{
+    conn->state = CONN_RESOLVING;
+    conn->deadline = fleet_link_now() + FLEET_RESOLVE_TIMEOUT;
+    fleet_link_due_at(conn->deadline);
+    fleet_conn_resolved(conn);
+}
+
+/*
+ * Nobody may borrow what the operating system's user may do: a link of a role
+ * that is not a superuser must have been let in by the password of its mapping.
+ */
+static bool
+password_rule(FleetConn *conn)
+{
+    const FleetServerLink *link = conn->link;
+
+    if (link->superuser || (link->has_password && PQconnectionUsedPassword(conn->pg)))
+        return true;
+    if (!link->has_password)
+        fleet_conn_fail(
+            conn, "28000", true,
+            "refused: the user mapping of a role that is not a superuser must have a password");
+    else
+        fleet_conn_fail(
+            conn, "28000", true,
+            "refused: the server let the session in without asking for the password of the user "
+            "mapping; "
+            "it must ask (scram-sha-256 in its pg_hba.conf) where the role is not a superuser");
+    return false;
+}
+
+void
+fleet_conn_poll(FleetConn *conn)
+{
+    pgsocket socket_before = PQsocket(conn->pg);
+    uint64 inode_before = conn->inode;
+
+    switch (PQconnectPoll(conn->pg))
+    {
+        case PGRES_POLLING_READING: fleet_conn_watch(conn, WL_SOCKET_READABLE); break;
+        case PGRES_POLLING_WRITING: fleet_conn_watch(conn, WL_SOCKET_WRITEABLE); break;
+        case PGRES_POLLING_OK:
+            fleet_conn_watch(conn, WL_SOCKET_READABLE);
+            if (password_rule(conn))
+                fleet_conn_logged_in(conn);
+            return;
+        case PGRES_POLLING_FAILED:
+        case PGRES_POLLING_ACTIVE: /* not used by libpq */ start_failed(conn); return;
+    }
+    /* The next host of the list has its own time. */
+    if (PQsocket(conn->pg) != socket_before || conn->inode != inode_before)
+    {
+        conn->deadline = fleet_link_now() + FLEET_SECONDS(conn->link->connect_timeout);
+        fleet_link_due_at(conn->deadline);
+    }
+}
+
+/*
+ * libpq goes on to the next host when one refuses, but knows no time limit
+ * when it is polled; so begin again with the list turned by one.
+ */
+void
+fleet_conn_connect_timeout(FleetConn *conn)
+{
+    FleetServerLink *link = conn->link;
+    int shift = conn->host_shift + 1;
+
+    if (shift < link->nhosts)
+    {
+        fleet_conn_close(conn);
+        conn->host_shift = shift;
+        fleet_conn_open(conn);
+        return;
+    }
+    conn->host_shift = 0;
+    fleet_conn_fail(conn, "08001", false, "no answer to the attempt to connect within %d seconds",
+                    link->connect_timeout);
+}

@@ -1,0 +1,101 @@
+/*
+ * link/direct_internal.h
+ *     What direct_mode.c (sessions, what is sent) and direct_result.c (what
+ *     comes back) share.
+ */
+#ifndef FLEET_LINK_DIRECT_INTERNAL_H
+#define FLEET_LINK_DIRECT_INTERNAL_H
+
+#include "link/link_internal.h"
+
+typedef enum DirectTag
+{
+    TAG_DISCARD = FLEET_TAG_OWN,
+    TAG_BEGIN,
+    TAG_PID,
+    TAG_SET,
+    TAG_COMMAND,
+    TAG_XID,
+    TAG_COMMIT,
+    TAG_ROLLBACK, /* also RESET: nobody waits for its result */
+    TAG_SWEEP,
+} DirectTag;
+
+typedef enum DirectPhase
+{
+    DIRECT_NONE,
+    DIRECT_QUEUED, /* not sent: a cancel of the previous request is still under way, or no connection */
+    DIRECT_PROLOGUE, /* DISCARD ALL, BEGIN, parameters */
+    DIRECT_RUNNING,  /* the command was sent alone (simple protocol) */
+    DIRECT_EPILOGUE, /* asks for the transaction id (simple protocol) */
+    DIRECT_PREPARED, /* the agent has the id */
+    DIRECT_COMMITTING,
+} DirectPhase;
+
+typedef struct DirectRequest
+{
+    DirectPhase phase;
+    uint64 ref;
+    bool transactional, pipelined, fresh;
+    bool began;        /* the agent was told */
+    bool skipped;      /* an error before it in the same message: nothing of it was done */
+    bool failed;       /* the fields below are set */
+    bool by_command;   /* … and it was the command that failed */
+    bool ended_itself; /* the command committed on its own */
+    bool in_rows;      /* within the rows of one statement */
+    bool has_output;
+    bool copy; /* the command wanted to copy from or to the client */
+    bool cancel_wanted;
+    bool handed;      /* the command was given to libpq … */
+    uint64 handed_at; /* … when so many flushes had been */
+    uint64 xid;
+    int64 row_count;
+    int lines;
+    int64 dropped;
+    char sqlstate[6];
+    StringInfoData command, params;
+    StringInfoData message, detail, hint, context, output;
+} DirectRequest;
+
+typedef struct DirectSession
+{
+    FleetConn conn; /* first */
+    FleetExecutor executor;
+    FleetSelf self;
+    DirectRequest requests[2];
+    int current; /* the one that runs; -1: none */
+    int last_slot;
+    int committing;   /* the one before it, whose COMMIT is on its way; -1: none */
+    bool cancel_sent; /* an answer is to come; nothing new is sent before it */
+    bool sweep_asked;
+    int probe_strikes;
+    FleetTime vouched_at, probe_at;
+    bool probing;
+} DirectSession;
+
+#define SESSION_OF(c) ((DirectSession *) (c))
+#define SESSION_OF_EXECUTOR(e) ((DirectSession *) ((char *) (e) -offsetof(DirectSession, executor)))
+
+/* direct_mode.c */
+extern void fleet_direct_send(DirectSession *session, int slot);
+extern void fleet_direct_rollback(DirectSession *session);
+extern void fleet_direct_reset_params(DirectSession *session);
+extern void fleet_direct_send_command(DirectSession *session, int slot);
+extern void fleet_direct_send_xid(DirectSession *session, int slot);
+extern void fleet_direct_try_cancel(DirectSession *session);
+extern void fleet_direct_waiting(DirectSession *session);
+extern void fleet_direct_release(DirectSession *session); /* sends a request that was held */
+
+/* direct_result.c */
+extern void fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result);
+extern void fleet_direct_done(FleetConn *conn, FleetExpect expect);
+extern bool fleet_direct_notice(FleetConn *conn, const FleetExpect *head,
+                                const FleetNotice *notice);
+extern bool fleet_direct_wants_notice(FleetConn *conn);
+extern void fleet_direct_emit(DirectSession *session, int slot, FleetExecutorEventKind kind);
+extern void fleet_direct_emit_cut(DirectSession *session, int slot, const char *sqlstate,
+                                  const char *reason);
+extern void fleet_direct_set_error(DirectRequest *request, const char *sqlstate,
+                                   const char *message);
+
+#endif

@@ -1,0 +1,623 @@
+/*
+ * link/direct_mode.c
+ *     Mode direct: sessions on a server where nothing of ours is installed,
+ *     each a FleetExecutor (executor.h).  This file: the pool of sessions and
+ *     what they send; direct_result.c: what comes back.
+ *
+ * In the agent's process.  Called by the agent (link.h, executor.h) and by
+ * link.c (results, timers).
+ *
+ * A request:  NONE → (QUEUED) → PROLOGUE → … → PREPARED → COMMITTING → NONE
+ *
+ * One statement in a transaction travels as one message:
+ *     [COMMIT of the one before] [DISCARD ALL] BEGIN Flush [SET LOCAL] command
+ *     SELECT xid  Sync
+ * If that COMMIT fails, the server skips the rest, and the rest is sent again.
+ * Anything else (several statements, not in a transaction, COPY) is sent as
+ * psql would, by the simple protocol, between a prologue and an epilogue.
+ */
+#include "postgres.h"
+
+#include "link/direct_internal.h"
+#include "utils/memutils.h"
+
+#define PROBE_AFTER FLEET_SECONDS(5)
+#define PROBE_EVERY FLEET_SECONDS(20)
+
+/* ---- sending ---- */
+
+/* Until when the other side may be silent depends on what we wait for. */
+void
+fleet_direct_waiting(DirectSession *session)
+{
+    FleetConn *conn = &session->conn;
+    uint8 tag = conn->count > 0 ? conn->ring[conn->head].tag : FLEET_EXPECT_SYNC;
+    bool user = tag == TAG_COMMAND || (tag == TAG_COMMIT && !session->self.pooled);
+
+    if (user == conn->user_runs)
+        return;
+    conn->user_runs = user;
+    conn->heard_at = fleet_link_now();
+    session->probe_at = conn->heard_at + PROBE_AFTER;
+    session->vouched_at = conn->heard_at;
+    session->probe_strikes = 0;
+    fleet_link_due_at(user ? session->probe_at : conn->heard_at + FLEET_SILENCE);
+}
+
+/* SET [LOCAL] fleet.params TO '…'; it is a utility statement, and so takes no snapshot:
+ * the command may still begin with SET TRANSACTION. */
+static bool
+send_params(DirectSession *session, int slot, bool local)
+{
+    DirectRequest *request = &session->requests[slot];
+    char *literal =
+        PQescapeLiteral(session->conn.pg, request->params.data, (size_t) request->params.len);
+    char *sql;
+
+    if (literal == NULL)
+    {
+        fleet_conn_fail(&session->conn, "22021", false,
+                        "the parameters cannot be sent in the encoding of the connection");
+        return false;
+    }
+    sql = psprintf("SET %sfleet.params TO %s", local ? "LOCAL " : "", literal);
+    PQfreemem(literal);
+    fleet_conn_send(&session->conn, TAG_SET, (uint8) slot, sql, 0, NULL, false, false);
+    pfree(sql);
+    return true;
+}
+
+void
+fleet_direct_send_command(DirectSession *session, int slot)
+{
+    DirectRequest *request = &session->requests[slot];
+
+    request->handed = true;
+    request->handed_at = session->conn.flushes;
+    if (request->pipelined)
+        fleet_conn_send(&session->conn, TAG_COMMAND, (uint8) slot, request->command.data, 0, NULL,
+                        false, true);
+    else if (fleet_conn_pipeline(&session->conn, false))
+    {
+        request->phase = DIRECT_RUNNING;
+        fleet_conn_send_simple(&session->conn, TAG_COMMAND, (uint8) slot, request->command.data);
+    }
+    fleet_direct_waiting(session);
+}
+
+void
+fleet_direct_send_xid(DirectSession *session, int slot)
+{
+    fleet_conn_send(&session->conn, TAG_XID, (uint8) slot, "SELECT pg_catalog.pg_current_xact_id()",
+                    0, NULL, false, false);
+    session->conn.sync_slot = (uint8) slot;
+}
+
+static bool
+params_are_default(const DirectRequest *request)
+{
+    return request->params.len == 2 && memcmp(request->params.data, "{}", 2) == 0;
+}
+
+/* The prologue, and for one statement in a transaction all of it. */
+void
+fleet_direct_send(DirectSession *session, int slot)
+{
+    DirectRequest *request = &session->requests[slot];
+    FleetConn *conn = &session->conn;
+    bool set = conn->link->plain || !params_are_default(request);
+
+    request->phase = DIRECT_PROLOGUE;
+    request->skipped = false;
+    if (request->fresh)
+        fleet_conn_send(conn, TAG_DISCARD, (uint8) slot, "DISCARD ALL", 0, NULL, false, false);
+    if (request->transactional)
+    {
+        fleet_conn_send(conn, TAG_BEGIN, (uint8) slot, "BEGIN", 0, NULL, false, false);
+        if (session->self.pooled)
+            fleet_conn_send(conn, TAG_PID, (uint8) slot, "SELECT pg_catalog.pg_backend_pid()", 0,
+                            NULL, false, false);
+        if (request->pipelined && !conn->lost)
+            PQsendFlushRequest(conn->pg); /* BEGAN now, not when the command has ended */
+    }
+    if (set && !send_params(session, slot, request->transactional))
+        return;
+    if (!request->transactional && !set && !request->fresh)
+    {
+        fleet_direct_release(session);
+        return;
+    }
+    conn->sync_slot = (uint8) slot;
+    if (request->pipelined)
+    {
+        fleet_direct_send_command(session, slot);
+        fleet_direct_send_xid(session, slot);
+    }
+    fleet_direct_waiting(session);
+}
+
+void
+fleet_direct_rollback(DirectSession *session)
+{
+    fleet_conn_send(&session->conn, TAG_ROLLBACK, FLEET_NO_SLOT, "ROLLBACK", 0, NULL, false, false);
+    fleet_direct_waiting(session);
+}
+
+void
+fleet_direct_reset_params(DirectSession *session)
+{
+    fleet_conn_send(&session->conn, TAG_ROLLBACK, FLEET_NO_SLOT, "RESET fleet.params", 0, NULL,
+                    false, false);
+    fleet_direct_waiting(session);
+}
+
+/* ---- requests (FleetExecutorMethods) ---- */
+
+/* A single COPY may speak the copy protocol, which does not go with a pipeline. */
+static bool
+begins_with_copy(const char *s)
+{
+    for (;;)
+    {
+        while (*s == ' ' || *s == '\t' || *s == '\n' || *s == '\r' || *s == '\f' || *s == ';')
+            s++;
+        if (s[0] == '-' && s[1] == '-')
+            s += strcspn(s, "\n");
+        else if (s[0] == '/' && s[1] == '*')
+            return true; /* not worth parsing: the slower way is right for all */
+        else
+            return pg_strncasecmp(s, "copy", 4) == 0;
+    }
+}
+
+static void
+set_text(FleetServerLink *link, StringInfo text, const char *s)
+{
+    if (text->data == NULL)
+    {
+        MemoryContext before = MemoryContextSwitchTo(link->context);
+
+        initStringInfo(text);
+        MemoryContextSwitchTo(before);
+    }
+    resetStringInfo(text);
+    appendStringInfoString(text, s);
+}
+
+/* Buffers are kept for the next request, unless they have grown large. */
+static void
+clear_text(StringInfo text)
+{
+    if (text->data != NULL && text->maxlen > 16384)
+    {
+        pfree(text->data);
+        text->data = NULL;
+    }
+    else if (text->data != NULL)
+        resetStringInfo(text);
+}
+
+static void
+request_clear(FleetServerLink *link, DirectRequest *request)
+{
+    StringInfo all[] = {&request->command, &request->params,  &request->message, &request->detail,
+                        &request->hint,    &request->context, &request->output};
+    DirectRequest keep;
+
+    for (int i = 0; i < (int) lengthof(all); i++)
+    {
+        clear_text(all[i]);
+        if (all[i]->data == NULL)
+            set_text(link, all[i], "");
+    }
+    keep = *request;
+    memset(request, 0, offsetof(DirectRequest, command));
+    request->command = keep.command;
+    request->row_count = -1;
+}
+
+static void
+direct_run(FleetExecutor *executor, const FleetStepRequest *step)
+{
+    DirectSession *session = SESSION_OF_EXECUTOR(executor);
+    int slot = session->last_slot ^ 1; /* the other one may still be read by an event's callback */
+    DirectRequest *request = &session->requests[slot];
+
+    Assert(session->current < 0);
+    request_clear(session->conn.link, request);
+    set_text(session->conn.link, &request->command, step->command);
+    set_text(session->conn.link, &request->params, step->params);
+    request->ref = step->ref;
+    request->transactional = step->transactional;
+    request->fresh = step->fresh;
+    request->pipelined = step->transactional && step->single && !begins_with_copy(step->command);
+    request->phase = DIRECT_QUEUED;
+    session->current = session->last_slot = slot;
+    if (step->kind != FLEET_REQUEST_STEP)
+    {
+        fleet_direct_set_error(request, "0A000",
+                               "queries of packages do not run on direct servers");
+        request->failed = true;
+    }
+    else if (session->conn.state == CONN_READY && !session->conn.lost && !session->cancel_sent)
+    {
+        fleet_direct_send(session, slot);
+        return;
+    }
+    fleet_conn_work(&session->conn);
+}
+
+static void
+direct_commit(FleetExecutor *executor)
+{
+    DirectSession *session = SESSION_OF_EXECUTOR(executor);
+    int slot = session->current;
+
+    if (slot < 0 || session->requests[slot].phase != DIRECT_PREPARED)
+        return; /* cut or canceled meanwhile: the event is on its way */
+    session->requests[slot].phase = DIRECT_COMMITTING;
+    session->current = -1;
+    session->committing = slot;
+    fleet_conn_send(&session->conn, TAG_COMMIT, (uint8) slot, "COMMIT", 0, NULL, false, false);
+    fleet_direct_waiting(session);
+    fleet_conn_work(&session->conn);
+}
+
+static void
+direct_canceled(FleetConn *conn)
+{
+    DirectSession *session = SESSION_OF(conn);
+
+    session->cancel_sent = false;
+    fleet_conn_work(conn); /* a request may have waited for this */
+}
+
+/* A cancel reaches whatever the backend does at that moment: so only when it is surely this one. */
+void
+fleet_direct_try_cancel(DirectSession *session)
+{
+    DirectRequest *request = session->current < 0 ? NULL : &session->requests[session->current];
+
+    if (request == NULL || !request->cancel_wanted || !request->began || session->cancel_sent ||
+        request->phase == DIRECT_PREPARED)
+        return;
+    request->cancel_wanted = false;
+    session->cancel_sent = true;
+    fleet_side_cancel(session->conn.link, &session->conn, session->self.backend_pid,
+                      direct_canceled);
+}
+
+static void
+direct_cancel(FleetExecutor *executor)
+{
+    DirectSession *session = SESSION_OF_EXECUTOR(executor);
+
+    if (session->current < 0)
+        return; /* COMMIT was sent: too late, its outcome comes */
+    session->requests[session->current].cancel_wanted = true;
+    fleet_conn_work(&session->conn);
+}
+
+static const FleetExecutorMethods direct_methods = {
+    .run = direct_run,
+    .commit = direct_commit,
+    .cancel = direct_cancel,
+};
+
+/* ---- end of the turn ---- */
+
+static void
+request_canceled_before(DirectSession *session, int slot)
+{
+    DirectRequest *request = &session->requests[slot];
+    bool prepared = request->phase == DIRECT_PREPARED;
+
+    fleet_direct_set_error(request, "57014", "canceled before it was committed");
+    if (prepared)
+        fleet_direct_rollback(session);
+    fleet_direct_emit(session, slot, FLEET_EXECUTOR_ERROR);
+}
+
+/* A request that was held; cancels that wait for their moment. */
+void
+fleet_direct_release(DirectSession *session)
+{
+    fleet_conn_work(&session->conn);
+}
+
+static void
+direct_gather(FleetConn *conn)
+{
+    DirectSession *session = SESSION_OF(conn);
+    int slot = session->current;
+    DirectRequest *request = slot < 0 ? NULL : &session->requests[slot];
+
+    if (conn->lost || conn->state != CONN_READY)
+        return;
+    if (!session->executor.busy && conn->link->waited)
+    {
+        conn->link->waited = false;
+        fleet_on_session(conn->link);
+        slot = session->current;
+        request = slot < 0 ? NULL : &session->requests[slot];
+    }
+    if (request == NULL)
+        return;
+    if (request->cancel_wanted &&
+        (request->phase == DIRECT_QUEUED || request->phase == DIRECT_PREPARED))
+    {
+        request_canceled_before(session, slot);
+        return;
+    }
+    if (request->phase == DIRECT_QUEUED && request->failed)
+        fleet_direct_emit(session, slot, FLEET_EXECUTOR_ERROR);
+    else if (request->phase == DIRECT_QUEUED && !session->cancel_sent)
+        fleet_direct_send(session, slot);
+    else
+        fleet_direct_try_cancel(session);
+    /* Nothing had to be sent before the command. */
+    if (session->current == slot && request->phase == DIRECT_PROLOGUE && !conn->needs_sync &&
+        conn->count == 0)
+    {
+        FleetExpect expect = {.tag = FLEET_EXPECT_SYNC, .slot = (uint8) slot};
+
+        fleet_direct_done(conn, expect);
+    }
+}
+
+/* ---- timers: is it still at work? ---- */
+
+static void
+direct_probed(FleetConn *conn, bool known, bool active)
+{
+    DirectSession *session = SESSION_OF(conn);
+    FleetTime now = fleet_link_now();
+    bool commit = conn->count > 0 && conn->ring[conn->head].tag == TAG_COMMIT;
+
+    session->probing = false;
+    if (!conn->user_runs || conn->lost || conn->heard_at + PROBE_AFTER > now)
+        return;
+    if (known && active)
+    {
+        session->vouched_at = now;
+        session->probe_strikes = 0;
+        session->probe_at = now + (commit ? PROBE_AFTER : PROBE_EVERY);
+    }
+    else if (++session->probe_strikes >= 2)
+        fleet_conn_fail(conn, "08006", false,
+                        known ? "the server has finished, but its answer did not arrive"
+                              : "the server does not answer, and cannot be reached any more");
+    else
+        session->probe_at = now + FLEET_SECONDS(1);
+    fleet_link_due_at(session->probe_at);
+}
+
+static FleetTime
+direct_due(FleetConn *conn)
+{
+    DirectSession *session = SESSION_OF(conn);
+    FleetTime due;
+
+    if (!conn->user_runs)
+        return FLEET_NEVER;
+    due = session->probing || session->self.pooled
+              ? FLEET_NEVER
+              : Max(session->probe_at, conn->heard_at + PROBE_AFTER);
+    if (conn->count > 0 && conn->ring[conn->head].tag == TAG_COMMIT)
+        due = Min(due, Max(conn->heard_at, session->vouched_at) + FLEET_SILENCE);
+    return due;
+}
+
+static void
+direct_timer(FleetConn *conn, FleetTime now)
+{
+    DirectSession *session = SESSION_OF(conn);
+    bool commit = conn->count > 0 && conn->ring[conn->head].tag == TAG_COMMIT;
+
+    if (commit && Max(conn->heard_at, session->vouched_at) + FLEET_SILENCE <= now)
+        fleet_conn_fail(conn, "08006", false,
+                        "the server has not answered to COMMIT for %d seconds",
+                        (int) (FLEET_SILENCE / FLEET_SECONDS(1)));
+    else if (!session->probing && !session->self.pooled)
+    {
+        session->probing = true;
+        fleet_side_probe(conn->link, conn, session->self.backend_pid, direct_probed);
+    }
+}
+
+/* ---- login and loss ---- */
+
+/*
+ * Sessions that our own crashed predecessor left there must be gone before
+ * anything of its steps is done again; waits up to 5 s for each, over there.
+ */
+static void
+send_sweep(DirectSession *session)
+{
+    FleetServerLink *link = session->conn.link;
+    char prefix[32], epoch[32];
+    const char *values[2] = {prefix, epoch};
+
+    snprintf(prefix, sizeof(prefix), "pg_fleet %.8s ", link->parent.uuid);
+    snprintf(epoch, sizeof(epoch), UINT64_FORMAT, link->parent.epoch);
+    session->sweep_asked = true;
+    fleet_conn_send(
+        &session->conn, TAG_SWEEP, FLEET_NO_SLOT,
+        "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity"
+        " WHERE usename OPERATOR(pg_catalog.=) CURRENT_USER"
+        " AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
+        " AND CASE WHEN pg_catalog.starts_with(application_name, $1)"
+        " AND application_name OPERATOR(pg_catalog.~) '^pg_fleet [0-9a-f]{8} [0-9]{1,20}$'"
+        " THEN pg_catalog.split_part(application_name, ' ', 3)::pg_catalog.numeric"
+        " OPERATOR(pg_catalog.<) $2::pg_catalog.numeric ELSE false END",
+        2, values, false, false);
+    fleet_conn_sync(&session->conn);
+}
+
+static void
+direct_login(FleetConn *conn)
+{
+    DirectSession *session = SESSION_OF(conn);
+
+    if (conn->link->plain)
+    {
+        fleet_conn_send(conn, FLEET_TAG_PIN, FLEET_NO_SLOT,
+                        "SET client_connection_check_interval TO '5s'", 0, NULL, false, false);
+        fleet_conn_sync(conn);
+    }
+    fleet_self_ask(conn, &session->self);
+    session->sweep_asked = false;
+    if (!conn->link->swept)
+        send_sweep(session);
+}
+
+static void
+direct_down(FleetConn *conn, const char *sqlstate, const char *reason, bool permanent)
+{
+    DirectSession *session = SESSION_OF(conn);
+
+    fleet_side_forget(conn->link, conn, true);
+    session->cancel_sent = session->probing = false;
+    if (session->committing >= 0)
+        fleet_direct_emit_cut(session, session->committing, sqlstate, reason);
+    if (session->current >= 0)
+        fleet_direct_emit_cut(session, session->current, sqlstate, reason);
+    fleet_link_went_down(conn->link, conn, sqlstate, reason, permanent);
+}
+
+/* A step was given to a session that had been lost between two steps. */
+static void
+direct_closed(FleetConn *conn)
+{
+    DirectSession *session = SESSION_OF(conn);
+
+    if (session->current >= 0)
+        fleet_direct_emit_cut(session, session->current, "08006",
+                              "the session was lost before the step was sent");
+}
+
+static const FleetConnMethods conn_methods = {
+    .login = direct_login,
+    .result = fleet_direct_result,
+    .done = fleet_direct_done,
+    .notice = fleet_direct_notice,
+    .gather = direct_gather,
+    .down = direct_down,
+    .due = direct_due,
+    .timer = direct_timer,
+    .closed = direct_closed,
+};
+
+/* ---- the pool of sessions ---- */
+
+static DirectSession *
+session_create(FleetServerLink *link)
+{
+    DirectSession *session = MemoryContextAllocZero(link->context, sizeof(DirectSession));
+
+    fleet_conn_init(&session->conn, link, &conn_methods, session);
+    session->conn.wants_notice = fleet_direct_wants_notice;
+    session->executor.methods = &direct_methods;
+    session->current = session->committing = -1;
+    return session;
+}
+
+static bool
+is_session(const FleetServerLink *link, const FleetConn *conn)
+{
+    return (const void *) conn != (const void *) link->side;
+}
+
+FleetExecutor *
+fleet_link_session(FleetServerLink *link)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &link->conns)
+    {
+        FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
+        DirectSession *session = SESSION_OF(conn);
+
+        if (!is_session(link, conn) || conn->state != CONN_READY || conn->lost ||
+            session->executor.busy)
+            continue;
+        session->executor.busy = true;
+        session->executor.owner = NULL;
+        return &session->executor;
+    }
+    link->hungry = link->waited = true;
+    fleet_link_need(link);
+    return NULL;
+}
+
+void
+fleet_link_session_done(FleetExecutor *executor)
+{
+    DirectSession *session = SESSION_OF_EXECUTOR(executor);
+    FleetConn *conn = &session->conn;
+
+    executor->owner = NULL;
+    if (session->current >= 0 && conn->state == CONN_READY && !conn->lost)
+    {
+        if (session->requests[session->current].phase == DIRECT_PREPARED)
+            fleet_direct_rollback(session);
+        else /* given back in the middle of something */
+            fleet_conn_fail(conn, "57014", false, "the session was given up");
+        session->requests[session->current].phase = DIRECT_NONE;
+    }
+    session->current = -1;
+    executor->busy = false;
+    fleet_conn_work(conn); /* others may wait for one */
+}
+
+/* One more session, if one is wanted and none is on its way. */
+void
+fleet_direct_pump(FleetServerLink *link)
+{
+    DirectSession *closed = NULL;
+    dlist_iter iter;
+    int n = 0;
+
+    if (!link->hungry && (link->up || !link->wanted))
+        return;
+    dlist_foreach(iter, &link->conns)
+    {
+        FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
+
+        if (!is_session(link, conn))
+            continue;
+        n++;
+        if (conn->state == CONN_CLOSED && !SESSION_OF(conn)->executor.busy)
+            closed = SESSION_OF(conn);
+        else if (conn->state != CONN_CLOSED && conn->state != CONN_READY)
+            return;
+    }
+    if (!fleet_link_may_open(link) || (closed == NULL && n >= Max(link->slots, 1)))
+        return;
+    link->hungry = false;
+    fleet_conn_open(closed != NULL ? &closed->conn : &session_create(link)->conn);
+}
+
+bool
+fleet_direct_cut_all(FleetServerLink *link)
+{
+    dlist_iter iter;
+    bool all_free = true;
+
+    dlist_foreach(iter, &link->conns)
+    {
+        FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
+        DirectSession *session = SESSION_OF(conn);
+
+        if (conn->state != CONN_CLOSED)
+            fleet_conn_close(conn);
+        if (link->agent_mode || !is_session(link, conn))
+            continue;
+        if (session->committing >= 0)
+            fleet_direct_emit_cut(session, session->committing, "57014", "the link was closed");
+        if (session->current >= 0)
+            fleet_direct_emit_cut(session, session->current, "57014", "the link was closed");
+        all_free &= !session->executor.busy;
+    }
+    return all_free;
+}

@@ -1,0 +1,458 @@
+/*
+ * link/side.c
+ *     The second connection of a link, opened on demand: what must be asked
+ *     or done about another session of that server.  Cancel, probe ("is it
+ *     still at work?"), resolve ("what became of that transaction?").
+ *
+ * In the agent's process.  Called by direct_mode.c; answers by callback or as
+ * RESOLVED events.  libpq's own PQcancel blocks for minutes in a black hole,
+ * so a cancel is a query here.
+ *
+ * A request:  waiting → sent → answered
+ *             (RESOLVE goes back to waiting until it is decided)
+ */
+#include "postgres.h"
+
+#include "link/link_internal.h"
+
+#define TAG_SIDE FLEET_TAG_OWN
+#define RESOLVE_AGAIN FLEET_MS(200)
+
+typedef enum SideKind
+{
+    SIDE_CANCEL,
+    SIDE_PROBE,
+    SIDE_RESOLVE,
+} SideKind;
+
+typedef struct SideRequest
+{
+    dlist_node node;
+    SideKind kind;
+    FleetConn *target;
+    int pid;
+    void (*canceled)(FleetConn *conn);
+    void (*probed)(FleetConn *conn, bool known, bool active);
+    uint64 ref, xid;
+    FleetLinkIdentity then;
+    bool terminating; /* RESOLVE: the statement sent ends the session */
+    FleetTime not_before;
+    /* the answer */
+    bool ok, is_null;
+    char sqlstate[6];
+    char text[32];
+} SideRequest;
+
+static FleetSide *
+side_of(FleetConn *conn)
+{
+    return (FleetSide *) conn;
+}
+
+/* ---- answers ---- */
+
+static void
+side_answer_resolved(SideRequest *request, FleetXactStatus status)
+{
+    FleetExecutorEvent event = {.kind = FLEET_EXECUTOR_RESOLVED,
+                                .ref = request->ref,
+                                .xid = request->xid,
+                                .row_count = -1,
+                                .status = status};
+
+    fleet_executor_event(NULL, &event);
+}
+
+/*
+ * An id means something only in the history that it was given in.  After a
+ * crash the last ids may be given again: "committed" may then be another's.
+ */
+static bool
+same_history(const FleetLinkIdentity *then, const FleetLinkIdentity *now)
+{
+    if (then->timeline == 0 || now->timeline != then->timeline)
+        return false;
+    return !then->identifier_known ||
+           (now->identifier_known && now->system_identifier == then->system_identifier);
+}
+
+static bool
+crashed_since(const FleetLinkIdentity *then, const FleetLinkIdentity *now)
+{
+    return then->crash_mark != 0 && now->crash_mark != then->crash_mark;
+}
+
+/* False: not decided yet. */
+static bool
+side_resolve_result(FleetSide *side, SideRequest *request)
+{
+    bool crashed = crashed_since(&request->then, &side->self.identity);
+    FleetXactStatus status = FLEET_XACT_UNKNOWN;
+
+    if (request->terminating)
+    {
+        request->terminating = false;
+        request->not_before = fleet_link_now() + RESOLVE_AGAIN;
+        return false;
+    }
+    if (!request->ok)
+    {
+        /* 22023: an id of the future; it was lost in a crash, so surely not committed. */
+        if (strcmp(request->sqlstate, "22023") == 0)
+            status = FLEET_XACT_ABORTED;
+    }
+    else if (request->is_null)
+        status = FLEET_XACT_UNKNOWN;
+    else if (strcmp(request->text, "committed") == 0)
+        status = crashed ? FLEET_XACT_UNKNOWN : FLEET_XACT_COMMITTED;
+    else if (strcmp(request->text, "aborted") == 0 || crashed)
+        status = FLEET_XACT_ABORTED;
+    else
+    {
+        request->terminating = true; /* in progress: end that session, then ask again */
+        return false;
+    }
+    side_answer_resolved(request, status);
+    return true;
+}
+
+static void
+side_finish(FleetSide *side, SideRequest *request)
+{
+    FleetServerLink *link = side->conn.link;
+
+    switch (request->kind)
+    {
+        case SIDE_CANCEL:
+            if (request->target != NULL)
+                request->canceled(request->target);
+            break;
+        case SIDE_PROBE:
+            if (request->target != NULL)
+                request->probed(request->target, request->ok,
+                                strcmp(request->text, "active") == 0 ||
+                                    strcmp(request->text, "fastpath function call") == 0);
+            break;
+        case SIDE_RESOLVE:
+            if (!side_resolve_result(side, request))
+            {
+                dlist_push_tail(&side->waiting, &request->node);
+                if (request->not_before > fleet_link_now())
+                    fleet_link_due_at(request->not_before);
+                fleet_conn_work(&side->conn);
+                fleet_link_pump_soon(link);
+                return;
+            }
+            break;
+    }
+    pfree(request);
+}
+
+/* ---- the connection ---- */
+
+static void
+side_login(FleetConn *conn)
+{
+    fleet_conn_send(conn, FLEET_TAG_PIN, FLEET_NO_SLOT,
+                    "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)", 0,
+                    NULL, false, false);
+    fleet_conn_sync(conn);
+    fleet_self_ask(conn, &side_of(conn)->self);
+}
+
+static void
+side_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
+{
+    FleetSide *side = side_of(conn);
+    SideRequest *request;
+    const char *sqlstate;
+
+    if (fleet_self_result(conn, &side->self, expect, result) || dlist_is_empty(&side->sent))
+        return;
+    request = dlist_head_element(SideRequest, node, &side->sent);
+    switch (PQresultStatus(result))
+    {
+        case PGRES_TUPLES_OK:
+            request->ok = PQntuples(result) == 1 && PQnfields(result) == 1;
+            request->is_null = !request->ok || PQgetisnull(result, 0, 0);
+            if (request->ok)
+                strlcpy(request->text, PQgetvalue(result, 0, 0), sizeof(request->text));
+            break;
+        default:
+            sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+            strlcpy(request->sqlstate, sqlstate == NULL ? "XX000" : sqlstate,
+                    sizeof(request->sqlstate));
+            break;
+    }
+}
+
+static void
+side_done(FleetConn *conn, FleetExpect expect)
+{
+    FleetSide *side = side_of(conn);
+    SideRequest *request;
+
+    if (expect.tag == FLEET_EXPECT_SYNC && conn->state == CONN_SETUP && conn->count == 0)
+    {
+        if (side->self.in_recovery)
+        {
+            fleet_conn_fail(conn, "57P03", false, "the server is in recovery");
+            return;
+        }
+        side->idle_since = fleet_link_now();
+        fleet_link_due_at(side->idle_since + FLEET_SIDE_IDLE);
+        fleet_conn_ready(conn);
+        fleet_conn_work(conn);
+    }
+    if (expect.tag != TAG_SIDE || dlist_is_empty(&side->sent))
+        return;
+    request = dlist_container(SideRequest, node, dlist_pop_head_node(&side->sent));
+    side->idle_since = fleet_link_now();
+    fleet_link_due_at(side->idle_since + FLEET_SIDE_IDLE);
+    side_finish(side, request);
+}
+
+static void
+side_send(FleetSide *side, SideRequest *request)
+{
+    char pid[16], xid[32];
+    const char *values[2] = {pid, xid};
+
+    request->ok = request->is_null = false;
+    request->text[0] = request->sqlstate[0] = '\0';
+    snprintf(pid, sizeof(pid), "%d", request->pid);
+    dlist_push_tail(&side->sent, &request->node);
+    switch (request->kind)
+    {
+        case SIDE_CANCEL:
+            fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
+                            "SELECT pg_catalog.pg_cancel_backend($1::pg_catalog.int4)", 1, values,
+                            false, false);
+            break;
+        case SIDE_PROBE:
+            fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
+                            "SELECT state FROM pg_catalog.pg_stat_activity"
+                            " WHERE pid OPERATOR(pg_catalog.=) $1::pg_catalog.int4",
+                            1, values, false, false);
+            break;
+        case SIDE_RESOLVE:
+            snprintf(xid, sizeof(xid), UINT64_FORMAT,
+                     request->terminating ? request->xid & UINT64CONST(0xFFFFFFFF) : request->xid);
+            if (request->terminating)
+                fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
+                                "SELECT pg_catalog.pg_terminate_backend(pid)"
+                                " FROM pg_catalog.pg_stat_activity"
+                                " WHERE pid OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
+                                " AND backend_xid OPERATOR(pg_catalog.=) $2::pg_catalog.xid",
+                                2, values, false, false);
+            else
+                fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
+                                "SELECT pg_catalog.pg_xact_status($1::pg_catalog.xid8)", 1,
+                                values + 1, false, false);
+            break;
+    }
+    fleet_conn_sync(&side->conn);
+}
+
+/* Another history: no need to ask. */
+static bool
+side_decided(FleetSide *side, SideRequest *request)
+{
+    if (request->kind != SIDE_RESOLVE || same_history(&request->then, &side->self.identity))
+        return false;
+    side_answer_resolved(request, FLEET_XACT_UNKNOWN);
+    pfree(request);
+    return true;
+}
+
+static void
+side_gather(FleetConn *conn)
+{
+    FleetSide *side = side_of(conn);
+    FleetTime now = fleet_link_now();
+    dlist_mutable_iter iter;
+
+    if (conn->state != CONN_READY || conn->lost)
+        return;
+    dlist_foreach_modify(iter, &side->waiting)
+    {
+        SideRequest *request = dlist_container(SideRequest, node, iter.cur);
+
+        if (request->not_before > now)
+            continue;
+        dlist_delete(&request->node);
+        if (!side_decided(side, request))
+            side_send(side, request);
+    }
+}
+
+/* Lost: resolves are asked again; cancels and probes have no answer. */
+static void
+side_down(FleetConn *conn, const char *sqlstate, const char *reason, bool permanent)
+{
+    FleetSide *side = side_of(conn);
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &side->sent)
+    {
+        SideRequest *request = dlist_container(SideRequest, node, iter.cur);
+
+        dlist_delete(&request->node);
+        request->terminating = false;
+        dlist_push_tail(&side->waiting, &request->node);
+    }
+    dlist_foreach_modify(iter, &side->waiting)
+    {
+        SideRequest *request = dlist_container(SideRequest, node, iter.cur);
+
+        if (request->kind == SIDE_RESOLVE)
+            continue;
+        dlist_delete(&request->node);
+        /* A refusal comes from a server that is there: no reason to distrust its sessions. */
+        request->ok = strncmp(sqlstate, "08", 2) != 0;
+        strlcpy(request->text, request->ok ? "active" : "", sizeof(request->text));
+        side_finish(side, request);
+    }
+    fleet_link_went_down(conn->link, conn, sqlstate, reason, permanent);
+}
+
+static FleetTime
+side_due(FleetConn *conn)
+{
+    FleetSide *side = side_of(conn);
+    FleetTime due = FLEET_NEVER;
+    dlist_iter iter;
+
+    if (dlist_is_empty(&side->waiting) && dlist_is_empty(&side->sent))
+        return side->idle_since + FLEET_SIDE_IDLE;
+    dlist_foreach(iter, &side->waiting)
+    {
+        due = Min(due, dlist_container(SideRequest, node, iter.cur)->not_before);
+    }
+    return due;
+}
+
+static void
+side_timer(FleetConn *conn, FleetTime now)
+{
+    FleetSide *side = side_of(conn);
+
+    if (dlist_is_empty(&side->waiting) && dlist_is_empty(&side->sent))
+        fleet_conn_close(conn);
+    else
+        fleet_conn_work(conn);
+}
+
+static const FleetConnMethods side_methods = {
+    .login = side_login,
+    .result = side_result,
+    .done = side_done,
+    .gather = side_gather,
+    .down = side_down,
+    .due = side_due,
+    .timer = side_timer,
+};
+
+/* ---- what the others ask ---- */
+
+static SideRequest *
+side_ask(FleetServerLink *link, SideKind kind, FleetConn *target, int pid)
+{
+    SideRequest *request;
+
+    if (link->side == NULL)
+    {
+        link->side = MemoryContextAllocZero(link->context, sizeof(FleetSide));
+        dlist_init(&link->side->waiting);
+        dlist_init(&link->side->sent);
+        fleet_conn_init(&link->side->conn, link, &side_methods, link->side);
+    }
+    request = MemoryContextAllocZero(link->context, sizeof(SideRequest));
+    request->kind = kind;
+    request->target = target;
+    request->pid = pid;
+    dlist_push_tail(&link->side->waiting, &request->node);
+    if (link->side->conn.state == CONN_READY)
+        fleet_conn_work(&link->side->conn);
+    if (link->retry_at > fleet_link_now())
+        fleet_link_due_at(link->retry_at);
+    fleet_link_pump_soon(link);
+    return request;
+}
+
+void
+fleet_side_cancel(FleetServerLink *link, FleetConn *conn, int pid,
+                  void (*answered)(FleetConn *conn))
+{
+    side_ask(link, SIDE_CANCEL, conn, pid)->canceled = answered;
+}
+
+void
+fleet_side_probe(FleetServerLink *link, FleetConn *conn, int pid,
+                 void (*answered)(FleetConn *conn, bool known, bool active))
+{
+    side_ask(link, SIDE_PROBE, conn, pid)->probed = answered;
+}
+
+bool
+fleet_side_forget(FleetServerLink *link, FleetConn *conn, bool gone)
+{
+    dlist_mutable_iter iter;
+    bool sent = false;
+
+    if (link->side == NULL)
+        return false;
+    dlist_foreach_modify(iter, &link->side->waiting)
+    {
+        SideRequest *request = dlist_container(SideRequest, node, iter.cur);
+
+        if (request->target == conn && request->kind != SIDE_RESOLVE)
+        {
+            dlist_delete(&request->node);
+            pfree(request);
+        }
+    }
+    dlist_foreach_modify(iter, &link->side->sent)
+    {
+        SideRequest *request = dlist_container(SideRequest, node, iter.cur);
+
+        if (request->target != conn)
+            continue;
+        sent = true;
+        if (gone)
+            request->target = NULL;
+    }
+    return sent && !gone;
+}
+
+void
+fleet_side_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
+                   const FleetLinkIdentity *then)
+{
+    SideRequest *request = side_ask(link, SIDE_RESOLVE, NULL, backend_pid);
+
+    request->ref = ref;
+    request->xid = xid;
+    request->then = *then;
+}
+
+void
+fleet_link_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
+                   const FleetLinkIdentity *then)
+{
+    fleet_side_resolve(link, ref, xid, backend_pid, then);
+}
+
+bool
+fleet_side_wants(FleetServerLink *link)
+{
+    return link->side != NULL && link->side->conn.state == CONN_CLOSED &&
+           !dlist_is_empty(&link->side->waiting);
+}
+
+void
+fleet_side_pump(FleetServerLink *link)
+{
+    if (fleet_side_wants(link) && fleet_link_may_open(link))
+        fleet_conn_open(&link->side->conn);
+}

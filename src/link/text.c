@@ -1,0 +1,127 @@
+/*
+ * link/text.c
+ *     Text that came from the other side, made harmless: valid in our
+ *     database's encoding and not longer than it may be.
+ *
+ * Called by everything in src/link/ in the agent's process.  No state.
+ */
+#include "postgres.h"
+
+#include "link/link_internal.h"
+#include "mb/pg_wchar.h"
+
+/* Bytes of s that are whole, valid characters, up to the first bad one. */
+static size_t
+text_valid(const char *s, size_t length)
+{
+    return (size_t) pg_encoding_verifymbstr(GetDatabaseEncoding(), s, (int) length);
+}
+
+void
+fleet_text_append(StringInfo out, const char *s, size_t length, size_t cap)
+{
+    size_t left = cap;
+
+    if (length > cap)
+        length = (size_t) pg_mbcliplen(s, (int) length, (int) cap);
+    while (length > 0 && left > 0)
+    {
+        size_t good = text_valid(s, length);
+
+        appendBinaryStringInfo(out, s, (int) good);
+        if (good == length)
+            break;
+        appendStringInfoChar(out, '?');
+        s += good + 1;
+        length -= good + 1;
+        left -= good + 1;
+    }
+}
+
+void
+fleet_text_copy(char *out, size_t size, const char *s)
+{
+    size_t length = s == NULL ? 0 : strlen(s);
+    size_t at = 0;
+
+    if (length >= size)
+        length = (size_t) pg_mbcliplen(s, (int) length, (int) size - 1);
+    while (length > 0)
+    {
+        size_t good = text_valid(s, length);
+
+        memcpy(out + at, s, good);
+        at += good;
+        if (good == length)
+            break;
+        out[at++] = '?';
+        s += good + 1;
+        length -= good + 1;
+    }
+    out[at] = '\0';
+}
+
+const char *
+fleet_text_clean(const char *s, size_t cap)
+{
+    StringInfoData out;
+    size_t length;
+
+    if (s == NULL)
+        return NULL;
+    length = strlen(s);
+    if (length <= cap && text_valid(s, length) == length)
+        return s;
+    initStringInfo(&out);
+    fleet_text_append(&out, s, length, cap);
+    return out.data;
+}
+
+static int
+text_hex(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+bool
+fleet_text_uuid(const char *s, uint8 *uuid)
+{
+    int digits = 0;
+
+    for (; *s != '\0'; s++)
+    {
+        int value = text_hex(*s);
+
+        if (*s == '-')
+            continue;
+        if (value < 0 || digits >= 32)
+            return false;
+        if (digits % 2 == 0)
+            uuid[digits / 2] = (uint8) (value << 4);
+        else
+            uuid[digits / 2] |= (uint8) value;
+        digits++;
+    }
+    return digits == 32;
+}
+
+void
+fleet_text_from_uuid(const uint8 *uuid, char *s)
+{
+    static const char hex[] = "0123456789abcdef";
+
+    for (int i = 0; i < 16; i++)
+    {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *s++ = '-';
+        *s++ = hex[uuid[i] >> 4];
+        *s++ = hex[uuid[i] & 15];
+    }
+    *s = '\0';
+}
