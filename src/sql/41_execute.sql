@@ -30,7 +30,7 @@ BEGIN
           JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.task_no = t.task_no
           LEFT JOIN fleet_catalog.server AS s ON s.server_id = t.server_id
          WHERE t.run_id = a_run_id AND t.state <> 1
-         ORDER BY t.task_no, t.item
+         ORDER BY t.task_no, NULLIF(t.item, 0) NULLS LAST
     LOOP
         v_key := v_task.task_no || '/' || v_task.item;
         v_old := a_seen -> v_key;
