@@ -56,6 +56,7 @@
 #include "utils/wait_event.h"
 
 #define RESTART_DELAY_MS 1000
+#define RESTART_DELAY_MAX_MS 30000
 
 Agent agent;
 
@@ -217,6 +218,17 @@ on_sigint(SIGNAL_ARGS)
     errno = save_errno;
 }
 
+/* An agent that failed soon after its start waits longer before the next try. */
+static int
+restart_delay(void)
+{
+    int last = fleet_agent_last_delay();
+
+    if (fleet_clock_now() - agent.born > FLEET_SECONDS(10))
+        return RESTART_DELAY_MS;
+    return Min(Max(last * 2, RESTART_DELAY_MS), RESTART_DELAY_MAX_MS);
+}
+
 static void
 at_exit(int code, Datum arg)
 {
@@ -227,7 +239,7 @@ at_exit(int code, Datum arg)
         UnlockRelationIdForSession(&sentinel_lock, AccessShareLock);
     sentinel_lock.relId = InvalidOid;
     if (come_back)
-        fleet_starter_launch(agent.database, RESTART_DELAY_MS);
+        fleet_starter_launch(agent.database, restart_delay());
 }
 
 /*
@@ -551,6 +563,8 @@ loop(void)
         MemoryContextReset(agent.turn_context);
         if (next != 0 && fleet_catalog_is_open())
             next = 0;
+        if (leave_requested)
+            break;
         if (next != 0)
             pgstat_report_activity(STATE_IDLE, NULL);
         (void) fleet_loop_wait(agent.loop, next, PG_WAIT_EXTENSION);
@@ -566,6 +580,7 @@ void
 fleet_agent_main(Datum arg)
 {
     agent.database = DatumGetObjectId(arg);
+    agent.born = fleet_clock_now();
     pqsignal(SIGTERM, die);
     pqsignal(SIGINT, on_sigint);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);

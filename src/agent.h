@@ -149,7 +149,7 @@ struct AgentTask
     MemoryContext context;
     dlist_node run_node;
     uint16 attempt;
-    uint16 failures; /* attempts that used up a retry */
+    uint16 failures;     /* attempts that used up a retry */
     AgentServer *server; /* NULL: here */
     FleetState state;
     FleetState durable;
@@ -233,6 +233,7 @@ struct AgentUnit
     FleetLinkIdentity then; /* direct: who the server was when the step was sent */
     AgentRun *nested;       /* package step */
     bool nested_expected;   /* recovery: its run is still to be found */
+    bool leaving;           /* only COMMIT is left: slot and session are the next one's */
     bool waiting;           /* in a list of units that want an executor */
     dlist_node wait_node;
     bool timed; /* in agent.timed */
@@ -259,10 +260,11 @@ struct AgentUnit
 
 typedef struct Agent
 {
-    MemoryContext context;      /* lives as long as the agent */
-    MemoryContext turn_context; /* reset each turn */
+    MemoryContext context;        /* lives as long as the agent */
+    MemoryContext turn_context;   /* reset each turn */
     ResourceOwner resource_owner; /* for what needs one outside of transactions */
     Oid database;
+    FleetTime born;
     FleetParentIdentity identity;
     bool paused;
     FleetLoop *loop;
@@ -289,7 +291,8 @@ typedef struct Agent
     dlist_head task_effects, unit_effects;
     dlist_head notices; /* children's reports to be announced */
     uint64 turn;
-    bool again;             /* something happened outside of the loop's wait: another turn */
+    bool in_effects; /* everything decided so far is durable: what follows from it may be sent */
+    bool again;      /* something happened outside of the loop's wait: another turn */
     FleetTime lazy_wakeup;  /* earliest lazy_until of what was kept back */
     FleetTime runner_retry; /* when to ask for a runner again */
 } Agent;

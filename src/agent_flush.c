@@ -349,6 +349,8 @@ agent_flush(void)
     notices_send();
     fleet_catalog_commit();
     tell_waiters();
+    agent.in_effects = true;
     effects();
+    agent.in_effects = false;
     free_over(&tasks, &units, &runs);
 }

@@ -399,6 +399,7 @@ send(AgentUnit *unit)
     stop_waiting(unit);
     if (unit->link != NULL)
         unit->then = unit->link->server->identity;
+    unit->leaving = false;
     unit->ref = agent_request_new(REQUEST_UNIT, unit);
     request.kind = FLEET_REQUEST_STEP;
     request.ref = unit->ref;
@@ -412,6 +413,46 @@ send(AgentUnit *unit)
     unit->executor->methods->run(unit->executor, &request);
 }
 
+/* With the step's success the job is over. */
+static bool
+is_last_step(const AgentUnit *unit)
+{
+    const FleetStepSpec *spec = &unit->def->specs[unit->job.step];
+
+    return spec->on_success == FLEET_STEP_QUIT_SUCCESS ||
+           spec->on_success == FLEET_STEP_QUIT_FAILURE ||
+           (spec->on_success == FLEET_STEP_NEXT && unit->job.step + 1 == unit->def->nsteps);
+}
+
+/*
+ * The id is being stored, then COMMIT goes out.  On a direct session the next
+ * job's BEGIN can travel in the same packet, behind it: its slot is free now,
+ * and its start is stored in the same transaction as the id.
+ */
+static void
+leave_slot(AgentUnit *unit)
+{
+    if (unit->link == NULL || unit->task == NULL || unit->executor == NULL || !is_last_step(unit))
+        return;
+    unit->leaving = fleet_engine_leaving(agent.engine, unit->task->ref, unit->task_attempt);
+}
+
+static void
+commit(AgentUnit *unit)
+{
+    FleetExecutor *executor = unit->executor;
+
+    if (executor == NULL)
+        return;
+    executor->methods->commit(executor);
+    if (!unit->leaving)
+        return;
+    unit->executor = NULL;
+    executor->owner = NULL;
+    fleet_link_session_done(executor);
+    agent_link_sessions(unit->link);
+}
+
 static void
 exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome)
 {
@@ -423,14 +464,17 @@ exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome)
             unit_effect(unit);
             break;
         case FLEET_EXEC_SEND:
-            unit->effect = UNIT_EFFECT_SEND;
             step_dirty(unit, AGENT_LAZY);
+            if (agent.in_effects)
+            {
+                send(
+                    unit); /* the start is durable, and a transaction needs no more before its id */
+                break;
+            }
+            unit->effect = UNIT_EFFECT_SEND;
             unit_effect(unit);
             break;
-        case FLEET_EXEC_SEND_COMMIT:
-            if (unit->executor != NULL)
-                unit->executor->methods->commit(unit->executor);
-            break;
+        case FLEET_EXEC_SEND_COMMIT: commit(unit); break;
         case FLEET_EXEC_SEND_CANCEL:
             if (unit->executor != NULL && unit->ref != 0)
                 unit->executor->methods->cancel(unit->executor);
@@ -601,6 +645,8 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
             result_set(unit, &unit->step.result, event);
             unit->exec.xid = event->xid;
             exec_event(unit, FLEET_EXEC_GOT_XID);
+            if (unit->exec.phase == FLEET_EXEC_PREPARED)
+                leave_slot(unit);
             break;
         case FLEET_EXECUTOR_COMMITTED:
             if (unit->exec.phase != FLEET_EXEC_PREPARED)

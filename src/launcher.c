@@ -71,19 +71,37 @@ fleet_launcher_register(void)
 }
 
 static void
-agent_worker(BackgroundWorker *worker, Oid database)
+agent_worker(BackgroundWorker *worker, Oid database, int delay_ms)
 {
+    StarterArgs args = {database, delay_ms};
+
     worker_init(worker, "pg_fleet agent", "fleet_agent_main");
     worker->bgw_main_arg = ObjectIdGetDatum(database);
+    memcpy(worker->bgw_extra, &args, sizeof(args));
+}
+
+int
+fleet_agent_last_delay(void)
+{
+    StarterArgs args;
+
+    memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+    return args.delay_ms;
+}
+
+static bool
+launch(Oid database, int delay_ms)
+{
+    BackgroundWorker worker;
+
+    agent_worker(&worker, database, delay_ms);
+    return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
 bool
 fleet_agent_launch(Oid database)
 {
-    BackgroundWorker worker;
-
-    agent_worker(&worker, database);
-    return RegisterDynamicBackgroundWorker(&worker, NULL);
+    return launch(database, 0);
 }
 
 void
@@ -153,7 +171,7 @@ fleet_starter_main(Datum arg)
     CommitTransactionCommand();
 
     /* No slot: somebody else uses them all; try again until there is one. */
-    while (usable && !fleet_agent_launch(args.database))
+    while (usable && !launch(args.database, args.delay_ms))
     {
         wait_ms(1000);
         StartTransactionCommand();
@@ -209,7 +227,7 @@ launch_and_look(Oid database)
     BackgroundWorkerHandle *handle;
     pid_t pid;
 
-    agent_worker(&worker, database);
+    agent_worker(&worker, database, 0);
     worker.bgw_notify_pid = MyProcPid;
     while (!RegisterDynamicBackgroundWorker(&worker, &handle))
         wait_ms(1000);

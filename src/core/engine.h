@@ -168,6 +168,12 @@ extern bool fleet_engine_accepted(FleetEngine *engine, FleetTaskRef ref, uint16_
 extern bool fleet_engine_finished(FleetEngine *engine, FleetTaskRef ref, uint16_t attempt,
                                   FleetState outcome, const char *sqlstate, FleetTime now);
 /*
+ * Its work is done but for a COMMIT that goes out now, on a session that takes
+ * the next piece of work only behind it: the slot is free from here on.  The
+ * end is still to come.  Throttle, timeout and the server's loss are as before.
+ */
+extern bool fleet_engine_leaving(FleetEngine *engine, FleetTaskRef ref, uint16_t attempt);
+/*
  * It surely never started there (could not connect before sending, refused):
  * goes back to the queue with the next attempt number, and to another member
  * of its target if there is one.  Does not use up a retry.  Placed again in the

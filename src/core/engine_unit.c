@@ -432,6 +432,21 @@ fleet_engine_accepted(FleetEngine *engine, FleetTaskRef ref, uint16_t attempt, F
 }
 
 bool
+fleet_engine_leaving(FleetEngine *engine, FleetTaskRef ref, uint16_t attempt)
+{
+    Run *run;
+    Unit *unit = answering(engine, ref, attempt, &run);
+    uint32_t ticket = unit == NULL ? 0 : engine->lives[unit->ref].ticket;
+
+    if (ticket == 0)
+        return false;
+    fleet_placer_release(engine->placer, ticket);
+    fleet_eng_ticket_free(engine, ticket);
+    engine->lives[unit->ref].ticket = 0;
+    return true;
+}
+
+bool
 fleet_engine_finished(FleetEngine *engine, FleetTaskRef ref, uint16_t attempt, FleetState outcome,
                       const char *sqlstate, FleetTime now)
 {

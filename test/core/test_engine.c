@@ -90,6 +90,38 @@ events_of_strangers_are_refused(void **state)
     harness_free(h);
 }
 
+/* One server of one slot: the next task starts when the first one has only its COMMIT left. */
+static void
+leaving_frees_the_slot(void **state)
+{
+    Harness *h = harness_new();
+
+    (void) state;
+    harness_server(h, 0, FLEET_SERVER_OFFLINE, 0);
+    harness_server(h, 1, FLEET_SERVER_ONLINE, 1);
+    harness_task(h, "a")->target = 1;
+    harness_task(h, "b")->target = 1;
+    harness_run(h);
+    assert_int_equal(fleet_engine_task_state(h->engine, ref_of(h, 0, 0)), FLEET_STARTING);
+    assert_int_equal(fleet_engine_task_state(h->engine, ref_of(h, 1, 0)), FLEET_QUEUED);
+    assert_false(fleet_engine_leaving(h->engine, ref_of(h, 1, 0), 0)); /* not started */
+    assert_false(fleet_engine_leaving(h->engine, ref_of(h, 0, 0), 2)); /* another attempt */
+    assert_true(fleet_engine_accepted(h->engine, ref_of(h, 0, 0), 1, h->now));
+    assert_true(fleet_engine_leaving(h->engine, ref_of(h, 0, 0), 1));
+    assert_false(fleet_engine_leaving(h->engine, ref_of(h, 0, 0), 1)); /* only once */
+    harness_turn(h);
+    assert_int_equal(fleet_engine_task_state(h->engine, ref_of(h, 1, 0)), FLEET_STARTING);
+    assert_true(
+        fleet_engine_finished(h->engine, ref_of(h, 0, 0), 1, FLEET_SUCCEEDED, NULL, h->now));
+    harness_turn(h);
+    assert_true(
+        fleet_engine_finished(h->engine, ref_of(h, 1, 0), 1, FLEET_SUCCEEDED, NULL, h->now));
+    harness_turn(h);
+    assert_int_equal(fleet_placer_busy(fleet_engine_placer(h->engine), 1), 0);
+    assert_int_equal(fleet_engine_run_state(h->engine, h->run), FLEET_SUCCEEDED);
+    harness_free(h);
+}
+
 /* outcome of the source → which of its three followers runs */
 static void
 edges_follow_outcomes(void **state)
@@ -638,6 +670,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chain_runs_in_order),
         cmocka_unit_test(events_of_strangers_are_refused),
+        cmocka_unit_test(leaving_frees_the_slot),
         cmocka_unit_test(edges_follow_outcomes),
         cmocka_unit_test(unhandled_failure_fails_the_run),
         cmocka_unit_test(joins),
