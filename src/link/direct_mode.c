@@ -148,6 +148,7 @@ fleet_direct_reset_params(DirectSession *session)
 {
     fleet_conn_send(&session->conn, TAG_ROLLBACK, FLEET_NO_SLOT, "RESET fleet.params", 0, NULL,
                     false, false);
+    fleet_conn_sync(&session->conn); /* DISCARD ALL may not follow it in the same message */
     fleet_direct_waiting(session);
 }
 

@@ -275,11 +275,13 @@ command_result(DirectSession *session, int slot, PGresult *result)
     }
 }
 
+/* libpq may still be in the single-row mode of the simple query before. */
 static void
 xid_result(DirectRequest *request, const PGresult *result)
 {
     switch (PQresultStatus(result))
     {
+        case PGRES_SINGLE_TUPLE:
         case PGRES_TUPLES_OK:
             if (PQntuples(result) == 1 && PQnfields(result) == 1)
                 request->xid = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
@@ -296,6 +298,7 @@ plain_result(DirectRequest *request, const PGresult *result)
     switch (PQresultStatus(result))
     {
         case PGRES_COMMAND_OK:
+        case PGRES_SINGLE_TUPLE:
         case PGRES_TUPLES_OK: break;
         case PGRES_PIPELINE_ABORTED: request->skipped = !request->failed; break;
         default: take_error(request, result, false); break;
@@ -326,9 +329,10 @@ fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result
             break;
         case TAG_PID:
             plain_result(request, result);
-            if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
-                session->self.backend_pid = atoi(PQgetvalue(result, 0, 0));
-            if (!request->failed && !request->skipped && request->pipelined)
+            if (PQntuples(result) != 1 || PQnfields(result) != 1)
+                break;
+            session->self.backend_pid = atoi(PQgetvalue(result, 0, 0));
+            if (request->pipelined)
                 fleet_direct_emit(session, slot, FLEET_EXECUTOR_BEGAN);
             break;
         case TAG_COMMAND: command_result(session, slot, result); break;
