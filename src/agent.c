@@ -372,6 +372,7 @@ make_structures(void)
     dlist_init(&agent.units);
     dlist_init(&agent.timed);
     dlist_init(&agent.runner_waiting);
+    dlist_init(&agent.changed);
     dlist_init(&agent.dirty_runs);
     dlist_init(&agent.dirty_tasks);
     dlist_init(&agent.dirty_units);

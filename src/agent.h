@@ -122,8 +122,9 @@ struct AgentRun
     dlist_head tasks;       /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */
     AgentUnit *parent_unit;
-    bool changed; /* tell who waits for changes */
-    bool ended;   /* final and to be forgotten after the flush */
+    bool changed; /* in agent.changed: tell who waits for changes */
+    dlist_node changed_node;
+    bool ended; /* final and to be forgotten after the flush */
     bool dirty;
     dlist_node dirty_node;
     char *message; /* of the first task that ended badly */
@@ -288,6 +289,7 @@ typedef struct Agent
     dlist_head timed;          /* units with a due time */
     dlist_head runner_waiting; /* units that want a runner */
     dlist_head dirty_runs, dirty_tasks, dirty_units;
+    dlist_head changed; /* runs that something happened to in this turn */
     dlist_head task_effects, unit_effects;
     dlist_head notices; /* children's reports to be announced */
     uint64 turn;
@@ -358,6 +360,7 @@ extern FleetTime agent_item_estimate(AgentRun *run, uint32 task, const char *par
 extern const char *agent_task_params(AgentRun *run, uint32 task);
 extern void agent_task_learn(AgentTask *task);
 extern void agent_run_dirty(AgentRun *run);
+extern void agent_run_changed(AgentRun *run);
 extern void agent_run_cancel(int64 run_id);
 extern void agent_cancels_load(void); /* all durable cancels of open runs and job runs */
 extern void agent_run_forget(AgentRun *run);

@@ -284,21 +284,13 @@ effects(void)
 static void
 tell_waiters(void)
 {
-    HASH_SEQ_STATUS seq;
-    struct
+    while (!dlist_is_empty(&agent.changed))
     {
-        int64 run_id;
-        AgentRun *run;
-    } * entry;
+        AgentRun *run =
+            dlist_container(AgentRun, changed_node, dlist_pop_head_node(&agent.changed));
 
-    hash_seq_init(&seq, agent.runs);
-    while ((entry = hash_seq_search(&seq)) != NULL)
-    {
-        if (!entry->run->changed)
-            continue;
-        entry->run->changed = false;
-        fleet_shared_run_changed(agent.shared, entry->run->run_id,
-                                 FLEET_STATE_IS_FINAL(entry->run->durable));
+        run->changed = false;
+        fleet_shared_run_changed(agent.shared, run->run_id, FLEET_STATE_IS_FINAL(run->durable));
     }
 }
 

@@ -334,7 +334,7 @@ fleet_on_report(FleetServerLink *link, const FleetRemoteReport *report)
         report_step(task, &report->steps[i]);
     for (int i = 0; i < report->nlines; i++)
         report_line(task, &report->lines[i]);
-    task->run->changed = true;
+    agent_run_changed(task->run);
     if (report->started_at != 0)
         task->started_at = report->started_at;
     task->acknowledged = true;

@@ -65,12 +65,20 @@ agent_task_find(FleetTaskRef ref)
 }
 
 void
+agent_run_changed(AgentRun *run)
+{
+    if (!run->changed)
+        dlist_push_tail(&agent.changed, &run->changed_node);
+    run->changed = true;
+}
+
+void
 agent_run_dirty(AgentRun *run)
 {
     if (!run->dirty)
         dlist_push_tail(&agent.dirty_runs, &run->dirty_node);
     run->dirty = true;
-    run->changed = true;
+    agent_run_changed(run);
 }
 
 void
@@ -84,7 +92,7 @@ agent_task_dirty(AgentTask *task, FleetTime lazy)
     else if (lazy == 0)
         task->lazy_until = 0;
     task->dirty = true;
-    task->run->changed = true;
+    agent_run_changed(task->run);
 }
 
 void
@@ -798,7 +806,7 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
                 psprintf("task \"%s\" failed: %s", run->def->tasks[d->ref.task].name, w.message));
     }
     fleet_task_write(&w);
-    run->changed = true;
+    agent_run_changed(run);
 }
 
 static void
@@ -857,7 +865,7 @@ decide_cancel(AgentRun *run, const FleetDecision *d)
     task->effect_cancel = true;
     agent_task_dirty(task, 0);
     agent_task_effect(task);
-    run->changed = true;
+    agent_run_changed(run);
 }
 
 static void
@@ -1097,6 +1105,8 @@ agent_run_forget(AgentRun *run)
         agent_task_free(dlist_container(AgentTask, run_node, iter.cur));
     if (run->dirty)
         dlist_delete(&run->dirty_node);
+    if (run->changed)
+        dlist_delete(&run->changed_node);
     fleet_engine_run_forget(agent.engine, run->handle);
     hash_search(agent.runs, &run->run_id, HASH_REMOVE, NULL);
     MemoryContextDelete(run->context);

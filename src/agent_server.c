@@ -24,6 +24,7 @@ typedef struct Health
 } Health;
 
 static dlist_head health = DLIST_STATIC_INIT(health);
+static bool speeds_changed = false;
 
 void
 agent_servers_init(void)
@@ -240,7 +241,7 @@ void
 agent_server_speed(AgentServer *server, FleetTime predicted, FleetTime actual)
 {
     fleet_speed_add(&server->speed, predicted, actual);
-    server->speed_changed = true;
+    server->speed_changed = speeds_changed = true;
 }
 
 /* ---- links ---- */
@@ -299,12 +300,41 @@ health_add(const FleetHealthWrite *row)
 bool
 agent_server_dirty(void)
 {
-    return !dlist_is_empty(&health);
+    return !dlist_is_empty(&health) || speeds_changed;
+}
+
+/* Learned speeds are relative to each other: kept centred, then written. */
+static void
+speeds_flush(void)
+{
+    FleetSpeed **speeds = palloc(sizeof(FleetSpeed *) * Max(agent.nservers, 1));
+    uint32 n = 0;
+
+    if (!speeds_changed)
+        return;
+    speeds_changed = false;
+    for (uint32 i = AGENT_FIRST_SERVER; i < agent.nservers; i++)
+    {
+        if (!agent.by_number[i]->gone)
+            speeds[n++] = &agent.by_number[i]->speed;
+    }
+    fleet_speed_center(speeds, n);
+    for (uint32 i = AGENT_FIRST_SERVER; i < agent.nservers; i++)
+    {
+        AgentServer *server = agent.by_number[i];
+
+        if (!server->speed_changed)
+            continue;
+        server->speed_changed = false;
+        fleet_speed_write(server->server_id, &server->speed);
+        server_apply(server);
+    }
 }
 
 void
 agent_server_flush(void)
 {
+    speeds_flush();
     while (!dlist_is_empty(&health))
     {
         Health *entry = dlist_container(Health, node, dlist_pop_head_node(&health));

@@ -227,7 +227,7 @@ agent_unit_report(AgentUnit *unit)
     if (unit->parent_uuid != NULL)
         agent_notice(unit->parent_uuid, unit->job_run_id);
     if (unit->task != NULL)
-        unit->task->run->changed = true;
+        agent_run_changed(unit->task->run);
 }
 
 /* ---- a step begins ---- */
