@@ -303,6 +303,7 @@ typedef struct SimRow
 {
     uint8_t state;
     bool written;
+    bool leaving; /* volatile: its slot is free, only its COMMIT is under way */
     uint8_t sqlstate;
     uint16_t attempt;
     uint16_t failures;
@@ -356,6 +357,7 @@ typedef enum SimInboxKind
     IN_FINISHED,
     IN_NOT_STARTED,
     IN_STATUS,
+    IN_LEAVING,
     IN_SERVER,
     IN_SUB_ENDED,
 } SimInboxKind;

@@ -259,7 +259,8 @@ busy(const SimParent *p, uint32_t server)
             continue;
         for (uint32_t row = 0; row < p->catalog.runs[i].nrows; row++)
             n += p->catalog.runs[i].rows[row].server == server &&
-                 sim_active((&p->catalog.runs[i].rows[row])->state);
+                 !p->catalog.runs[i].rows[row].leaving &&
+                 sim_active(p->catalog.runs[i].rows[row].state);
     }
     return n;
 }
@@ -270,7 +271,7 @@ active_items(const SimRun *run, uint32_t task)
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < run->count[task]; i++)
-        n += sim_active((&run->rows[run->base[task] + i])->state);
+        n += sim_active(run->rows[run->base[task] + i].state);
     return n;
 }
 

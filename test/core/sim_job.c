@@ -206,6 +206,21 @@ redo(Sim *s, SimOwner owner, uint32_t job)
         job_drive(s, owner, job, FLEET_JOB_STEP_REDO, 0, 0);
 }
 
+/* A direct session takes the next job's first message right behind the last COMMIT. */
+static void
+leave_slot(Sim *s, SimOwner owner, uint32_t job)
+{
+    const SimJob *row = job_of(s, owner, job);
+    const SimTask *task = sim_task_of(s, row->aid);
+    const FleetStepSpec *step = &task->steps[row->run.step];
+
+    if (owner.kind != OWNER_PARENT || s->attempts[row->aid].mode != SIM_DIRECT ||
+        step->on_success == FLEET_STEP_GOTO ||
+        (step->on_success == FLEET_STEP_NEXT && row->run.step + 1 < task->nsteps))
+        return;
+    parent_put_attempt(s, owner.index, IN_LEAVING, row->aid, 0);
+}
+
 void
 job_exec(Sim *s, SimOwner owner, uint32_t job, FleetExecEvent event)
 {
@@ -243,6 +258,7 @@ job_exec(Sim *s, SimOwner owner, uint32_t job, FleetExecEvent event)
                 return;
             case FLEET_EXEC_SEND_COMMIT:
                 send_to_executor(s, owner, job, MSG_COMMIT);
+                leave_slot(s, owner, job);
                 (void) sim_boundary(s, owner);
                 return;
             case FLEET_EXEC_SEND_CANCEL: send_to_executor(s, owner, job, MSG_STOP); return;

@@ -157,6 +157,7 @@ parent_build_engine(Sim *s, uint32_t parent)
         {
             p->catalog.runs[run].rows[row].passed = 0; /* nobody is held to what a dead one knew */
             p->catalog.runs[run].rows[row].avoid = 0;
+            p->catalog.runs[run].rows[row].leaving = false;
         }
         p->vruns[run].handle = handles[run];
         p->vruns[run].loaded = handles[run] != SIM_NONE;

@@ -27,6 +27,8 @@ feed_new_run(Sim *s, SimParent *p, uint32_t run)
     if (r->owner_run != SIM_NONE)
         fleet_engine_run_nested(p->engine, v->handle);
     v->loaded = true;
+    if (r->cancel) /* the cancel overtook it */
+        (void) fleet_engine_cancel_run(p->engine, v->handle, s->now);
 }
 
 static void
@@ -148,6 +150,7 @@ feed_one(Sim *s, uint32_t parent, SimInbox *in)
         case IN_ACCEPTED:
         case IN_FINISHED:
         case IN_NOT_STARTED:
+        case IN_LEAVING:
         case IN_STATUS: break;
     }
     /* an answer of an older attempt goes to the engine too, which must refuse it; a query's does
@@ -159,7 +162,13 @@ feed_one(Sim *s, uint32_t parent, SimInbox *in)
         in->value = 0;
         return;
     }
-    if (in->kind == IN_ACCEPTED)
+    if (in->kind == IN_LEAVING)
+    {
+        if (fleet_engine_leaving(p->engine, ref_of(s, p, run, in->aid),
+                                 s->attempts[in->aid].attempt))
+            p->catalog.runs[run].rows[row].leaving = true;
+    }
+    else if (in->kind == IN_ACCEPTED)
         (void) fleet_engine_accepted(p->engine, ref_of(s, p, run, in->aid),
                                      s->attempts[in->aid].attempt, s->now);
     else if (in->kind == IN_NOT_STARTED)
