@@ -34,9 +34,9 @@
 
 typedef struct FleetExecutor FleetExecutor; /* a runner, or a direct session */
 
-#define FLEET_OUTPUT_MAX 65536       /* returned value, in bytes, cut at a character */
-#define FLEET_MESSAGE_MAX 65536      /* each of message, detail, hint, context */
-#define FLEET_LOG_LINES_MAX 10000    /* lines of one step; then one line says how many were dropped */
+#define FLEET_OUTPUT_MAX 65536    /* returned value, in bytes, cut at a character */
+#define FLEET_MESSAGE_MAX 65536   /* each of message, detail, hint, context */
+#define FLEET_LOG_LINES_MAX 10000 /* lines of one step; then one line says how many were dropped */
 
 typedef enum FleetRequestKind
 {
@@ -47,15 +47,31 @@ typedef enum FleetRequestKind
                             ERROR; no PREPARED */
 } FleetRequestKind;
 
+/* Which attempt of which step a request is: what the rows say of it, so that the next agent finds
+ * it again.  All zero: nobody will look for it. */
+typedef struct FleetStepKey
+{
+    int64 run_id;
+    int64 job_run_id;
+    uint32 task;
+    uint32 item;
+    uint32 task_attempt;
+    uint32 first_seq;
+} FleetStepKey;
+
+StaticAssertDecl(sizeof(FleetStepKey) == 32, "FleetStepKey has no holes: it is compared as bytes");
+
 typedef struct FleetStepRequest
 {
     FleetRequestKind kind;
-    uint64 ref;            /* the agent's own number, comes back in every event */
-    const char *command;   /* SQL text, as psql would get it */
-    const char *params;    /* JSON object text: becomes the setting fleet.params; never NULL */
-    bool transactional;    /* false: run it outside of a transaction block, as psql would */
-    bool single;           /* the command is known to be one statement */
-    bool fresh;            /* first step of a job: nothing of earlier jobs may be visible */
+    uint64 ref;          /* the agent's own number, comes back in every event */
+    const char *command; /* SQL text, as psql would get it */
+    const char *params;  /* JSON object text: becomes the setting fleet.params; never NULL */
+    bool transactional;  /* false: run it outside of a transaction block, as psql would */
+    bool single;         /* the command is known to be one statement */
+    bool fresh;          /* first step of a job: nothing of earlier jobs may be visible */
+    FleetStepKey key;    /* for fleet_runner_adopt() */
+    int log_seq;         /* the request's log lines get the numbers after this one */
 } FleetStepRequest;
 
 typedef enum FleetExecutorEventKind
@@ -67,7 +83,7 @@ typedef enum FleetExecutorEventKind
     FLEET_EXECUTOR_COMMITTED,
     FLEET_EXECUTOR_ERROR,
     FLEET_EXECUTOR_NOT_TRANSACTIONAL,
-    FLEET_EXECUTOR_CUT,      /* text in message: why; never_sent tells whether it can have run at all */
+    FLEET_EXECUTOR_CUT, /* text in message: why; never_sent tells whether it can have run at all */
     FLEET_EXECUTOR_RESOLVED, /* answer to a resolve request: status below */
 } FleetExecutorEventKind;
 
@@ -92,8 +108,8 @@ typedef struct FleetExecutorEvent
     const char *context;
     /* PREPARED, COMMITTED */
     uint64 xid;
-    int64 row_count;       /* -1: none */
-    const char *output;    /* NULL: none.  Also the text of ROW */
+    int64 row_count;    /* -1: none */
+    const char *output; /* NULL: none.  Also the text of ROW */
     /* BEGAN */
     int backend_pid;
     /* CUT */
@@ -116,7 +132,7 @@ typedef struct FleetExecutorMethods
 struct FleetExecutor
 {
     const FleetExecutorMethods *methods;
-    void *owner;       /* the agent's: what it is working on, NULL when idle */
+    void *owner; /* the agent's: what it is working on, NULL when idle */
     bool busy;
 };
 

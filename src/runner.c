@@ -6,15 +6,21 @@
  *
  *     starting   attached to the segment, connecting; why that fails is told
  *                as FATAL
- *     idle       waits for a message; ends when told to or when the agent is
- *                gone
+ *     idle       waits for a message; ends when told to, or when the agent is
+ *                gone and nothing of the last request is left to be told
  *     taken      has a request; SIGINT cancels it
  *     prepared   the command is done, its transaction id is reported; commits
- *                only when told to, rolls back when the agent is gone
+ *                only when told to
  *
- * The agent may send COMMIT and the next REQUEST together.  A command that is
- * running when the agent goes away is not disturbed; a transactional one is
- * then rolled back, so that the next agent may run it again.
+ * The agent may send COMMIT and the next REQUEST together.  Only an agent that
+ * is there is given a request's work: what a gone one left in the ring is
+ * dropped, and that agent's successor will send it itself.
+ *
+ * A command that is running when the agent goes away is not disturbed.  The
+ * next agent reads on where the last one was (runner.h).  Only when this
+ * process can do nothing but wait for it (the ring is full, a transaction is
+ * prepared, the outcome is not yet read), it waits for no longer than
+ * FLEET_RUNNER_PATIENCE, rolls back and ends.
  *
  * Canceling: the agent writes the request's number into the segment before it
  * sends SIGINT.  So a signal that comes late finds another request here and
@@ -24,12 +30,13 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "clock.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "runner.h"
+#include "runner_segment.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
@@ -41,13 +48,14 @@
 #include "utils/timeout.h"
 #include "utils/wait_event.h"
 
-#define LAST_WORD_MS 2000 /* a FATAL waits that long for room in the queue */
+#define LAST_WORD_MS 2000 /* a FATAL waits that long for room in the ring */
 
-static RunnerShared *shared = NULL;
-static shm_mq_handle *queue_in = NULL;
-static shm_mq_handle *queue_out = NULL;
-static PGPROC *agent = NULL; /* only to set its latch */
-static bool agent_gone = false;
+static RunnerSegment segment;
+static RunnerShared *shared = NULL; /* of the segment */
+static RunnerRingReader reader;
+static bool keyed = false;        /* another agent may look for the present, or last, request */
+static bool given_up = false;     /* nobody will hear us any more */
+static FleetTime alone_since = 0; /* waits for an agent; 0: does not */
 static bool session_used = false; /* a job ran here: clean it before the next one */
 static uint32 cancels_seen = 0;
 static TimeoutId begun_timeout;
@@ -73,57 +81,98 @@ handle_sigint(SIGNAL_ARGS)
 static void
 handle_begun_timeout(void)
 {
-    SetLatch(&agent->procLatch);
+    fleet_runner_wake(&shared->agent);
 }
 
-/* ---- queues ---- */
+/* ---- with and without an agent ---- */
+
+static bool
+agent_is_there(void)
+{
+    if (pg_atomic_read_u32(&shared->agent) == 0)
+        return false;
+    alone_since = 0;
+    return true;
+}
+
+/* Is it of no use to wait for an agent, any longer? */
+static bool
+is_forsaken(void)
+{
+    if (given_up)
+        return true;
+    if (agent_is_there())
+        return false;
+    if (alone_since == 0)
+        alone_since = fleet_clock_now();
+    given_up = !keyed || fleet_clock_now() - alone_since > FLEET_RUNNER_PATIENCE;
+    return given_up;
+}
+
+/* How long to sleep until is_forsaken() is to be asked again. */
+static long
+patience_ms(void)
+{
+    return alone_since == 0 ? -1L : 1000L;
+}
+
+/* ---- messages ---- */
+
+/* Not urgent ones wait until there are some more. */
+static bool
+worth_a_wake(bool urgent)
+{
+    return urgent || fleet_ring_used(segment.from) > FLEET_RUNNER_RING_FROM / 4;
+}
 
 bool
 fleet_runner_send(const RunnerMessage *message, bool urgent)
 {
+    Size done = 0;
     int waits = 0;
 
-    if (agent_gone)
+    if (given_up)
         return false;
     resetStringInfo(&out);
     fleet_runner_message_write(&out, message);
-    for (;;)
+    while (!fleet_ring_write(segment.from, out.data, (Size) out.len, &done))
     {
-        shm_mq_result result = shm_mq_send(queue_out, (Size) out.len, out.data, true, urgent);
+        bool last_word = message->kind == RUNNER_FATAL;
 
-        if (result == SHM_MQ_SUCCESS)
-            return true;
-        /* Half a message can never be completed by another one, so these two are final. */
-        if (result == SHM_MQ_DETACHED || ProcDiePending ||
-            (message->kind == RUNNER_FATAL && ++waits > LAST_WORD_MS / 10))
+        fleet_runner_wake(&shared->agent);
+        /* Half a message can never be completed by another one, so these are final. */
+        if (is_forsaken() || ProcDiePending || (last_word && ++waits > LAST_WORD_MS / 10))
         {
-            agent_gone = true;
+            given_up = true;
             return false;
         }
         (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-                         message->kind == RUNNER_FATAL ? 10L : 10000L, PG_WAIT_EXTENSION);
+                         last_word ? 10L : 1000L, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
     }
+    if (worth_a_wake(urgent))
+        fleet_runner_wake(&shared->agent);
+    return keyed || !is_forsaken();
 }
 
-/* Next message, if there is one.  False with agent_gone set, or nothing there. */
+/* Next message, if there is one.  What the one before was is gone then. */
 static bool
 receive_nowait(RunnerMessage *message)
 {
+    const char *data;
     Size size;
-    void *data;
+    bool found;
 
-    switch (shm_mq_receive(queue_in, &size, &data, true))
-    {
-        case SHM_MQ_SUCCESS:
-            if (!fleet_runner_message_read(data, size, message))
-                ereport(FATAL, (errcode(ERRCODE_PROTOCOL_VIOLATION),
-                                errmsg("invalid message from the agent")));
-            return true;
-        case SHM_MQ_WOULD_BLOCK: return false;
-        case SHM_MQ_DETACHED: agent_gone = true; return false;
-    }
-    return false;
+    if (fleet_ring_free(segment.to, reader.position))
+        fleet_runner_wake(&shared->agent);
+    found = fleet_ring_read(segment.to, &reader, &data, &size);
+    if (!found && reader.position != reader.complete && /* a piece of a large one */
+        fleet_ring_free(segment.to, reader.position))
+        fleet_runner_wake(&shared->agent);
+    if (found && !fleet_runner_message_read(data, size, message))
+        ereport(FATAL,
+                (errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("invalid message from the agent")));
+    return found;
 }
 
 RunnerOrder
@@ -146,11 +195,18 @@ fleet_runner_await_commit(uint64 number)
                                 errmsg("message out of order from the agent")));
             continue;
         }
-        if (agent_gone)
+        if (is_forsaken())
             return RUNNER_ORDER_GONE;
-        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1L, PG_WAIT_EXTENSION);
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, patience_ms(),
+                         PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
     }
+}
+
+void
+fleet_runner_mark_prepared(uint64 xid)
+{
+    pg_atomic_write_u64(&shared->xid, xid);
 }
 
 void
@@ -171,26 +227,16 @@ fleet_runner_mark_ended(void)
 static void
 attach_segment(dsm_handle handle, const RunnerParams *params)
 {
-    dsm_segment *segment = dsm_attach(handle);
-    char *base;
-    shm_mq *queue;
-
-    if (segment == NULL) /* the agent did not wait for us */
+    if (!fleet_runner_segment_attach(&segment, handle)) /* the agent did not wait for us */
         proc_exit(0);
-    base = dsm_segment_address(segment);
-    shared = (RunnerShared *) base;
+    shared = segment.shared;
     if (shared->magic != FLEET_RUNNER_MAGIC || shared->database != params->database ||
         shared->role != params->role)
         ereport(FATAL, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                         errmsg("the agent of pg_fleet runs another version of the library"),
                         errhint("End the agent; it comes back by itself.")));
-    queue = (shm_mq *) (base + FLEET_RUNNER_OFFSET_FROM);
-    shm_mq_set_sender(queue, MyProc);
-    queue_out = shm_mq_attach(queue, segment, NULL);
-    agent = shm_mq_get_receiver(queue);
-    queue = (shm_mq *) (base + FLEET_RUNNER_OFFSET_TO);
-    shm_mq_set_receiver(queue, MyProc);
-    queue_in = shm_mq_attach(queue, segment, NULL);
+    fleet_ring_reader_init(segment.to, &reader);
+    fleet_runner_segment_be_runner(&segment);
 }
 
 static void
@@ -214,8 +260,9 @@ start_runner(Datum arg)
         AllocSetContextCreate(TopMemoryContext, "MessageContext", ALLOCSET_DEFAULT_SIZES);
     begun_timeout = RegisterTimeout(USER_TIMEOUT, handle_begun_timeout);
     SetConfigOption("application_name", FLEET_RUNNER_TYPE, PGC_USERSET, PGC_S_DYNAMIC_DEFAULT);
+    fleet_runner_segment_publish(&segment, MyDatabaseId);
     pg_atomic_write_u32(&shared->pid, (uint32) MyProcPid);
-    SetLatch(&agent->procLatch);
+    fleet_runner_wake(&shared->agent);
 }
 
 /* ---- loop ---- */
@@ -228,8 +275,10 @@ wait_for_message(void)
 
     pgstat_report_activity(STATE_IDLE, NULL);
     stats_ms = pgstat_report_stat(false);
+    if (stats_ms <= 0)
+        stats_ms = patience_ms();
     if (WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (stats_ms > 0 ? WL_TIMEOUT : 0),
-                  stats_ms > 0 ? stats_ms : -1L, PG_WAIT_EXTENSION) &
+                  stats_ms, PG_WAIT_EXTENSION) &
         WL_TIMEOUT)
         pgstat_report_stat(true);
     ResetLatch(MyLatch);
@@ -241,6 +290,22 @@ wait_for_message(void)
         ConfigReloadPending = false;
         ProcessConfigFile(PGC_SIGHUP);
     }
+}
+
+/* What a future agent needs to know of the request, before it is taken. */
+static void
+describe_request(const RunnerMessage *request)
+{
+    static const FleetStepKey nobody = {0};
+
+    keyed = memcmp(&request->key, &nobody, sizeof(nobody)) != 0;
+    if (keyed)
+        fleet_runner_segment_publish(&segment, MyDatabaseId);
+    shared->number = request->number;
+    shared->key = request->key;
+    shared->log_seq = request->log_seq;
+    shared->transactional = request->transactional;
+    pg_atomic_write_u64(&shared->xid, 0);
 }
 
 /* Takes the request over into our memory, runs it, and is idle again. */
@@ -261,6 +326,7 @@ take_request(const RunnerMessage *message)
     session_used = true;
 
     QueryCancelPending = false;
+    describe_request(&request);
     pg_atomic_write_u64(&shared->taken, request.number);
     pg_memory_barrier();
     /* Asked for while the request was still in the queue: its signal was ignored. */
@@ -286,13 +352,14 @@ fleet_runner_main(Datum arg)
         CHECK_FOR_INTERRUPTS();
         if (receive_nowait(&message))
         {
-            if (message.kind == RUNNER_REQUEST)
-                take_request(&message);
-            else if (message.kind == RUNNER_END)
+            if (message.kind == RUNNER_END)
                 proc_exit(0);
-            /* else a COMMIT of a request that has ended meanwhile */
+            if (message.kind == RUNNER_REQUEST && agent_is_there() &&
+                message.generation == pg_atomic_read_u32(&shared->generation))
+                take_request(&message);
+            /* else of an agent that is gone, or a COMMIT of a request that has ended meanwhile */
         }
-        else if (agent_gone)
+        else if (!agent_is_there() && (fleet_ring_used(segment.from) == 0 || is_forsaken()))
             proc_exit(0);
         else
             wait_for_message();

@@ -6,14 +6,24 @@
  *
  * One segment a runner:
  *
- *     RunnerShared | queue to the runner | queue from the runner
+ *     RunnerShared | ring to the runner | ring from the runner
  *
- * Everything that must arrive in order goes through the queues
- * (runner_message.h).  What would only cost a wake-up is a number in
- * RunnerShared: which request has begun, which one is to be canceled.
+ * Everything that must arrive in order goes through the rings
+ * (runner_message.h, runner_ring.h).  What would only cost a wake-up is a
+ * number in RunnerShared: which request has begun, which one is to be
+ * canceled.
  *
  * Requests of one runner are numbered by the pool from 1 ("number"); the
  * agent's own "ref" is carried along and never looked at.
+ *
+ * A runner that has something to do, or to tell, outlives its agent.  The
+ * segment lives as long as one of both is attached.  What the runner said
+ * stays in its ring until the agent has stored it durably: the pool frees it
+ * at the beginning of the turn after, when it is committed.  The next agent
+ * finds the segment through a lock (runner_segment.h), learns from RunnerShared
+ * which attempt of which step it is, and reads on where the last one had
+ * freed; log lines that were stored, but not freed, are recognised by their
+ * numbers.  The runner itself takes no part in that: its command may sleep.
  */
 #ifndef FLEET_RUNNER_H
 #define FLEET_RUNNER_H
@@ -23,17 +33,21 @@
 #include "pg_fleet.h"
 #include "port/atomics.h"
 #include "runner_message.h"
+#include "runner_ring.h"
 #include "storage/dsm.h"
-#include "storage/shm_mq.h"
 
 #define FLEET_RUNNER_MAGIC                                                                         \
-    0x466c5232 /* change it with every change of the layout or the messages */
-#define FLEET_RUNNER_QUEUE_TO 65536
-#define FLEET_RUNNER_QUEUE_FROM 262144
+    0x466c5233 /* change it with every change of the layout or the messages */
+#define FLEET_RUNNER_RING_TO 65536
+/* Larger than any message of a runner (see FLEET_MESSAGE_MAX), since it keeps whole ones. */
+#define FLEET_RUNNER_RING_FROM 524288
 #define FLEET_RUNNER_TYPE "pg_fleet runner"
 
 /* A command that runs for longer than this is reported as begun; shorter ones just end. */
 #define FLEET_RUNNER_BEGUN_MS 2
+
+/* A runner that has nothing to do but to wait for a new agent ends after that. */
+#define FLEET_RUNNER_PATIENCE FLEET_SECONDS(30)
 
 #ifndef FLEET_RUNNER_LIBRARY /* the runner's own test is another library */
 #define FLEET_RUNNER_LIBRARY FLEET_LIBRARY
@@ -44,18 +58,24 @@ typedef struct RunnerShared
     uint32 magic;
     Oid database;
     Oid role;
+    pg_atomic_uint32 agent;      /* process that listens (runner_segment.h); 0: none */
+    pg_atomic_uint32 generation; /* of agents: one more at each adoption */
     /* written by the runner */
-    pg_atomic_uint32 pid;   /* 0: not connected yet */
-    pg_atomic_uint64 taken; /* request that it works on; 0: idle */
-    pg_atomic_uint64 begun; /* last request whose command it began to run */
+    pg_atomic_uint32 runner; /* its process; 0: not attached yet */
+    pg_atomic_uint32 gone;   /* it has ended */
+    pg_atomic_uint32 pid;    /* 0: not connected yet */
+    pg_atomic_uint64 taken;  /* request that it works on; 0: idle */
+    pg_atomic_uint64 begun;  /* last request whose command it began to run */
+    pg_atomic_uint64 xid;    /* of that request, once it is prepared; 0: not */
+    /* the last request taken, for the next agent: does not change while there is no agent */
+    uint64 number;
+    FleetStepKey key;
+    int log_seq;
+    bool transactional;
     /* written by the agent */
     pg_atomic_uint64 cancel;  /* last request that is to be canceled */
     pg_atomic_uint32 cancels; /* how many times the agent sent a SIGINT */
 } RunnerShared;
-
-#define FLEET_RUNNER_OFFSET_TO MAXALIGN(sizeof(RunnerShared))
-#define FLEET_RUNNER_OFFSET_FROM (FLEET_RUNNER_OFFSET_TO + FLEET_RUNNER_QUEUE_TO)
-#define FLEET_RUNNER_SEGMENT_SIZE (FLEET_RUNNER_OFFSET_FROM + FLEET_RUNNER_QUEUE_FROM)
 
 /* Worker parameters besides the segment's handle: checked against RunnerShared. */
 typedef struct RunnerParams
@@ -72,9 +92,9 @@ StaticAssertDecl(sizeof(RunnerParams) == 12, "RunnerParams travels in bgw_extra"
 extern PGDLLEXPORT void fleet_runner_main(Datum arg);
 
 /*
- * Sends a message to the agent, waiting while the queue is full.  Never
+ * Leaves a message to the agent, waiting while the ring is full.  Never
  * throws and never handles interrupts, because a half-sent message would
- * spoil the queue.  False: the agent is gone.  urgent: wake it now.
+ * spoil the ring.  False: no agent will ever read it.  urgent: wake it now.
  */
 extern bool fleet_runner_send(const RunnerMessage *message, bool urgent);
 
@@ -84,6 +104,8 @@ typedef enum RunnerOrder
     RUNNER_ORDER_GONE, /* the agent went away, or wants this runner to end */
 } RunnerOrder;
 
+/* The request's transaction is ready to be committed, and this is its id. */
+extern void fleet_runner_mark_prepared(uint64 xid);
 /* Waits for the agent's word on this prepared request.  Throws when canceled or terminated. */
 extern RunnerOrder fleet_runner_await_commit(uint64 number);
 

@@ -390,6 +390,7 @@ run_transactional(RunnerStep *step)
     fleet_runner_log_finish();
 
     step->prepared = true;
+    fleet_runner_mark_prepared(xid);
     message = result_message(step, RUNNER_PREPARED, xid);
     if (!fleet_runner_send(&message, true) ||
         fleet_runner_await_commit(step->request->number) == RUNNER_ORDER_GONE)

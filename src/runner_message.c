@@ -14,6 +14,10 @@ typedef struct RunnerWire
     uint64 ref;
     uint64 xid;
     int64 row_count;
+    uint64 line;
+    FleetStepKey key;
+    int32 log_seq;
+    uint32 generation;
     uint32 length[RUNNER_TEXTS];
     uint8 kind;
     uint8 request_kind;
@@ -23,7 +27,7 @@ typedef struct RunnerWire
     uint8 unused[3];
 } RunnerWire;
 
-StaticAssertDecl(sizeof(RunnerWire) == 64, "RunnerWire has no holes");
+StaticAssertDecl(sizeof(RunnerWire) == 112, "RunnerWire has no holes");
 
 void
 fleet_runner_message_init(RunnerMessage *message, RunnerMessageKind kind, uint64 number, uint64 ref)
@@ -49,6 +53,10 @@ fleet_runner_message_write(StringInfo buffer, const RunnerMessage *message)
     wire.transactional = message->transactional;
     wire.single = message->single;
     wire.fresh = message->fresh;
+    wire.key = message->key;
+    wire.log_seq = message->log_seq;
+    wire.generation = message->generation;
+    wire.line = message->line;
     for (int i = 0; i < RUNNER_TEXTS; i++)
         if (message->text[i])
             wire.length[i] = (uint32) strlen(message->text[i]) + 1;
@@ -78,6 +86,10 @@ fleet_runner_message_read(const void *data, Size size, RunnerMessage *message)
     message->transactional = wire.transactional != 0;
     message->single = wire.single != 0;
     message->fresh = wire.fresh != 0;
+    message->key = wire.key;
+    message->log_seq = wire.log_seq;
+    message->generation = wire.generation;
+    message->line = wire.line;
     for (int i = 0; i < RUNNER_TEXTS; i++)
     {
         Size length = wire.length[i];

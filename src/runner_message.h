@@ -59,6 +59,10 @@ typedef struct RunnerMessage
     bool transactional;
     bool single;
     bool fresh;
+    FleetStepKey key;               /* REQUEST */
+    int log_seq;                    /* REQUEST */
+    uint32 generation;              /* REQUEST: of the agent that gives it */
+    uint64 line;                    /* LOG: counted from 1 in each request */
     const char *text[RUNNER_TEXTS]; /* NULL: absent */
 } RunnerMessage;
 

@@ -30,7 +30,8 @@
 
 static uint64 target_number = 0; /* the request that lines belong to */
 static uint64 target_ref = 0;
-static int64 lines = 0;   /* of this request, sent */
+static uint64 line = 0;   /* number of the last one sent of this request */
+static int64 lines = 0;   /* of this request, that the command said */
 static int64 dropped = 0; /* of this request, not sent and not yet said so */
 static bool sending = false;
 static MemoryContext line_context = NULL;
@@ -65,6 +66,7 @@ fleet_runner_log_target(uint64 number, uint64 ref)
 {
     target_number = number;
     target_ref = ref;
+    line = 0;
     lines = dropped = 0;
 }
 
@@ -77,6 +79,7 @@ fleet_runner_log(const char *level, const char *sqlstate, const char *text)
     message.text[RUNNER_TEXT_LEVEL] = level;
     message.text[RUNNER_TEXT_SQLSTATE] = sqlstate;
     message.text[RUNNER_TEXT_MESSAGE] = text;
+    message.line = ++line;
     fleet_runner_send(&message, true);
 }
 
@@ -121,6 +124,8 @@ forward_message(bool is_error)
         fleet_runner_message_init(&message, is_error ? RUNNER_FATAL : RUNNER_LOG, target_number,
                                   target_ref);
         fleet_runner_error_texts(error, &message);
+        if (!is_error)
+            message.line = ++line;
         fleet_runner_send(&message, true);
     }
     MemoryContextSwitchTo(before);

@@ -12,9 +12,14 @@
  *     dead      its process is gone; every request in flight gets its CUT in
  *               the next poll, and then it is freed.  One without a request
  *               waits until the agent gives it another one, or gives it back
+ *     orphan    of an agent before this one; adopted while the agent reads
+ *               its rows, or told to end in the first poll
  *
- * Nothing here waits: what does not fit into a queue stays in "unsent" and is
+ * Nothing here waits: what does not fit into a ring stays in "unsent" and is
  * tried again in fleet_runner_poll().
+ *
+ * What a runner said is freed in its ring one poll after it was told to the
+ * agent, which has committed it in between (runner.h).
  *
  * BEGAN costs no message: the runner publishes the number of the request that
  * it began, and wakes the agent only if the command takes its time.  Every
@@ -22,6 +27,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_database.h"
 #include "clock.h"
 #include "guc.h"
 #include "lib/ilist.h"
@@ -30,6 +36,7 @@
 #include "runner_pool.h"
 #include "runner_process.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "utils/memutils.h"
 
 /* A request given to a runner, until its last event. */
@@ -38,21 +45,23 @@ typedef struct RunnerInFlight
     dlist_node node;
     uint64 number;
     uint64 ref;
-    bool began; /* BEGAN was told */
+    uint64 stored_lines; /* lines that an agent before this one has stored */
+    bool began;          /* BEGAN was told */
 } RunnerInFlight;
 
-/* A message that is not yet in the queue completely. */
+/* A message that is not yet in the ring completely. */
 typedef struct RunnerUnsent
 {
     dlist_node node;
-    int size;
+    Size size;
+    Size done;
     char data[FLEXIBLE_ARRAY_MEMBER];
 } RunnerUnsent;
 
 typedef struct Runner
 {
     FleetExecutor base; /* first: a FleetExecutor * is a Runner * */
-    dlist_node node;    /* in one of the three lists */
+    dlist_node node;    /* in one of the four lists */
     Oid role;
     RunnerProcess process;
     dlist_head in_flight;
@@ -70,10 +79,12 @@ static Oid pool_database = InvalidOid;
 static dlist_head free_runners = DLIST_STATIC_INIT(free_runners);
 static dlist_head busy_runners = DLIST_STATIC_INIT(busy_runners);
 static dlist_head dead_runners = DLIST_STATIC_INIT(dead_runners);
+static dlist_head orphans = DLIST_STATIC_INIT(orphans);
 static int runner_count = 0;      /* free and busy */
 static FleetTime start_after = 0; /* no new process before, since one could not be started */
 static StringInfoData scratch;
 
+static void find_orphans(void);
 static void read_runner(Runner *runner);
 static void runner_run(FleetExecutor *executor, const FleetStepRequest *request);
 static void runner_commit(FleetExecutor *executor);
@@ -95,10 +106,12 @@ fleet_runner_pool_init(MemoryContext context, Oid database)
     dlist_init(&free_runners);
     dlist_init(&busy_runners);
     dlist_init(&dead_runners);
+    dlist_init(&orphans);
     runner_count = 0;
     start_after = 0;
     before = MemoryContextSwitchTo(pool_context);
     initStringInfo(&scratch);
+    find_orphans();
     MemoryContextSwitchTo(before);
 }
 
@@ -117,11 +130,13 @@ mark_dead(Runner *runner)
     SetLatch(MyLatch); /* so that the poll comes soon, wherever we were called */
 }
 
-/* True: it is in the queue, or it never will be (then reading the other queue tells the end). */
 static bool
-try_send(Runner *runner, const char *data, int size)
+try_send(Runner *runner, const char *data, Size size, Size *done)
 {
-    return shm_mq_send(runner->process.out, (Size) size, data, true, true) != SHM_MQ_WOULD_BLOCK;
+    bool sent = fleet_ring_write(runner->process.segment.to, data, size, done);
+
+    fleet_runner_wake(&runner->process.shared->runner);
+    return sent;
 }
 
 static void
@@ -132,7 +147,7 @@ flush_unsent(Runner *runner)
         RunnerUnsent *unsent =
             dlist_container(RunnerUnsent, node, dlist_head_node(&runner->unsent));
 
-        if (!try_send(runner, unsent->data, unsent->size))
+        if (!try_send(runner, unsent->data, unsent->size, &unsent->done))
             return;
         dlist_delete(&unsent->node);
         pfree(unsent);
@@ -143,15 +158,18 @@ static void
 send_message(Runner *runner, const RunnerMessage *message)
 {
     RunnerUnsent *unsent;
+    Size done = 0;
 
     if (runner->dead)
         return;
     resetStringInfo(&scratch);
     fleet_runner_message_write(&scratch, message);
-    if (dlist_is_empty(&runner->unsent) && try_send(runner, scratch.data, scratch.len))
+    if (dlist_is_empty(&runner->unsent) &&
+        try_send(runner, scratch.data, (Size) scratch.len, &done))
         return;
     unsent = MemoryContextAlloc(pool_context, offsetof(RunnerUnsent, data) + (Size) scratch.len);
-    unsent->size = scratch.len;
+    unsent->size = (Size) scratch.len;
+    unsent->done = done;
     memcpy(unsent->data, scratch.data, (Size) scratch.len);
     dlist_push_tail(&runner->unsent, &unsent->node);
 }
@@ -174,6 +192,9 @@ runner_run(FleetExecutor *executor, const FleetStepRequest *request)
     message.transactional = request->transactional;
     message.single = request->single;
     message.fresh = request->fresh;
+    message.key = request->key;
+    message.log_seq = request->log_seq;
+    message.generation = pg_atomic_read_u32(&runner->process.shared->generation);
     message.text[RUNNER_TEXT_COMMAND] = request->command;
     message.text[RUNNER_TEXT_PARAMS] = request->params ? request->params : "{}";
     send_message(runner, &message);
@@ -233,25 +254,37 @@ runner_free(Runner *runner)
     pfree(runner);
 }
 
-/* Lets an idle process end: it finds its queue detached.  That is done by bury_dead(), since the
- * poll that we may be in still knows this runner. */
+/* Lets an idle process end.  The rest is done by bury_dead(), since the poll that we may be in
+ * still knows this runner. */
 static void
 release_free_runner(Runner *runner)
 {
+    RunnerMessage message;
+
+    fleet_runner_message_init(&message, RUNNER_END, 0, 0);
+    send_message(runner, &message);
     runner->given_back = true;
     mark_dead(runner);
+}
+
+static Runner *
+runner_new(Oid role)
+{
+    Runner *runner = MemoryContextAllocZero(pool_context, sizeof(Runner));
+
+    runner->base.methods = &runner_methods;
+    runner->role = role;
+    dlist_init(&runner->in_flight);
+    dlist_init(&runner->unsent);
+    return runner;
 }
 
 static Runner *
 runner_start(Oid role, const char **sqlstate, const char **why)
 {
     MemoryContext before = MemoryContextSwitchTo(pool_context);
-    Runner *runner = palloc0(sizeof(Runner));
+    Runner *runner = runner_new(role);
 
-    runner->base.methods = &runner_methods;
-    runner->role = role;
-    dlist_init(&runner->in_flight);
-    dlist_init(&runner->unsent);
     if (fleet_runner_process_start(&runner->process, pool_database, role, sqlstate, why))
     {
         dlist_push_tail(&busy_runners, &runner->node);
@@ -336,7 +369,7 @@ fleet_runner_done(FleetExecutor *executor)
     if (!dlist_is_empty(&runner->in_flight))
     {
         /* Given back in the middle of something: it is of no further use to anybody. */
-        TerminateBackgroundWorker(runner->process.handle);
+        fleet_runner_process_terminate(&runner->process);
         runner->given_back = true;
         mark_dead(runner);
         return;
@@ -396,9 +429,11 @@ handle_message(Runner *runner, const RunnerMessage *message)
     }
     if (flight == NULL || flight->number != message->number)
         return;
-    event_init(&event, FLEET_EXECUTOR_LOG, flight->ref);
     if (has_begun(runner, flight))
         tell_began(runner, flight);
+    if (message->kind == RUNNER_LOG && message->line <= flight->stored_lines)
+        return;
+    event_init(&event, FLEET_EXECUTOR_LOG, flight->ref);
     if (fleet_runner_message_event(message, &event))
     {
         /* Before the callback, which may give the next request. */
@@ -412,29 +447,36 @@ handle_message(Runner *runner, const RunnerMessage *message)
 static void
 read_runner(Runner *runner)
 {
-    Size size;
-    void *data;
+    RunnerProcess *process = &runner->process;
     RunnerMessage message;
+    RunnerInFlight *flight;
+    const char *data;
+    Size size;
+    bool gone;
 
-    while (!runner->dead)
+    if (runner->dead)
+        return;
+    gone = fleet_runner_process_gone(process); /* before its last words are read */
+    pg_read_barrier();
+    while (!runner->dead && fleet_ring_read(process->segment.from, &process->reader, &data, &size))
     {
-        RunnerInFlight *flight;
-
-        switch (shm_mq_receive(runner->process.in, &size, &data, true))
-        {
-            case SHM_MQ_SUCCESS:
-                if (fleet_runner_message_read(data, size, &message))
-                    handle_message(runner, &message);
-                continue;
-            case SHM_MQ_WOULD_BLOCK:
-                /* Only for the first in line: what is behind it has to wait for its end. */
-                flight = first_in_flight(runner);
-                if (flight && has_begun(runner, flight))
-                    tell_began(runner, flight);
-                return;
-            case SHM_MQ_DETACHED: mark_dead(runner); return;
-        }
+        if (fleet_runner_message_read(data, size, &message))
+            handle_message(runner, &message);
     }
+    /* Only for the first in line: what is behind it has to wait for its end. */
+    flight = first_in_flight(runner);
+    if (!runner->dead && flight && has_begun(runner, flight))
+        tell_began(runner, flight);
+    if (gone)
+        mark_dead(runner);
+}
+
+/* What was read before this turn is committed, and the runner need not keep it any longer. */
+static void
+free_read(Runner *runner)
+{
+    if (fleet_ring_free(runner->process.segment.from, runner->process.reader.complete))
+        fleet_runner_wake(&runner->process.shared->runner);
 }
 
 /* The process said why it cannot work for this role, and will say so again: no CONNECT right, no
@@ -518,6 +560,92 @@ end_idle(FleetTime now)
     return FLEET_NEVER;
 }
 
+/* ---- runners of an agent before this one ---- */
+
+static void
+find_orphans(void)
+{
+    dsm_handle *handles;
+    int n = fleet_runner_segment_list(pool_database, &handles);
+
+    for (int i = 0; i < n; i++)
+    {
+        RunnerProcess process;
+        Runner *runner;
+
+        if (!fleet_runner_process_find(&process, handles[i], pool_database))
+            continue;
+        runner = runner_new(process.shared->role);
+        runner->process = process;
+        dlist_push_tail(&orphans, &runner->node);
+    }
+    pfree(handles);
+}
+
+static bool
+is_wanted(const Runner *runner, const FleetStepKey *key, bool transactional, uint64 xid)
+{
+    const RunnerShared *shared = runner->process.shared;
+
+    return pg_atomic_read_u32((pg_atomic_uint32 *) &shared->gone) == 0 &&
+           memcmp(&shared->key, key, sizeof(*key)) == 0 && shared->transactional == transactional &&
+           (xid == 0 || xid == pg_atomic_read_u64((pg_atomic_uint64 *) &shared->xid));
+}
+
+static void
+adopt(Runner *runner, uint64 ref, int log_seq)
+{
+    const RunnerShared *shared = runner->process.shared;
+    RunnerInFlight *flight = MemoryContextAllocZero(pool_context, sizeof(RunnerInFlight));
+    MemoryContext before = MemoryContextSwitchTo(pool_context);
+
+    flight->number = runner->last_number = shared->number;
+    flight->ref = ref;
+    flight->stored_lines = (uint64) Max(log_seq - shared->log_seq, 0);
+    dlist_push_tail(&runner->in_flight, &flight->node);
+    fleet_runner_process_adopt(&runner->process);
+    dlist_delete(&runner->node);
+    dlist_push_tail(&busy_runners, &runner->node);
+    runner_count++;
+    runner->base.busy = true;
+    MemoryContextSwitchTo(before);
+    SetLatch(MyLatch); /* it may have said something already */
+}
+
+FleetExecutor *
+fleet_runner_adopt(const FleetStepKey *key, bool transactional, uint64 xid, int log_seq, uint64 ref,
+                   Oid *role)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &orphans)
+    {
+        Runner *runner = dlist_container(Runner, node, iter.cur);
+
+        if (!is_wanted(runner, key, transactional, xid))
+            continue;
+        adopt(runner, ref, log_seq);
+        *role = runner->role;
+        return &runner->base;
+    }
+    return NULL;
+}
+
+/* The agent has read all its rows, and these are in none of them. */
+static void
+end_orphans(void)
+{
+    while (!dlist_is_empty(&orphans))
+    {
+        Runner *runner = dlist_container(Runner, node, dlist_pop_head_node(&orphans));
+
+        fleet_runner_process_terminate(&runner->process);
+        runner_free(runner);
+    }
+}
+
+/* ---- turns ---- */
+
 FleetTime
 fleet_runner_poll(FleetTime now)
 {
@@ -539,10 +667,18 @@ fleet_runner_poll(FleetTime now)
     }
     for (int i = 0; i < n; i++)
     {
+        free_read(busy[i]);
         flush_unsent(busy[i]);
         read_runner(busy[i]);
     }
-    dlist_foreach_modify(iter, &free_runners) read_runner(dlist_container(Runner, node, iter.cur));
+    dlist_foreach_modify(iter, &free_runners)
+    {
+        Runner *runner = dlist_container(Runner, node, iter.cur);
+
+        free_read(runner);
+        read_runner(runner);
+    }
+    end_orphans();
     next = end_idle(now);
     bury_dead();
     return next;
@@ -560,15 +696,30 @@ leave_all(dlist_head *runners, bool hard)
         Runner *runner = dlist_container(Runner, node, iter.cur);
 
         if (hard && !runner->dead)
-            TerminateBackgroundWorker(runner->process.handle);
+            fleet_runner_process_terminate(&runner->process);
         dlist_delete(&runner->node);
         runner_free(runner);
     }
 }
 
+/* Somebody waits for all sessions in the database to be gone, to drop, rename or move it. */
+static bool
+database_is_locked(void)
+{
+    LOCKTAG tag;
+    int holders;
+
+    SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, pool_database, 0);
+    (void) GetLockConflicts(&tag, AccessShareLock, &holders);
+    return holders > 0;
+}
+
 void
 fleet_runner_shutdown(bool hard)
 {
+    if (!hard && OidIsValid(pool_database))
+        hard = database_is_locked();
+    end_orphans();
     leave_all(&free_runners, hard);
     leave_all(&busy_runners, hard);
     leave_all(&dead_runners, false);

@@ -5,6 +5,10 @@
  *
  * A runner is a dynamic background worker connected as the role it runs for.
  * It is a FleetExecutor.  Runners wake the agent through its latch.
+ *
+ * A busy runner survives its agent, and goes on.  The next agent, which finds
+ * such runners when it makes its pool, adopts each whose step is in its rows;
+ * those that nobody has adopted by the first poll are ended.
  */
 #ifndef FLEET_RUNNER_POOL_H
 #define FLEET_RUNNER_POOL_H
@@ -32,12 +36,26 @@ extern FleetExecutor *fleet_runner_get(Oid role, const char **sqlstate, const ch
  */
 extern void fleet_runner_done(FleetExecutor *runner);
 
+/*
+ * The runner that works, or has worked and not told all of it, on this attempt
+ * of a step for an agent that is gone: as fleet_runner_get() and a request
+ * with this ref would leave it.  Its events follow, beginning with BEGAN;
+ * those that the last agent has acted on durably do not come again, provided
+ * that
+ *     transactional, xid   are as the row says; 0: no id is stored
+ *     log_seq              is the number of the last line stored of this unit.
+ * *role: whom it runs for.  NULL: there is none.
+ */
+extern FleetExecutor *fleet_runner_adopt(const FleetStepKey *key, bool transactional, uint64 xid,
+                                         int log_seq, uint64 ref, Oid *role);
+
 /* Reads all queues without blocking, notices runners that are gone (CUT), ends idle ones.
- * Call every turn; returns when it must be called next (idle timeouts). */
+ * Call every turn, and commit what came of one call's events before the next call; returns when
+ * it must be called next (idle timeouts). */
 extern FleetTime fleet_runner_poll(FleetTime now);
 
-/* Ends all (agent leaves).  hard: terminate running ones too (DROP EXTENSION, DROP DATABASE);
- * otherwise busy ones finish their command, find the agent gone, and roll back. */
+/* The agent leaves.  hard: terminate all, also running ones (DROP EXTENSION; DROP DATABASE is
+ * noticed here); otherwise busy ones go on, and are the next agent's to adopt. */
 extern void fleet_runner_shutdown(bool hard);
 extern int fleet_runner_count(void);
 

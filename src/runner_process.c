@@ -1,7 +1,8 @@
 /*
  * runner_process.c
- *     Makes a runner's shared memory and asks the postmaster for its process.
- *     In the agent's process; called by runner_pool.c.
+ *     Makes a runner's shared memory and asks the postmaster for its process,
+ *     or takes over one whose agent is gone.  In the agent's process; called
+ *     by runner_pool.c.
  */
 #include "postgres.h"
 
@@ -10,6 +11,7 @@
 #include "miscadmin.h"
 #include "runner_process.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 
 static bool
 register_worker(RunnerProcess *process, Oid database, Oid role)
@@ -21,7 +23,7 @@ register_worker(RunnerProcess *process, Oid database, Oid role)
     worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
     worker.bgw_restart_time = BGW_NEVER_RESTART;
     worker.bgw_notify_pid = MyProcPid;
-    worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(process->segment));
+    worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(process->segment.segment));
     strlcpy(worker.bgw_name, FLEET_RUNNER_TYPE, sizeof(worker.bgw_name));
     strlcpy(worker.bgw_type, FLEET_RUNNER_TYPE, sizeof(worker.bgw_type));
     strlcpy(worker.bgw_library_name, FLEET_RUNNER_LIBRARY, sizeof(worker.bgw_library_name));
@@ -30,54 +32,20 @@ register_worker(RunnerProcess *process, Oid database, Oid role)
     return RegisterDynamicBackgroundWorker(&worker, &process->handle);
 }
 
-static void
-init_shared(RunnerShared *shared, Oid database, Oid role)
-{
-    memset(shared, 0, sizeof(RunnerShared));
-    shared->magic = FLEET_RUNNER_MAGIC;
-    shared->database = database;
-    shared->role = role;
-    pg_atomic_init_u32(&shared->pid, 0);
-    pg_atomic_init_u64(&shared->taken, 0);
-    pg_atomic_init_u64(&shared->begun, 0);
-    pg_atomic_init_u64(&shared->cancel, 0);
-    pg_atomic_init_u32(&shared->cancels, 0);
-}
-
-/* False: no shared memory is to be had. */
-static bool
-make_segment(RunnerProcess *process, Oid database, Oid role)
-{
-    char *base;
-    shm_mq *queue;
-
-    process->segment = dsm_create(FLEET_RUNNER_SEGMENT_SIZE, DSM_CREATE_NULL_IF_MAXSEGMENTS);
-    if (process->segment == NULL)
-        return false;
-    dsm_pin_mapping(process->segment); /* it lives as long as we want, not as a transaction */
-    base = dsm_segment_address(process->segment);
-    process->shared = (RunnerShared *) base;
-    init_shared(process->shared, database, role);
-    queue = shm_mq_create(base + FLEET_RUNNER_OFFSET_TO, FLEET_RUNNER_QUEUE_TO);
-    shm_mq_set_sender(queue, MyProc);
-    process->out = shm_mq_attach(queue, process->segment, NULL);
-    queue = shm_mq_create(base + FLEET_RUNNER_OFFSET_FROM, FLEET_RUNNER_QUEUE_FROM);
-    shm_mq_set_receiver(queue, MyProc);
-    process->in = shm_mq_attach(queue, process->segment, NULL);
-    return true;
-}
-
 bool
 fleet_runner_process_start(RunnerProcess *process, Oid database, Oid role, const char **sqlstate,
                            const char **why)
 {
     memset(process, 0, sizeof(*process));
-    if (!make_segment(process, database, role))
+    if (!fleet_runner_segment_create(&process->segment, database, role))
     {
         *sqlstate = "53200";
         *why = "no shared memory segment for a runner is to be had";
         return false;
     }
+    process->shared = process->segment.shared;
+    fleet_ring_reader_init(process->segment.from, &process->reader);
+    fleet_runner_segment_be_agent(&process->segment);
     if (!register_worker(process, database, role))
     {
         fleet_runner_process_release(process);
@@ -85,28 +53,85 @@ fleet_runner_process_start(RunnerProcess *process, Oid database, Oid role, const
         *why = "no background worker is free for a runner (max_worker_processes)";
         return false;
     }
-    /* So that the queues notice a worker that ends before it comes to them. */
-    shm_mq_set_handle(process->in, process->handle);
-    shm_mq_set_handle(process->out, process->handle);
     return true;
+}
+
+bool
+fleet_runner_process_find(RunnerProcess *process, dsm_handle handle, Oid database)
+{
+    memset(process, 0, sizeof(*process));
+    if (!fleet_runner_segment_attach(&process->segment, handle))
+        return false;
+    process->shared = process->segment.shared;
+    if (process->shared->magic != FLEET_RUNNER_MAGIC || process->shared->database != database ||
+        pg_atomic_read_u32(&process->shared->agent) != 0)
+    {
+        fleet_runner_segment_detach(&process->segment);
+        return false;
+    }
+    pg_memory_barrier(); /* the rest is read after "agent" */
+    return true;
+}
+
+void
+fleet_runner_process_adopt(RunnerProcess *process)
+{
+    fleet_ring_reader_init(process->segment.from, &process->reader);
+    fleet_runner_segment_be_agent(&process->segment);
 }
 
 void
 fleet_runner_process_release(RunnerProcess *process)
 {
-    shm_mq_detach(process->in);
-    shm_mq_detach(process->out);
-    dsm_detach(process->segment);
+    fleet_runner_segment_detach(&process->segment);
     if (process->handle)
         pfree(process->handle);
+    if (process->reader.buffer.data)
+        pfree(process->reader.buffer.data);
     memset(process, 0, sizeof(*process));
+}
+
+bool
+fleet_runner_process_gone(const RunnerProcess *process)
+{
+    pid_t pid;
+
+    if (pg_atomic_read_u32(&process->shared->gone) != 0)
+        return true;
+    /* Before it has attached it cannot tell. */
+    return process->handle != NULL && pg_atomic_read_u32(&process->shared->runner) == 0 &&
+           GetBackgroundWorkerPid(process->handle, &pid) == BGWH_STOPPED;
+}
+
+static void
+send_signal(const RunnerProcess *process, int signal)
+{
+    pid_t pid = (pid_t) pg_atomic_read_u32(&process->shared->pid);
+    uint32 runner = pg_atomic_read_u32(&process->shared->runner);
+
+    if (process->handle != NULL)
+    {
+        if (GetBackgroundWorkerPid(process->handle, &pid) == BGWH_STARTED)
+            kill(pid, signal);
+        return;
+    }
+    /* Surely it: the process that has the place of the one that was started. */
+    if (pid != 0 && pg_atomic_read_u32(&process->shared->gone) == 0 &&
+        BackendPidGetProc(pid) == &ProcGlobal->allProcs[runner - 1])
+        kill(pid, signal);
 }
 
 void
 fleet_runner_process_interrupt(const RunnerProcess *process)
 {
-    pid_t pid;
+    send_signal(process, SIGINT);
+}
 
-    if (GetBackgroundWorkerPid(process->handle, &pid) == BGWH_STARTED)
-        kill(pid, SIGINT);
+void
+fleet_runner_process_terminate(const RunnerProcess *process)
+{
+    if (process->handle != NULL)
+        TerminateBackgroundWorker(process->handle); /* also one that is not up yet */
+    else
+        send_signal(process, SIGTERM);
 }
