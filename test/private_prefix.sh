@@ -4,7 +4,7 @@
 # themselves, so only the programs are copied; libraries and shared files are links.
 #
 # usage: test/private_prefix.sh DIRECTORY        prints the directory with the programs
-#        FLEET_MAKE: further arguments for make (COPT=…), FLEET_SO: install this library instead
+#        FLEET_SO: install this library instead of the tree's
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 prefix=$1
@@ -30,4 +30,15 @@ rm -f "$new_lib/pg_fleet.so" "$new_share"/extension/pg_fleet[.-]*
 
 cp "${FLEET_SO:-$top/pg_fleet.so}" "$new_lib/pg_fleet.so"
 cp "$top"/pg_fleet.control "$top"/pg_fleet--*.sql "$new_share/extension"/
+
+# FLEET_VALGRIND=directory: the server runs under valgrind, which reports there
+if [ -n "${FLEET_VALGRIND:-}" ]; then
+    mv "$new_bin/postgres" "$new_bin/postgres.plain"
+    cat >"$new_bin/postgres" <<WRAPPER
+#!/bin/sh
+exec valgrind --quiet --trace-children=yes --leak-check=no --error-limit=no --num-callers=25 \\
+    --log-file="$FLEET_VALGRIND/valgrind.%p" "$new_bin/postgres.plain" "\$@"
+WRAPPER
+    chmod +x "$new_bin/postgres"
+fi
 echo "$new_bin"

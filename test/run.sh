@@ -6,7 +6,8 @@
 #   JOBS=n        TAP files at the same time
 #   CASES=n       cases of the core's simulator
 #   KEEP=1        keep the temporary folder
-#   FLEET_ASAN=1  with AddressSanitizer
+#   FLEET_ASAN=1  with AddressSanitizer, or, where this machine's server cannot run with its runtime
+#                 preloaded, under valgrind (then the regression suite only: it is slow)
 #
 # As root it continues as an unprivileged user, because a PostgreSQL server refuses root.
 # Everything happens in a temporary folder with a private copy of the installation.
@@ -65,6 +66,15 @@ fi
 if wants regress || wants isolation || wants tap; then
     section 'build'
     so=$top/pg_fleet.so
+    if [ -n "${FLEET_ASAN:-}" ] && ! timeout 20 env LD_PRELOAD="$(gcc -print-file-name=libasan.so)" \
+        ASAN_OPTIONS=detect_leaks=0 "$(pg_config --bindir)/postgres" -V >/dev/null 2>&1; then
+        echo 'the server does not run with the runtime of AddressSanitizer preloaded: valgrind instead'
+        unset FLEET_ASAN
+        parts=(regress)
+        mkdir "$work/valgrind"
+        chmod 777 "$work/valgrind"
+        export FLEET_VALGRIND=$work/valgrind
+    fi
     if [ -n "${FLEET_ASAN:-}" ]; then
         # objects and library of their own; the plain build stays as it is
         mkdir -p build/asan
@@ -166,6 +176,25 @@ if compgen -G "$work/out/asan.*" >/dev/null; then
     section 'sanitizer reports'
     head -n 200 "$work"/out/asan.*
     failed=$((failed + 1))
+fi
+
+if [ -n "${FLEET_VALGRIND:-}" ]; then
+    # The server's own code is not ours to judge: an error counts if our library is on the stack.
+    section 'valgrind'
+    cat "$work"/valgrind/valgrind.* | perl -e '
+        my (%count, $block);
+        my $end = sub { $count{$block}++ if defined $block && $block =~ /pg_fleet\.so/; undef $block; };
+        while (<>)
+        {
+            s/^==\d+== ?// or next;
+            if (/^\s*$/) { $end->(); next; }
+            s/0x[0-9A-F]+/0x/g;
+            $block .= $_;
+        }
+        $end->();
+        print "$count{$_} times:\n$_\n" for sort { $count{$b} <=> $count{$a} } keys %count;
+        exit(%count ? 1 : 0);' && passed=$((passed + 1)) || failed=$((failed + 1))
+    echo "$(find "$work/valgrind" -type f | wc -l) processes watched"
 fi
 
 if [ "$failed" -gt 0 ] || [ "$status" -ne 0 ]; then

@@ -105,8 +105,8 @@ for my $case (
 # ---- mode direct -------------------------------------------------------------------------------
 
 for my $case (
-    [ 'the command is lost',                     'c2s', 'before', 'SELECT etl\.work', 1 ],
-    [ 'the command arrives, the connection ends', 'c2s', 'after', 'SELECT etl\.work', 1 ],
+    [ 'the command is lost',                     'c2s', 'before', 'SELECT\setl\.work', 1 ],
+    [ 'the command arrives, the connection ends', 'c2s', 'after', 'SELECT\setl\.work', 1 ],
     [ 'the transaction id is lost',              's2c', 'before', '^D.*cut\d+', 1 ],
     [ 'cut before COMMIT',                       'c2s', 'before', '^[QP].*COMMIT', 1 ],
     [ 'cut after COMMIT was sent',               'c2s', 'after', '^[QP].*COMMIT', 1 ],
