@@ -235,7 +235,14 @@ fleet_on_resume(FleetServerLink *server_link, uint64 ref, bool known)
         }
         case FLEET_TOKEN_LOST:
             if (task->state == FLEET_CANCELING && !task->acknowledged)
-                agent_task_finished(task, FLEET_CANCELED);
+            {
+                /* Its start may still be under way on the old connection: the cancel leaves a
+                 * canceled row there, which this question, behind it, finds. */
+                const char *token = task->token;
+
+                fleet_link_cancel(server_link, &token, 1);
+                resume(task);
+            }
             else
             {
                 agent_result_clear(&task->result);

@@ -388,6 +388,20 @@ acquire_executor(AgentUnit *unit)
     return true;
 }
 
+/* What the present attempt's row and its request to a runner have in common. */
+static FleetStepKey
+step_key(const AgentUnit *unit)
+{
+    FleetStepKey key = {.run_id = unit->run_id,
+                        .job_run_id = unit->job_run_id,
+                        .task = unit->task_no,
+                        .item = unit->item,
+                        .task_attempt = unit->task_attempt,
+                        .first_seq = (uint32) unit->step.first_seq};
+
+    return key;
+}
+
 static void
 send(AgentUnit *unit)
 {
@@ -408,6 +422,8 @@ send(AgentUnit *unit)
     request.transactional = unit->exec.transactional;
     request.single = step->single;
     request.fresh = unit->fresh;
+    request.key = step_key(unit);
+    request.log_seq = unit->log_seq;
     unit->fresh = false;
     unit->any_sent = true;
     unit->executor->methods->run(unit->executor, &request);
@@ -730,6 +746,12 @@ cancel_step(AgentUnit *unit)
         return;
     }
     unit->cancel_wanted = true;
+    if (unit->effect == UNIT_EFFECT_NESTED)
+    {
+        unit->effect = UNIT_EFFECT_NONE;
+        step_end(unit, FLEET_CANCELED);
+        return;
+    }
     if (unit->waiting || unit->effect == UNIT_EFFECT_SEND)
     {
         /* not sent: there is nothing to stop */
@@ -918,6 +940,34 @@ agent_unit_nested_ended(AgentUnit *unit, AgentRun *run)
 
 /* ---- recovery ---- */
 
+/* A runner that has this attempt in hand outlived the agent that gave it: it goes on.  What it said
+ * since the last commit is still to come. */
+static bool
+adopt_runner(AgentUnit *unit)
+{
+    FleetStepKey key = step_key(unit);
+    bool prepared = unit->exec.phase == FLEET_EXEC_PREPARED;
+
+    if (unit->link != NULL)
+        return false;
+    unit->ref = agent_request_new(REQUEST_UNIT, unit);
+    unit->executor =
+        fleet_runner_adopt(&key, unit->exec.transactional, prepared ? unit->exec.xid : 0,
+                           unit->log_seq, unit->ref, &unit->role);
+    if (unit->executor == NULL)
+    {
+        agent_request_forget(unit->ref);
+        unit->ref = 0;
+        return false;
+    }
+    unit->executor_role = unit->role;
+    unit->executor->owner = unit;
+    unit->exec.in_flight = true;
+    if (prepared) /* the last agent may have sent COMMIT, or not */
+        exec_event(unit, FLEET_EXEC_STORED);
+    return true;
+}
+
 /* Takes up what is durable: the newest step run of the unit (NULL: none yet). */
 void
 agent_unit_recover(AgentUnit *unit, const FleetStepRow *row)
@@ -962,6 +1012,8 @@ agent_unit_recover(AgentUnit *unit, const FleetStepRow *row)
         unit->nested_expected = true; /* agent_units_recovered() looks for it */
         return;
     }
+    if (adopt_runner(unit))
+        return;
     if (unit->exec.phase == FLEET_EXEC_OPEN)
         result_error(unit, "08006",
                      "the agent was interrupted while a step ran that is not transactional");

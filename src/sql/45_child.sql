@@ -204,6 +204,13 @@ BEGIN
         RETURNING job_run_id
     )
     SELECT count(fleet_catalog.wake(4, i.job_run_id)) INTO a_epoch FROM inserted AS i;
+    -- A token that has not arrived may still be under way on a connection that is lost: its row is
+    -- made now, canceled, so that the start finds it and starts nothing.
+    INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, state, finished_at, sqlstate, message)
+    SELECT t.token, '', '00000000-0000-0000-0000-000000000000', fleet_catalog.caller(), a_parent_uuid, 13, clock_timestamp(), '57014',
+           'canceled before it arrived'
+      FROM unnest(a_tokens) AS t (token) WHERE t.token IS NOT NULL
+        ON CONFLICT (token) DO NOTHING;
 END
 $$;
 
