@@ -1,7 +1,7 @@
 /*
  * link/agent_internal.h
- *     What agent_mode.c (what is asked of another agent) and agent_report.c
- *     (what it reports) share.
+ *     What agent_mode.c (queues, sending) and agent_report.c (what comes back)
+ *     share.
  */
 #ifndef FLEET_LINK_AGENT_INTERNAL_H
 #define FLEET_LINK_AGENT_INTERNAL_H
@@ -9,68 +9,122 @@
 #include "link/link_internal.h"
 #include "utils/hsearch.h"
 
-typedef struct AgentReport AgentReport;
-
-typedef enum TokenResume
+typedef enum AgentTag
 {
-    RESUME_NONE,
-    RESUME_QUEUED,
-    RESUME_SENT,
-} TokenResume;
+    TAG_HELLO = FLEET_TAG_OWN,
+    TAG_LISTEN,
+    TAG_START,
+    TAG_RESUME,
+    TAG_FETCH,
+    TAG_CANCEL,
+    TAG_ACKNOWLEDGE,
+    TAG_DEPLOY,
+} AgentTag;
 
-/* A job run over there that we follow, from the answer to its start (or the wish to resume it) to
- * its acknowledgement. */
-typedef struct AgentToken
+#define SYNC_OF_CALL 1 /* slot of a Sync: the oldest call is complete, and committed there */
+#define SYNC_OF_PING 2
+
+/* A job run over there, by its token. */
+typedef struct AgentChild
 {
-    char token[40]; /* hash key */
+    uint8 token[16]; /* key */
     uint64 ref;
-    int64 job_run_id; /* 0: not known on this connection */
-    int log_after;    /* what we have of its log */
-    bool final;       /* its last report was given */
-    bool stale;       /* in the list of those to fetch */
-    dlist_node stale_node;
-    TokenResume resume;
-    dlist_node resume_node; /* while RESUME_QUEUED */
-} AgentToken;
+    int64 id; /* its number there, on this connection; 0: not known */
+    int log_after;
+    bool resume_wanted, resume_sent;
+    bool dirty; /* in the list of what must be fetched */
+    dlist_node fetch_node;
+} AgentChild;
+
+typedef struct AgentId
+{
+    int64 id; /* key */
+    AgentChild *child;
+} AgentId;
+
+typedef struct AgentStart
+{
+    dlist_node node;
+    uint64 ref;
+    uint8 token[16];
+    char *job, *params; /* in the same allocation */
+    /* the answer */
+    int64 id;
+    char sqlstate[6];
+    char *message;
+} AgentStart;
+
+typedef struct AgentDeploy
+{
+    dlist_node node;
+    uint64 ref;
+    char *document;
+} AgentDeploy;
+
+/* A call that was sent; answers come in the same order. */
+typedef struct AgentCall
+{
+    dlist_node node;
+    uint8 tag;
+    int n;
+    AgentStart **starts;
+    uint8 (*tokens)[16]; /* RESUME, CANCEL, ACKNOWLEDGE */
+    int64 *ids;          /* RESUME: answers; -1: none came */
+    AgentDeploy *deploy;
+    bool failed;
+    char sqlstate[6];
+    char message[1024];
+} AgentCall;
+
+typedef struct AgentTokens
+{
+    uint8 (*tokens)[16];
+    int n, capacity;
+} AgentTokens;
+
+/* The report that is being put together from rows. */
+typedef struct AgentReport
+{
+    MemoryContext context;
+    bool open;
+    int64 id;
+    FleetRemoteReport report;
+    FleetRemoteStep *steps;
+    FleetRemoteLine *lines;
+    int steps_capacity, lines_capacity;
+    size_t bytes;
+} AgentReport;
 
 typedef struct FleetAgentLink
 {
     FleetConn conn; /* first */
-    FleetServerLink *link;
-    char channel[64];
-    char epoch[32];
-    dlist_head starts;  /* AgentStart: not sent */
-    dlist_head deploys; /* AgentDeploy: not sent */
-    dlist_head sent;    /* AgentBatch, in the order of their answers */
-    HTAB *tokens;
-    HTAB *by_id;        /* AgentToken by job_run_id */
-    HTAB *early;        /* job_run_ids that were notified and are not known (yet) */
-    dlist_head resumes; /* AgentToken */
-    dlist_head stale;   /* AgentToken */
-    int open;           /* tokens that are not final */
-    bool fetching;
-    StringInfoData cancels, acks; /* array literals without the closing brace */
-    int ncancels, nacks;
-    FleetTime ack_at;
-    FleetTime look_at; /* when all open ones are fetched, notified or not */
-    FleetLinkIdentity hello;
-    bool greeted;
-    AgentReport *report;
+    HTAB *children; /* AgentChild by token */
+    HTAB *by_id;    /* AgentId */
+    HTAB *unknown;  /* int64: told of, before the start was answered */
+    dlist_head starts;
+    dlist_head sent; /* AgentCall */
+    dlist_head deploys;
+    dlist_head fetch; /* AgentChild */
+    AgentTokens cancels, acknowledges, resumes;
+    int starts_sent, resumes_sent, fetches_sent;
+    AgentReport report;
+    FleetLinkIdentity identity;
 } FleetAgentLink;
 
+#define AGENT_OF(c) ((FleetAgentLink *) (c))
+
 /* agent_mode.c */
-extern AgentToken *fleet_agent_token_by_id(FleetAgentLink *agent, int64 job_run_id);
+extern AgentChild *fleet_agent_child(FleetAgentLink *agent, const uint8 *token, bool create);
+extern void fleet_agent_dirty(FleetAgentLink *agent, AgentChild *child);
+extern void fleet_agent_known(FleetAgentLink *agent, AgentChild *child, int64 id);
+extern void fleet_agent_requeue(FleetAgentLink *agent, AgentCall *call);
+extern void fleet_agent_call_free(AgentCall *call);
+extern void fleet_agent_listen(FleetAgentLink *agent);
+extern AgentChild *fleet_agent_by_id(FleetAgentLink *agent, int64 id);
 
 /* agent_report.c */
-extern AgentReport *fleet_agent_report_create(MemoryContext context);
-extern void fleet_agent_report_reset(AgentReport *report);
-/* One row of agent_fetch(). */
-extern void fleet_agent_report_row(FleetAgentLink *agent, const PGresult *result);
-/* All rows have come. */
-extern void fleet_agent_report_end(FleetAgentLink *agent);
-extern void fleet_agent_report_forget(AgentReport *report, const AgentToken *token);
-
-/* Binary columns; what is not of that form counts as null. */
-extern bool fleet_agent_int(const PGresult *result, int row, int column, int64 *value);
+extern void fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result);
+extern void fleet_agent_call_done(FleetAgentLink *agent, AgentCall *call);
+extern void fleet_agent_report_reset(FleetAgentLink *agent);
 
 #endif

@@ -1,313 +1,476 @@
 /*
  * link/agent_report.c
- *     Mode agent: rows of fleet.agent_fetch() become reports.
+ *     Mode agent: what comes back.  Rows become answers to calls, and reports
+ *     about job runs.
  *
- * In the agent's process, called by agent_mode.c from fleet_loop_wait() only.
- *
- * Rows come one at a time, those of one job run after each other, its own row
- * first.  They are copied until the job run's last one, and then given to the
- * agent as one report.  All of it is another server's word: every number is
- * checked and every text made valid before it is passed on.
+ * In the agent's process; called by link.c through agent_mode.c.  Everything
+ * is asked for in binary, so numbers and times need no parsing; text of the
+ * other side is cleaned before it goes on.
  */
 #include "postgres.h"
 
-#include "core/state.h"
-#include "datatype/timestamp.h"
 #include "link/agent_internal.h"
+
 #include "port/pg_bswap.h"
 #include "utils/memutils.h"
 
-#define FETCH_COLUMNS 20
-#define REPORT_BYTES_MAX ((size_t) 256 * 1024 * 1024)
-#define SEQ_MAX 1000000000 /* numbers of log lines are added to a base */
+#define REPORT_BYTES_MAX (64 * 1024 * 1024) /* lines and steps of one report */
 
-struct AgentReport
+/* ---- fields ---- */
+
+static int64
+field_int(const PGresult *result, int row, int column, int64 missing)
 {
-    MemoryContext context;
-    AgentToken *token; /* NULL: rows are skipped */
-    int64 job_run_id;  /* of the rows that come now; 0: none */
-    FleetRemoteReport head;
-    FleetRemoteStep *steps;
-    FleetRemoteLine *lines;
-    int nsteps, steps_capacity, nlines, lines_capacity;
-    int log_after;
-    size_t bytes;
-};
-
-AgentReport *
-fleet_agent_report_create(MemoryContext context)
-{
-    AgentReport *report = MemoryContextAllocZero(context, sizeof(AgentReport));
-
-    report->context = AllocSetContextCreate(context, "fleet report", ALLOCSET_DEFAULT_SIZES);
-    return report;
-}
-
-void
-fleet_agent_report_reset(AgentReport *report)
-{
-    MemoryContext context = report->context;
-
-    MemoryContextReset(context);
-    memset(report, 0, sizeof(*report));
-    report->context = context;
-}
-
-void
-fleet_agent_report_forget(AgentReport *report, const AgentToken *token)
-{
-    if (report->token == token)
-        report->token = NULL;
-}
-
-/* ---- columns ---- */
-
-bool
-fleet_agent_int(const PGresult *result, int row, int column, int64 *value)
-{
-    const char *at = PQgetvalue(result, row, column);
+    const char *value = PQgetvalue(result, row, column);
     uint64 wide;
     uint32 narrow;
+    uint16 small;
 
-    *value = 0;
     if (PQgetisnull(result, row, column))
-        return false;
+        return missing;
     switch (PQgetlength(result, row, column))
     {
-        case 8:
-            memcpy(&wide, at, 8);
-            *value = (int64) pg_ntoh64(wide);
-            return true;
-        case 4:
-            memcpy(&narrow, at, 4);
-            *value = (int32) pg_ntoh32(narrow);
-            return true;
-        default: return false;
+        case 8: memcpy(&wide, value, 8); return (int64) pg_ntoh64(wide);
+        case 4: memcpy(&narrow, value, 4); return (int32) pg_ntoh32(narrow);
+        case 2: memcpy(&small, value, 2); return (int16) pg_ntoh16(small);
+        case 1: return value[0];
     }
+    return missing;
 }
 
-/* False: not between the two. */
-static bool
-number(const PGresult *result, int column, int64 min, int64 max, int *value)
-{
-    int64 wide;
-
-    if (!fleet_agent_int(result, 0, column, &wide) || wide < min || wide > max)
-        return false;
-    *value = (int) wide;
-    return true;
-}
-
-static bool
-state_of(const PGresult *result, int column, int *state)
-{
-    return number(result, column, FLEET_QUEUED, FLEET_UNKNOWN, state) &&
-           (*state <= FLEET_CANCELING || *state >= FLEET_SUCCEEDED);
-}
-
-static int64
-time_of(const PGresult *result, int column)
-{
-    int64 time;
-
-    if (!fleet_agent_int(result, 0, column, &time) || PQgetlength(result, 0, column) != 8 ||
-        !IS_VALID_TIMESTAMP(time))
-        return 0;
-    return time;
-}
-
-static int64
-count_of(const PGresult *result, int column)
-{
-    int64 count;
-
-    return fleet_agent_int(result, 0, column, &count) && count >= 0 ? count : -1;
-}
-
-/* A copy in the report's context (the current one); NULL stays NULL. */
 static const char *
-text_of(AgentReport *report, const PGresult *result, int column, size_t cap)
+field_text(FleetAgentLink *agent, const PGresult *result, int row, int column, size_t cap)
 {
-    const char *s = PQgetvalue(result, 0, column);
-    const char *clean;
+    StringInfoData text;
+    MemoryContext before;
 
-    if (PQgetisnull(result, 0, column))
+    if (PQgetisnull(result, row, column))
         return NULL;
-    clean = fleet_text_clean(s, cap);
-    report->bytes += strlen(clean);
-    return clean == s ? pstrdup(s) : clean;
+    before = MemoryContextSwitchTo(agent->report.context);
+    initStringInfo(&text);
+    fleet_text_append(&text, PQgetvalue(result, row, column),
+                      (size_t) PQgetlength(result, row, column), cap);
+    agent->report.bytes += (size_t) text.len;
+    MemoryContextSwitchTo(before);
+    return text.data;
 }
 
-static const char *
-level_of(const PGresult *result, int column)
-{
-    static const char *const levels[] = {"DEBUG", "LOG", "INFO", "NOTICE", "WARNING", "ERROR"};
-    const char *s = PQgetvalue(result, 0, column);
+/* ---- reports ---- */
 
-    for (int i = 0; i < (int) lengthof(levels); i++)
+void
+fleet_agent_report_reset(FleetAgentLink *agent)
+{
+    MemoryContext context = agent->report.context;
+
+    memset(&agent->report, 0, sizeof(agent->report));
+    agent->report.context = context;
+    MemoryContextReset(context);
+}
+
+/* All rows of one job run have come. */
+static void
+report_close(FleetAgentLink *agent)
+{
+    AgentReport *r = &agent->report;
+    AgentChild *child = r->open ? fleet_agent_by_id(agent, r->id) : NULL;
+
+    if (child != NULL)
     {
-        if (strcmp(s, levels[i]) == 0)
-            return levels[i];
+        fleet_text_from_uuid(child->token, r->report.token);
+        child->log_after = Max(child->log_after, r->report.log_seq);
+        r->report.steps = r->steps;
+        r->report.lines = r->lines;
+        fleet_on_report(agent->conn.link, &r->report);
     }
-    return "NOTICE";
+    fleet_agent_report_reset(agent);
 }
 
 static void *
-grow(MemoryContext context, void *array, int n, int *capacity, size_t size)
+report_grow(AgentReport *r, void *array, int n, int *capacity, size_t size)
 {
+    int wanted = Max(8, *capacity * 2);
+
     if (n < *capacity)
         return array;
-    *capacity = *capacity == 0 ? 8 : *capacity * 2;
-    return array == NULL ? MemoryContextAllocHuge(context, size * (size_t) *capacity)
-                         : repalloc_huge(array, size * (size_t) *capacity);
+    array = *capacity == 0 ? MemoryContextAlloc(r->context, size * wanted)
+                           : repalloc_huge(array, size * wanted);
+    *capacity = wanted;
+    return array;
 }
 
-/* ---- rows; columns as in fleet.agent_fetch() ---- */
-
-static bool
-take_job(FleetAgentLink *agent, AgentReport *report, const PGresult *result)
+/* Columns of fleet.agent_fetch() */
+enum
 {
-    FleetRemoteReport *head = &report->head;
+    COL_KIND,
+    COL_ID,
+    COL_STEP_NO,
+    COL_ATTEMPT,
+    COL_STATE,
+    COL_FIRST,
+    COL_LAST,
+    COL_ROWS,
+    COL_STEP,
+    COL_LEVEL,
+    COL_SQLSTATE,
+    COL_MESSAGE,
+    COL_DETAIL,
+    COL_HINT,
+    COL_CONTEXT,
+    COL_OUTPUT,
+    COL_STARTED,
+    COL_FINISHED,
+    COL_LOGGED,
+    COL_SEQ,
+    COLUMNS
+};
 
-    if (report->job_run_id == 0 || report->token == NULL)
-        return true;
-    strlcpy(head->token, report->token->token, sizeof(head->token));
-    if (!state_of(result, 4, &head->state))
-        return false;
-    (void) number(result, 19, 0, SEQ_MAX, &head->log_seq);
-    head->row_count = count_of(result, 7);
-    head->sqlstate = text_of(report, result, 10, 5);
-    head->message = text_of(report, result, 11, FLEET_MESSAGE_MAX);
-    head->output = text_of(report, result, 15, FLEET_OUTPUT_MAX);
-    head->started_at = time_of(result, 16);
-    head->finished_at = time_of(result, 17);
-    return true;
+static void
+report_job(FleetAgentLink *agent, const PGresult *result, int row)
+{
+    FleetRemoteReport *report = &agent->report.report;
+
+    report->state = (int) field_int(result, row, COL_STATE, 0);
+    report->log_seq = (int) field_int(result, row, COL_SEQ, 0);
+    report->row_count = field_int(result, row, COL_ROWS, -1);
+    report->sqlstate = field_text(agent, result, row, COL_SQLSTATE, 5);
+    report->message = field_text(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX);
+    report->output = field_text(agent, result, row, COL_OUTPUT, FLEET_OUTPUT_MAX);
+    report->started_at = field_int(result, row, COL_STARTED, 0);
+    report->finished_at = field_int(result, row, COL_FINISHED, 0);
 }
 
-static bool
-take_step(AgentReport *report, const PGresult *result)
+static void
+report_step(FleetAgentLink *agent, const PGresult *result, int row)
 {
+    AgentReport *r = &agent->report;
     FleetRemoteStep *step;
 
-    report->steps = grow(report->context, report->steps, report->nsteps, &report->steps_capacity,
-                         sizeof(FleetRemoteStep));
-    step = &report->steps[report->nsteps];
-    memset(step, 0, sizeof(*step));
-    if (!number(result, 2, 1, PG_INT16_MAX, &step->step_no) ||
-        !number(result, 3, 0, PG_INT16_MAX, &step->attempt) || !state_of(result, 4, &step->state) ||
-        !number(result, 5, 1, SEQ_MAX, &step->first_seq))
-        return false;
-    if (!PQgetisnull(result, 0, 6) &&
-        !number(result, 6, step->first_seq, SEQ_MAX, &step->last_seq))
-        return false;
-    step->row_count = count_of(result, 7);
-    step->step = text_of(report, result, 8, 800);
-    if (step->step == NULL)
-        step->step = "";
-    step->sqlstate = text_of(report, result, 10, 5);
-    step->message = text_of(report, result, 11, FLEET_MESSAGE_MAX);
-    step->detail = text_of(report, result, 12, FLEET_MESSAGE_MAX);
-    step->hint = text_of(report, result, 13, FLEET_MESSAGE_MAX);
-    step->context = text_of(report, result, 14, FLEET_MESSAGE_MAX);
-    step->output = text_of(report, result, 15, FLEET_OUTPUT_MAX);
-    step->started_at = time_of(result, 16);
-    step->finished_at = time_of(result, 17);
-    report->log_after = Max(report->log_after, Max(step->first_seq, step->last_seq));
-    report->nsteps++;
-    return true;
+    r->steps = report_grow(r, r->steps, r->report.nsteps, &r->steps_capacity, sizeof(*r->steps));
+    step = &r->steps[r->report.nsteps++];
+    step->step_no = (int) field_int(result, row, COL_STEP_NO, 0);
+    step->attempt = (int) field_int(result, row, COL_ATTEMPT, 0);
+    step->state = (int) field_int(result, row, COL_STATE, 0);
+    step->first_seq = (int) field_int(result, row, COL_FIRST, 0);
+    step->last_seq = (int) field_int(result, row, COL_LAST, 0);
+    step->row_count = field_int(result, row, COL_ROWS, -1);
+    step->step = field_text(agent, result, row, COL_STEP, 1024);
+    step->sqlstate = field_text(agent, result, row, COL_SQLSTATE, 5);
+    step->message = field_text(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX);
+    step->detail = field_text(agent, result, row, COL_DETAIL, FLEET_MESSAGE_MAX);
+    step->hint = field_text(agent, result, row, COL_HINT, FLEET_MESSAGE_MAX);
+    step->context = field_text(agent, result, row, COL_CONTEXT, FLEET_MESSAGE_MAX);
+    step->output = field_text(agent, result, row, COL_OUTPUT, FLEET_OUTPUT_MAX);
+    step->started_at = field_int(result, row, COL_STARTED, 0);
+    step->finished_at = field_int(result, row, COL_FINISHED, 0);
 }
 
-static bool
-take_line(AgentReport *report, const PGresult *result)
+static void
+report_line(FleetAgentLink *agent, const PGresult *result, int row)
 {
+    AgentReport *r = &agent->report;
     FleetRemoteLine *line;
 
-    report->lines = grow(report->context, report->lines, report->nlines, &report->lines_capacity,
-                         sizeof(FleetRemoteLine));
-    line = &report->lines[report->nlines];
-    memset(line, 0, sizeof(*line));
-    if (!number(result, 2, 1, PG_INT16_MAX, &line->step_no) ||
-        !number(result, 19, 1, SEQ_MAX, &line->seq))
-        return false;
-    line->logged_at = time_of(result, 18);
-    if (line->logged_at == 0)
-        line->logged_at = fleet_clock_wall();
-    line->level = level_of(result, 9);
-    line->sqlstate = text_of(report, result, 10, 5);
-    line->message = text_of(report, result, 11, FLEET_MESSAGE_MAX);
-    if (line->message == NULL)
-        line->message = "";
-    line->detail = text_of(report, result, 12, FLEET_MESSAGE_MAX);
-    line->hint = text_of(report, result, 13, FLEET_MESSAGE_MAX);
-    line->context = text_of(report, result, 14, FLEET_MESSAGE_MAX);
-    report->log_after = Max(report->log_after, line->seq);
-    report->nlines++;
-    return true;
+    r->lines = report_grow(r, r->lines, r->report.nlines, &r->lines_capacity, sizeof(*r->lines));
+    line = &r->lines[r->report.nlines++];
+    line->step_no = (int) field_int(result, row, COL_STEP_NO, 0);
+    line->seq = (int) field_int(result, row, COL_SEQ, 0);
+    line->logged_at = field_int(result, row, COL_LOGGED, 0);
+    line->level = field_text(agent, result, row, COL_LEVEL, 16);
+    line->sqlstate = field_text(agent, result, row, COL_SQLSTATE, 5);
+    line->message = field_text(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX);
+    line->detail = field_text(agent, result, row, COL_DETAIL, FLEET_MESSAGE_MAX);
+    line->hint = field_text(agent, result, row, COL_HINT, FLEET_MESSAGE_MAX);
+    line->context = field_text(agent, result, row, COL_CONTEXT, FLEET_MESSAGE_MAX);
 }
 
-/* The rows of one job run are complete. */
-void
-fleet_agent_report_end(FleetAgentLink *agent)
+static void
+fetch_row(FleetAgentLink *agent, const PGresult *result, int row)
 {
-    AgentReport *report = agent->report;
-    AgentToken *token = report->token;
-    FleetRemoteReport head;
+    int64 id = field_int(result, row, COL_ID, 0);
+    char kind = (char) field_int(result, row, COL_KIND, 0);
 
-    if (token != NULL)
+    if (kind == 'j')
     {
-        token->log_after = Max(token->log_after, report->log_after);
-        if (!token->final && FLEET_STATE_IS_FINAL((FleetState) report->head.state))
-        {
-            token->final = true;
-            agent->open--;
-        }
-        head = report->head;
-        head.steps = report->steps;
-        head.nsteps = report->nsteps;
-        head.lines = report->lines;
-        head.nlines = report->nlines;
-        report->token = NULL;
-        fleet_on_report(agent->link, &head);
+        report_close(agent);
+        agent->report.open = true;
+        agent->report.id = id;
+        report_job(agent, result, row);
     }
-    fleet_agent_report_reset(report);
+    else if (!agent->report.open || agent->report.id != id)
+        return; /* rows of a job run come after its own */
+    else if (kind == 's')
+        report_step(agent, result, row);
+    else if (kind == 'l')
+        report_line(agent, result, row);
+    if (agent->report.bytes > REPORT_BYTES_MAX)
+        fleet_conn_fail(&agent->conn, "54000", false, "the log of one job run is larger than %d MB",
+                        REPORT_BYTES_MAX / (1024 * 1024));
 }
 
-void
-fleet_agent_report_row(FleetAgentLink *agent, const PGresult *result)
+/* ---- rows of the other calls ---- */
+
+static void
+start_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int row)
 {
-    AgentReport *report = agent->report;
+    int64 ord = field_int(result, row, 0, 0);
+    AgentStart *start;
+    StringInfoData text;
     MemoryContext before;
-    int64 id;
-    bool good = false;
 
-    if (PQnfields(result) != FETCH_COLUMNS || PQgetlength(result, 0, 0) != 1 ||
-        !fleet_agent_int(result, 0, 1, &id))
-    {
-        fleet_conn_fail(&agent->conn, "08P01", false, "the server's report is not understood");
+    if (ord < 1 || ord > call->n)
         return;
-    }
-    if (id != report->job_run_id)
-    {
-        fleet_agent_report_end(agent);
-        report->job_run_id = id;
-        /* what was not asked for, or is acknowledged meanwhile, is skipped */
-        report->token =
-            PQgetvalue(result, 0, 0)[0] == 'j' ? fleet_agent_token_by_id(agent, id) : NULL;
-    }
-    if (report->token == NULL)
+    start = call->starts[ord - 1];
+    start->id = field_int(result, row, 1, 0);
+    if (start->id != 0)
         return;
-    before = MemoryContextSwitchTo(report->context);
-    switch (PQgetvalue(result, 0, 0)[0])
-    {
-        case 'j': good = take_job(agent, report, result); break;
-        case 's': good = take_step(report, result); break;
-        case 'l': good = take_line(report, result); break;
-        default: break; /* not one of ours */
-    }
+    before = MemoryContextSwitchTo(agent->conn.link->context);
+    initStringInfo(&text);
+    fleet_text_append(&text, PQgetvalue(result, row, 4), (size_t) PQgetlength(result, row, 4),
+                      4096);
     MemoryContextSwitchTo(before);
-    report->bytes += sizeof(FleetRemoteStep);
-    if (!good)
-        fleet_conn_fail(&agent->conn, "08P01", false, "the server's report makes no sense");
-    else if (report->bytes > REPORT_BYTES_MAX)
-        fleet_conn_fail(&agent->conn, "54000", true, "the report of one job run is too large");
+    if (start->message != NULL)
+        pfree(start->message);
+    start->message = text.data;
+    fleet_text_copy(start->sqlstate, sizeof(start->sqlstate),
+                    PQgetisnull(result, row, 3) ? "XX000" : PQgetvalue(result, row, 3));
+}
+
+static void
+resume_row(AgentCall *call, const PGresult *result, int row)
+{
+    int64 ord = field_int(result, row, 0, 0);
+
+    if (ord >= 1 && ord <= call->n)
+        call->ids[ord - 1] = field_int(result, row, 1, 0);
+}
+
+static void
+hello_row(FleetAgentLink *agent, const PGresult *result)
+{
+    FleetLinkIdentity *identity = &agent->identity;
+
+    if (field_int(result, 0, 0, 0) != FLEET_PROTOCOL)
+    {
+        fleet_conn_fail(&agent->conn, "FE002", true, "the server speaks another protocol: %d",
+                        (int) field_int(result, 0, 0, 0));
+        return;
+    }
+    if (PQgetlength(result, 0, 2) == 16)
+        fleet_text_from_uuid((const uint8 *) PQgetvalue(result, 0, 2), identity->instance);
+    identity->system_identifier = (uint64) field_int(result, 0, 3, 0);
+    identity->identifier_known = identity->system_identifier != 0;
+    identity->timeline = (uint32) field_int(result, 0, 4, 0);
+}
+
+/* ---- errors ---- */
+
+static bool
+hello_error_is_permanent(const char *sqlstate)
+{
+    static const char *const list[] = {"FE001", "FE002", "3F000", "42883",
+                                       "42501", "42P01", "0A000"};
+
+    for (int i = 0; i < (int) lengthof(list); i++)
+    {
+        if (strcmp(sqlstate, list[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void
+setup_error(FleetAgentLink *agent, const PGresult *result)
+{
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    bool missing = strcmp(sqlstate, "3F000") == 0 || strcmp(sqlstate, "42883") == 0;
+
+    fleet_conn_fail(&agent->conn, sqlstate, hello_error_is_permanent(sqlstate), "%s%s",
+                    missing ? "pg_fleet is not installed in that database, or is too old: " : "",
+                    message == NULL ? "?" : message);
+}
+
+static void
+call_error(AgentCall *call, const PGresult *result)
+{
+    call->failed = true;
+    fleet_text_copy(call->sqlstate, sizeof(call->sqlstate),
+                    PQresultErrorField(result, PG_DIAG_SQLSTATE));
+    fleet_text_copy(call->message, sizeof(call->message),
+                    PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+}
+
+void
+fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
+{
+    static const int columns[] = {[TAG_START] = 5, [TAG_RESUME] = 3, [TAG_FETCH] = COLUMNS};
+    FleetAgentLink *agent = AGENT_OF(conn);
+    ExecStatusType status = PQresultStatus(result);
+    AgentCall *call = NULL;
+
+    if (status == PGRES_FATAL_ERROR && (expect->tag == TAG_HELLO || expect->tag == TAG_LISTEN))
+        setup_error(agent, result);
+    if (expect->tag == TAG_HELLO && PQntuples(result) == 1 && PQnfields(result) == 5)
+        hello_row(agent, result);
+    if (expect->tag >= TAG_START && !dlist_is_empty(&agent->sent))
+        call = dlist_head_element(AgentCall, node, &agent->sent);
+    if (call == NULL || call->tag != expect->tag)
+        return;
+    if (status == PGRES_FATAL_ERROR)
+        call_error(call, result);
+    else if (PQntuples(result) > 0 && expect->tag <= TAG_FETCH &&
+             PQnfields(result) != columns[expect->tag])
+        fleet_conn_fail(conn, "FE002", true, "the server's answer has %d columns instead of %d",
+                        PQnfields(result), columns[expect->tag]);
+    else
+    {
+        for (int row = 0; row < PQntuples(result) && !conn->lost; row++)
+        {
+            if (expect->tag == TAG_START)
+                start_row(agent, call, result, row);
+            else if (expect->tag == TAG_RESUME)
+                resume_row(call, result, row);
+            else if (expect->tag == TAG_FETCH)
+                fetch_row(agent, result, row);
+        }
+    }
+}
+
+/* ---- a call is complete ---- */
+
+/* Another attempt may well succeed: the items are kept, the reason is shown, and it backs off. */
+static bool
+is_transient(const char *sqlstate)
+{
+    static const char *const classes[] = {"40", "53", "55", "57", "58", "XX"};
+
+    for (int i = 0; i < (int) lengthof(classes); i++)
+    {
+        if (strncmp(sqlstate, classes[i], 2) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void
+start_done(FleetAgentLink *agent, AgentCall *call)
+{
+    FleetServerLink *link = agent->conn.link;
+
+    agent->starts_sent--;
+    if (call->failed && is_transient(call->sqlstate))
+    {
+        for (int i = call->n - 1; i >= 0; i--)
+        {
+            dlist_push_head(&agent->starts, &call->starts[i]->node);
+            call->starts[i] = NULL;
+        }
+        fleet_conn_fail(&agent->conn, call->sqlstate, false, "%s", call->message);
+        return;
+    }
+    for (int i = 0; i < call->n; i++)
+    {
+        AgentStart *start = call->starts[i];
+
+        if (!call->failed && start->id != 0)
+        {
+            AgentChild *child = fleet_agent_child(agent, start->token, true);
+
+            child->ref = start->ref;
+            fleet_agent_known(agent, child, start->id);
+            fleet_on_start(link, start->ref, FLEET_STARTED, NULL, NULL);
+        }
+        else if (call->failed)
+            fleet_on_start(link, start->ref, FLEET_NOT_STARTED, call->sqlstate, call->message);
+        else
+            fleet_on_start(link, start->ref, FLEET_NOT_STARTED,
+                           start->sqlstate[0] != '\0' ? start->sqlstate : "XX000",
+                           start->message != NULL ? start->message : "the server gave no answer");
+    }
+}
+
+static void
+resume_done(FleetAgentLink *agent, AgentCall *call)
+{
+    agent->resumes_sent--;
+    if (call->failed)
+    {
+        dlist_push_head(&agent->sent, &call->node); /* asked again after the reconnect */
+        fleet_conn_fail(&agent->conn, call->sqlstate, false, "%s", call->message);
+        return;
+    }
+    for (int i = 0; i < call->n; i++)
+    {
+        AgentChild *child = fleet_agent_child(agent, call->tokens[i], false);
+        bool known = call->ids[i] != 0;
+        uint64 ref;
+
+        if (child == NULL)
+            continue;
+        child->resume_sent = false;
+        ref = child->ref;
+        if (known)
+        {
+            fleet_agent_known(agent, child, call->ids[i]);
+            fleet_agent_dirty(agent, child);
+        }
+        else if (child->id == 0)
+        {
+            hash_search(agent->children, child->token, HASH_REMOVE, NULL);
+        }
+        fleet_on_resume(agent->conn.link, ref, known);
+    }
+}
+
+static void
+fetch_done(FleetAgentLink *agent, AgentCall *call)
+{
+    agent->fetches_sent--;
+    report_close(agent);
+    if (call->failed)
+        fleet_conn_fail(&agent->conn, call->sqlstate, false, "%s", call->message);
+    else if (!dlist_is_empty(&agent->fetch))
+        fleet_conn_work(&agent->conn);
+}
+
+/* The Sync of the oldest call has come: what it did is committed there. */
+void
+fleet_agent_call_done(FleetAgentLink *agent, AgentCall *call)
+{
+    int64 *unknown;
+    HASH_SEQ_STATUS seq;
+    FleetServerLink *link = agent->conn.link;
+    bool refused = call->failed && strcmp(call->sqlstate, "FE001") == 0;
+
+    switch ((AgentTag) call->tag)
+    {
+        case TAG_START: start_done(agent, call); break;
+        case TAG_RESUME: resume_done(agent, call); break;
+        case TAG_FETCH: fetch_done(agent, call); break;
+        case TAG_DEPLOY:
+            fleet_on_deployed(link, call->deploy->ref, !call->failed,
+                              call->failed ? call->sqlstate : NULL,
+                              call->failed ? call->message : NULL);
+            break;
+        case TAG_CANCEL:
+        case TAG_ACKNOWLEDGE:
+            if (call->failed)
+                ereport(LOG, (errmsg("pg_fleet: server \"%s\" refused %s: %s", link->server_name,
+                                     call->tag == TAG_CANCEL ? "a cancel" : "an acknowledgement",
+                                     call->message)));
+            break;
+        case TAG_HELLO:
+        case TAG_LISTEN: break;
+    }
+    if (refused)
+        fleet_conn_fail(&agent->conn, call->sqlstate, true, "%s", call->message);
+    if (agent->starts_sent + agent->resumes_sent == 0 && hash_get_num_entries(agent->unknown) > 0)
+    {
+        hash_seq_init(&seq, agent->unknown);
+        while ((unknown = hash_seq_search(&seq)) != NULL)
+            hash_search(agent->unknown, unknown, HASH_REMOVE, NULL);
+    }
+    if (call->tag != TAG_RESUME || !call->failed)
+        fleet_agent_call_free(call);
+    fleet_conn_work(&agent->conn);
 }
