@@ -19,7 +19,7 @@ new_lib=$prefix/${libdir#"$root"/}
 new_share=$prefix/${sharedir#"$root"/}
 
 mkdir -p "$new_bin" "$new_lib" "$new_share/extension"
-cp -p "$bindir"/* "$new_bin"/
+cp -fp "$bindir"/* "$new_bin"/
 ln -sf "$libdir"/* "$new_lib"/
 for f in "$sharedir"/*; do
     [ "$(basename "$f")" = extension ] || ln -sfn "$f" "$new_share/$(basename "$f")"

@@ -62,7 +62,7 @@ $f->wait_for('witness', "SELECT count(*) FROM event WHERE key = 'k' AND what = '
 is($f->witnessed('k', 'start'), 3, 'once');
 
 # waiting
-is($f->sql(q{SELECT fleet.wait_for_run(1, timeout => '10min')}), 'succeeded', 'waiting for a run that ended long ago');
+is($f->sql("SELECT fleet.wait_for_run($run, timeout => '10min')"), 'succeeded', 'waiting for a run that ended long ago');
 $f->package('slow', sleep => { sql => 'SELECT etl.work_until_released()' });
 $run = $f->start('slow');
 is($f->sql("SELECT fleet.wait_for_run($run, timeout => '100ms') IS NULL"), 't', 'NULL at the timeout');

@@ -43,7 +43,8 @@ my %jobs = (
     deferred  => ['CREATE TEMP TABLE c (i int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO c VALUES (1), (1)'],
     missing   => ['SELECT * FROM etl.no_such_table'],
     param     => [q{SELECT current_setting('fleet.params')::jsonb ->> 'region'}],
-    retried   => [ { command => 'SELECT 1 / 0', retries => 2, retry_wait => '50ms' } ],
+    retried   => [ { command => 'SELECT 1 / 0', retries => 2, retry_wait => '50ms', retry_states => '{22012}' } ],
+    hopeless  => [ { command => 'SELECT 1 / 0', retries => 2, retry_wait => '50ms' } ],
     go_on     => [ { command => 'SELECT 1 / 0', on_failure => 'next' }, "SELECT 'went on'" ],
     quit      => [ { command => 'SELECT 1', on_success => 'quit_success' }, 'SELECT 2' ],
     vacuum    => ['VACUUM etl.item'],
@@ -51,7 +52,7 @@ my %jobs = (
     timeout   => [ { command => 'SELECT pg_sleep(600)', timeout => '200ms' } ],
 );
 my %expected = (
-    (map { $_ => 'failed' } qw(raise divide duplicate deferred missing retried timeout)));
+    (map { $_ => 'failed' } qw(raise divide duplicate deferred missing retried hopeless timeout)));
 
 my @tasks;
 for my $name (sort keys %jobs)
@@ -72,9 +73,10 @@ is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id =
 is($f->sql("SELECT output FROM fleet.task_run WHERE run_id = $run AND task = 'param_on_d1'"), 'north', 'parameters reach the step');
 is($f->sql("SELECT row_count FROM fleet.task_run WHERE run_id = $run AND task = 'count_on_a1'"), '25', 'row count');
 is($f->sql("SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND task = 'retried_on_a1'"), '3', 'each attempt of a step has its row');
+is($f->sql("SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND task = 'hopeless_on_a1'"), '1', 'what cannot get better is not tried again');
 
 # The same rows but for times, places and identities, column by column, whatever columns there are.
-my @differs = qw(run_id job_run_id server token queued_at started_at finished_at logged_at duration elapsed
+my @differs = qw(run_id task_no job_run_id server token queued_at started_at finished_at logged_at duration elapsed
   server_id backend_pid xid step_run_id log_id id seen_at);
 my $drop = join ' ', map { "- '$_'" } @differs;
 for my $relation (

@@ -41,7 +41,8 @@ my $n = 0;
 
 sub everywhere
 {
-    my ($name, $steps, $state, $check, $value) = @_;
+    my ($name, $steps, $state, $check, $value, $job_state) = @_;
+    $job_state ||= $state;
     $n++;
     my $job = "kind_$n";
     $f->job($job, @$steps);
@@ -56,12 +57,14 @@ sub everywhere
                     my $c = FleetTest::quote_literal(delete $s{command});
                     $n++; "SELECT fleet.add_step('$job\_here', 's$n', $c" . join('', map { ", $_ => " . FleetTest::quote_literal($s{$_}) } sort keys %s) . ');' } @$steps);
             my $id = $f->sql_as('etl', "SELECT fleet.start_job('$job\_here')");
-            $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $id", $state, "$name ($place): $state");
+            $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $id", $job_state, "$name ($place): $job_state");
         }
         else
         {
             $f->package($package, t => { job => $job, server => $place });
-            $f->run_is($f->start($package), $state, "$name ($place): $state");
+            my $run = $f->start($package);
+            $f->run_is($run, $state, "$name ($place): $state");
+            is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run"), $job_state, "$name ($place): the task is $job_state");
         }
         my $server = $place eq 'here' ? 'parent' : $place;
         is($f->sql_on($server, $check =~ s/PLACE/$place/gr), $value, "$name ($place): effect") if defined $check;
@@ -92,14 +95,19 @@ everywhere('a transaction left open is rolled back', ["BEGIN; INSERT INTO etl.lo
 everywhere('COPY to a file', [qq{COPY (SELECT 'copied') TO PROGRAM 'true'}], 'failed');
 everywhere('COPY to a file by a role that may', [qq{DO \$\$BEGIN EXECUTE format('COPY (SELECT ''copied'') TO %L', '$dir/' || pg_backend_pid()); END\$\$}], 'succeeded');
 is(scalar(grep { slurp_file($_) eq "copied\n" } glob "$dir/*"), 3, 'three files were written');
-everywhere('COPY TO STDOUT is refused', ['COPY etl.big TO STDOUT'], 'failed');
-everywhere('COPY FROM STDIN is refused', ['COPY etl.big FROM STDIN'], 'failed');
+$f->sql(q{SELECT fleet.create_job('refused')});
+for my $command ('COPY etl.big TO STDOUT', 'COPY etl.big FROM STDIN', 'SELEC 1', '')
+{
+    $f->fails("SELECT fleet.add_step('refused', 's', '$command')", '\\w{5}', "refused at once: $command", help => 1);
+    # on a server of another version the parser may know better
+    everywhere("unchecked: $command", [ { command => $command, check_syntax => 'false' } ], 'failed') if $command =~ /^SELEC|^COPY/;
+}
 everywhere('a syntax error at run time', [q{DO $$BEGIN EXECUTE 'SELEC 1'; END$$}], 'failed');
 everywhere('a deferred constraint fails at COMMIT',
     ['CREATE TABLE etl.deferred (i int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO etl.deferred VALUES (1), (1)'], 'failed',
     q{SELECT to_regclass('etl.deferred') IS NULL}, 't');
 everywhere('a step that ends its own session, marked to be outside of a transaction',
-    [ { command => 'SELECT pg_terminate_backend(pg_backend_pid())', transactional => 'false' } ], 'unknown');
+    [ { command => 'SELECT pg_terminate_backend(pg_backend_pid())', transactional => 'false' } ], 'failed', undef, undef, 'unknown');
 
 # Steps of one job share a session, as in psql.
 everywhere('steps of one job are one session',
@@ -113,9 +121,10 @@ everywhere('a job that leaves everything behind',
         'SET default_transaction_read_only = off',
         'PREPARE left_statement AS SELECT 1',
         'DECLARE left_cursor CURSOR WITH HOLD FOR SELECT 1',
-        'LISTEN left_channel',
+        # a background worker may not LISTEN at all
+        q{DO $$BEGIN EXECUTE 'LISTEN left_channel'; EXCEPTION WHEN feature_not_supported THEN NULL; END$$},
         'SELECT pg_advisory_lock(4711)',
-        q{DO $$BEGIN PERFORM setseed(0.5); PERFORM nextval(pg_get_serial_sequence('pg_temp.s', 'i')) WHERE false; EXCEPTION WHEN OTHERS THEN NULL; END$$} ],
+        'CREATE TEMP SEQUENCE left_sequence', q{SELECT nextval('left_sequence')} ],
     'succeeded');
 everywhere('leaves nothing for the next one',
     [   q{INSERT INTO etl.log SELECT 'left: ' || concat_ws(' ',
@@ -135,17 +144,17 @@ everywhere('a step is its owner, whatever it resets',
     [ q{RESET ROLE}, q{RESET SESSION AUTHORIZATION}, q{INSERT INTO etl.log SELECT 'who: ' || current_user || ' ' || session_user} ],
     'succeeded', q{SELECT t FROM etl.log WHERE t LIKE 'who: %'}, 'who: etl etl');
 
+# Much output is capped, not fatal.
+everywhere('a value of 10 MB', [q{SELECT repeat('x', 10000000)}], 'succeeded');
+everywhere('100,000 rows', ['SELECT * FROM generate_series(1, 100000)'], 'succeeded');
+everywhere('20,000 notices', [q{DO $$BEGIN FOR i IN 1..20000 LOOP RAISE NOTICE '%', i; END LOOP; END$$}], 'succeeded');
+
 # A step that kills its own session: transactional, so it surely had no effect; it must not be tried
 # for ever, and must not take the agent with it.
 everywhere('a step that ends its own session',
     [ q{INSERT INTO etl.log VALUES ('suicide'); SELECT pg_terminate_backend(pg_backend_pid())} ], 'failed',
     q{SELECT count(*) FROM etl.log WHERE t = 'suicide'}, '0');
 everywhere('and the next job runs', ['SELECT 1'], 'succeeded');
-
-# Much output is capped, not fatal.
-everywhere('a value of 10 MB', [q{SELECT repeat('x', 10000000)}], 'succeeded');
-everywhere('100,000 rows', ['SELECT * FROM generate_series(1, 100000)'], 'succeeded');
-everywhere('20,000 notices', [q{DO $$BEGIN FOR i IN 1..20000 LOOP RAISE NOTICE '%', i; END LOOP; END$$}], 'succeeded');
 
 # An action by name of a step, a failure branch, a task's own retries.
 $f->job('branches',
