@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent.h"
+#include "catalog/spi.h"
 #include "guc.h"
 #include "security.h"
 #include "utils/memutils.h"
@@ -262,6 +263,7 @@ agent_link_get(AgentServer *server, Oid role, const char **sqlstate, char **erro
         if (link->role == role)
             return link;
     }
+    fleet_catalog_begin(); /* the catalog is read */
     if (!fleet_security_connection(server->name, role, &keywords, &values, &spec.superuser,
                                    sqlstate, &why))
     {
