@@ -147,6 +147,7 @@ lists_build(FleetConn *conn, HostLists *lists)
     {
         const FleetHost *host = &link->hosts[(i + conn->host_shift) % link->nhosts];
         char found[FLEET_ADDRESSES_MAX][FLEET_ADDRESS_SIZE];
+        const char *why = "";
         int n = 0;
 
         if (!host->name)
@@ -154,10 +155,12 @@ lists_build(FleetConn *conn, HostLists *lists)
             lists_add(lists, host, host->address);
             continue;
         }
-        switch (fleet_resolve(link->loop, host->host, found, &n, &lists->why))
+        switch (fleet_resolve(link->loop, host->host, found, &n, &why))
         {
             case RESOLVE_PENDING: lists->pending = true; break;
-            case RESOLVE_FAILED: break;
+            case RESOLVE_FAILED:
+                lists->why = psprintf("host name \"%s\" has no address: %s", host->host, why);
+                break;
             case RESOLVE_DONE:
                 for (int k = 0; k < n; k++)
                     lists_add(lists, host, found[k]);
@@ -301,8 +304,12 @@ split_error(const char *error, char *sqlstate, StringInfo text)
     strcpy(sqlstate, "08001");
     while (*line != '\0')
     {
-        const char *end = strchr(line, '\n');
-        size_t length = end != NULL ? (size_t) (end - line) : strlen(line);
+        const char *end;
+        size_t length;
+
+        line += strspn(line, " \t");
+        end = strchr(line, '\n');
+        length = end != NULL ? (size_t) (end - line) : strlen(line);
 
         if (strncmp(line, "LOCATION:", 9) != 0 && length > 0)
         {
