@@ -65,6 +65,7 @@ fleet_conn_push(FleetConn *conn, uint8 tag, uint8 slot, bool single_row)
     {
         conn->heard_at = fleet_link_now();
         conn->patience = FLEET_SILENCE;
+        fleet_link_awaits(1);
     }
     expect = &conn->ring[(conn->head + conn->count) & (conn->capacity - 1)];
     expect->tag = tag;
@@ -79,6 +80,8 @@ conn_pop(FleetConn *conn)
 {
     conn->head = (conn->head + 1) & (conn->capacity - 1);
     conn->count--;
+    if (conn->count == 0)
+        fleet_link_awaits(-1);
     conn->got_result = false;
     conn->armed = false;
     conn->incomplete = 0;
@@ -181,6 +184,8 @@ fleet_conn_close(FleetConn *conn)
         dlist_delete(&conn->work);
     conn->has_work = false;
     conn->state = CONN_CLOSED;
+    if (conn->count > 0)
+        fleet_link_awaits(-1);
     conn->head = conn->count = 0;
     conn->got_result = conn->armed = conn->pipeline = false;
     conn->needs_sync = conn->needs_flush = conn->attention = conn->user_runs = false;

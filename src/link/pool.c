@@ -25,6 +25,8 @@ static dlist_head pump = DLIST_STATIC_INIT(pump);
 static dlist_head work = DLIST_STATIC_INIT(work);
 static FleetTime turn_now;
 static FleetTime next_due = FLEET_NEVER;
+static int awaiting = 0; /* connections that wait for answers */
+static bool due_is_stale = false;
 
 /* Read anew each time: between the end of two turns lies a wait of any length. */
 FleetTime
@@ -38,6 +40,18 @@ void
 fleet_link_due_at(FleetTime due)
 {
     next_due = Min(next_due, due);
+}
+
+/*
+ * With the last answer the time limits of answers are void.  Only the earliest
+ * one was noted, so that is made out anew: at rest nothing wakes us.
+ */
+void
+fleet_link_awaits(int change)
+{
+    awaiting += change;
+    if (awaiting == 0)
+        due_is_stale = true;
 }
 
 void
@@ -383,13 +397,20 @@ link_pump(FleetServerLink *link)
         fleet_direct_pump(link);
 }
 
+/* Is a connection to be opened once the backoff is over? */
+static bool
+link_wants(const FleetServerLink *link)
+{
+    return link->hungry || (link->wanted && !link->up);
+}
+
 static FleetTime
 link_due(FleetServerLink *link)
 {
     FleetTime due = FLEET_NEVER;
     dlist_iter iter;
 
-    if (link->wanted && !link->up && link->retry_at > turn_now)
+    if (link_wants(link) && link->retry_at > turn_now)
         due = link->retry_at;
     if (fleet_side_wants(link) && link->retry_at > turn_now)
         due = Min(due, link->retry_at);
@@ -417,11 +438,26 @@ timers_all(void)
         {
             fleet_conn_timer(dlist_container(FleetConn, node, conns.cur), turn_now);
         }
-        if (link->retry_at <= turn_now && (fleet_side_wants(link) || (link->wanted && !link->up)))
+        if (link->retry_at <= turn_now && (fleet_side_wants(link) || link_wants(link)))
             fleet_link_pump_soon(link);
         due = Min(due, link_due(link));
     }
     next_due = Min(next_due, due);
+}
+
+static void
+due_anew(void)
+{
+    dlist_iter iter;
+
+    due_is_stale = false;
+    if (next_due <= turn_now)
+        return; /* timers_all() is about to do it */
+    next_due = FLEET_NEVER;
+    dlist_foreach(iter, &all_links)
+    {
+        fleet_link_due_at(link_due(dlist_container(FleetServerLink, node, iter.cur)));
+    }
 }
 
 /* Links that want something; all that wait for addresses, when some may have come. */
@@ -473,6 +509,8 @@ turn_end(void *arg)
         pump_all();
     }
     work_all();
+    if (due_is_stale && awaiting == 0)
+        due_anew();
     if (next_due <= turn_now)
         return turn_now; /* something was put off to the next turn */
     return next_due;
