@@ -2,6 +2,9 @@
  * compat.h
  *     Differences between PostgreSQL 15, 16, 17 and 18: every PG_VERSION_NUM
  *     test of the project is here.
+ *
+ * Macros, not functions: who uses one includes the server's header that it
+ * needs, and nobody else has to.
  */
 #ifndef FLEET_COMPAT_H
 #define FLEET_COMPAT_H
@@ -12,11 +15,32 @@
 #error "pg_fleet supports PostgreSQL 15 to 18"
 #endif
 
-/* 16 hides symbols by default and marks exported ones; 15 exports everything. */
-#ifndef PGDLLEXPORT
-#define PGDLLEXPORT
+/* Before a function's declaration.  18 has this word; the one it replaced, after it, is gone. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn _Noreturn
 #endif
 
-/* 17 replaced BackendIdGetProc and friends; our code uses BackendPidGetProc, which all have. */
+/* A wait event set for as long as its owner frees it: only up to 16 it is in a memory context. */
+#if PG_VERSION_NUM >= 170000
+#define fleet_wait_event_set_create(context, size) CreateWaitEventSet(NULL, size)
+#else
+#define fleet_wait_event_set_create(context, size) CreateWaitEventSet(context, size)
+#endif
+
+/* The temporary replication slots of this process, after an error; 17 can spare synced ones. */
+#if PG_VERSION_NUM >= 170000
+#define fleet_temporary_slots_drop() ReplicationSlotCleanup(false)
+#else
+#define fleet_temporary_slots_drop() ReplicationSlotCleanup()
+#endif
+
+/* A top-level portal from begin to end; 18 knows by itself that it runs once. */
+#if PG_VERSION_NUM >= 180000
+#define fleet_portal_run_once(portal, receiver, completion)                                        \
+    ((void) PortalRun(portal, FETCH_ALL, true, receiver, receiver, completion))
+#else
+#define fleet_portal_run_once(portal, receiver, completion)                                        \
+    ((void) PortalRun(portal, FETCH_ALL, true, true, receiver, receiver, completion))
+#endif
 
 #endif

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
-extern PGDLLEXPORT void fleet_cron_bridge_main(Datum arg) pg_attribute_noreturn();
+#include "compat.h"
+
+pg_noreturn extern PGDLLEXPORT void fleet_cron_bridge_main(Datum arg);
 
 #endif

@@ -8,6 +8,8 @@
 
 #include "postgres.h"
 
+#include "compat.h"
+
 /* From _PG_init while shared_preload_libraries is processed. */
 extern void fleet_launcher_register(void);
 
@@ -21,8 +23,8 @@ extern int fleet_agent_last_delay(void);
  * it is still there, and launches its agent.  Called by an agent that leaves. */
 extern void fleet_starter_launch(Oid database, int delay_ms);
 
-extern PGDLLEXPORT void fleet_launcher_main(Datum arg) pg_attribute_noreturn();
-extern PGDLLEXPORT void fleet_starter_main(Datum arg) pg_attribute_noreturn();
-extern PGDLLEXPORT void fleet_agent_main(Datum arg) pg_attribute_noreturn();
+pg_noreturn extern PGDLLEXPORT void fleet_launcher_main(Datum arg);
+pg_noreturn extern PGDLLEXPORT void fleet_starter_main(Datum arg);
+pg_noreturn extern PGDLLEXPORT void fleet_agent_main(Datum arg);
 
 #endif

@@ -25,6 +25,7 @@
 #include "access/xact.h"
 #include "commands/defrem.h"
 #include "commands/discard.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "funcapi.h"
 #include "jit/jit.h"
@@ -337,7 +338,7 @@ run_statement(RunnerStep *step, RawStmt *raw, RunnerReceiver *receiver)
     PortalDefineQuery(portal, NULL, step->command, tag, plans, NULL);
     PortalStart(portal, NULL, 0, InvalidSnapshot);
     InitializeQueryCompletion(&completion);
-    (void) PortalRun(portal, FETCH_ALL, true, true, &receiver->pub, &receiver->pub, &completion);
+    fleet_portal_run_once(portal, &receiver->pub, &completion);
     PortalDrop(portal, false);
     step->row_count =
         command_tag_display_rowcount(completion.commandTag) ? (int64) completion.nprocessed : -1;
@@ -524,7 +525,7 @@ report_error(RunnerStep *step)
     PortalErrorCleanup();
     if (MyReplicationSlot != NULL)
         ReplicationSlotRelease();
-    ReplicationSlotCleanup();
+    fleet_temporary_slots_drop();
     jit_reset_after_error();
     MemoryContextSwitchTo(MessageContext);
     FlushErrorState();

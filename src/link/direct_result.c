@@ -269,6 +269,9 @@ command_result(DirectSession *session, int slot, PGresult *result)
         case PGRES_BAD_RESPONSE:
         case PGRES_NONFATAL_ERROR:
         case PGRES_PIPELINE_SYNC:
+#ifdef LIBPQ_HAS_CHUNK_MODE
+        case PGRES_TUPLES_CHUNK: /* a mode that is never asked for */
+#endif
             fleet_conn_fail(&session->conn, "08P01", false,
                             "the server's answer is not understood");
             break;

@@ -15,6 +15,7 @@
 #include "link/loop.h"
 
 #include "clock.h"
+#include "compat.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -123,7 +124,7 @@ loop_rebuild(FleetLoop *loop)
     }
     memset(loop->at, 0, sizeof(*loop->at) * loop->capacity);
 
-    loop->set = CreateWaitEventSet(loop->context, loop->capacity);
+    loop->set = fleet_wait_event_set_create(loop->context, loop->capacity);
     AddWaitEventToSet(loop->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
     loop->used =
         AddWaitEventToSet(loop->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL) + 1;
