@@ -227,7 +227,7 @@ struct AgentUnit
     uint64 ref;    /* of the request in flight */
     char *params;
     int log_seq;
-    int dropped_lines;
+    int cuts; /* times that the present attempt was cut off while its command ran */
     AgentUnitEffect effect;
     bool cancel_wanted;     /* effect: cancel what runs */
     FleetTime resolve_at;   /* when to ask again for the fate of a transaction; 0: not */

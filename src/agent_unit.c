@@ -290,6 +290,7 @@ static void
 step_new_row(AgentUnit *unit)
 {
     memset(&unit->step, 0, sizeof(unit->step));
+    unit->cuts = 0;
     unit->step.result.row_count = -1;
     unit->step.first_seq = ++unit->log_seq;
     unit->step.state = FLEET_STARTING;
@@ -647,6 +648,20 @@ log_line(AgentUnit *unit, const FleetExecutorEvent *event)
     agent_unit_report(unit);
 }
 
+/*
+ * A command that was cut off again and again while it ran, surely without any
+ * effect, is likely to be the cause itself (it ends its own session, or brings
+ * the server down): it failed.  Retries of the step are another matter.
+ */
+#define CUTS_MAX 3
+
+static bool
+is_poison(AgentUnit *unit)
+{
+    return unit->exec.phase == FLEET_EXEC_INTENT && unit->step.state == FLEET_RUNNING &&
+           ++unit->cuts >= CUTS_MAX;
+}
+
 void
 agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEvent *event)
 {
@@ -698,7 +713,10 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
             unit->ref = 0;
             if (mine)
                 unit->executor = NULL; /* it is gone with all it had */
-            exec_event(unit, FLEET_EXEC_CUT);
+            if (is_poison(unit))
+                step_end(unit, unit->exec.stopping ? FLEET_CANCELED : FLEET_FAILED);
+            else
+                exec_event(unit, FLEET_EXEC_CUT);
             break;
         case FLEET_EXECUTOR_RESOLVED: agent_unit_resolved(unit, event->status); break;
     }

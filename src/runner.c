@@ -59,6 +59,7 @@ static FleetTime alone_since = 0; /* waits for an agent; 0: does not */
 static bool session_used = false; /* a job ran here: clean it before the next one */
 static uint32 cancels_seen = 0;
 static TimeoutId begun_timeout;
+static volatile sig_atomic_t exiting = false;
 static StringInfoData out; /* the message being sent */
 
 /* ---- signals ---- */
@@ -67,10 +68,15 @@ static void
 handle_sigint(SIGNAL_ARGS)
 {
     int save_errno = errno;
-    uint32 cancels = pg_atomic_read_u32(&shared->cancels);
-    uint64 taken = pg_atomic_read_u64(&shared->taken);
-    bool announced = cancels != cancels_seen;
+    uint32 cancels;
+    uint64 taken;
+    bool announced;
 
+    if (exiting)
+        return;
+    cancels = pg_atomic_read_u32(&shared->cancels);
+    taken = pg_atomic_read_u64(&shared->taken);
+    announced = cancels != cancels_seen;
     cancels_seen = cancels;
     if (taken != 0 && (!announced || pg_atomic_read_u64(&shared->cancel) == taken))
         StatementCancelHandler(postgres_signal_arg);
@@ -81,7 +87,15 @@ handle_sigint(SIGNAL_ARGS)
 static void
 handle_begun_timeout(void)
 {
-    fleet_runner_wake(&shared->agent);
+    if (!exiting)
+        fleet_runner_wake(&shared->agent);
+}
+
+/* From here on the segment may be unmapped: no signal handler looks at it any more. */
+static void
+before_exit(int code, Datum arg)
+{
+    exiting = true;
 }
 
 /* ---- with and without an agent ---- */
@@ -254,6 +268,7 @@ start_runner(Datum arg)
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     BackgroundWorkerUnblockSignals();
 
+    before_shmem_exit(before_exit, (Datum) 0);
     BackgroundWorkerInitializeConnectionByOid(params.database, params.role, 0);
     process_session_preload_libraries(); /* as for any login of this role */
     MessageContext =

@@ -113,6 +113,19 @@ check_condition(const char *condition)
     return 1;
 }
 
+/* BEGIN, COMMIT and the like in the text itself: it cannot run inside a transaction of ours. */
+static int
+count_transaction_commands(const char *command)
+{
+    List *statements = parse(command, command, 0, override_hint);
+    ListCell *cell;
+    int n = 0;
+
+    foreach (cell, statements)
+        n += IsA(castNode(RawStmt, lfirst(cell))->stmt, TransactionStmt);
+    return n;
+}
+
 Datum
 fleet_sql_check_command(PG_FUNCTION_ARGS)
 {
@@ -128,6 +141,8 @@ fleet_sql_check_command(PG_FUNCTION_ARGS)
         PG_RETURN_INT32(check_query(command));
     if (strcmp(what, "condition") == 0)
         PG_RETURN_INT32(check_condition(command));
+    if (strcmp(what, "transactions") == 0)
+        PG_RETURN_INT32(count_transaction_commands(command));
     PG_RETURN_INT32(check_command(command));
 }
 

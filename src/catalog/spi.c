@@ -55,6 +55,7 @@ fleet_catalog_commit(void)
 uint64
 fleet_statement_run(FleetStatement *statement, Datum *values, const char *nulls)
 {
+    MemoryContext context = CurrentMemoryContext;
     int result;
 
     fleet_catalog_begin();
@@ -69,6 +70,7 @@ fleet_statement_run(FleetStatement *statement, Datum *values, const char *nulls)
     }
     result = SPI_execute_plan(statement->plan, values, nulls, false, 0);
     PopActiveSnapshot();
+    MemoryContextSwitchTo(context); /* SPI leaves its own, which goes with the transaction */
     if (result < 0)
         elog(ERROR, "%s: %s", SPI_result_code_string(result), statement->sql);
     return SPI_processed;

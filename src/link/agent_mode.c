@@ -18,8 +18,9 @@
 #include "utils/memutils.h"
 
 #define CALL_MAX 500     /* items in a call */
-#define STARTS_AT_ONCE 4 /* calls under way; more starts wait and make the next call larger */
+#define STARTS_AT_ONCE 1 /* calls under way; more starts wait and make the next call larger */
 #define FETCHES_AT_ONCE 1
+#define ACKNOWLEDGE_FROM 100 /* so many wait for a common call, unless nothing else goes on */
 #define PING_PATIENCE FLEET_SECONDS(5)
 
 /* ---- children ---- */
@@ -442,7 +443,10 @@ agent_send_all(FleetAgentLink *agent)
     if (!dlist_is_empty(&agent->fetch) && agent->fetches_sent < FETCHES_AT_ONCE &&
         !agent->conn.lost)
         send_fetch(agent, epoch);
-    if (agent->acknowledges.n > 0 && !agent->conn.lost)
+    /* No hurry: what is not acknowledged is only kept. */
+    if ((agent->acknowledges.n >= ACKNOWLEDGE_FROM ||
+         (agent->acknowledges.n > 0 && agent->starts_sent == 0 && agent->fetches_sent == 0)) &&
+        !agent->conn.lost)
         send_tokens(agent, &agent->acknowledges, TAG_ACKNOWLEDGE,
                     "SELECT fleet.agent_acknowledge($1::pg_catalog.uuid, $2::pg_catalog.uuid[])",
                     NULL);

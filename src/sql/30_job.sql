@@ -160,6 +160,10 @@ BEGIN
     PERFORM fleet_catalog.check_choice('on_unknown', a_on_unknown, 'fail', 'retry');
     v_single := fleet_catalog.check_work(a_command, a_package, a_check_syntax, a_retries, a_retry_wait, a_retry_max,
                                          a_retry_states, a_timeout);
+    IF a_transactional IS NULL AND a_check_syntax AND a_command IS NOT NULL
+       AND fleet_catalog.check_command(a_command, 'transactions') > 0 THEN
+        a_transactional := false; -- BEGIN, COMMIT … in the text itself
+    END IF;
     IF a_package IS NOT NULL THEN
         PERFORM fleet_catalog.get_package(a_package);
     END IF;
