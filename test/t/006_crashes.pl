@@ -160,6 +160,36 @@ for my $server (qw(a1 d1))
     is($f->witnessed($key, 'start'), 1, "$key: and it was not started again");
 }
 
+# ---- a package as a step -----------------------------------------------------------------------
+
+$f->package('inner', -params => '{"key": null}',
+    one => { sql => 'SELECT etl.work_until_released()' },
+    two => { sql => q{SELECT etl.witness('inner two')}, after => '{one}' });
+$f->job('outer', { name => 'package', package => 'inner' }, { name => 'after', command => q{SELECT etl.witness('outer after')} });
+$f->package('nested', -params => '{"key": null}', t => { job => 'outer', server => 'a1' });
+for my $how ('agent', 'crash', 'parent')
+{
+    my $key = "nested_$how";
+    $run = $f->start('nested', "{\"key\": \"$key\"}");
+    $f->wait_started($key);
+    if ($how eq 'agent')
+    {
+        my $old = $f->agent_pid('a1');
+        $f->sql_on('a1', "SELECT pg_terminate_backend($old)");
+    }
+    else
+    {
+        my $node = $how eq 'crash' ? $f->node('a1') : $f->parent;
+        $node->stop('immediate');
+        $node->start;
+    }
+    $f->release($key);
+    $f->run_is($run, 'succeeded', "$key: a run whose job runs a package");
+    is($f->effects('a1', $key), 1, "$key: one effect");
+    is($f->witnessed($key, $_), 1, "$key: $_ once") for 'inner two', 'outer after';
+    is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.run WHERE params ->> 'key' = '$key'"), 1, "$key: one nested run");
+}
+
 # ---- a runner ----------------------------------------------------------------------------------
 
 for my $where (qw(parent a1))
