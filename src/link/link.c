@@ -426,6 +426,7 @@ fleet_conn_process(FleetConn *conn)
 static void
 conn_readable(FleetConn *conn)
 {
+    size_t limit = conn->state == CONN_SETUP ? FLEET_SETUP_BYTES_MAX : FLEET_MESSAGE_BYTES_MAX;
     int waiting = 0;
     bool read;
 
@@ -438,9 +439,10 @@ conn_readable(FleetConn *conn)
         return;
     if (!read || PQstatus(conn->pg) == CONNECTION_BAD)
         conn_fail_libpq(conn);
-    else if (conn->incomplete > FLEET_MESSAGE_BYTES_MAX)
-        fleet_conn_fail(conn, "54000", false, "the server sent a message of more than %d MB",
-                        FLEET_MESSAGE_BYTES_MAX / (1024 * 1024));
+    else if (conn->incomplete > limit)
+        fleet_conn_fail(conn, "54000", false,
+                        "the server sent more than %d MB without an end of a result",
+                        (int) (limit / (1024 * 1024)));
 }
 
 static void
@@ -474,6 +476,11 @@ fleet_conn_watch(FleetConn *conn, uint32 events)
     struct stat st;
     pgsocket socket = PQsocket(conn->pg);
 
+    if (conn->member != NULL && conn->state >= CONN_SETUP)
+    {
+        fleet_loop_modify(conn->member, events); /* it stays the same from the login on */
+        return;
+    }
     if (socket == PGINVALID_SOCKET || fstat(socket, &st) != 0)
         return;
     if (conn->member != NULL && conn->inode == (uint64) st.st_ino)

@@ -39,6 +39,7 @@
 #define FLEET_BACKOFF_MAX FLEET_SECONDS(30)
 #define FLEET_RESOLVE_TIMEOUT FLEET_SECONDS(20)
 #define FLEET_MESSAGE_BYTES_MAX (256 * 1024 * 1024) /* bytes without a complete message */
+#define FLEET_SETUP_BYTES_MAX (8 * 1024 * 1024)     /* … while nothing but our own was asked */
 
 typedef struct FleetConn FleetConn;
 
@@ -234,7 +235,7 @@ extern void fleet_link_parse_hosts(FleetServerLink *link);
 
 extern FleetTime fleet_link_now(void);        /* the turn's time, for deadlines */
 extern void fleet_link_due_at(FleetTime due); /* timers must be looked at no later than that */
-extern void fleet_link_awaits(int change); /* one connection more (less) waits for answers */
+extern void fleet_link_awaits(int change);    /* one connection more (less) waits for answers */
 extern void fleet_link_pump_soon(FleetServerLink *link);
 extern void fleet_link_need(FleetServerLink *link);
 extern void fleet_link_came_up(FleetServerLink *link, FleetConn *conn);
