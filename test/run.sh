@@ -127,16 +127,14 @@ regress_count() # output of pg_regress in $1, its exit code in $2
 
 if wants regress && compgen -G 'sql/*.sql' >/dev/null; then
     section 'regress: SQL surface'
-    schedule=()
-    if [ -e test/regress_schedule ]; then
-        schedule=(--schedule=test/regress_schedule)
-    else
-        for f in sql/*.sql; do schedule+=("$(basename "$f" .sql)"); done
-    fi
+    tests=(install) # makes the extension that the others use
+    for f in sql/*.sql; do
+        [ "$f" = sql/install.sql ] || tests+=("$(basename "$f" .sql)")
+    done
     part_rc=0
     run "$pgxs/src/test/regress/pg_regress" --inputdir=. --outputdir="$work/out" \
         --bindir="$bindir" --temp-instance="$work/out/regress" --temp-config=test/regress.conf \
-        --dbname=contrib_regression --no-locale --encoding=UTF8 "${schedule[@]}" \
+        --dbname=contrib_regression --no-locale --encoding=UTF8 "${tests[@]}" \
         >"$work/regress.log" 2>&1 || part_rc=$?
     cat "$work/regress.log"
     [ "$part_rc" -eq 0 ] || head -n 300 "$work/out/regression.diffs" 2>/dev/null || true
