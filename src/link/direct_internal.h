@@ -46,6 +46,7 @@ typedef struct DirectRequest
     bool has_output;
     bool copy; /* the command wanted to copy from or to the client */
     bool cancel_wanted;
+    bool given_back;  /* its COMMIT is on its way, and the session is another unit's */
     bool handed;      /* the command was given to libpq … */
     uint64 handed_at; /* … when so many flushes had been */
     uint64 xid;

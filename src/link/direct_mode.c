@@ -338,6 +338,7 @@ direct_gather(FleetConn *conn)
     if (!session->executor.busy && conn->link->waited)
     {
         conn->link->waited = false;
+        fleet_link_told();
         fleet_on_session(conn->link);
         slot = session->current;
         request = slot < 0 ? NULL : &session->requests[slot];
@@ -347,11 +348,15 @@ direct_gather(FleetConn *conn)
     if (request->cancel_wanted &&
         (request->phase == DIRECT_QUEUED || request->phase == DIRECT_PREPARED))
     {
+        fleet_link_told();
         request_canceled_before(session, slot);
         return;
     }
     if (request->phase == DIRECT_QUEUED && request->failed)
+    {
+        fleet_link_told();
         fleet_direct_emit(session, slot, FLEET_EXECUTOR_ERROR);
+    }
     else if (request->phase == DIRECT_QUEUED && !session->cancel_sent)
         fleet_direct_send(session, slot);
     else
@@ -362,6 +367,7 @@ direct_gather(FleetConn *conn)
     {
         FleetExpect expect = {.tag = FLEET_EXPECT_SYNC, .slot = (uint8) slot};
 
+        fleet_link_told();
         fleet_direct_done(conn, expect);
     }
 }
@@ -566,6 +572,8 @@ fleet_link_session_done(FleetExecutor *executor)
             fleet_conn_fail(conn, "57014", false, "the session was given up");
         session->requests[session->current].phase = DIRECT_NONE;
     }
+    if (session->committing >= 0)
+        session->requests[session->committing].given_back = true;
     session->current = -1;
     executor->busy = false;
     fleet_conn_work(conn); /* others may wait for one */
@@ -614,6 +622,8 @@ fleet_direct_cut_all(FleetServerLink *link)
             fleet_conn_close(conn);
         if (link->agent_mode || !is_session(link, conn))
             continue;
+        if (session->committing >= 0 || session->current >= 0)
+            fleet_link_told(); /* not for one that is only waited for: that would never sleep */
         if (session->committing >= 0)
             fleet_direct_emit_cut(session, session->committing, "57014", "the link was closed");
         if (session->current >= 0)

@@ -130,7 +130,7 @@ fleet_direct_emit_cut(DirectSession *session, int slot, const char *sqlstate, co
         session->current = -1;
     if (session->committing == slot)
         session->committing = -1;
-    if (session->current < 0 && session->committing < 0)
+    if (!request->given_back)
     {
         session->executor.busy = false;
         session->executor.owner = NULL;

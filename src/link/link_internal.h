@@ -236,6 +236,8 @@ extern void fleet_link_parse_hosts(FleetServerLink *link);
 extern FleetTime fleet_link_now(void);        /* the turn's time, for deadlines */
 extern void fleet_link_due_at(FleetTime due); /* timers must be looked at no later than that */
 extern void fleet_link_awaits(int change);    /* one connection more (less) waits for answers */
+/* The agent was told something at the end of a turn: it must have a turn before the loop waits. */
+extern void fleet_link_told(void);
 extern void fleet_link_pump_soon(FleetServerLink *link);
 extern void fleet_link_need(FleetServerLink *link);
 extern void fleet_link_came_up(FleetServerLink *link, FleetConn *conn);

@@ -227,7 +227,11 @@ fleet_loop_wait(FleetLoop *loop, FleetTime until, uint32 wait_event)
     int n;
 
     if (loop->prepare != NULL)
-        until = Min(until, loop->prepare(loop->prepare_arg));
+    {
+        FleetTime due = loop->prepare(loop->prepare_arg); /* once: Min() is a macro */
+
+        until = Min(until, due);
+    }
     if (loop->stale)
         loop_rebuild(loop);
     n = WaitEventSetWait(loop->set, loop_timeout(until), loop->fired, LOOP_BATCH, wait_event);

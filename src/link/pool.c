@@ -27,6 +27,7 @@ static FleetTime turn_now;
 static FleetTime next_due = FLEET_NEVER;
 static int awaiting = 0; /* connections that wait for answers */
 static bool due_is_stale = false;
+static bool told = false; /* the agent, since the wait was asked for */
 
 /* Read anew each time: between the end of two turns lies a wait of any length. */
 FleetTime
@@ -34,6 +35,12 @@ fleet_link_now(void)
 {
     turn_now = fleet_clock_now();
     return turn_now;
+}
+
+void
+fleet_link_told(void)
+{
+    told = true;
 }
 
 void
@@ -367,12 +374,16 @@ work_all(void)
         FleetConn *conn = dlist_container(FleetConn, work, dlist_pop_head_node(&work));
 
         conn->has_work = false;
+        if (!conn->lost && !conn->attention && conn->state >= CONN_SETUP)
+        {
+            fleet_conn_flush(conn);
+            continue;
+        }
+        fleet_link_told();
         if (conn->lost)
             fleet_conn_finish_lost(conn);
         else if (conn->attention)
             fleet_conn_process(conn);
-        else if (conn->state >= CONN_SETUP)
-            fleet_conn_flush(conn);
         else if (conn->state == CONN_CLOSED && conn->methods->closed != NULL)
             conn->methods->closed(conn);
     }
@@ -501,6 +512,7 @@ static FleetTime
 turn_end(void *arg)
 {
     turn_now = fleet_clock_now();
+    told = false;
     close_all();
     pump_all();
     if (next_due <= turn_now)
@@ -511,8 +523,8 @@ turn_end(void *arg)
     work_all();
     if (due_is_stale && awaiting == 0)
         due_anew();
-    if (next_due <= turn_now)
-        return turn_now; /* something was put off to the next turn */
+    if (told || next_due <= turn_now)
+        return turn_now; /* the agent, or a timer, has something to do before anybody waits */
     return next_due;
 }
 

@@ -261,6 +261,7 @@ side_decided(FleetSide *side, SideRequest *request)
     if (request->kind != SIDE_RESOLVE || same_history(&request->then, &side->self.identity))
         return false;
     side_answer_resolved(request, FLEET_XACT_UNKNOWN);
+    fleet_link_told();
     pfree(request);
     return true;
 }
