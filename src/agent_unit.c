@@ -163,6 +163,12 @@ step_write(AgentUnit *unit)
         fleet_step_write_new(&w);
     unit->step.inserted = true;
     unit->step.dirty = false;
+    /* A job run with a step is not queued any more, in the same transaction: recovery relies on it. */
+    if (unit->durable == FLEET_QUEUED && unit->job_run_id != 0)
+    {
+        unit->job_dirty = true;
+        agent_unit_dirty(unit);
+    }
 }
 
 static void

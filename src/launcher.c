@@ -109,10 +109,18 @@ fleet_starter_launch(Oid database, int delay_ms)
 {
     BackgroundWorker worker;
     StarterArgs args = {database, delay_ms};
+    bool registered = false;
 
     worker_init(&worker, "pg_fleet starter", "fleet_starter_main");
     memcpy(worker.bgw_extra, &args, sizeof(args));
-    if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+    /* Runners that ended a moment ago may still hold the slots. */
+    for (int i = 0; i < 50 && !registered; i++)
+    {
+        if (i > 0)
+            pg_usleep(20000);
+        registered = RegisterDynamicBackgroundWorker(&worker, NULL);
+    }
+    if (!registered)
         ereport(LOG, (errmsg("pg_fleet: no background worker slot is free to bring the agent of "
                              "database %u back",
                              database),

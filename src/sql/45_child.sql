@@ -132,7 +132,8 @@ BEGIN
           LEFT JOIN fleet_catalog.job AS j ON j.name = n.name AND fleet_catalog.may_use(j.owner)
           LEFT JOIN fleet_catalog.job_snapshot AS c
                  ON c.job_id = j.job_id AND c.owner = j.owner::text AND c.writer = j.xmin AND c.place = j.ctid
-          LEFT JOIN LATERAL fleet_catalog.try_snapshot_job(n.name) AS s ON c.hash IS NULL
+               -- OFFSET: so that the function is not called first and asked about afterwards
+          LEFT JOIN LATERAL (SELECT t.* FROM fleet_catalog.try_snapshot_job(n.name) AS t WHERE c.hash IS NULL OFFSET 0) AS s ON true
     ), inserted AS (
         INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, params)
         SELECT w.token, w.job, j.hash, j.owner, a_parent_uuid, j.params || coalesce(w.params, '{}')
