@@ -12,6 +12,10 @@ DATA_built = $(SQL_SCRIPT)
 DATA = $(wildcard src/sql/upgrade/pg_fleet--*--*.sql)
 EXTRA_CLEAN = build
 
+# make installcheck: the regression suite against a running server with this version installed
+REGRESS = install $(filter-out install,$(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql))))
+REGRESS_OPTS = --inputdir=.
+
 PG_CONFIG ?= pg_config
 # -isystem: the server's own headers are not ours to warn about.
 PG_CPPFLAGS = -Isrc -I$(shell $(PG_CONFIG) --includedir) \

@@ -7,5 +7,5 @@ if [ ! -e pg_fleet.so ]; then
     exit 0
 fi
 breach "$(nm -D --defined-only pg_fleet.so | awk '$2 ~ /[TDBRVW]/ {print $3}' |
-    grep -vE '^(fleet_sql_.*|fleet_[a-z]+_main|_PG_init|Pg_magic_func|pg_finfo_fleet_sql_.*|_init|_fini)$' | sed 's/^/pg_fleet.so: exports /')"
+    grep -vE '^(fleet_sql_.*|fleet_[a-z_]+_main|_PG_init|Pg_magic_func|pg_finfo_fleet_sql_.*|_init|_fini)$' | sed 's/^/pg_fleet.so: exports /')"
 finish
