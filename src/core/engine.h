@@ -66,10 +66,10 @@ typedef struct FleetEngine FleetEngine;
 
 typedef struct FleetEngineConfig
 {
-    FleetTime lost_after;      /* silence after which a server's started work is lost */
-    uint32_t local_server;     /* server number whose slots the sql tasks take */
-    uint32_t max_active_runs;  /* further runs wait in FLEET_QUEUED, in order; 0: no limit */
-    uint32_t local_target;     /* a target number that the driver itself does not use: the engine
+    FleetTime lost_after;     /* silence after which a server's started work is lost */
+    uint32_t local_server;    /* server number whose slots the sql tasks take */
+    uint32_t max_active_runs; /* further runs wait in FLEET_QUEUED, in order; 0: no limit */
+    uint32_t local_target;    /* a target number that the driver itself does not use: the engine
                                   makes it the local server, for sql tasks; 0: FLEET_LOCAL_TARGET */
 } FleetEngineConfig;
 
@@ -111,7 +111,8 @@ typedef struct FleetRunCounts
 {
     uint32_t total, done, bad, running, waiting;
 } FleetRunCounts;
-extern void fleet_engine_run_counts(const FleetEngine *engine, uint32_t run, FleetRunCounts *counts);
+extern void fleet_engine_run_counts(const FleetEngine *engine, uint32_t run,
+                                    FleetRunCounts *counts);
 
 /* After FLEET_DO_RUN with a final state was written: frees the run and its handle. */
 extern void fleet_engine_run_forget(FleetEngine *engine, uint32_t run);
@@ -123,22 +124,24 @@ typedef struct FleetLoad
     FleetTaskRef ref;
     FleetState state;
     uint16_t attempt;
-    uint16_t failures;   /* as last told by a decision */
-    uint32_t server;     /* where it was placed, or FLEET_NO_SERVER */
-    FleetTime since;     /* when it entered this state (starting/running/retrying) */
-    FleetTime retry_at;  /* FLEET_RETRYING only */
-    FleetTime estimate;  /* items only; 0: the task's */
+    uint16_t failures;  /* as last told by a decision */
+    uint32_t server;    /* where it was placed, or FLEET_NO_SERVER */
+    FleetTime since;    /* when it entered this state (starting/running/retrying) */
+    FleetTime retry_at; /* FLEET_RETRYING only */
+    FleetTime estimate; /* items only; 0: the task's */
 } FleetLoad;
 
 /* First call for a run makes it "being loaded": no decision comes out of it until run_loaded(). */
-extern void fleet_engine_load_items(FleetEngine *engine, uint32_t run, uint32_t task, uint32_t count);
+extern void fleet_engine_load_items(FleetEngine *engine, uint32_t run, uint32_t task,
+                                    uint32_t count);
 extern void fleet_engine_load(FleetEngine *engine, const FleetLoad *load);
 /* The run itself is durably running (or canceling): it takes its place among the active runs
  * and no second FLEET_DO_RUN(running) comes.  Without it the engine concludes so only from a
  * loaded task run that has begun. */
 extern void fleet_engine_load_running(FleetEngine *engine, uint32_t run);
 /* A condition that was already evaluated (durable). */
-extern void fleet_engine_load_condition(FleetEngine *engine, uint32_t run, uint32_t edge, bool holds);
+extern void fleet_engine_load_condition(FleetEngine *engine, uint32_t run, uint32_t edge,
+                                        bool holds);
 /* Sets everything in motion; starting and running ones are the driver's to re-attach: it will feed
  * accepted / finished / not_started for them.  "canceling": a cancel was durable, if only as a
  * request; FLEET_DO_RUN(canceling) comes then, also where the run's state said so already. */

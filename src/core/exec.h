@@ -34,9 +34,9 @@ typedef struct FleetExec
 {
     FleetExecPhase phase; /* as durable, after the driver stored what was asked */
     bool transactional;
-    uint64_t xid;         /* 0: none */
-    bool in_flight;       /* volatile: sent to an executor that is still there */
-    bool stopping;        /* volatile: a cancel was sent to it */
+    uint64_t xid;   /* 0: none */
+    bool in_flight; /* volatile: sent to an executor that is still there */
+    bool stopping;  /* volatile: a cancel was sent to it */
 } FleetExec;
 
 typedef enum FleetExecEvent
@@ -52,20 +52,20 @@ typedef enum FleetExecEvent
     FLEET_EXEC_CUT,               /* executor or connection is gone (also: after recovery) */
     FLEET_EXEC_XACT_COMMITTED,    /* answers to RESOLVE … */
     FLEET_EXEC_XACT_ABORTED,
-    FLEET_EXEC_XACT_UNKNOWN,      /* too old, other identity or timeline */
-    FLEET_EXEC_CANCEL,            /* somebody wants it stopped */
+    FLEET_EXEC_XACT_UNKNOWN, /* too old, other identity or timeline */
+    FLEET_EXEC_CANCEL,       /* somebody wants it stopped */
 } FleetExecEvent;
 
 typedef enum FleetExecDo
 {
     FLEET_EXEC_NOTHING,
-    FLEET_EXEC_STORE,       /* write phase, transactional, xid durably; then EVENT STORED */
-    FLEET_EXEC_SEND,        /* give the command to an executor (exec->transactional says how) */
+    FLEET_EXEC_STORE, /* write phase, transactional, xid durably; then EVENT STORED */
+    FLEET_EXEC_SEND,  /* give the command to an executor (exec->transactional says how) */
     FLEET_EXEC_SEND_COMMIT,
     FLEET_EXEC_SEND_CANCEL,
-    FLEET_EXEC_RESOLVE,     /* ask pg_xact_status(xid) where it ran */
-    FLEET_EXEC_END,         /* *outcome is set: succeeded, failed, canceled, unknown */
-    FLEET_EXEC_REDO,        /* surely no effect: FLEET_JOB_STEP_REDO, or canceled if a cancel is wanted */
+    FLEET_EXEC_RESOLVE, /* ask pg_xact_status(xid) where it ran */
+    FLEET_EXEC_END,     /* *outcome is set: succeeded, failed, canceled, unknown */
+    FLEET_EXEC_REDO, /* surely no effect: FLEET_JOB_STEP_REDO, or canceled if a cancel is wanted */
     FLEET_EXEC_ILLEGAL,
 } FleetExecDo;
 

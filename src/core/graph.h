@@ -77,17 +77,18 @@ typedef struct FleetTaskSpec
     const char *name; /* for error texts; the graph keeps its own copy */
     FleetTaskKind kind;
     FleetJoin join;
-    bool for_each;         /* items arrive later, by fleet_engine_items() */
-    uint32_t throttle;     /* at most so many items at the same time; 0: no limit */
+    bool for_each;     /* items arrive later, by fleet_engine_items() */
+    uint32_t throttle; /* at most so many items at the same time; 0: no limit */
     FleetCompletion completion;
-    double min_share;      /* 0 … 1, FLEET_MINIMUM_SHARE only */
+    double min_share; /* 0 … 1, FLEET_MINIMUM_SHARE only */
     FleetPolicy policy;
     FleetOnLost on_lost;
-    bool started_is_done;  /* completion => 'started': fire and forget */
-    uint32_t target;       /* a target of the placer (set of servers); kind JOB only */
+    bool started_is_done; /* completion => 'started': fire and forget */
+    uint32_t target;      /* a target of the placer (set of servers); kind JOB only */
     FleetRetry retry;
-    FleetTime timeout;     /* of one attempt; 0: none (the core then cancels it and calls it failed, 57014) */
-    FleetTime estimate;    /* predicted duration at speed 1, of one item */
+    FleetTime
+        timeout; /* of one attempt; 0: none (the core then cancels it and calls it failed, 57014) */
+    FleetTime estimate; /* predicted duration at speed 1, of one item */
 } FleetTaskSpec;
 
 typedef struct FleetEdgeSpec

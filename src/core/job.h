@@ -24,7 +24,7 @@
 
 typedef enum FleetStepAction
 {
-    FLEET_STEP_NEXT,         /* the next step; after the last one: quit with success */
+    FLEET_STEP_NEXT, /* the next step; after the last one: quit with success */
     FLEET_STEP_QUIT_SUCCESS,
     FLEET_STEP_QUIT_FAILURE,
     FLEET_STEP_GOTO,
@@ -53,22 +53,22 @@ typedef struct FleetStepSpec
 typedef struct FleetJobRun
 {
     FleetState state;
-    uint16_t step;       /* current step, 0-based */
-    uint16_t attempt;    /* of the current step, from 1 */
-    uint32_t step_runs;  /* so far, each attempt counts */
-    FleetTime due;       /* deadline of the running step, or time of the retry; FLEET_NEVER */
-    bool cancel;         /* a cancel was asked for */
-    bool timed_out;      /* the present step is being stopped because of its timeout */
+    uint16_t step;      /* current step, 0-based */
+    uint16_t attempt;   /* of the current step, from 1 */
+    uint32_t step_runs; /* so far, each attempt counts */
+    FleetTime due;      /* deadline of the running step, or time of the retry; FLEET_NEVER */
+    bool cancel;        /* a cancel was asked for */
+    bool timed_out;     /* the present step is being stopped because of its timeout */
     FleetState step_state;
 } FleetJobRun;
 
 typedef enum FleetJobEvent
 {
-    FLEET_JOB_BEGIN,         /* from queued */
-    FLEET_JOB_STEP_RUNNING,  /* the step's command has begun */
-    FLEET_JOB_STEP_ENDED,    /* outcome: succeeded, failed, canceled, unknown */
-    FLEET_JOB_STEP_REDO,     /* it was cut off and surely left no effect: the same attempt again */
-    FLEET_JOB_TIMER,         /* now >= due */
+    FLEET_JOB_BEGIN,        /* from queued */
+    FLEET_JOB_STEP_RUNNING, /* the step's command has begun */
+    FLEET_JOB_STEP_ENDED,   /* outcome: succeeded, failed, canceled, unknown */
+    FLEET_JOB_STEP_REDO,    /* it was cut off and surely left no effect: the same attempt again */
+    FLEET_JOB_TIMER,        /* now >= due */
     FLEET_JOB_CANCEL,
 } FleetJobEvent;
 
