@@ -66,7 +66,12 @@ fi
 if wants regress || wants isolation || wants tap; then
     section 'build'
     so=$top/pg_fleet.so
-    if [ -n "${FLEET_ASAN:-}" ] && ! timeout 20 env LD_PRELOAD="$(gcc -print-file-name=libasan.so)" \
+    if [ -n "${FLEET_ASAN:-}" ]; then
+        # the runtime comes first; why it is not alone, asan_preload.c says
+        gcc -O2 -shared -fPIC -o "$work/asan_preload.so" test/asan_preload.c
+        asan_preload="$(gcc -print-file-name=libasan.so) $work/asan_preload.so"
+    fi
+    if [ -n "${FLEET_ASAN:-}" ] && ! timeout -k 1 20 env LD_PRELOAD="$asan_preload" \
         ASAN_OPTIONS=detect_leaks=0 "$(pg_config --bindir)/postgres" -V >/dev/null 2>&1; then
         echo 'the server does not run with the runtime of AddressSanitizer preloaded: valgrind instead'
         unset FLEET_ASAN
@@ -98,18 +103,24 @@ if wants regress || wants isolation || wants tap; then
         chown -R "$user" "$work/tree" "$work/out"
         as_user=(runuser -u "$user" --)
     fi
-    asan=()
     if [ -n "${FLEET_ASAN:-}" ]; then
-        # the server itself is a plain build: the runtime comes first, and leaks at exit are not
-        # asked for (a backend never frees its memory before it ends)
-        asan=(LD_PRELOAD="$(gcc -print-file-name=libasan.so)"
-            ASAN_OPTIONS="detect_leaks=0:abort_on_error=1:log_path=$work/out/asan"
-            UBSAN_OPTIONS="print_stacktrace=1")
+        # The server is a plain build, so it alone gets the runtime preloaded, and not perl and
+        # psql.  Leaks at exit are not asked for: a backend never frees its memory before it ends.
+        # Frames are not kept after their return: the server measures its stack by addresses.
+        mv "$bindir/postgres" "$bindir/postgres.plain"
+        cat >"$bindir/postgres" <<WRAPPER
+#!/bin/sh
+LD_PRELOAD="$asan_preload" \\
+ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1:log_path=$work/out/asan" \\
+UBSAN_OPTIONS="print_stacktrace=1:log_path=$work/out/asan" \\
+exec "$bindir/postgres.plain" "\$@"
+WRAPPER
+        chmod +x "$bindir/postgres"
     fi
     run()
     {
         (cd "$work/tree" && "${as_user[@]}" env -u HOME HOME="$work/out" TMPDIR="$work/out" \
-            LC_ALL=C.UTF-8 PATH="$bindir:$PATH" FLEET_TREE="$work/tree" "${asan[@]}" "$@")
+            LC_ALL=C.UTF-8 PATH="$bindir:$PATH" FLEET_TREE="$work/tree" "$@")
     }
 fi
 
