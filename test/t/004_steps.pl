@@ -182,9 +182,15 @@ $f->package('graph', -params => '{"key": "graph"}',
     nor_this  => { sql => q{SELECT etl.witness('nor_this')}, after => '{not_this}' });
 $f->sql(q{SELECT fleet.add_precedence('graph', 'evil', 'on_fail', on_outcome => 'failure'), fleet.add_precedence('graph', 'evil', 'on_any', on_outcome => 'completion')});
 my $run = $f->start('graph');
-$f->run_is($run, 'failed', 'a run with a failed task');
+$f->run_is($run, 'succeeded', 'a failed task that an edge handles does not fail the run');
 is($f->sql("SELECT string_agg(task || '=' || state, ' ' ORDER BY task) FROM fleet.task_run WHERE run_id = $run"),
     'evil=failed good=succeeded nor_this=skipped not_this=skipped on_any=succeeded on_fail=succeeded on_ok=succeeded',
     'success, failure, completion; what cannot run any more is skipped');
+$f->package('unhandled', -params => '{"key": "unhandled"}',
+    evil => { job => 'bad', server => 'd1' },
+    next => { sql => q{SELECT etl.witness('next')}, after => '{evil}' });
+$run = $f->start('unhandled');
+$f->run_is($run, 'failed', 'one that no edge handles does');
+is($f->witnessed('unhandled', 'next'), 0, 'and what needs its success does not run');
 
 $f->done;
