@@ -7,10 +7,13 @@
  *
  *   agent.c           lifecycle and the loop
  *   agent_server.c    servers, targets, links as the core's servers
- *   agent_run.c       runs and their task runs: loading, decisions, ends
- *   agent_unit.c      job runs that this agent executes itself, step by step,
+ *   agent_run.c       runs: loading requests and durable state, requests, ends
+ *   agent_task.c      task runs: decisions of the engine, effects, ends
+ *   agent_learn.c     learned durations
+ *   agent_unit*.c     jobs that this agent executes itself, step by step,
  *                     through a runner or a direct session (executor.h)
  *   agent_remote.c    task runs that another agent executes (mode agent)
+ *   agent_job_run.c   job runs: start_job, or asked for by a parent
  *   agent_query.c     for_each queries and conditions, in runners
  *   agent_flush.c     what changed becomes rows, in one transaction; then the
  *                     effects that waited for it
@@ -346,6 +349,8 @@ extern void agent_runs_load(const int64 *ids, int n); /* NULL: all open ones */
 extern void agent_runs_recovered(void);               /* after all were loaded at start */
 extern AgentRun *agent_run_find(int64 run_id);
 extern AgentRun *agent_run_by_handle(uint32 handle);
+extern AgentTask *agent_task_create(AgentRun *run, FleetTaskRef ref);
+extern void agent_task_token(AgentTask *task); /* of its present attempt */
 extern AgentTask *agent_task_find(FleetTaskRef ref);
 extern void agent_task_dirty(AgentTask *task, FleetTime lazy);
 extern void agent_task_effect(AgentTask *task);
@@ -356,6 +361,7 @@ extern void agent_task_finished(AgentTask *task, FleetState outcome);
 extern void agent_task_fail(AgentTask *task, const char *sqlstate, const char *message);
 extern void agent_task_prepare(AgentTask *task); /* before the commit of its start */
 extern void agent_task_effects(AgentTask *task); /* after the commit */
+extern void agent_estimates_load(AgentRun *run);
 extern FleetTime agent_item_estimate(AgentRun *run, uint32 task, const char *params);
 extern const char *agent_task_params(AgentRun *run, uint32 task);
 extern void agent_task_learn(AgentTask *task);

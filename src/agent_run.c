@@ -1,7 +1,7 @@
 /*
  * agent_run.c
- *     Runs of packages and their task runs: loading requests and durable
- *     state, the engine's decisions, ends.  In the agent's process.
+ *     Runs of packages: loading requests and durable state, re-attaching, the
+ *     end.  In the agent's process.
  *
  * A task run that was never started has no structure here, only its row and
  * the engine's few bytes; an AgentTask lives from the first start to the end.
@@ -26,19 +26,6 @@ typedef struct TaskEntry
     FleetTaskRef ref;
     AgentTask *task;
 } TaskEntry;
-
-typedef struct EstimateKey
-{
-    uint32 task;
-    uint32 hash; /* of the item key; 0: by task */
-    uint32 length;
-} EstimateKey;
-
-typedef struct EstimateEntry
-{
-    EstimateKey key;
-    FleetEstimate estimate;
-} EstimateEntry;
 
 /* ---- finding ---- */
 
@@ -137,131 +124,6 @@ on_start(int64 run_id, uint32 task_no, uint32 item, const char *params)
                        : MemoryContextStrdup(task->context, fleet_definition_merge(base, params));
 }
 
-/* ---- estimates ---- */
-
-static FleetEstimate *
-estimate_find(AgentRun *run, uint32 task, const char *item_key, bool enter)
-{
-    EstimateKey key;
-    EstimateEntry *entry;
-    bool found;
-
-    if (run->estimates == NULL)
-        return NULL;
-    memset(&key, 0, sizeof(key));
-    key.task = task;
-    if (item_key != NULL && item_key[0] != '\0')
-    {
-        key.length = (uint32) strlen(item_key);
-        key.hash = hash_bytes((const unsigned char *) item_key, (int) key.length);
-    }
-    entry = hash_search(run->estimates, &key, enter ? HASH_ENTER : HASH_FIND, &found);
-    if (entry != NULL && !found)
-        fleet_estimate_init(&entry->estimate);
-    return entry == NULL ? NULL : &entry->estimate;
-}
-
-static void
-estimates_load(AgentRun *run)
-{
-    HASHCTL ctl = {
-        .keysize = sizeof(EstimateKey), .entrysize = sizeof(EstimateEntry), .hcxt = run->context};
-    FleetDurationRow *rows;
-    int n = fleet_duration_read(run->def->name, &rows);
-
-    run->estimates =
-        hash_create("pg_fleet estimates", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-    for (int i = 0; i < n; i++)
-    {
-        for (uint32 t = 0; t < run->def->ntasks; t++)
-        {
-            const FleetTaskDef *task = &run->def->tasks[t];
-            bool by_job =
-                rows[i].task[0] == '\0' && task->job != NULL && strcmp(rows[i].job, task->job) == 0;
-
-            if (by_job && estimate_find(run, t, NULL, false) == NULL)
-                *estimate_find(run, t, NULL, true) = rows[i].estimate;
-            else if (strcmp(rows[i].task, task->name) == 0)
-                *estimate_find(run, t, rows[i].item_key, true) = rows[i].estimate;
-        }
-    }
-    for (uint32 t = 0; t < run->def->ntasks; t++)
-        run->def->specs[t].estimate =
-            fleet_estimate_predict(NULL, estimate_find(run, t, NULL, false), NULL);
-}
-
-FleetTime
-agent_item_estimate(AgentRun *run, uint32 task, const char *params)
-{
-    return fleet_estimate_predict(estimate_find(run, task, params, false),
-                                  estimate_find(run, task, NULL, false), NULL);
-}
-
-/* Remembers what a succeeded task run took; the end of the run writes it. */
-void
-agent_task_learn(AgentTask *task)
-{
-    AgentRun *run = task->run;
-    AgentLearned *learned;
-
-    if (run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE || task->started_at == 0)
-        return;
-    if (run->learned_count == run->learned_capacity)
-    {
-        uint32 capacity = run->learned_capacity == 0 ? 64 : run->learned_capacity * 2;
-
-        if (run->learned == NULL)
-            run->learned = MemoryContextAllocHuge(run->context, sizeof(AgentLearned) * capacity);
-        else
-            run->learned = repalloc_huge(run->learned, sizeof(AgentLearned) * capacity);
-        run->learned_capacity = capacity;
-    }
-    learned = &run->learned[run->learned_count++];
-    learned->task = task->ref.task;
-    learned->item_key = agent_strdup(run->context, task->item_params);
-    learned->duration = Max(task->finished_at - task->started_at, 1);
-    learned->server = task->server;
-}
-
-/* Items that are over in a moment are not worth a row each: their task's estimate does. */
-#define LEARN_ITEM_FROM FLEET_MS(50)
-#define LEARN_KEY_MAX 200
-
-void
-agent_run_learn(AgentRun *run)
-{
-    bool *touched = palloc0(sizeof(bool) * Max(run->def->ntasks, 1));
-
-    for (uint32 i = 0; i < run->learned_count; i++)
-    {
-        AgentLearned *l = &run->learned[i];
-        const FleetTaskDef *task = &run->def->tasks[l->task];
-        double speed = l->server == NULL ? 1 : fleet_speed_value(&l->server->speed);
-        FleetTime predicted = agent_item_estimate(run, l->task, l->item_key);
-
-        if (l->server != NULL && predicted > 0 && l->duration >= LEARN_ITEM_FROM)
-            agent_server_speed(l->server, predicted, l->duration);
-        fleet_estimate_add(estimate_find(run, l->task, NULL, true), l->duration, speed);
-        touched[l->task] = true;
-        if (l->item_key != NULL && l->duration >= LEARN_ITEM_FROM &&
-            strlen(l->item_key) <= LEARN_KEY_MAX)
-        {
-            FleetEstimate *item = estimate_find(run, l->task, l->item_key, true);
-
-            fleet_estimate_add(item, l->duration, speed);
-            fleet_duration_write(run->def->name, task->name, l->item_key, "", item);
-            fleet_duration_flush(); /* the same key may come twice in one run */
-        }
-    }
-    for (uint32 t = 0; t < run->def->ntasks; t++)
-    {
-        if (touched[t])
-            fleet_duration_write(run->def->name, run->def->tasks[t].name, "", "",
-                                 estimate_find(run, t, NULL, false));
-    }
-    fleet_duration_flush();
-}
-
 /* ---- loading ---- */
 
 static FleetPackageDef *
@@ -307,7 +169,7 @@ run_create(const FleetRunRow *row)
     run->task_durable = MemoryContextAllocZero(context, Max(run->def->ntasks, 1));
     run->task_written = MemoryContextAllocZero(context, sizeof(uint64) * Max(run->def->ntasks, 1));
     run->expand_error = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
-    estimates_load(run);
+    agent_estimates_load(run);
     for (uint32 t = 0; t < run->def->ntasks; t++)
     {
         const FleetTaskDef *task = &run->def->tasks[t];
@@ -369,8 +231,8 @@ run_begin(AgentRun *run)
     agent.again = true;
 }
 
-static AgentTask *
-task_create(AgentRun *run, FleetTaskRef ref)
+AgentTask *
+agent_task_create(AgentRun *run, FleetTaskRef ref)
 {
     MemoryContext context =
         AllocSetContextCreate(agent.context, "pg_fleet task run", ALLOCSET_SMALL_SIZES);
@@ -387,8 +249,8 @@ task_create(AgentRun *run, FleetTaskRef ref)
     return task;
 }
 
-static void
-task_token(AgentTask *task)
+void
+agent_task_token(AgentTask *task)
 {
     char *text =
         psprintf("%s/%s/%u/%u", task->run->uuid, task->run->def->tasks[task->ref.task].name,
@@ -423,7 +285,7 @@ task_load(AgentRun *run, const FleetTaskRow *row)
     fleet_engine_load(agent.engine, &load);
     if (started && !(row->item == 0 && run->def->specs[row->task].for_each))
     {
-        AgentTask *task = task_create(run, ref);
+        AgentTask *task = agent_task_create(run, ref);
 
         task->state = task->durable = row->state;
         task->attempt = row->attempt;
@@ -432,7 +294,7 @@ task_load(AgentRun *run, const FleetTaskRow *row)
         task->started_at = row->started_at;
         task->log_base = row->log_base;
         task->recovering = true;
-        task_token(task);
+        agent_task_token(task);
     }
 }
 
@@ -664,374 +526,6 @@ agent_runs_recovered(void)
             recover_task(task, steps, n);
         }
     }
-}
-
-/* ---- ends of task runs ---- */
-
-static void
-note_failure(AgentTask *task)
-{
-    AgentRun *run = task->run;
-    const char *name = run->def->tasks[task->ref.task].name;
-    const char *why = task->result.message != NULL ? task->result.message : "no reason is known";
-
-    if (run->message != NULL)
-        return;
-    run->message =
-        task->ref.item == 0
-            ? MemoryContextStrdup(run->context, psprintf("task \"%s\" %s: %s", name,
-                                                         fleet_state_name(task->state), why))
-            : MemoryContextStrdup(run->context,
-                                  psprintf("task \"%s\" item %u %s: %s", name, task->ref.item,
-                                           fleet_state_name(task->state), why));
-}
-
-void
-agent_task_finished(AgentTask *task, FleetState outcome)
-{
-    task->finished_at = fleet_clock_wall();
-    if (!fleet_engine_finished(agent.engine, task->ref, task->attempt, outcome,
-                               task->result.sqlstate, fleet_clock_now()))
-        ereport(DEBUG1, (errmsg("pg_fleet: a late end of run %lld task %u item %u was ignored",
-                                (long long) task->run->run_id, task->ref.task, task->ref.item)));
-    agent.again = true;
-}
-
-void
-agent_task_fail(AgentTask *task, const char *sqlstate, const char *message)
-{
-    agent_result_clear(&task->result);
-    task->result.row_count = -1;
-    task->result.sqlstate = agent_strdup(task->context, sqlstate);
-    task->result.message = agent_strdup(task->context, message);
-    task->finished_at = fleet_clock_wall();
-    (void) fleet_engine_fail(agent.engine, task->ref, sqlstate, fleet_clock_now());
-    agent.again = true;
-}
-
-void
-agent_task_free(AgentTask *task)
-{
-    if (task->linked)
-        agent_remote_leave(task);
-    if (task->unit != NULL)
-        task->unit->task = NULL;
-    if (task->nested != NULL)
-        task->nested->parent_task = NULL;
-    if (task->in_effects)
-        dlist_delete(&task->effect_node);
-    if (task->dirty)
-        dlist_delete(&task->dirty_node);
-    dlist_delete(&task->run_node);
-    hash_search(agent.tasks, &task->ref, HASH_REMOVE, NULL);
-    MemoryContextDelete(task->context);
-}
-
-/* ---- decisions ---- */
-
-static void
-decide_start(AgentRun *run, const FleetDecision *d)
-{
-    AgentTask *task = agent_task_find(d->ref);
-    const FleetTaskDef *def = &run->def->tasks[d->ref.task];
-
-    if (task == NULL)
-    {
-        task = task_create(run, d->ref);
-        if (d->ref.item == 0)
-            task->durable = (FleetState) run->task_durable[d->ref.task];
-    }
-    task->state = FLEET_STARTING;
-    task->attempt = d->attempt;
-    task->failures = d->failures;
-    task->server = agent_server_by_number(d->server);
-    task->log_base = task->log_seq;
-    task->seen_first = 0;
-    task->sent = task->acknowledged = task->cancel_sent = task->effect_cancel = false;
-    task->started_at = task->finished_at = 0;
-    task->error = NULL;
-    agent_result_clear(&task->result);
-    task->result.row_count = -1;
-    if (d->server == AGENT_NOWHERE_SERVER)
-    {
-        task->error_state = "42704";
-        task->error = def->server != NULL
-                          ? MemoryContextStrdup(task->context,
-                                                psprintf("there is no server \"%s\"", def->server))
-                          : MemoryContextStrdup(task->context,
-                                                psprintf("group \"%s\" has no server", def->group));
-    }
-    task_token(task);
-    task->start_pending = true;
-    task->effect_start = true;
-    agent_task_dirty(task, 0);
-    agent_task_effect(task);
-}
-
-/* A state of a task run that was never started: only its row is there. */
-static void
-decide_row_state(AgentRun *run, const FleetDecision *d)
-{
-    FleetTaskWrite w = {0};
-
-    w.run_id = run->run_id;
-    w.task = d->ref.task;
-    w.item = d->ref.item;
-    w.old = d->ref.item == 0 ? (FleetState) run->task_durable[d->ref.task] : FLEET_QUEUED;
-    w.state = d->state;
-    w.row_count = -1;
-    if (w.old == w.state)
-        return;
-    if (FLEET_STATE_IS_FINAL(d->state))
-        w.finished_at = fleet_clock_wall();
-    else if (d->state == FLEET_STARTING || d->state == FLEET_RUNNING)
-        w.started_at = fleet_clock_wall();
-    if (d->ref.item == 0)
-    {
-        if (run->task_written[d->ref.task] == agent.turn)
-        {
-            /* two changes of one row in one turn: the batch takes one; write this one after it */
-            fleet_run_flush();
-        }
-        run->task_written[d->ref.task] = agent.turn;
-        run->task_durable[d->ref.task] = (uint8) d->state;
-    }
-    if (d->ref.item == 0 && d->state == FLEET_FAILED && run->expand_error[d->ref.task] != NULL)
-    {
-        w.sqlstate = "F0001";
-        w.message = run->expand_error[d->ref.task];
-        if (run->message == NULL)
-            run->message = MemoryContextStrdup(
-                run->context,
-                psprintf("task \"%s\" failed: %s", run->def->tasks[d->ref.task].name, w.message));
-    }
-    fleet_task_write(&w);
-    agent_run_changed(run);
-}
-
-static void
-decide_state(AgentRun *run, const FleetDecision *d)
-{
-    AgentTask *task = agent_task_find(d->ref);
-
-    if (task == NULL)
-    {
-        decide_row_state(run, d);
-        return;
-    }
-    task->state = d->state;
-    task->failures = d->failures;
-    if (d->state == FLEET_RETRYING)
-        task->finished_at = fleet_clock_to_wall(d->at);
-    if (d->state == FLEET_RUNNING)
-    {
-        if (task->started_at == 0)
-            task->started_at = fleet_clock_wall();
-        agent_task_dirty(task, AGENT_LAZY);
-        return;
-    }
-    if (FLEET_STATE_IS_FINAL(d->state))
-    {
-        if (task->finished_at == 0)
-            task->finished_at = fleet_clock_wall();
-        if (d->state == FLEET_LOST && task->result.message == NULL)
-            task->result.message =
-                agent_strdup(task->context, "its server did not come back within fleet.lost_after");
-        if (d->state == FLEET_SUCCEEDED)
-            agent_task_learn(task);
-        if (d->state == FLEET_FAILED || d->state == FLEET_LOST || d->state == FLEET_UNKNOWN)
-            note_failure(task);
-        task->over = true;
-    }
-    /* Not under way there any more, whatever happens next. */
-    if (d->state != FLEET_CANCELING && d->state != FLEET_STARTING)
-    {
-        if (task->unit != NULL && (d->state == FLEET_LOST || !task->over))
-            agent_unit_abandon(task->unit);
-        if (task->linked)
-            agent_remote_leave(task);
-    }
-    agent_task_dirty(task, 0);
-}
-
-static void
-decide_cancel(AgentRun *run, const FleetDecision *d)
-{
-    AgentTask *task = agent_task_find(d->ref);
-
-    if (task == NULL)
-        return;
-    task->state = FLEET_CANCELING;
-    task->effect_cancel = true;
-    agent_task_dirty(task, 0);
-    agent_task_effect(task);
-    agent_run_changed(run);
-}
-
-static void
-run_ended(AgentRun *run)
-{
-    AgentTask *task = run->parent_task;
-    AgentUnit *unit = run->parent_unit;
-
-    run->ended = true;
-    if (run->state == FLEET_FAILED && run->message == NULL)
-        run->message = "a task or a condition failed";
-    if (task != NULL)
-    {
-        run->parent_task = NULL;
-        task->nested = NULL;
-        if (run->state != FLEET_SUCCEEDED)
-        {
-            task->result.sqlstate =
-                agent_strdup(task->context, run->state == FLEET_CANCELED ? "57014" : "P0001");
-            task->result.message = agent_strdup(task->context, run->message);
-        }
-        agent_task_finished(task, run->state);
-    }
-    if (unit != NULL)
-    {
-        run->parent_unit = NULL;
-        agent_unit_nested_ended(unit, run);
-    }
-}
-
-static void
-decide_run(AgentRun *run, const FleetDecision *d)
-{
-    run->state = d->state;
-    agent_run_dirty(run);
-    if (FLEET_STATE_IS_FINAL(d->state))
-        run_ended(run);
-}
-
-void
-agent_decisions(void)
-{
-    FleetDecision d;
-
-    while (fleet_engine_next(agent.engine, &d))
-    {
-        AgentRun *run = agent_run_by_handle(d.ref.run);
-
-        switch (d.kind)
-        {
-            case FLEET_DO_START: decide_start(run, &d); break;
-            case FLEET_DO_CANCEL: decide_cancel(run, &d); break;
-            case FLEET_DO_EXPAND: agent_expand(run, d.ref.task); break;
-            case FLEET_DO_CONDITION: agent_condition(run, d.edge); break;
-            case FLEET_DO_STATE: decide_state(run, &d); break;
-            case FLEET_DO_RUN: decide_run(run, &d); break;
-        }
-    }
-}
-
-/* ---- effects, after the commit ---- */
-
-static void
-start_nested(AgentTask *task)
-{
-    AgentRun *run = task->run;
-    char *why = NULL;
-
-    task->nested = agent_run_nested(run->def->tasks[task->ref.task].package, run->owner,
-                                    task->params, run->priority, task, NULL, &why);
-    if (task->nested == NULL)
-        agent_task_fail(task, "42704", why);
-    else
-        (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
-}
-
-/* Links are looked up before the commit, since that reads the catalog. */
-void
-agent_task_prepare(AgentTask *task)
-{
-    AgentRun *run = task->run;
-    const FleetTaskDef *def = &run->def->tasks[task->ref.task];
-    Oid role = run->owner;
-    const char *sqlstate = "42704";
-    char *error = NULL;
-
-    if (task->error != NULL || run->def->specs[task->ref.task].kind != FLEET_TASK_JOB)
-        return;
-    if (!task->server->agent_mode)
-    {
-        if (def->job_def == NULL)
-            error = psprintf("job \"%s\" is not defined here, and server \"%s\" is of mode direct",
-                             def->job, task->server->name);
-        else if (!OidIsValid(def->job_def->owner_oid))
-            error = psprintf("role %s, owner of job \"%s\", does not exist any more",
-                             def->job_def->owner, def->job);
-        else if (!is_member_of_role(run->owner, def->job_def->owner_oid))
-        {
-            sqlstate = "42501";
-            error =
-                psprintf("the run's owner is not a member of the owner of job \"%s\"", def->job);
-        }
-        else
-            role = def->job_def->owner_oid;
-    }
-    if (error == NULL)
-        task->link = agent_link_get(task->server, role, &sqlstate, &error);
-    if (error != NULL)
-    {
-        task->error_state = sqlstate;
-        task->error = MemoryContextStrdup(task->context, error);
-    }
-}
-
-static void
-start_task(AgentTask *task)
-{
-    AgentRun *run = task->run;
-    const FleetTaskDef *def = &run->def->tasks[task->ref.task];
-
-    if (task->error != NULL)
-    {
-        agent_task_fail(task, task->error_state, task->error);
-        return;
-    }
-    switch (run->def->specs[task->ref.task].kind)
-    {
-        case FLEET_TASK_PACKAGE: start_nested(task); break;
-        case FLEET_TASK_SQL:
-            agent_unit_begin(agent_unit_for_task(task, def->job_def, run->owner, NULL));
-            break;
-        case FLEET_TASK_JOB:
-            if (task->server->agent_mode)
-                agent_remote_start(task);
-            else
-                agent_unit_begin(
-                    agent_unit_for_task(task, def->job_def, def->job_def->owner_oid, task->link));
-            break;
-    }
-}
-
-static void
-cancel_task(AgentTask *task)
-{
-    if (task->unit != NULL)
-        agent_unit_cancel(task->unit);
-    else if (task->nested != NULL)
-        agent_run_cancel(task->nested->run_id);
-    else if (task->linked)
-        agent_remote_cancel(task);
-    else
-        /* its start was not carried out: nothing to stop */
-        agent_task_finished(task, FLEET_CANCELED);
-}
-
-void
-agent_task_effects(AgentTask *task)
-{
-    bool start = task->effect_start;
-    bool cancel = task->effect_cancel;
-
-    task->effect_start = task->effect_cancel = false;
-    if (start && !cancel && !task->over)
-        start_task(task);
-    if (cancel && !task->over)
-        cancel_task(task);
 }
 
 /* ---- requests ---- */

@@ -15,20 +15,19 @@
  */
 #include "postgres.h"
 
-#include "agent.h"
+#include "agent_unit_internal.h"
 #include "miscadmin.h"
 #include "catalog/spi.h"
 #include "security.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
-static void job_do(AgentUnit *unit, FleetJobDo what);
 static void exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome);
 
 /* ---- small things ---- */
 
-static const FleetStepDef *
-present_step(const AgentUnit *unit)
+const FleetStepDef *
+agent_unit_step(const AgentUnit *unit)
 {
     return &unit->def->steps[unit->job.step];
 }
@@ -46,16 +45,16 @@ result_set(AgentUnit *unit, AgentResult *to, const FleetExecutorEvent *event)
     to->output = agent_strdup(unit->context, event->output);
 }
 
-static void
-result_error(AgentUnit *unit, const char *sqlstate, const char *message)
+void
+agent_unit_error(AgentUnit *unit, const char *sqlstate, const char *message)
 {
     FleetExecutorEvent event = {.row_count = -1, .sqlstate = sqlstate, .message = message};
 
     result_set(unit, &unit->step.result, &event);
 }
 
-static void
-unit_effect(AgentUnit *unit)
+void
+agent_unit_wants_effect(AgentUnit *unit)
 {
     if (!unit->in_effects)
     {
@@ -98,8 +97,8 @@ update_timer(AgentUnit *unit)
     unit->timed = wanted;
 }
 
-static void
-stop_waiting(AgentUnit *unit)
+void
+agent_unit_stop_waiting(AgentUnit *unit)
 {
     if (unit->waiting)
         dlist_delete(&unit->wait_node);
@@ -125,124 +124,13 @@ release_executor(AgentUnit *unit)
     agent.again = true; /* others may wait for one */
 }
 
-/* ---- rows ---- */
-
-/* Puts the present step run's row into the batch, as it is now. */
-static void
-step_write(AgentUnit *unit)
-{
-    FleetStepWrite w = {0};
-
-    w.run_id = unit->run_id;
-    w.job_run_id = unit->job_run_id;
-    w.task = unit->task_no;
-    w.item = unit->item;
-    w.task_attempt = unit->task_attempt;
-    w.step_no = unit->job.step + 1;
-    w.attempt = unit->job.attempt;
-    w.state = unit->step.state;
-    w.phase = unit->exec.phase;
-    w.first_seq = unit->step.first_seq;
-    w.last_seq = unit->step.last_seq;
-    w.server_id = unit->link != NULL ? unit->link->server->server_id : 0;
-    w.backend_pid = unit->step.backend_pid;
-    w.xid = unit->exec.xid;
-    w.row_count = unit->step.result.row_count;
-    w.started_at = unit->step.started_at;
-    w.finished_at = unit->step.finished_at;
-    w.step = present_step(unit)->name;
-    w.sqlstate = unit->step.result.sqlstate;
-    w.message = unit->step.result.message;
-    w.detail = unit->step.result.detail;
-    w.hint = unit->step.result.hint;
-    w.context = unit->step.result.context;
-    w.output = unit->step.result.output;
-    if (unit->step.inserted)
-        fleet_step_write(&w);
-    else
-        fleet_step_write_new(&w);
-    unit->step.inserted = true;
-    unit->step.dirty = false;
-    /* A job run with a step is not queued any more, in the same transaction: recovery relies on it. */
-    if (unit->durable == FLEET_QUEUED && unit->job_run_id != 0)
-    {
-        unit->job_dirty = true;
-        agent_unit_dirty(unit);
-    }
-}
-
-static void
-job_run_write(AgentUnit *unit)
-{
-    FleetJobRunWrite w = {0};
-
-    if (unit->job.state == unit->durable)
-        return;
-    w.job_run_id = unit->job_run_id;
-    w.old = unit->durable;
-    w.state = unit->job.state;
-    w.started_at = unit->started_at;
-    w.row_count = -1;
-    w.log_seq = unit->log_seq;
-    if (FLEET_STATE_IS_FINAL(unit->job.state))
-    {
-        w.finished_at = fleet_clock_wall();
-        w.row_count = unit->result.row_count;
-        w.sqlstate = unit->result.sqlstate;
-        w.message = unit->result.message;
-        w.output = unit->result.output;
-    }
-    fleet_job_run_write(&w);
-    unit->durable = unit->job.state;
-    agent_unit_report(unit);
-}
-
-/* Called by the flush: rows of this unit that are due.  Returns false if something was kept back
- * (the unit stays in the list of dirty ones). */
-bool
-agent_unit_write(AgentUnit *unit, FleetTime now)
-{
-    bool keep = false;
-
-    if (unit->step.dirty)
-    {
-        if (unit->step.lazy_until <= now)
-        {
-            step_write(unit);
-            agent_unit_report(unit);
-        }
-        else
-        {
-            keep = true;
-            agent.lazy_wakeup = Min(agent.lazy_wakeup, unit->step.lazy_until);
-        }
-    }
-    if (unit->job_run_id != 0 && unit->job_dirty)
-    {
-        if (keep && !unit->finished)
-            return false; /* «running» goes with its step's row */
-        job_run_write(unit);
-        unit->job_dirty = false;
-    }
-    return !keep;
-}
-
-void
-agent_unit_report(AgentUnit *unit)
-{
-    if (unit->parent_uuid != NULL)
-        agent_notice(unit->parent_uuid, unit->job_run_id);
-    if (unit->task != NULL)
-        agent_run_changed(unit->task->run);
-}
-
 /* ---- a step begins ---- */
 
 /* Whose rights has this step?  False: the reason is in the step's result. */
 static bool
 step_role(AgentUnit *unit)
 {
-    const char *run_as = present_step(unit)->run_as;
+    const char *run_as = agent_unit_step(unit)->run_as;
     const char *sqlstate;
     const char *why;
 
@@ -253,12 +141,13 @@ step_role(AgentUnit *unit)
         unit->role = get_role_oid(run_as, true);
         if (!OidIsValid(unit->role))
         {
-            result_error(unit, "42704", psprintf("role \"%s\" does not exist any more", run_as));
+            agent_unit_error(unit, "42704",
+                             psprintf("role \"%s\" does not exist any more", run_as));
             return false;
         }
         if (!is_member_of_role(unit->owner, unit->role))
         {
-            result_error(
+            agent_unit_error(
                 unit, "42501",
                 psprintf("the job's owner is not a member of role \"%s\" any more", run_as));
             return false;
@@ -266,7 +155,7 @@ step_role(AgentUnit *unit)
     }
     if (unit->link == NULL && !fleet_security_role_may_run(unit->role, &sqlstate, &why))
     {
-        result_error(unit, sqlstate, why);
+        agent_unit_error(unit, sqlstate, why);
         return false;
     }
     return true;
@@ -285,7 +174,7 @@ step_link(AgentUnit *unit)
     link = agent_link_get(unit->link->server, unit->role, &sqlstate, &error);
     if (link == NULL)
     {
-        result_error(unit, sqlstate, error);
+        agent_unit_error(unit, sqlstate, error);
         return false;
     }
     unit->link = link;
@@ -303,8 +192,8 @@ step_new_row(AgentUnit *unit)
     unit->step.started_at = fleet_clock_wall();
 }
 
-static void
-step_end(AgentUnit *unit, FleetState outcome)
+void
+agent_unit_end_step(AgentUnit *unit, FleetState outcome)
 {
     const char *sqlstate;
 
@@ -315,10 +204,10 @@ step_end(AgentUnit *unit, FleetState outcome)
     if (outcome == FLEET_CANCELED && unit->job.timed_out)
     {
         unit->step.state = FLEET_FAILED;
-        result_error(unit, "57014", "the step was stopped because of its timeout");
+        agent_unit_error(unit, "57014", "the step was stopped because of its timeout");
     }
     unit->effect = UNIT_EFFECT_NONE;
-    step_write(unit);
+    agent_unit_write_step(unit);
     agent_unit_report(unit);
     agent_unit_dirty(unit);
     /* The job's result is its last step's; the strings belong to the unit from now on. */
@@ -326,16 +215,16 @@ step_end(AgentUnit *unit, FleetState outcome)
     unit->result = unit->step.result;
     memset(&unit->step.result, 0, sizeof(unit->step.result));
     sqlstate = unit->result.sqlstate;
-    job_do(unit,
-           fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_STEP_ENDED,
-                           outcome, sqlstate, fleet_clock_now(), &agent.random));
+    agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                         FLEET_JOB_STEP_ENDED, outcome, sqlstate, fleet_clock_now(),
+                                         &agent.random));
 }
 
 /* From the job machine: the present step begins, for the first time or again after a redo. */
 static void
 step_start(AgentUnit *unit, bool redo)
 {
-    const FleetStepDef *step = present_step(unit);
+    const FleetStepDef *step = agent_unit_step(unit);
     FleetState outcome = FLEET_FAILED;
 
     if (!redo)
@@ -346,21 +235,22 @@ step_start(AgentUnit *unit, bool redo)
     unit->step.state = FLEET_STARTING;
     if (!step_role(unit) || !step_link(unit))
     {
-        step_end(unit, FLEET_FAILED);
+        agent_unit_end_step(unit, FLEET_FAILED);
         return;
     }
     if (step->package != NULL)
     {
         if (unit->link != NULL)
         {
-            result_error(unit, "0A000", "a step that runs a package needs a server of mode agent");
-            step_end(unit, FLEET_FAILED);
+            agent_unit_error(unit, "0A000",
+                             "a step that runs a package needs a server of mode agent");
+            agent_unit_end_step(unit, FLEET_FAILED);
             return;
         }
         unit->exec.phase = FLEET_EXEC_OPEN;
         unit->effect = UNIT_EFFECT_NESTED;
         step_dirty(unit, 0);
-        unit_effect(unit);
+        agent_unit_wants_effect(unit);
         return;
     }
     exec_do(unit, fleet_exec_event(&unit->exec, FLEET_EXEC_BEGIN, &outcome), outcome);
@@ -396,8 +286,8 @@ acquire_executor(AgentUnit *unit)
 }
 
 /* What the present attempt's row and its request to a runner have in common. */
-static FleetStepKey
-step_key(const AgentUnit *unit)
+FleetStepKey
+agent_unit_step_key(const AgentUnit *unit)
 {
     FleetStepKey key = {.run_id = unit->run_id,
                         .job_run_id = unit->job_run_id,
@@ -409,15 +299,15 @@ step_key(const AgentUnit *unit)
     return key;
 }
 
-static void
-send(AgentUnit *unit)
+void
+agent_unit_send(AgentUnit *unit)
 {
-    const FleetStepDef *step = present_step(unit);
+    const FleetStepDef *step = agent_unit_step(unit);
     FleetStepRequest request = {0};
 
     if (!acquire_executor(unit))
         return;
-    stop_waiting(unit);
+    agent_unit_stop_waiting(unit);
     if (unit->link != NULL)
         unit->then = unit->link->server->identity;
     unit->leaving = false;
@@ -429,7 +319,7 @@ send(AgentUnit *unit)
     request.transactional = unit->exec.transactional;
     request.single = step->single;
     request.fresh = unit->fresh;
-    request.key = step_key(unit);
+    request.key = agent_unit_step_key(unit);
     request.log_seq = unit->log_seq;
     unit->fresh = false;
     unit->any_sent = true;
@@ -484,18 +374,18 @@ exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome)
         case FLEET_EXEC_STORE:
             unit->effect = UNIT_EFFECT_STORED;
             step_dirty(unit, 0);
-            unit_effect(unit);
+            agent_unit_wants_effect(unit);
             break;
         case FLEET_EXEC_SEND:
             step_dirty(unit, AGENT_LAZY);
             if (agent.in_effects)
             {
-                send(
+                agent_unit_send(
                     unit); /* the start is durable, and a transaction needs no more before its id */
                 break;
             }
             unit->effect = UNIT_EFFECT_SEND;
-            unit_effect(unit);
+            agent_unit_wants_effect(unit);
             break;
         case FLEET_EXEC_SEND_COMMIT: commit(unit); break;
         case FLEET_EXEC_SEND_CANCEL:
@@ -504,21 +394,21 @@ exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome)
             break;
         case FLEET_EXEC_RESOLVE:
             unit->effect = UNIT_EFFECT_RESOLVE;
-            unit_effect(unit);
+            agent_unit_wants_effect(unit);
             break;
-        case FLEET_EXEC_END: step_end(unit, outcome); break;
+        case FLEET_EXEC_END: agent_unit_end_step(unit, outcome); break;
         case FLEET_EXEC_REDO:
-            job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                         FLEET_JOB_STEP_REDO, FLEET_QUEUED, NULL, fleet_clock_now(),
-                                         &agent.random));
+            agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                                 FLEET_JOB_STEP_REDO, FLEET_QUEUED, NULL,
+                                                 fleet_clock_now(), &agent.random));
             break;
         case FLEET_EXEC_NOTHING:
         case FLEET_EXEC_ILLEGAL: break;
     }
 }
 
-static void
-exec_event(AgentUnit *unit, FleetExecEvent event)
+void
+agent_unit_exec_event(AgentUnit *unit, FleetExecEvent event)
 {
     FleetState outcome = FLEET_FAILED;
     FleetExecDo what = fleet_exec_event(&unit->exec, event, &outcome);
@@ -538,7 +428,7 @@ agent_unit_effect(AgentUnit *unit)
     switch (effect)
     {
         case UNIT_EFFECT_NONE: break;
-        case UNIT_EFFECT_SEND: send(unit); break;
+        case UNIT_EFFECT_SEND: agent_unit_send(unit); break;
         case UNIT_EFFECT_STORED:
         {
             FleetState outcome = FLEET_FAILED;
@@ -546,7 +436,7 @@ agent_unit_effect(AgentUnit *unit)
 
             /* What it wants now has its intent stored already. */
             if (what == FLEET_EXEC_SEND)
-                send(unit);
+                agent_unit_send(unit);
             else
                 exec_do(unit, what, outcome);
             break;
@@ -555,20 +445,20 @@ agent_unit_effect(AgentUnit *unit)
         {
             char *why = NULL;
 
-            unit->nested = agent_run_nested(present_step(unit)->package, unit->role, unit->params,
-                                            0, NULL, unit, &why);
+            unit->nested = agent_run_nested(agent_unit_step(unit)->package, unit->role,
+                                            unit->params, 0, NULL, unit, &why);
             if (unit->nested == NULL)
             {
-                result_error(unit, "42704", why);
-                step_end(unit, FLEET_FAILED);
+                agent_unit_error(unit, "42704", why);
+                agent_unit_end_step(unit, FLEET_FAILED);
                 break;
             }
             unit->any_sent = true;
             unit->step.state = FLEET_RUNNING;
             step_dirty(unit, AGENT_LAZY);
-            job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                         FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
-                                         fleet_clock_now(), &agent.random));
+            agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                                 FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
+                                                 fleet_clock_now(), &agent.random));
             break;
         }
         case UNIT_EFFECT_RESOLVE:
@@ -594,13 +484,13 @@ agent_unit_resolved(AgentUnit *unit, FleetXactStatus status)
     unit->ref = 0;
     switch (status)
     {
-        case FLEET_XACT_COMMITTED: exec_event(unit, FLEET_EXEC_XACT_COMMITTED); break;
-        case FLEET_XACT_ABORTED: exec_event(unit, FLEET_EXEC_XACT_ABORTED); break;
+        case FLEET_XACT_COMMITTED: agent_unit_exec_event(unit, FLEET_EXEC_XACT_COMMITTED); break;
+        case FLEET_XACT_ABORTED: agent_unit_exec_event(unit, FLEET_EXEC_XACT_ABORTED); break;
         case FLEET_XACT_UNKNOWN:
-            result_error(unit, "08007",
-                         "the step was cut off after its transaction was ready, and the server "
-                         "cannot tell any more whether it committed");
-            exec_event(unit, FLEET_EXEC_XACT_UNKNOWN);
+            agent_unit_error(unit, "08007",
+                             "the step was cut off after its transaction was ready, and the server "
+                             "cannot tell any more whether it committed");
+            agent_unit_exec_event(unit, FLEET_EXEC_XACT_UNKNOWN);
             break;
         case FLEET_XACT_IN_PROGRESS:
             unit->resolve_at = fleet_clock_now() + FLEET_MS(100);
@@ -627,9 +517,9 @@ began(AgentUnit *unit, const FleetExecutorEvent *event)
         (void) fleet_engine_accepted(agent.engine, unit->task->ref, unit->task_attempt,
                                      fleet_clock_now());
     }
-    job_do(unit,
-           fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_STEP_RUNNING,
-                           FLEET_QUEUED, NULL, fleet_clock_now(), &agent.random));
+    agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                         FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
+                                         fleet_clock_now(), &agent.random));
 }
 
 static void
@@ -681,7 +571,7 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
         case FLEET_EXECUTOR_PREPARED:
             result_set(unit, &unit->step.result, event);
             unit->exec.xid = event->xid;
-            exec_event(unit, FLEET_EXEC_GOT_XID);
+            agent_unit_exec_event(unit, FLEET_EXEC_GOT_XID);
             if (unit->exec.phase == FLEET_EXEC_PREPARED)
                 leave_slot(unit);
             break;
@@ -692,22 +582,22 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
                 unit->exec.phase = FLEET_EXEC_OPEN;
             agent_request_forget(unit->ref);
             unit->ref = 0;
-            exec_event(unit, FLEET_EXEC_GOT_COMMITTED);
+            agent_unit_exec_event(unit, FLEET_EXEC_GOT_COMMITTED);
             break;
         case FLEET_EXECUTOR_ERROR:
             result_set(unit, &unit->step.result, event);
             unit->step.result.row_count = -1;
             agent_request_forget(unit->ref);
             unit->ref = 0;
-            exec_event(unit, unit->exec.stopping && event->sqlstate != NULL &&
-                                     strcmp(event->sqlstate, "57014") == 0
-                                 ? FLEET_EXEC_GOT_CANCELED
-                                 : FLEET_EXEC_GOT_ERROR);
+            agent_unit_exec_event(unit, unit->exec.stopping && event->sqlstate != NULL &&
+                                                strcmp(event->sqlstate, "57014") == 0
+                                            ? FLEET_EXEC_GOT_CANCELED
+                                            : FLEET_EXEC_GOT_ERROR);
             break;
         case FLEET_EXECUTOR_NOT_TRANSACTIONAL:
             agent_request_forget(unit->ref);
             unit->ref = 0;
-            exec_event(unit, FLEET_EXEC_NOT_TRANSACTIONAL);
+            agent_unit_exec_event(unit, FLEET_EXEC_NOT_TRANSACTIONAL);
             break;
         case FLEET_EXECUTOR_CUT:
             if (unit->exec.phase != FLEET_EXEC_PREPARED)
@@ -720,9 +610,9 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
             if (mine)
                 unit->executor = NULL; /* it is gone with all it had */
             if (is_poison(unit))
-                step_end(unit, unit->exec.stopping ? FLEET_CANCELED : FLEET_FAILED);
+                agent_unit_end_step(unit, unit->exec.stopping ? FLEET_CANCELED : FLEET_FAILED);
             else
-                exec_event(unit, FLEET_EXEC_CUT);
+                agent_unit_exec_event(unit, FLEET_EXEC_CUT);
             break;
         case FLEET_EXECUTOR_RESOLVED: agent_unit_resolved(unit, event->status); break;
     }
@@ -734,7 +624,7 @@ static void
 unit_finish(AgentUnit *unit)
 {
     release_executor(unit);
-    stop_waiting(unit);
+    agent_unit_stop_waiting(unit);
     unit->job.due = FLEET_NEVER;
     unit->resolve_at = 0;
     update_timer(unit);
@@ -742,7 +632,7 @@ unit_finish(AgentUnit *unit)
     unit->job_dirty = true;
     agent_unit_dirty(unit);
     if (unit->job.state == FLEET_FAILED && unit->job.step_runs >= FLEET_JOB_MAX_STEP_RUNS)
-        result_error(unit, "54001", "the job's steps went round too often");
+        agent_unit_error(unit, "54001", "the job's steps went round too often");
     if (unit->task != NULL)
     {
         AgentTask *task = unit->task;
@@ -773,26 +663,26 @@ cancel_step(AgentUnit *unit)
     if (unit->effect == UNIT_EFFECT_NESTED)
     {
         unit->effect = UNIT_EFFECT_NONE;
-        step_end(unit, FLEET_CANCELED);
+        agent_unit_end_step(unit, FLEET_CANCELED);
         return;
     }
     if (unit->waiting || unit->effect == UNIT_EFFECT_SEND)
     {
         /* not sent: there is nothing to stop */
-        stop_waiting(unit);
+        agent_unit_stop_waiting(unit);
         unit->effect = UNIT_EFFECT_NONE;
         unit->exec.in_flight = false;
         if (unit->exec.phase == FLEET_EXEC_OPEN)
         {
-            step_end(unit, FLEET_CANCELED);
+            agent_unit_end_step(unit, FLEET_CANCELED);
             return;
         }
     }
-    exec_event(unit, FLEET_EXEC_CANCEL);
+    agent_unit_exec_event(unit, FLEET_EXEC_CANCEL);
 }
 
-static void
-job_do(AgentUnit *unit, FleetJobDo what)
+void
+agent_unit_job(AgentUnit *unit, FleetJobDo what)
 {
     switch (what)
     {
@@ -809,7 +699,7 @@ job_do(AgentUnit *unit, FleetJobDo what)
                 unit->step.state = FLEET_CANCELED;
                 unit->step.finished_at = fleet_clock_wall();
                 unit->step.last_seq = ++unit->log_seq;
-                step_write(unit);
+                agent_unit_write_step(unit);
             }
             unit_finish(unit);
             return;
@@ -834,12 +724,13 @@ agent_units_timers(FleetTime now)
         {
             unit->resolve_at = 0;
             unit->effect = UNIT_EFFECT_RESOLVE;
-            unit_effect(unit);
+            agent_unit_wants_effect(unit);
             update_timer(unit);
         }
         else if (unit->job.due <= now)
-            job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                         FLEET_JOB_TIMER, FLEET_QUEUED, NULL, now, &agent.random));
+            agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                                 FLEET_JOB_TIMER, FLEET_QUEUED, NULL, now,
+                                                 &agent.random));
     }
     dlist_foreach_modify(iter, &agent.timed)
     {
@@ -854,8 +745,8 @@ agent_units_timers(FleetTime now)
 
 /* ---- life of a unit ---- */
 
-static AgentUnit *
-unit_create(FleetJobDef *def, Oid owner)
+AgentUnit *
+agent_unit_create(FleetJobDef *def, Oid owner)
 {
     MemoryContext context =
         AllocSetContextCreate(agent.context, "pg_fleet unit", ALLOCSET_SMALL_SIZES);
@@ -875,7 +766,7 @@ unit_create(FleetJobDef *def, Oid owner)
 AgentUnit *
 agent_unit_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *link)
 {
-    AgentUnit *unit = unit_create(def, owner);
+    AgentUnit *unit = agent_unit_create(def, owner);
 
     unit->task = task;
     unit->run_id = task->run->run_id;
@@ -894,15 +785,16 @@ agent_unit_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *lin
 void
 agent_unit_begin(AgentUnit *unit)
 {
-    job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_BEGIN,
-                                 FLEET_QUEUED, NULL, fleet_clock_now(), &agent.random));
+    agent_unit_job(unit,
+                   fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_BEGIN,
+                                   FLEET_QUEUED, NULL, fleet_clock_now(), &agent.random));
 }
 
 void
 agent_unit_free(AgentUnit *unit)
 {
     release_executor(unit);
-    stop_waiting(unit);
+    agent_unit_stop_waiting(unit);
     if (unit->timed)
         dlist_delete(&unit->timed_node);
     if (unit->in_effects)
@@ -931,7 +823,7 @@ agent_unit_abandon(AgentUnit *unit)
         unit->step.state = FLEET_LOST;
         unit->step.finished_at = fleet_clock_wall();
         unit->step.last_seq = ++unit->log_seq;
-        step_write(unit);
+        agent_unit_write_step(unit);
     }
     if (unit->executor != NULL && unit->ref != 0)
         unit->executor->methods->cancel(unit->executor);
@@ -939,7 +831,7 @@ agent_unit_abandon(AgentUnit *unit)
     unit->finished = true;
     agent_unit_dirty(unit);
     release_executor(unit);
-    stop_waiting(unit);
+    agent_unit_stop_waiting(unit);
 }
 
 void
@@ -947,8 +839,9 @@ agent_unit_cancel(AgentUnit *unit)
 {
     unit->job_dirty = true;
     agent_unit_dirty(unit);
-    job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_CANCEL,
-                                 FLEET_QUEUED, NULL, fleet_clock_now(), &agent.random));
+    agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                         FLEET_JOB_CANCEL, FLEET_QUEUED, NULL, fleet_clock_now(),
+                                         &agent.random));
 }
 
 void
@@ -956,121 +849,11 @@ agent_unit_nested_ended(AgentUnit *unit, AgentRun *run)
 {
     unit->nested = NULL;
     if (run->state != FLEET_SUCCEEDED)
-        result_error(unit, run->state == FLEET_CANCELED ? "57014" : "P0001",
-                     run->message != NULL ? run->message : "the package did not succeed");
-    step_end(unit, run->state == FLEET_SUCCEEDED || run->state == FLEET_CANCELED ? run->state
-                                                                                 : FLEET_FAILED);
-}
-
-/* ---- recovery ---- */
-
-/* A runner that has this attempt in hand outlived the agent that gave it: it goes on.  What it said
- * since the last commit is still to come. */
-static bool
-adopt_runner(AgentUnit *unit)
-{
-    FleetStepKey key = step_key(unit);
-    bool prepared = unit->exec.phase == FLEET_EXEC_PREPARED;
-
-    if (unit->link != NULL)
-        return false;
-    unit->ref = agent_request_new(REQUEST_UNIT, unit);
-    unit->executor =
-        fleet_runner_adopt(&key, unit->exec.transactional, prepared ? unit->exec.xid : 0,
-                           unit->log_seq, unit->ref, &unit->role);
-    if (unit->executor == NULL)
-    {
-        agent_request_forget(unit->ref);
-        unit->ref = 0;
-        return false;
-    }
-    unit->executor_role = unit->role;
-    unit->executor->owner = unit;
-    unit->exec.in_flight = true;
-    if (prepared) /* the last agent may have sent COMMIT, or not */
-        exec_event(unit, FLEET_EXEC_STORED);
-    return true;
-}
-
-/* Takes up what is durable: the newest step run of the unit (NULL: none yet). */
-void
-agent_unit_recover(AgentUnit *unit, const FleetStepRow *row)
-{
-    if (row == NULL || row->step_no > unit->def->nsteps)
-    {
-        agent_unit_begin(unit);
-        return;
-    }
-    unit->any_sent = true;
-    unit->log_seq = row->max_seq;
-    unit->job.state = FLEET_RUNNING;
-    unit->job.step = (uint16) (row->step_no - 1);
-    unit->job.attempt = (uint16) row->attempt;
-    unit->job.step_runs = (uint32) row->step_runs;
-    unit->job.step_state = FLEET_STARTING;
-    unit->step.first_seq = row->first_seq;
-    unit->step.state = FLEET_STARTING;
-    unit->step.started_at = row->started_at;
-    unit->step.backend_pid = row->backend_pid;
-    unit->step.inserted = true;
-    unit->step.result.row_count = row->row_count;
-    unit->step.result.output = agent_strdup(unit->context, row->output);
-    unit->started_at = row->started_at;
-    unit->exec.phase = (FleetExecPhase) row->phase;
-    unit->exec.transactional = row->phase != FLEET_EXEC_OPEN;
-    unit->exec.xid = row->xid;
-    if (unit->link != NULL)
-        unit->then = unit->link->server->identity;
-    if (FLEET_STATE_IS_FINAL(row->state))
-    {
-        /* The step had ended; what follows it had not begun. */
-        unit->step.last_seq = row->max_seq;
-        unit->result.sqlstate = agent_strdup(unit->context, row->sqlstate);
-        job_do(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                     FLEET_JOB_STEP_ENDED, row->state, row->sqlstate,
-                                     fleet_clock_now(), &agent.random));
-        return;
-    }
-    if (present_step(unit)->package != NULL)
-    {
-        unit->nested_expected = true; /* agent_units_recovered() looks for it */
-        return;
-    }
-    if (adopt_runner(unit))
-        return;
-    if (unit->exec.phase == FLEET_EXEC_OPEN)
-        result_error(unit, "08006",
-                     "the agent was interrupted while a step ran that is not transactional");
-    exec_event(unit, FLEET_EXEC_CUT);
-}
-
-/* After all runs are loaded: package steps find their runs again. */
-void
-agent_units_recovered(void)
-{
-    dlist_mutable_iter iter;
-
-    dlist_foreach_modify(iter, &agent.units)
-    {
-        AgentUnit *unit = dlist_container(AgentUnit, node, iter.cur);
-        FleetState state;
-        char *message;
-
-        if (!unit->nested_expected || unit->nested != NULL)
-            continue;
-        unit->nested_expected = false;
-        state = fleet_run_nested_state(0, 0, 0, unit->job_run_id, &message);
-        if (state == 0 || !FLEET_STATE_IS_FINAL(state))
-        {
-            /* it was to be started and never was */
-            unit->effect = UNIT_EFFECT_NESTED;
-            unit_effect(unit);
-            continue;
-        }
-        if (state != FLEET_SUCCEEDED)
-            result_error(unit, "P0001", message != NULL ? message : "the package did not succeed");
-        step_end(unit, state == FLEET_SUCCEEDED || state == FLEET_CANCELED ? state : FLEET_FAILED);
-    }
+        agent_unit_error(unit, run->state == FLEET_CANCELED ? "57014" : "P0001",
+                         run->message != NULL ? run->message : "the package did not succeed");
+    agent_unit_end_step(unit, run->state == FLEET_SUCCEEDED || run->state == FLEET_CANCELED
+                                  ? run->state
+                                  : FLEET_FAILED);
 }
 
 /* ---- who waits for an executor ---- */
@@ -1083,7 +866,7 @@ agent_units_runners(void)
         AgentUnit *unit =
             dlist_container(AgentUnit, wait_node, dlist_head_node(&agent.runner_waiting));
 
-        send(unit);
+        agent_unit_send(unit);
         if (unit->waiting)
         {
             /* nothing is given back as long as nothing ends; slots of others may get free */
@@ -1101,7 +884,7 @@ agent_link_sessions(AgentLink *link)
     {
         AgentUnit *unit = dlist_container(AgentUnit, wait_node, dlist_head_node(&link->waiting));
 
-        send(unit);
+        agent_unit_send(unit);
         if (unit->waiting)
             return;
     }
@@ -1120,7 +903,7 @@ agent_link_units_lost(AgentLink *link)
 
         if (unit->any_sent || task == NULL)
             continue;
-        stop_waiting(unit);
+        agent_unit_stop_waiting(unit);
         unit->task = NULL;
         task->unit = NULL;
         unit->finished = true;
@@ -1129,113 +912,4 @@ agent_link_units_lost(AgentLink *link)
         (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
         agent.again = true;
     }
-}
-
-/* ---- job runs ---- */
-
-static FleetJobDef *
-job_def(const char *hash)
-{
-    struct JobEntry
-    {
-        char hash[37];
-        FleetJobDef *def;
-    } * entry;
-    bool found;
-
-    entry = hash_search(agent.jobs, hash, HASH_FIND, &found);
-    if (!found)
-    {
-        FleetJobDef *def = fleet_definition_job(hash, agent.context);
-
-        entry = hash_search(agent.jobs, hash, HASH_ENTER, &found);
-        entry->def = def;
-    }
-    return entry->def;
-}
-
-static void
-job_run_take(const FleetJobRunRow *row)
-{
-    AgentUnit *unit;
-    FleetStepRow *steps;
-    bool found;
-    AgentUnit **entry;
-
-    (void) hash_search(agent.job_units, &row->job_run_id, HASH_FIND, &found);
-    if (found)
-        return;
-    unit = unit_create(job_def(row->definition), row->owner);
-    unit->job_run_id = row->job_run_id;
-    unit->durable = row->state;
-    unit->parent_uuid = agent_strdup(unit->context, row->parent_uuid);
-    unit->params = MemoryContextStrdup(unit->context, row->params);
-    entry = (AgentUnit **) ((char *) hash_search(agent.job_units, &row->job_run_id, HASH_ENTER,
-                                                 &found) +
-                            sizeof(int64));
-    *entry = unit;
-    if (row->state == FLEET_QUEUED && !row->cancel)
-        agent_unit_begin(unit);
-    else if (row->state == FLEET_QUEUED)
-        agent_unit_cancel(unit);
-    else
-    {
-        int n = fleet_step_read_newest(0, row->job_run_id, &steps);
-
-        agent_unit_recover(unit, n > 0 ? &steps[0] : NULL);
-        if (row->cancel && !unit->finished)
-            agent_unit_cancel(unit);
-    }
-}
-
-/* One bad row never stops the agent: it fails with the reason. */
-static void
-job_run_fail(const FleetJobRunRow *row, const char *message)
-{
-    FleetJobRunWrite w = {.job_run_id = row->job_run_id,
-                          .old = row->state,
-                          .state = FLEET_FAILED,
-                          .finished_at = fleet_clock_wall(),
-                          .row_count = -1,
-                          .sqlstate = "F0000",
-                          .message = message};
-
-    fleet_job_run_write(&w);
-    if (row->parent_uuid != NULL)
-        agent_notice(row->parent_uuid, row->job_run_id);
-}
-
-static void
-job_run_take_arg(void *arg)
-{
-    job_run_take(arg);
-}
-
-void
-agent_job_runs_load(const int64 *ids, int n)
-{
-    FleetJobRunRow *rows;
-    int count = fleet_job_run_read(ids, n, &rows);
-
-    for (int i = 0; i < count; i++)
-    {
-        char *error;
-
-        if (!agent_protected(job_run_take_arg, &rows[i], &error))
-            job_run_fail(&rows[i], error);
-    }
-}
-
-void
-agent_job_run_cancel(int64 job_run_id)
-{
-    bool found;
-    char *entry = hash_search(agent.job_units, &job_run_id, HASH_FIND, &found);
-    AgentUnit *unit;
-
-    if (!found)
-        return;
-    unit = *(AgentUnit **) (entry + sizeof(int64));
-    if (!unit->finished)
-        agent_unit_cancel(unit);
 }

@@ -1,0 +1,29 @@
+/*
+ * agent_unit_internal.h
+ *     What the files of the units share: agent_unit.c (machines and events),
+ *     agent_unit_rows.c (rows), agent_unit_recover.c (taking up what is
+ *     durable), agent_job_run.c (job runs as a whole).  Nobody else.
+ */
+#ifndef FLEET_AGENT_UNIT_INTERNAL_H
+#define FLEET_AGENT_UNIT_INTERNAL_H
+
+#include "agent.h"
+
+extern AgentUnit *agent_unit_create(FleetJobDef *def, Oid owner);
+extern const FleetStepDef *agent_unit_step(const AgentUnit *unit); /* the present one */
+/* Sets the present step's result to an error of ours. */
+extern void agent_unit_error(AgentUnit *unit, const char *sqlstate, const char *message);
+extern void agent_unit_wants_effect(AgentUnit *unit);
+extern void agent_unit_stop_waiting(AgentUnit *unit);
+/* Puts the present step run's row into the batch, as it is now. */
+extern void agent_unit_write_step(AgentUnit *unit);
+extern void agent_unit_end_step(AgentUnit *unit, FleetState outcome);
+/* Does what the job machine answered; feeds an event to the protocol's machine. */
+extern void agent_unit_job(AgentUnit *unit, FleetJobDo what);
+extern void agent_unit_exec_event(AgentUnit *unit, FleetExecEvent event);
+/* What a runner that outlives us is found again by. */
+extern FleetStepKey agent_unit_step_key(const AgentUnit *unit);
+/* Gives the present step to its executor, or queues the unit for one. */
+extern void agent_unit_send(AgentUnit *unit);
+
+#endif
