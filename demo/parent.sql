@@ -3,6 +3,7 @@
 \set QUIET on
 \set ON_ERROR_STOP on
 SET client_min_messages = warning;
+\o /dev/null
 CREATE SCHEMA IF NOT EXISTS planner;
 
 -- ---- what every server shall do with one region ------------------------------------------------
