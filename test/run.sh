@@ -107,13 +107,14 @@ if wants regress || wants isolation || wants tap; then
         # The server is a plain build, so it alone gets the runtime preloaded, and not perl and
         # psql.  Leaks at exit are not asked for: a backend never frees its memory before it ends.
         # Frames are not kept after their return: the server measures its stack by addresses.
+        # It keeps the wrapper's name, because pg_ctl restarts it by that.
         mv "$bindir/postgres" "$bindir/postgres.plain"
         cat >"$bindir/postgres" <<WRAPPER
-#!/bin/sh
+#!/bin/bash
 LD_PRELOAD="$asan_preload" \\
 ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1:log_path=$work/out/asan" \\
 UBSAN_OPTIONS="print_stacktrace=1:log_path=$work/out/asan" \\
-exec "$bindir/postgres.plain" "\$@"
+exec -a "\$0" "$bindir/postgres.plain" "\$@"
 WRAPPER
         chmod +x "$bindir/postgres"
     fi
@@ -181,10 +182,17 @@ if wants tap; then
     [ "$part_rc" -eq 0 ] || status=1
 fi
 
-if compgen -G "$work/out/asan.*" >/dev/null; then
+if [ -n "${FLEET_ASAN:-}" ]; then
     section 'sanitizer reports'
-    head -n 200 "$work"/out/asan.*
-    failed=$((failed + 1))
+    # AddressSanitizer's are files, those of undefined behaviour are in the servers' logs
+    find "$work/out" -maxdepth 1 -name 'asan.*' -exec head -n 60 {} + >"$work/sanitizer.log"
+    find "$work/out" -name '*.log' -exec grep -h -A 4 'runtime error:' {} + >>"$work/sanitizer.log" || true
+    if [ -s "$work/sanitizer.log" ]; then
+        head -n 300 "$work/sanitizer.log"
+        failed=$((failed + 1))
+    else
+        echo none
+    fi
 fi
 
 if [ -n "${FLEET_VALGRIND:-}" ]; then
