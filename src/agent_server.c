@@ -178,6 +178,7 @@ server_take(const FleetServerRow *row)
     server->identity.identifier_known = row->identifier_known;
     server->identity.system_identifier = row->system_identifier;
     server->identity.timeline = row->timeline;
+    server->identity.crash_mark = row->crash_mark;
     server_apply(server);
 }
 
@@ -361,7 +362,8 @@ fleet_on_link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity
                             .seen = true,
                             .identifier_known = identity->identifier_known,
                             .system_identifier = identity->system_identifier,
-                            .timeline = identity->timeline};
+                            .timeline = identity->timeline,
+                            .crash_mark = identity->crash_mark};
 
     link->up = true;
     server->identity = *identity;

@@ -7,6 +7,7 @@
 
 #include "agent.h"
 #include "catalog/spi.h"
+#include "compat.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
@@ -153,18 +154,32 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
     agent_run_changed(run);
 }
 
+/* Stopped, but nobody canceled it: the reason shall not read like a cancel. */
+static void
+timed_out(AgentTask *task)
+{
+    pfree(task->result.message);
+    task->result.message =
+        agent_strdup(task->context, "the task run was stopped because of its timeout");
+}
+
 static void
 decide_state(AgentRun *run, const FleetDecision *d)
 {
     AgentTask *task = agent_task_find(d->ref);
+    bool stopped;
 
     if (task == NULL)
     {
         decide_row_state(run, d);
         return;
     }
+    stopped = task->state == FLEET_CANCELING && d->state != FLEET_CANCELED;
     task->state = d->state;
     task->failures = d->failures;
+    if (stopped && task->result.message != NULL && task->result.sqlstate != NULL &&
+        strcmp(task->result.sqlstate, "57014") == 0)
+        timed_out(task);
     if (d->state == FLEET_RETRYING)
         task->finished_at = fleet_clock_to_wall(d->at);
     if (d->state == FLEET_RUNNING)
@@ -306,7 +321,7 @@ agent_task_prepare(AgentTask *task)
         else if (!OidIsValid(def->job_def->owner_oid))
             error = psprintf("role %s, owner of job \"%s\", does not exist any more",
                              def->job_def->owner, def->job);
-        else if (!is_member_of_role(run->owner, def->job_def->owner_oid))
+        else if (!fleet_may_become(run->owner, def->job_def->owner_oid))
         {
             sqlstate = "42501";
             error =

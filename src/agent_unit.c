@@ -18,11 +18,15 @@
 #include "agent_unit_internal.h"
 #include "miscadmin.h"
 #include "catalog/spi.h"
+#include "compat.h"
 #include "security.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
 static void exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome);
+
+static void tell_outer_step(AgentUnit *unit, const char *what, bool bad);
+static void log_line(AgentUnit *unit, const FleetExecutorEvent *event);
 
 /* ---- small things ---- */
 
@@ -145,7 +149,7 @@ step_role(AgentUnit *unit)
                              psprintf("role \"%s\" does not exist any more", run_as));
             return false;
         }
-        if (!is_member_of_role(unit->owner, unit->role))
+        if (!fleet_may_become(unit->owner, unit->role))
         {
             agent_unit_error(
                 unit, "42501",
@@ -209,6 +213,8 @@ agent_unit_end_step(AgentUnit *unit, FleetState outcome)
     unit->effect = UNIT_EFFECT_NONE;
     agent_unit_write_step(unit);
     agent_unit_report(unit);
+    tell_outer_step(unit, fleet_state_name(unit->step.state),
+                    unit->step.state != FLEET_SUCCEEDED && unit->step.state != FLEET_CANCELED);
     agent_unit_dirty(unit);
     /* The job's result is its last step's; the strings belong to the unit from now on. */
     agent_result_clear(&unit->result);
@@ -504,6 +510,7 @@ agent_unit_resolved(AgentUnit *unit, FleetXactStatus status)
 static void
 began(AgentUnit *unit, const FleetExecutorEvent *event)
 {
+    tell_outer_step(unit, "started", false);
     unit->step.state = FLEET_RUNNING;
     unit->step.backend_pid = event->backend_pid;
     step_dirty(unit, AGENT_LAZY);
@@ -520,6 +527,40 @@ began(AgentUnit *unit, const FleetExecutorEvent *event)
     agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
                                          FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
                                          fleet_clock_now(), &agent.random));
+}
+
+/*
+ * A package that a step runs has its own runs, steps and log here.  Whoever
+ * follows that step, above all a parent on another server, sees what happens
+ * inside: lines of the inner steps are the outer step's lines too.
+ */
+static void
+tell_outer(AgentUnit *unit, const FleetExecutorEvent *event)
+{
+    AgentRun *run = unit->task == NULL ? NULL : unit->task->run;
+
+    while (run != NULL && run->parent_unit == NULL)
+        run = run->parent_task == NULL ? NULL : run->parent_task->run;
+    if (run != NULL)
+        log_line(run->parent_unit, event);
+}
+
+static void
+tell_outer_step(AgentUnit *unit, const char *what, bool bad)
+{
+    FleetExecutorEvent event = {.level = bad ? "ERROR" : "INFO"};
+
+    if (unit->task == NULL ||
+        (unit->task->run->parent_unit == NULL && unit->task->run->parent_task == NULL))
+        return;
+    event.message = psprintf("%s: step \"%s\" %s", unit->task->run->def->tasks[unit->task_no].name,
+                             agent_unit_step(unit)->name, what);
+    if (bad)
+    {
+        event.sqlstate = unit->step.result.sqlstate;
+        event.detail = unit->step.result.message;
+    }
+    tell_outer(unit, &event);
 }
 
 static void
@@ -542,6 +583,7 @@ log_line(AgentUnit *unit, const FleetExecutorEvent *event)
     w.context = event->context;
     fleet_line_write(&w);
     agent_unit_report(unit);
+    tell_outer(unit, event);
 }
 
 /*

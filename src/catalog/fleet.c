@@ -41,14 +41,24 @@ static FleetStatement identity_read_statement = {
 /* starts: low half of the epoch.  A restored dump has no row of the agent. */
 static FleetStatement agent_statement = {
     "INSERT INTO fleet_catalog.agent AS a (pid, shared, starts, epoch, started_at)"
-    " VALUES ($1, $2, 1, $3 OPERATOR(pg_catalog.+) 1, pg_catalog.now())"
+    " VALUES ($1, $2, 1, $3 OPERATOR(pg_catalog.+) 1 OPERATOR(pg_catalog.+)"
+    "         (SELECT i.epoch_base FROM fleet_catalog.identity AS i), pg_catalog.now())"
     " ON CONFLICT (only_row) DO UPDATE"
     "   SET pid = $1, shared = $2, starts = a.starts OPERATOR(pg_catalog.+) 1,"
-    "       epoch = $3 OPERATOR(pg_catalog.+) a.starts OPERATOR(pg_catalog.+) 1,"
+    "       epoch = $3 OPERATOR(pg_catalog.+) a.starts OPERATOR(pg_catalog.+) 1"
+    "         OPERATOR(pg_catalog.+) (SELECT i.epoch_base FROM fleet_catalog.identity AS i),"
     "       started_at = pg_catalog.now()"
     " RETURNING epoch",
     3,
     {INT4OID, INT8OID, INT8OID},
+    NULL};
+
+/* Not while paused: a copy must still find the original's last one when it is told that it is it. */
+static FleetStatement identity_epoch_statement = {
+    "UPDATE fleet_catalog.identity AS i SET last_epoch = $1"
+    " WHERE i.paused_reason IS NULL AND i.last_epoch OPERATOR(pg_catalog.<) $1",
+    1,
+    {INT8OID},
     NULL};
 
 void
@@ -65,6 +75,8 @@ fleet_identity_open(int pid, uint32 shared, uint32 timeline, uint64 system_ident
     (void) fleet_statement_run(&identity_check_statement, who, NULL);
     (void) fleet_statement_run(&agent_statement, agent, NULL);
     row->epoch = (uint64) fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
+    who[0] = Int64GetDatum((int64) row->epoch);
+    (void) fleet_statement_run(&identity_epoch_statement, who, NULL);
     if (fleet_statement_run(&identity_read_statement, NULL, NULL) != 1)
         elog(ERROR, "the identity of this parent is missing");
     uuid = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
@@ -87,7 +99,7 @@ fleet_identity_paused(void)
 static FleetStatement servers_statement = {
     "SELECT s.server_id, s.name, s.mode OPERATOR(pg_catalog.=) 'agent', s.state, s.slots, s.weight,"
     "       s.groups, COALESCE(h.speed_log, 0), COALESCE(h.speed_samples, 0),"
-    "       h.system_identifier, h.timeline"
+    "       h.system_identifier, h.timeline, h.crash_mark"
     "  FROM fleet_catalog.server AS s"
     "  LEFT JOIN fleet_catalog.server_health AS h"
     "    ON h.server_id OPERATOR(pg_catalog.=) s.server_id"
@@ -142,6 +154,7 @@ fleet_server_read(FleetServerRow **rows)
         row->system_identifier = (uint64) fleet_column_int(tuple, desc, 10, 0);
         row->identifier_known = row->system_identifier != 0;
         row->timeline = (uint32) fleet_column_int(tuple, desc, 11, 0);
+        row->crash_mark = fleet_column_int(tuple, desc, 12, 0);
     }
     SPI_freetuptable(table);
     return count;
@@ -149,9 +162,9 @@ fleet_server_read(FleetServerRow **rows)
 
 static FleetStatement health_statement = {
     "INSERT INTO fleet_catalog.server_health AS h (server_id, status, last_error, last_error_at,"
-    "   version, last_seen, system_identifier, timeline)"
+    "   version, last_seen, system_identifier, timeline, crash_mark)"
     "SELECT s.server_id, $2, $3, CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, $4,"
-    "       CASE WHEN $5 THEN pg_catalog.now() END, $6, $7"
+    "       CASE WHEN $5 THEN pg_catalog.now() END, $6, $7, $8"
     "  FROM fleet_catalog.server AS s WHERE s.server_id OPERATOR(pg_catalog.=) $1"
     " ON CONFLICT (server_id) DO UPDATE"
     "   SET status = excluded.status, last_error = COALESCE(excluded.last_error, h.last_error),"
@@ -159,16 +172,17 @@ static FleetStatement health_statement = {
     "       version = COALESCE(excluded.version, h.version),"
     "       last_seen = COALESCE(excluded.last_seen, h.last_seen),"
     "       system_identifier = COALESCE(excluded.system_identifier, h.system_identifier),"
-    "       timeline = COALESCE(excluded.timeline, h.timeline)",
-    7,
-    {INT4OID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, INT4OID},
+    "       timeline = COALESCE(excluded.timeline, h.timeline),"
+    "       crash_mark = COALESCE(excluded.crash_mark, h.crash_mark)",
+    8,
+    {INT4OID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, INT4OID, INT8OID},
     NULL};
 
 void
 fleet_health_write(const FleetHealthWrite *w)
 {
-    Datum values[7];
-    char nulls[] = "       ";
+    Datum values[8];
+    char nulls[] = "        ";
 
     values[0] = Int32GetDatum(w->server_id);
     values[1] = CStringGetTextDatum(w->status);
@@ -185,6 +199,9 @@ fleet_health_write(const FleetHealthWrite *w)
         nulls[5] = 'n';
     if (w->timeline == 0)
         nulls[6] = 'n';
+    values[7] = Int64GetDatum(w->crash_mark);
+    if (w->crash_mark == 0)
+        nulls[7] = 'n';
     (void) fleet_statement_run(&health_statement, values, nulls);
 }
 

@@ -42,6 +42,7 @@ typedef struct FleetServerRow
     bool identifier_known;
     uint64 system_identifier;
     uint32 timeline;
+    int64 crash_mark; /* 0: not known */
 } FleetServerRow;
 extern int fleet_server_read(FleetServerRow **rows);
 
@@ -54,7 +55,8 @@ typedef struct FleetHealthWrite
     bool seen;           /* last_seen = now */
     bool identifier_known;
     uint64 system_identifier;
-    uint32 timeline; /* 0: leave */
+    uint32 timeline;  /* 0: leave */
+    int64 crash_mark; /* 0: leave */
 } FleetHealthWrite;
 extern void fleet_health_write(const FleetHealthWrite *write);
 extern void fleet_speed_write(int server_id, const FleetSpeed *speed);

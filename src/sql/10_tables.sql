@@ -24,6 +24,8 @@ CREATE TABLE fleet_catalog.identity (
     parent_uuid       uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
     system_identifier bigint NOT NULL,      -- of the cluster where the uuid was made …
     database          oid NOT NULL,         -- … and the database
+    epoch_base        bigint NOT NULL DEFAULT 0, -- what a restored copy counts on from
+    last_epoch        bigint NOT NULL DEFAULT 0, -- of the agent that ran last
     paused_reason     text                  -- not null: the agent starts nothing
 );
 COMMENT ON TABLE fleet_catalog.identity IS 'Identity of this parent: made once; a copy of it starts paused';
@@ -68,6 +70,7 @@ CREATE TABLE fleet_catalog.server_health (
     version           text,                 -- server_version of the other side
     system_identifier bigint,               -- null: not readable there
     timeline          integer,
+    crash_mark        bigint,               -- changes when the server recovers from a crash
     speed_log         double precision NOT NULL DEFAULT 0,  -- FleetSpeed
     speed_samples     integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);

@@ -228,7 +228,9 @@ BEGIN
     UPDATE fleet_catalog.identity AS i
        SET parent_uuid = CASE a_decision WHEN 'new' THEN gen_random_uuid() ELSE i.parent_uuid END,
            system_identifier = (SELECT s.system_identifier FROM pg_control_system() AS s),
-           database = fleet_catalog.own_database(), paused_reason = NULL
+           database = fleet_catalog.own_database(), paused_reason = NULL,
+           -- the write-ahead-log timelines of another cluster begin anew: epochs go on behind the last one
+           epoch_base = (i.last_epoch >> 32) << 32
      WHERE i.paused_reason IS NOT NULL;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the parent is not paused',
