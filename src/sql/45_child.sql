@@ -118,11 +118,35 @@ CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_
 #variable_conflict use_column
 DECLARE
     v_new uuid[];
+    v_more uuid[];
+    v_ids bigint[];
     v_names text[];
     v_sqlstates text[];
     v_messages text[];
 BEGIN
     PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
+    -- The usual case, in one plain statement: known jobs, new tokens.
+    WITH job AS MATERIALIZED (
+        SELECT j.name, j.owner, j.params, c.hash
+          FROM fleet_catalog.job AS j
+          JOIN fleet_catalog.job_snapshot AS c
+            ON c.job_id = j.job_id AND c.owner = j.owner::text AND c.writer = j.xmin AND c.place = j.ctid
+         WHERE j.name = ANY (a_jobs) AND fleet_catalog.may_use(j.owner)
+    ), inserted AS (
+        INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, params)
+        SELECT w.token, w.job, j.hash, j.owner, a_parent_uuid, j.params || coalesce(w.params, '{}')
+          FROM unnest(a_tokens, a_jobs, a_params) AS w (token, job, params) JOIN job AS j ON j.name = w.job
+         WHERE w.token IS NOT NULL
+        ON CONFLICT (token) DO NOTHING
+        RETURNING token, job_run_id, fleet_catalog.wake(2, job_run_id)
+    )
+    SELECT array_agg(i.token), array_agg(i.job_run_id) INTO v_new, v_ids FROM inserted AS i;
+    IF cardinality(v_new) = cardinality(a_tokens) THEN
+        RETURN QUERY
+        SELECT w.ord::integer, n.id, false, NULL::text, NULL::text
+          FROM unnest(a_tokens) WITH ORDINALITY AS w (token, ord) JOIN unnest(v_new, v_ids) AS n (token, id) ON n.token = w.token;
+        RETURN;
+    END IF;
     WITH wanted AS MATERIALIZED (
         SELECT w.token, w.job, w.params FROM unnest(a_tokens, a_jobs, a_params) AS w (token, job, params)
     ), job AS MATERIALIZED (
@@ -144,8 +168,9 @@ BEGIN
     )
     SELECT (SELECT array_agg(i.token) FROM inserted AS i),
            b.names, b.sqlstates, b.messages
-      INTO v_new, v_names, v_sqlstates, v_messages
+      INTO v_more, v_names, v_sqlstates, v_messages
       FROM (SELECT array_agg(j.name), array_agg(j.err_code), array_agg(j.err_text) FROM job AS j WHERE j.hash IS NULL) AS b (names, sqlstates, messages);
+    v_new := v_new || v_more;
     RETURN QUERY
     SELECT w.ord::integer, r.job_run_id, r.job_run_id IS NOT NULL AND n.token IS NULL,
            CASE WHEN r.job_run_id IS NULL THEN coalesce(b.sqlstate, CASE WHEN o.token IS NOT NULL THEN '42710' ELSE '22004' END) END,
