@@ -56,6 +56,26 @@ SELECT fleet.add_step('team_job', 's3', 'SELECT 1', run_as => 'regress_fleet_su'
 RESET ROLE;
 REVOKE regress_fleet_su FROM regress_fleet_bob;
 
+-- nor does a membership without SET (PostgreSQL 16 and later; before, such a one cannot be made)
+CREATE ROLE regress_fleet_unset;
+DO $$ BEGIN
+    IF current_setting('server_version_num')::int >= 160000 THEN
+        EXECUTE 'GRANT regress_fleet_unset TO regress_fleet_bob WITH ADMIN TRUE, INHERIT FALSE, SET FALSE';
+    END IF;
+END $$;
+SET ROLE regress_fleet_unset;
+SELECT fleet.create_job('unset_job');
+SELECT fleet.add_step('unset_job', 's', 'SELECT 1');
+SET ROLE regress_fleet_bob;
+SELECT fleet.add_step('unset_job', 's2', 'SELECT 1');
+SELECT fleet.start_job('unset_job');
+SELECT fleet.create_job('bobs');
+SELECT fleet.add_step('bobs', 's', 'SELECT 1', run_as => 'regress_fleet_unset');
+SELECT fleet.drop_job('bobs');
+RESET ROLE;
+SELECT fleet.drop_job('unset_job');
+DROP ROLE regress_fleet_unset;
+
 -- cached plans and role switches: what is seen follows current_user
 SET ROLE regress_fleet_alice;
 PREPARE mine AS SELECT name FROM fleet.job ORDER BY name COLLATE "C";

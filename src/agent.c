@@ -612,6 +612,7 @@ fleet_agent_main(Datum arg)
     SetConfigOption("jit", "off", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_SESSION);
+    fleet_transaction_timeout_off();
     SetConfigOption("row_security", "off", PGC_SUSET, PGC_S_SESSION);
 
     before_shmem_exit(at_exit, (Datum) 0);

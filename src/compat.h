@@ -43,4 +43,22 @@
     ((void) PortalRun(portal, FETCH_ALL, true, true, receiver, receiver, completion))
 #endif
 
+/*
+ * May member act as role?  Since 16 a membership can be one without SET, which does not let its
+ * member become the role (a CREATEROLE user gets such ones); is_member_of_role() is true for those.
+ */
+#if PG_VERSION_NUM >= 160000
+#define fleet_may_become(member, role) member_can_set_role(member, role)
+#else
+#define fleet_may_become(member, role) is_member_of_role(member, role)
+#endif
+
+/* For processes of our own: 17's limit for whole transactions is the only one that holds in them. */
+#if PG_VERSION_NUM >= 170000
+#define fleet_transaction_timeout_off()                                                            \
+    SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_SESSION)
+#else
+#define fleet_transaction_timeout_off() ((void) 0)
+#endif
+
 #endif

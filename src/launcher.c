@@ -32,6 +32,7 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "utils/guc.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "tcop/tcopprot.h"
@@ -160,6 +161,7 @@ fleet_starter_main(Datum arg)
     pqsignal(SIGTERM, die);
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+    fleet_transaction_timeout_off();
 
     /* One starter a database is enough, however many agents fail one after another. */
     SET_LOCKTAG_ADVISORY(tag, args.database, 1, 0, FLEET_LOCK_FIELD4);
@@ -255,6 +257,7 @@ fleet_launcher_main(Datum arg)
     pqsignal(SIGTERM, die);
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+    fleet_transaction_timeout_off();
     databases = list_databases(&count);
     for (int i = 0; i < count; i++)
         launch_and_look(databases[i]);

@@ -19,6 +19,7 @@
 #include "catalog/pg_user_mapping.h"
 #include "clock.h"
 #include "commands/defrem.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
@@ -439,7 +440,7 @@ fleet_security_may_run_as(Oid owner, Oid role, const char **sqlstate, const char
         return false;
     if (owner == role || superuser_arg(owner))
         return true;
-    if (superuser_arg(role) || !is_member_of_role(owner, role))
+    if (superuser_arg(role) || !fleet_may_become(owner, role))
         return no(sqlstate, why, "42501",
                   psprintf("role \"%s\" may not run things as role \"%s\"",
                            GetUserNameFromId(owner, true), GetUserNameFromId(role, true)));

@@ -20,6 +20,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
@@ -47,6 +48,7 @@ static Caller *callers = NULL;
 PG_FUNCTION_INFO_V1(fleet_sql_api);
 PG_FUNCTION_INFO_V1(fleet_sql_caller);
 PG_FUNCTION_INFO_V1(fleet_sql_is_own_xid);
+PG_FUNCTION_INFO_V1(fleet_sql_may_become);
 PG_FUNCTION_INFO_V1(fleet_sql_may_cancel);
 PG_FUNCTION_INFO_V1(fleet_sql_may_use);
 PG_FUNCTION_INFO_V1(fleet_sql_sees);
@@ -190,7 +192,7 @@ may_use(Oid role, Oid owner)
 {
     if (superuser_arg(role))
         return true;
-    return is_member_of_role(role, owner) && !superuser_arg(owner);
+    return fleet_may_become(role, owner) && !superuser_arg(owner);
 }
 
 static bool
@@ -212,6 +214,12 @@ fleet_sql_may_use(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0))
         PG_RETURN_BOOL(false);
     PG_RETURN_BOOL(may_use(caller_or_error(), PG_GETARG_OID(0)));
+}
+
+Datum
+fleet_sql_may_become(PG_FUNCTION_ARGS)
+{
+    PG_RETURN_BOOL(fleet_may_become(PG_GETARG_OID(0), PG_GETARG_OID(1)));
 }
 
 Datum

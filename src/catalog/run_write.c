@@ -191,7 +191,7 @@ static FleetStatement nested_statement = {
     "SELECT $1, p.name, fleet_catalog.snapshot_package(p.name), p.owner, $2,"
     "       p.params OPERATOR(pg_catalog.||) $3, $4, $5, $6, $7"
     "  FROM fleet_catalog.package AS p"
-    " WHERE p.name OPERATOR(pg_catalog.=) $8 AND pg_catalog.pg_has_role($9, p.owner, 'MEMBER')"
+    " WHERE p.name OPERATOR(pg_catalog.=) $8 AND fleet_catalog.may_become($9, p.owner)"
     " RETURNING run_id",
     9,
     {UUIDOID, INT4OID, JSONBOID, INT8OID, INT4OID, INT4OID, INT8OID, TEXTOID, OIDOID},

@@ -19,6 +19,10 @@ CREATE FUNCTION fleet_catalog.may_use(a_owner oid) RETURNS boolean
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_may_use';
 COMMENT ON FUNCTION fleet_catalog.may_use(oid) IS 'May the caller act as this owner? Member of it; a superuser only by a superuser';
 
+CREATE FUNCTION fleet_catalog.may_become(a_member oid, a_role oid) RETURNS boolean
+    LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_may_become';
+COMMENT ON FUNCTION fleet_catalog.may_become(oid, oid) IS 'May a member act as this role? Since PostgreSQL 16: a member with the SET option';
+
 CREATE FUNCTION fleet_catalog.may_cancel(a_owner oid) RETURNS boolean
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_may_cancel';
 COMMENT ON FUNCTION fleet_catalog.may_cancel(oid) IS 'May the caller stop what this owner runs? Member of it, or of fleet_operator';

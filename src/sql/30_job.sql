@@ -126,10 +126,10 @@ $$;
 CREATE FUNCTION fleet_catalog.check_run_as(a_owner oid, a_run_as oid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF NOT pg_has_role(a_owner, a_run_as, 'MEMBER') THEN
+    IF NOT fleet_catalog.may_become(a_owner, a_run_as) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = format('role "%s", which owns the job, is not a member of role "%s"', pg_get_userbyid(a_owner), pg_get_userbyid(a_run_as)),
-            HINT = 'The owner of a job must be a member of every role that its steps run as.';
+            HINT = 'The owner of a job must be a member of every role that its steps run as, from PostgreSQL 16 on with the SET option.';
     END IF;
 END
 $$;
