@@ -1,3 +1,4 @@
+# (runs long)
 # 200 servers used by one package; an idle agent that is not woken; memory and file descriptors flat
 # over 20,000 runs.
 use strict;
