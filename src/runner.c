@@ -55,6 +55,7 @@ static RunnerShared *shared = NULL; /* of the segment */
 static RunnerRingReader reader;
 static bool keyed = false;        /* another agent may look for the present, or last, request */
 static bool given_up = false;     /* nobody will hear us any more */
+static Size quiet = 0;            /* bytes sent since the agent was last woken for them */
 static FleetTime alone_since = 0; /* waits for an agent; 0: does not */
 static bool session_used = false; /* a job ran here: clean it before the next one */
 static uint32 cancels_seen = 0;
@@ -132,11 +133,16 @@ patience_ms(void)
 
 /* ---- messages ---- */
 
-/* Not urgent ones wait until there are some more. */
+/* Messages that are not urgent wait until there are many.  (What the ring holds does not tell how
+ * many: the agent has read some of it.) */
 static bool
-worth_a_wake(bool urgent)
+worth_a_wake(bool urgent, Size size)
 {
-    return urgent || fleet_ring_used(segment.from) > FLEET_RUNNER_RING_FROM / 4;
+    quiet += size;
+    if (!urgent && quiet < FLEET_RUNNER_RING_FROM / 8)
+        return false;
+    quiet = 0;
+    return true;
 }
 
 bool
@@ -164,7 +170,7 @@ fleet_runner_send(const RunnerMessage *message, bool urgent)
                          last_word ? 10L : 1000L, PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
     }
-    if (worth_a_wake(urgent))
+    if (worth_a_wake(urgent, (Size) out.len))
         fleet_runner_wake(&shared->agent);
     return keyed || !is_forsaken();
 }

@@ -59,6 +59,7 @@ typedef struct Script
 } Script;
 
 static bool pool_ready = false;
+static int64 given_xid = 0; /* the last one heard of */
 
 static void
 init_pool(void)
@@ -149,9 +150,13 @@ fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event)
 
     if (script->result)
         put_row(script->result, event);
-    if (script->events)
+    if (script->events && event->kind == FLEET_EXECUTOR_LOG)
+        appendStringInfo(script->events, "%s ", event->message);
+    else if (script->events)
         appendStringInfo(script->events, "%s%s ", kind_names[event->kind],
                          event->sqlstate ? event->sqlstate : "");
+    if (event->xid != 0)
+        given_xid = (int64) event->xid;
     switch (event->kind)
     {
         case FLEET_EXECUTOR_BEGAN: act(executor, script->on_began); break;
@@ -256,13 +261,27 @@ fleet_sql_runner_test(PG_FUNCTION_ARGS)
 }
 
 /*
- * runner_give(role, command) and runner_taken(): a request whose end is looked
- * for again and again, with no snapshot of ours open in between, for commands
- * that wait for all snapshots.
+ * runner_give(role, command, transactional, run_id, on_prepared) and
+ * runner_taken(): a request whose end is looked for again and again, with no
+ * snapshot of ours open in between, for commands that wait for all snapshots,
+ * and for agents that end in between.
  */
 static FleetExecutor *given = NULL;
 static StringInfoData given_events;
 static Script given_script;
+
+static void
+given_init(const char *on_prepared)
+{
+    MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+
+    initStringInfo(&given_events);
+    given_script =
+        (Script){.on_began = "none", .on_log = "none", .on_prepared = pstrdup(on_prepared)};
+    given_script.events = &given_events;
+    given_script.open = 1;
+    MemoryContextSwitchTo(before);
+}
 
 PG_FUNCTION_INFO_V1(fleet_sql_runner_give);
 Datum
@@ -273,19 +292,53 @@ fleet_sql_runner_give(PG_FUNCTION_ARGS)
         .ref = 1,
         .command = text_to_cstring(PG_GETARG_TEXT_PP(1)),
         .params = "{}",
+        .transactional = PG_GETARG_BOOL(2),
         .fresh = true,
+        .key = {.run_id = PG_GETARG_INT64(3)},
+        .log_seq = 1000,
     };
-    MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
 
-    initStringInfo(&given_events);
-    given_script = (Script){.on_began = "none", .on_log = "none", .on_prepared = "commit"};
-    given_script.events = &given_events;
-    given_script.open = 1;
+    given_init(text_to_cstring(PG_GETARG_TEXT_PP(4)));
     given = get_runner(PG_GETARG_OID(0));
     given->owner = &given_script;
     given->methods->run(given, &request);
-    MemoryContextSwitchTo(before);
     PG_RETURN_VOID();
+}
+
+/* runner_adopt(run_id, transactional, xid, log_seq, on_prepared): is there one? */
+PG_FUNCTION_INFO_V1(fleet_sql_runner_adopt);
+Datum
+fleet_sql_runner_adopt(PG_FUNCTION_ARGS)
+{
+    FleetStepKey key = {.run_id = PG_GETARG_INT64(0)};
+    Oid role;
+
+    init_pool();
+    given_init(text_to_cstring(PG_GETARG_TEXT_PP(4)));
+    given = fleet_runner_adopt(&key, PG_GETARG_BOOL(1), (uint64) PG_GETARG_INT64(2),
+                               PG_GETARG_INT32(3), 2, &role);
+    if (given == NULL)
+        PG_RETURN_BOOL(false);
+    given->owner = &given_script;
+    if (PG_GETARG_INT64(2) != 0)
+        given->methods->commit(given);
+    PG_RETURN_BOOL(role == GetUserId());
+}
+
+/* One poll; the events so far. */
+PG_FUNCTION_INFO_V1(fleet_sql_runner_heard);
+Datum
+fleet_sql_runner_heard(PG_FUNCTION_ARGS)
+{
+    fleet_runner_poll(fleet_clock_now());
+    PG_RETURN_TEXT_P(cstring_to_text(given_events.data));
+}
+
+PG_FUNCTION_INFO_V1(fleet_sql_runner_xid);
+Datum
+fleet_sql_runner_xid(PG_FUNCTION_ARGS)
+{
+    PG_RETURN_INT64(given_xid);
 }
 
 /* Its events so far, or NULL while it has not ended. */

@@ -13,6 +13,12 @@ CREATE FUNCTION runner_shutdown(hard boolean) RETURNS void
     LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_shutdown';
 CREATE FUNCTION runner_resolve(xid bigint) RETURNS text
     LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_resolve';
-CREATE FUNCTION runner_give(role oid, command text) RETURNS void
+CREATE FUNCTION runner_give(role oid, command text, transactional boolean DEFAULT false,
+    run_id bigint DEFAULT 0, on_prepared text DEFAULT 'commit') RETURNS void
     LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_give';
 CREATE FUNCTION runner_taken() RETURNS text LANGUAGE c AS :'lib', 'fleet_sql_runner_taken';
+CREATE FUNCTION runner_adopt(run_id bigint, transactional boolean, xid bigint, log_seq integer,
+    on_prepared text DEFAULT 'commit') RETURNS boolean
+    LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_adopt';
+CREATE FUNCTION runner_heard() RETURNS text LANGUAGE c AS :'lib', 'fleet_sql_runner_heard';
+CREATE FUNCTION runner_xid() RETURNS bigint LANGUAGE c AS :'lib', 'fleet_sql_runner_xid';

@@ -186,6 +186,97 @@ for my $case ([ 't', 0 ], [ 'f', 1 ])
     eval { $agent->{run}->kill_kill; };
 }
 
+# … and another agent adopts it.  Lines of the request are numbered from 1001 in the unit.
+my $talks = q{DO $$ BEGIN RAISE NOTICE 'one'; RAISE NOTICE 'two'; RAISE NOTICE 'three'; INSERT INTO effect VALUES ('adopted');
+    PERFORM pg_advisory_lock(3); PERFORM pg_advisory_unlock(3); RAISE NOTICE 'four'; END $$};
+my $run_id = 0;
+
+sub until_heard
+{
+    my ($who, $what) = @_;
+    my $heard = '';
+    for (1 .. 1800)
+    {
+        $heard = $who->query_safe('SELECT runner_heard()');
+        last if $heard =~ /$what/;
+        select(undef, undef, undef, 0.05);
+    }
+    return $heard;
+}
+
+# Gives the command to a runner, which then waits for the lock that $holder has, and ends the agent
+# after so many polls.
+sub orphan
+{
+    my ($holder, $polls, %o) = @_;
+    $run_id++;
+    my $first = $node->background_psql('postgres');
+    my $pid = $first->query_safe('SELECT pg_backend_pid()');
+    my $transactional = $o{transactional} // 't';
+    $first->query_safe("SELECT runner_give(current_user::regrole, \$cmd\$$talks\$cmd\$, '$transactional', $run_id, 'none')");
+    $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner' AND wait_event = 'advisory'});
+    $holder->quit if $o{prepare};
+    my $heard = '';
+    $heard = until_heard($first, 'PREPARED') if $o{prepare};
+    $heard = $first->query_safe('SELECT runner_heard()') for 1 .. $polls;
+    my $xid = $first->query_safe('SELECT runner_xid()');
+    $first->quit;
+    $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
+    return ($heard, $xid);
+}
+
+sub hold
+{
+    my $holder = $node->background_psql('postgres');
+    $holder->query_safe('SELECT pg_advisory_lock(3)');
+    return $holder;
+}
+
+# Polls of the first agent, lines that it had stored, what the second one hears before and after
+for my $case ([ 0, 0, 'BEGAN one two three ' ], [ 1, 2, 'BEGAN three ' ], [ 1, 3, 'BEGAN ' ], [ 2, 3, 'BEGAN ' ])
+{
+    my ($polls, $stored, $before) = @$case;
+    for my $transactional (qw(t f))
+    {
+        my $what = "adopted after $polls polls, $stored lines stored, transactional $transactional";
+        my $holder = hold();
+        my ($heard) = orphan($holder, $polls, transactional => $transactional);
+        is($heard, 'BEGAN one two three ', "$what: the first agent") if $polls;
+        my $second = $node->background_psql('postgres');
+        is($second->query_safe("SELECT runner_adopt($run_id, '$transactional', 0, 1000 + $stored)"), 't', $what);
+        is($second->query_safe('SELECT runner_heard()'), $before, "$what: what was not stored comes again, at once");
+        $holder->quit;
+        is(until_heard($second, 'COMMITTED'), $before . 'four ' . ($transactional eq 't' ? 'PREPARED ' : '') . 'COMMITTED ', "$what: to its end");
+        $second->quit;
+        is($node->safe_psql('postgres', q{DELETE FROM effect WHERE what = 'adopted' RETURNING 1}), 1, "$what: one effect");
+    }
+}
+
+# prepared: the id was stored or not, and only its own transaction is committed
+for my $stored (0, 1)
+{
+    my (undef, $xid) = orphan(hold(), 0, prepare => 1);
+    my $second = $node->background_psql('postgres');
+    is($second->query_safe("SELECT runner_adopt($run_id, 't', $xid + 1, 1004)"), 'f', "prepared, stored $stored: not another transaction") if $stored;
+    is($second->query_safe("SELECT runner_adopt($run_id, 't', $xid * $stored, 1004)"), 't', "prepared, stored $stored: adopted");
+    like(until_heard($second, 'COMMITTED'), qr/^BEGAN (PREPARED )?COMMITTED $/, "prepared, stored $stored: committed");
+    $second->quit;
+    is($node->safe_psql('postgres', q{DELETE FROM effect WHERE what = 'adopted' RETURNING 1}), 1, "prepared, stored $stored: one effect");
+}
+
+# a runner of another step, or in another way, is not taken, but ended
+{
+    orphan(my $holder = hold(), 1);
+    my $second = $node->background_psql('postgres');
+    is($second->query_safe("SELECT runner_adopt($run_id + 1, 't', 0, 1000)"), 'f', 'another step is not adopted');
+    is($second->query_safe("SELECT runner_adopt($run_id, 'f', 0, 1000)"), 'f', 'nor one that runs in another way');
+    $second->query_safe('SELECT runner_heard()');
+    ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'}), 'and is ended');
+    $holder->quit;
+    $second->quit;
+    is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'adopted'}), 0, 'without effect');
+}
+
 # nothing is left
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'}), 'no runner is left');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'}), 0, 'no lock');
