@@ -299,10 +299,15 @@ poke_other_agent(void)
             FleetShared *shared = dsm_segment_address(segment);
             PGPROC *other;
 
-            SpinLockAcquire(&shared->mutex);
-            shared->overflow = true;
-            other = shared->agent;
-            SpinLockRelease(&shared->mutex);
+            if (shared->magic != FLEET_SHARED_MAGIC || shared->database != agent.database)
+                other = NULL; /* the row is still the one of the database that ours is a copy of */
+            else
+            {
+                SpinLockAcquire(&shared->mutex);
+                shared->overflow = true;
+                other = shared->agent;
+                SpinLockRelease(&shared->mutex);
+            }
             if (other != NULL)
             {
                 SetLatch(&other->procLatch);

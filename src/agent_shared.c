@@ -40,6 +40,7 @@ fleet_shared_create(uint32 *handle)
     memset(shared, 0, sizeof(*shared));
     SpinLockInit(&shared->mutex);
     shared->agent = MyProc;
+    shared->database = MyDatabaseId;
     shared->magic = FLEET_SHARED_MAGIC;
     on_dsm_detach(segment, shared_gone, PointerGetDatum(shared));
     *handle = dsm_segment_handle(segment);

@@ -74,7 +74,8 @@ attach(uint32 handle)
         attached_handle = handle;
     }
     shared = dsm_segment_address(attached);
-    if (shared->magic != FLEET_SHARED_MAGIC || shared->agent == NULL)
+    if (shared->magic != FLEET_SHARED_MAGIC || shared->database != MyDatabaseId ||
+        shared->agent == NULL)
     {
         dsm_detach(attached);
         attached = NULL;
