@@ -109,11 +109,12 @@ if wants regress || wants isolation || wants tap; then
         # psql.  Leaks at exit are not asked for: a backend never frees its memory before it ends.
         # Frames are not kept after their return: the server measures its stack by addresses.
         # It keeps the wrapper's name, because pg_ctl restarts it by that.
+        # Little of what was freed is kept back, since a test sees to it that memory stays flat.
         mv "$bindir/postgres" "$bindir/postgres.plain"
         cat >"$bindir/postgres" <<WRAPPER
 #!/bin/bash
 LD_PRELOAD="$asan_preload" \\
-ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0:abort_on_error=1:log_path=$work/out/asan" \\
+ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0:quarantine_size_mb=1:thread_local_quarantine_size_kb=64:abort_on_error=1:log_path=$work/out/asan" \\
 UBSAN_OPTIONS="print_stacktrace=1:log_path=$work/out/asan" \\
 exec -a "\$0" "$bindir/postgres.plain" "\$@"
 WRAPPER
