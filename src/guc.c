@@ -9,26 +9,15 @@
 #include "guc.h"
 #include "utils/guc.h"
 
-int fleet_guc_connect_timeout = 10000;
-char *fleet_guc_error_point = NULL;
 int fleet_guc_lost_after = 300000;
 int fleet_guc_max_active_runs = 1000;
 int fleet_guc_max_runners = 8;
 char *fleet_guc_params = NULL;
-int fleet_guc_retention = -1;
 int fleet_guc_runner_idle_timeout = 60000;
 
 void
 fleet_guc_init(void)
 {
-    DefineCustomIntVariable(
-        "fleet.connect_timeout", "Time allowed for making a connection to a server.", NULL,
-        &fleet_guc_connect_timeout, 10000, 100, 600000, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
-#ifdef FLEET_TEST_POINTS
-    DefineCustomStringVariable(
-        "fleet.error_point", "Test builds: name of the point where the agent fails.", NULL,
-        &fleet_guc_error_point, "", PGC_SIGHUP, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
-#endif
     DefineCustomIntVariable(
         "fleet.lost_after", "Silence after which work started on a server is called lost.", NULL,
         &fleet_guc_lost_after, 300000, 1000, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
@@ -44,9 +33,6 @@ fleet_guc_init(void)
     DefineCustomStringVariable("fleet.params", "Parameters of the running step, as a JSON object.",
                                NULL, &fleet_guc_params, "{}", PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL,
                                NULL, NULL);
-    DefineCustomIntVariable("fleet.retention", "Time that finished runs are kept.",
-                            "-1 keeps them for ever.", &fleet_guc_retention, -1, -1, INT_MAX,
-                            PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
     DefineCustomIntVariable("fleet.runner_idle_timeout",
                             "Time after which an idle runner process ends.", NULL,
                             &fleet_guc_runner_idle_timeout, 60000, 0, INT_MAX, PGC_SIGHUP,

@@ -7,13 +7,10 @@
 
 #include "postgres.h"
 
-extern int fleet_guc_connect_timeout; /* ms */
-extern char *fleet_guc_error_point;   /* test builds: where to fail */
-extern int fleet_guc_lost_after;      /* ms */
+extern int fleet_guc_lost_after; /* ms */
 extern int fleet_guc_max_active_runs;
 extern int fleet_guc_max_runners;
 extern char *fleet_guc_params;            /* JSON object of the running step */
-extern int fleet_guc_retention;           /* minutes, -1 for ever */
 extern int fleet_guc_runner_idle_timeout; /* ms */
 
 extern void fleet_guc_init(void);

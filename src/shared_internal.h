@@ -26,7 +26,7 @@ typedef struct FleetWaiter
 struct FleetShared
 {
     uint32 magic;
-    Oid database; /* a copied database has the original's row, and so its handle */
+    Oid database;  /* a copied database has the original's row, and so its handle */
     slock_t mutex; /* everything below */
     PGPROC *agent; /* NULL: the agent is gone */
     bool overflow; /* messages were lost: read everything again */
