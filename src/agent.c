@@ -24,7 +24,6 @@
 #include "access/xlog.h"
 #include "agent.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_database.h"
 #include "catalog/session.h"
 #include "utils/lsyscache.h"
 #include "port.h"
@@ -230,24 +229,11 @@ restart_delay(void)
     return Min(Max(last * 2, RESTART_DELAY_MS), RESTART_DELAY_MAX_MS);
 }
 
-/* Does somebody DROP this database?  Then no runner may stay either, however busy it is. */
-static bool
-database_is_going(void)
-{
-    LOCKTAG tag;
-
-    SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, agent.database, 0);
-    if (LockAcquire(&tag, AccessShareLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
-        return true;
-    LockRelease(&tag, AccessShareLock, true);
-    return false;
-}
-
 static void
 at_exit(int code, Datum arg)
 {
     if (come_back)
-        fleet_runner_shutdown(leave_requested || database_is_going());
+        fleet_runner_shutdown(leave_requested); /* all of them, if the database is dropped */
     /* The server releases a session's relation locks only with a transaction's end. */
     if (OidIsValid(sentinel_lock.relId))
         UnlockRelationIdForSession(&sentinel_lock, AccessShareLock);

@@ -163,20 +163,16 @@ struct AgentTask
     TimestampTz started_at; /* 0: not yet */
     TimestampTz finished_at;
     AgentResult result;
-    AgentUnit *unit;      /* executed by us (sql here, job on a direct server) */
-    AgentRun *nested;     /* kind package */
-    AgentLink *link;      /* kind job */
-    bool linked;          /* link_node is in link->tasks */
-    bool sent;            /* remote: given to the link; it may be there */
-    bool acknowledged;    /* remote: it is there */
-    bool unclear;         /* remote: sent, and the connection broke before the answer */
-    bool withdrawable;    /* remote: not used up by the link yet */
-    bool recovered_start; /* remote: its start may have been sent by our predecessor */
-    bool acknowledge;     /* remote: tell the child, once its end is durable here */
+    AgentUnit *unit;   /* executed by us (sql here, job on a direct server) */
+    AgentRun *nested;  /* kind package */
+    AgentLink *link;   /* kind job */
+    bool linked;       /* link_node is in link->tasks */
+    bool acknowledged; /* remote: it is there */
+    bool unclear;      /* remote: sent, and the connection broke before the answer */
+    bool acknowledge;  /* remote: tell the child, once its end is durable here */
     uint64 reported_turn;
     int log_line_seq; /* remote: last log line stored */
-    bool cancel_sent;
-    char *error; /* why it cannot start at all */
+    char *error;      /* why it cannot start at all */
     const char *error_state;
     dlist_node link_node;
     int log_base;       /* seq of this attempt's log lines count from here */
@@ -232,7 +228,6 @@ struct AgentUnit
     int log_seq;
     int cuts; /* times that the present attempt was cut off while its command ran */
     AgentUnitEffect effect;
-    bool cancel_wanted;     /* effect: cancel what runs */
     FleetTime resolve_at;   /* when to ask again for the fate of a transaction; 0: not */
     FleetLinkIdentity then; /* direct: who the server was when the step was sent */
     AgentRun *nested;       /* package step */

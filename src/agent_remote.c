@@ -76,7 +76,6 @@ agent_remote_start(AgentTask *task)
     FleetRemoteStart start = {0};
 
     attach(task, task->link);
-    task->sent = true;
     start.ref = task_ref_number(task);
     strlcpy(start.token, task->token, sizeof(start.token));
     start.job = task->run->def->tasks[task->ref.task].job;
@@ -108,7 +107,6 @@ agent_remote_recover(AgentTask *task)
         return;
     }
     attach(task, link);
-    task->sent = true;
     task->acknowledged = task->state != FLEET_STARTING;
     resume(task);
     if (task->state == FLEET_CANCELING)
@@ -126,7 +124,6 @@ agent_remote_cancel(AgentTask *task)
         return;
     }
     fleet_link_cancel(task->link->link, &token, 1);
-    task->cancel_sent = true;
 }
 
 /* Connected again: every token of this link is asked for; cancels are sent again. */
@@ -139,8 +136,7 @@ agent_remote_up(AgentLink *link)
     {
         AgentTask *task = dlist_container(AgentTask, link_node, iter.cur);
 
-        if (!task->acknowledged && task->withdrawable)
-            continue; /* still in the link's queue: it is sent now */
+        /* the others are still in the link's queue, and are sent now */
         if (task->unclear || task->acknowledged)
             resume(task);
         if (task->state == FLEET_CANCELING)
@@ -165,11 +161,7 @@ agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason, boo
         if (task->acknowledged || task->over)
             continue;
         if (!fleet_link_withdraw(link->link, task_ref_number(task)))
-        {
-            if (permanent && !task->unclear && task->recovered_start)
-                agent_task_fail(task, sqlstate, reason);
             continue;
-        }
         if (permanent)
             agent_task_fail(task, sqlstate, reason);
         else

@@ -92,7 +92,7 @@ decide_start(AgentRun *run, const FleetDecision *d)
     task->server = agent_server_by_number(d->server);
     task->log_base = task->log_seq;
     task->seen_first = 0;
-    task->sent = task->acknowledged = task->cancel_sent = task->effect_cancel = false;
+    task->acknowledged = task->effect_cancel = false;
     task->started_at = task->finished_at = 0;
     task->error = NULL;
     agent_result_clear(&task->result);

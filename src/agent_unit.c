@@ -701,7 +701,6 @@ cancel_step(AgentUnit *unit)
         agent_run_cancel(unit->nested->run_id);
         return;
     }
-    unit->cancel_wanted = true;
     if (unit->effect == UNIT_EFFECT_NESTED)
     {
         unit->effect = UNIT_EFFECT_NONE;
