@@ -61,4 +61,20 @@
 #define fleet_transaction_timeout_off() ((void) 0)
 #endif
 
+/* For BEFORE UPDATE triggers of tables of ours: 16 wants to know of other tables in the query. */
+#if PG_VERSION_NUM >= 160000
+#define fleet_epq_init(epq, estate) EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL)
+#else
+#define fleet_epq_init(epq, estate) EvalPlanQualInit(epq, estate, NULL, NIL, -1)
+#endif
+
+/* A scan for EXPLAIN's sake is counted since 18. */
+#if PG_VERSION_NUM >= 180000
+#define fleet_index_beginscan(relation, index, snapshot, nkeys)                                    \
+    index_beginscan(relation, index, snapshot, NULL, nkeys, 0)
+#else
+#define fleet_index_beginscan(relation, index, snapshot, nkeys)                                    \
+    index_beginscan(relation, index, snapshot, nkeys, 0)
+#endif
+
 #endif

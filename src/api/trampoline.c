@@ -17,6 +17,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "api/caller.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
@@ -54,28 +55,31 @@ PG_FUNCTION_INFO_V1(fleet_sql_may_use);
 PG_FUNCTION_INFO_V1(fleet_sql_sees);
 PG_FUNCTION_INFO_V1(fleet_sql_sees_all);
 
+/* fleet_catalog.NAME (NULL: of the same name) with the argument types of this function. */
 static void
-find_target(Oid public_function, Target *target, MemoryContext context)
+find_target(Oid like, const char *name, Target *target, MemoryContext context)
 {
-    HeapTuple public_tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(public_function));
+    HeapTuple like_tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(like));
     HeapTuple tuple;
     Form_pg_proc proc;
     Oid hidden;
 
-    if (!HeapTupleIsValid(public_tuple))
-        elog(ERROR, "cache lookup failed for function %u", public_function);
-    proc = (Form_pg_proc) GETSTRUCT(public_tuple);
-    tuple = SearchSysCache3(PROCNAMEARGSNSP, PointerGetDatum(NameStr(proc->proname)),
-                            PointerGetDatum(&proc->proargtypes),
-                            ObjectIdGetDatum(get_namespace_oid("fleet_catalog", false)));
+    if (!HeapTupleIsValid(like_tuple))
+        elog(ERROR, "cache lookup failed for function %u", like);
+    proc = (Form_pg_proc) GETSTRUCT(like_tuple);
+    if (name == NULL)
+        name = NameStr(proc->proname);
+    tuple =
+        SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(name), PointerGetDatum(&proc->proargtypes),
+                        ObjectIdGetDatum(get_namespace_oid("fleet_catalog", false)));
     if (!HeapTupleIsValid(tuple))
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_FUNCTION),
-                        errmsg("function %s() of pg_fleet is incomplete", NameStr(proc->proname)),
+                        errmsg("function %s() of pg_fleet is incomplete", name),
                         errhint("Update the extension: ALTER EXTENSION pg_fleet UPDATE.")));
     hidden = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
     target->owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
     ReleaseSysCache(tuple);
-    ReleaseSysCache(public_tuple);
+    ReleaseSysCache(like_tuple);
     fmgr_info_cxt(hidden, &target->function, context);
 }
 
@@ -141,7 +145,7 @@ fleet_sql_api(PG_FUNCTION_ARGS)
     {
         Target *fresh = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(Target));
 
-        find_target(flinfo->fn_oid, fresh, flinfo->fn_mcxt);
+        find_target(flinfo->fn_oid, NULL, fresh, flinfo->fn_mcxt);
         fmgr_info_set_expr(flinfo->fn_expr, &fresh->function);
         flinfo->fn_extra = target = fresh;
     }
@@ -167,10 +171,25 @@ fleet_sql_api(PG_FUNCTION_ARGS)
     return result;
 }
 
+Datum
+fleet_call_instead(FunctionCallInfo fcinfo, const char *name)
+{
+    FmgrInfo *flinfo = fcinfo->flinfo;
+    Target target;
+    Datum result;
+
+    find_target(flinfo->fn_oid, name, &target, CurrentMemoryContext);
+    fmgr_info_set_expr(flinfo->fn_expr, &target.function);
+    fcinfo->flinfo = &target.function;
+    result = FunctionCallInvoke(fcinfo);
+    fcinfo->flinfo = flinfo;
+    return result;
+}
+
 /* ---- who called ---- */
 
-static Oid
-caller_or_error(void)
+Oid
+fleet_caller_or_error(void)
 {
     if (callers == NULL)
         ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -202,10 +221,32 @@ sees_all(Oid role)
            is_member_of_named(role, "fleet_reader") || is_member_of_role(role, ROLE_PG_MONITOR);
 }
 
+bool
+fleet_caller_may_use(Oid owner)
+{
+    return may_use(fleet_caller_or_error(), owner);
+}
+
+bool
+fleet_caller_may_cancel(Oid owner)
+{
+    Oid role = fleet_caller_or_error();
+
+    return may_use(role, owner) || is_member_of_named(role, "fleet_operator");
+}
+
+bool
+fleet_caller_sees(Oid owner)
+{
+    Oid role = fleet_caller_or_error();
+
+    return is_member_of_role(role, owner) || sees_all(role);
+}
+
 Datum
 fleet_sql_caller(PG_FUNCTION_ARGS)
 {
-    PG_RETURN_OID(caller_or_error());
+    PG_RETURN_OID(fleet_caller_or_error());
 }
 
 Datum
@@ -213,7 +254,7 @@ fleet_sql_may_use(PG_FUNCTION_ARGS)
 {
     if (PG_ARGISNULL(0))
         PG_RETURN_BOOL(false);
-    PG_RETURN_BOOL(may_use(caller_or_error(), PG_GETARG_OID(0)));
+    PG_RETURN_BOOL(fleet_caller_may_use(PG_GETARG_OID(0)));
 }
 
 Datum
@@ -225,21 +266,17 @@ fleet_sql_may_become(PG_FUNCTION_ARGS)
 Datum
 fleet_sql_may_cancel(PG_FUNCTION_ARGS)
 {
-    Oid role = caller_or_error();
-
     if (PG_ARGISNULL(0))
         PG_RETURN_BOOL(false);
-    PG_RETURN_BOOL(may_use(role, PG_GETARG_OID(0)) || is_member_of_named(role, "fleet_operator"));
+    PG_RETURN_BOOL(fleet_caller_may_cancel(PG_GETARG_OID(0)));
 }
 
 Datum
 fleet_sql_sees(PG_FUNCTION_ARGS)
 {
-    Oid role = caller_or_error();
-
     if (PG_ARGISNULL(0))
         PG_RETURN_BOOL(false);
-    PG_RETURN_BOOL(is_member_of_role(role, PG_GETARG_OID(0)) || sees_all(role));
+    PG_RETURN_BOOL(fleet_caller_sees(PG_GETARG_OID(0)));
 }
 
 /* For views: there, current_user is who looks. */

@@ -38,14 +38,14 @@ static FleetStatement some_runs_statement = {
 
 static FleetStatement all_job_runs_statement = {
     "SELECT " JOB_RUN_COLUMNS "  FROM fleet_catalog.job_run AS j"
-    " WHERE j.state OPERATOR(pg_catalog.<) 11 ORDER BY j.job_run_id",
+    " WHERE j.finished_at IS NULL ORDER BY j.job_run_id",
     0,
     {0},
     NULL};
 
 static FleetStatement some_job_runs_statement = {
     "SELECT " JOB_RUN_COLUMNS "  FROM fleet_catalog.job_run AS j"
-    " WHERE j.job_run_id OPERATOR(pg_catalog.=) ANY ($1) AND j.state OPERATOR(pg_catalog.<) 11"
+    " WHERE j.job_run_id OPERATOR(pg_catalog.=) ANY ($1) AND j.finished_at IS NULL"
     " ORDER BY j.job_run_id",
     1,
     {INT8ARRAYOID},

@@ -1,182 +1,20 @@
 /*
  * catalog/run_write.c
- *     Writes of the agent: rows are collected during a turn, each table's rows
- *     go out in one statement.
+ *     Writes of the agent: rows are collected during a turn, and written
+ *     through rows.h, table by table.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "catalog/run.h"
 #include "catalog/spi.h"
+#include "catalog/tables.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/uuid.h"
-
-static const Oid run_columns[] = {INT8OID,        INT2OID,        INT2OID,
-                                  TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID};
-static FleetStatement run_statement = {
-    "UPDATE fleet_catalog.run AS r"
-    "   SET state = u.state, started_at = COALESCE(r.started_at, u.started_at),"
-    "       finished_at = u.finished_at, message = COALESCE(u.message, r.message)"
-    "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
-    "                  pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6))"
-    "       AS u(run_id, old, state, started_at, finished_at, message)"
-    " WHERE r.run_id OPERATOR(pg_catalog.=) u.run_id AND r.state OPERATOR(pg_catalog.=) u.old",
-    6,
-    {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-     TEXTARRAYOID},
-    NULL};
-
-static const Oid new_columns[] = {INT8OID, INT4OID, INT4OID, TIMESTAMPTZOID, JSONBOID};
-static FleetStatement new_statement = {
-    "INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params)"
-    "SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
-    "                         pg_catalog.unnest($3), pg_catalog.unnest($4),"
-    "                         pg_catalog.unnest($5)) AS u",
-    5,
-    {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, JSONBARRAYOID},
-    NULL};
-
-static const Oid start_columns[] = {INT8OID, INT4OID, INT4OID, INT2OID, INT2OID, INT4OID, INT4OID};
-static FleetStatement start_statement = {
-    "UPDATE fleet_catalog.task_run AS t"
-    "   SET state = 2, attempt = u.attempt, server_id = u.server_id, log_seq = u.log_base,"
-    "       started_at = NULL, finished_at = NULL, sqlstate = NULL, message = NULL, output = NULL,"
-    "       row_count = NULL"
-    "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
-    "                  pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
-    "                  pg_catalog.unnest($7))"
-    "       AS u(run_id, task_no, item, old, attempt, server_id, log_base)"
-    " WHERE t.run_id OPERATOR(pg_catalog.=) u.run_id"
-    "   AND t.task_no OPERATOR(pg_catalog.=) u.task_no AND t.item OPERATOR(pg_catalog.=) u.item"
-    "   AND t.state OPERATOR(pg_catalog.=) u.old"
-    " RETURNING t.run_id, t.task_no, t.item, t.params",
-    7,
-    {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
-     INT4ARRAYOID},
-    NULL};
-
-static const Oid task_columns[] = {INT8OID, INT4OID,        INT4OID,        INT2OID, INT2OID,
-                                   INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, TEXTOID,
-                                   TEXTOID, TEXTOID,        INT2OID};
-static FleetStatement task_statement = {
-    "UPDATE fleet_catalog.task_run AS t"
-    "   SET state = u.state, started_at = COALESCE(u.started_at, t.started_at),"
-    "       server_id = COALESCE(u.server_id, t.server_id),"
-    "       finished_at = u.finished_at, row_count = u.row_count, sqlstate = u.sqlstate,"
-    "       message = u.message, output = u.output, failures = u.failures"
-    "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
-    "                  pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
-    "                  pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),"
-    "                  pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12),"
-    "                  pg_catalog.unnest($13))"
-    "       AS u(run_id, task_no, item, old, state, server_id, started_at, finished_at, row_count,"
-    "            sqlstate, message, output, failures)"
-    " WHERE t.run_id OPERATOR(pg_catalog.=) u.run_id"
-    "   AND t.task_no OPERATOR(pg_catalog.=) u.task_no AND t.item OPERATOR(pg_catalog.=) u.item"
-    "   AND t.state OPERATOR(pg_catalog.=) u.old",
-    13,
-    {INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
-     TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-     TEXTARRAYOID, INT2ARRAYOID},
-    NULL};
-
-static const Oid job_run_columns[] = {INT8OID, INT2OID, INT2OID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-                                      INT4OID, INT8OID, TEXTOID, TEXTOID,        TEXTOID};
-static FleetStatement job_run_statement = {
-    "UPDATE fleet_catalog.job_run AS j"
-    "   SET state = u.state, started_at = COALESCE(j.started_at, u.started_at),"
-    "       finished_at = u.finished_at, log_seq = u.log_seq, row_count = u.row_count,"
-    "       sqlstate = u.sqlstate, message = u.message, output = u.output"
-    "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
-    "                  pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
-    "                  pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),"
-    "                  pg_catalog.unnest($10))"
-    "       AS u(job_run_id, old, state, started_at, finished_at, log_seq, row_count, sqlstate,"
-    "            message, output)"
-    " WHERE j.job_run_id OPERATOR(pg_catalog.=) u.job_run_id"
-    "   AND j.state OPERATOR(pg_catalog.=) u.old",
-    10,
-    {INT8ARRAYOID, INT2ARRAYOID, INT2ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID,
-     INT4ARRAYOID, INT8ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
-    NULL};
-
-static const Oid step_new_columns[] = {
-    INT8OID,        INT8OID, INT4OID, INT4OID, INT2OID, INT2OID, INT2OID, INT2OID,
-    INT2OID,        INT4OID, INT4OID, INT4OID, INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID,
-    TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-static FleetStatement step_new_statement = {
-    "INSERT INTO fleet_catalog.step_run (run_id, job_run_id, task_no, item, task_attempt, step_no,"
-    " attempt, state, phase, first_seq, last_seq, server_id, backend_pid, xid, row_count,"
-    " started_at, finished_at, step, sqlstate, message, detail, hint, context, output)"
-    "SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
-    " pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
-    " pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10),"
-    " pg_catalog.unnest($11), pg_catalog.unnest($12), pg_catalog.unnest($13),"
-    " pg_catalog.unnest($14), pg_catalog.unnest($15), pg_catalog.unnest($16),"
-    " pg_catalog.unnest($17), pg_catalog.unnest($18), pg_catalog.unnest($19),"
-    " pg_catalog.unnest($20), pg_catalog.unnest($21), pg_catalog.unnest($22),"
-    " pg_catalog.unnest($23), pg_catalog.unnest($24)) AS u",
-    24,
-    {INT8ARRAYOID,        INT8ARRAYOID,        INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID,
-     INT2ARRAYOID,        INT2ARRAYOID,        INT2ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
-     INT4ARRAYOID,        INT4ARRAYOID,        INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-     TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-     TEXTARRAYOID,        TEXTARRAYOID,        TEXTARRAYOID, TEXTARRAYOID},
-    NULL};
-
-#define STEP_SET                                                                                   \
-    "UPDATE fleet_catalog.step_run AS s"                                                           \
-    "   SET state = u.state, phase = u.phase, last_seq = u.last_seq,"                              \
-    "       backend_pid = COALESCE(u.backend_pid, s.backend_pid), xid = u.xid,"                    \
-    "       row_count = u.row_count, finished_at = u.finished_at, sqlstate = u.sqlstate,"          \
-    "       message = u.message, detail = u.detail, hint = u.hint, context = u.context,"           \
-    "       output = u.output"                                                                     \
-    "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"       \
-    " pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"                        \
-    " pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),"                        \
-    " pg_catalog.unnest($10), pg_catalog.unnest($11), pg_catalog.unnest($12),"                     \
-    " pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15),"                     \
-    " pg_catalog.unnest($16), pg_catalog.unnest($17))"                                             \
-    "       AS u(unit_id, task_no, item, first_seq, state, phase, last_seq, backend_pid, xid,"     \
-    "            row_count, finished_at, sqlstate, message, detail, hint, context, output)"
-
-static const Oid step_columns[] = {INT8OID, INT4OID, INT4OID, INT4OID, INT2OID,        INT2OID,
-                                   INT4OID, INT4OID, INT8OID, INT8OID, TIMESTAMPTZOID, TEXTOID,
-                                   TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-#define STEP_TYPES                                                                                 \
-    {                                                                                              \
-        INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT2ARRAYOID,        \
-            INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, TIMESTAMPTZARRAYOID,           \
-            TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID     \
-    }
-static FleetStatement task_step_statement = {
-    STEP_SET " WHERE s.run_id OPERATOR(pg_catalog.=) u.unit_id"
-             "   AND s.task_no OPERATOR(pg_catalog.=) u.task_no"
-             "   AND s.item OPERATOR(pg_catalog.=) u.item"
-             "   AND s.first_seq OPERATOR(pg_catalog.=) u.first_seq",
-    17, STEP_TYPES, NULL};
-static FleetStatement job_step_statement = {STEP_SET
-                                            " WHERE s.job_run_id OPERATOR(pg_catalog.=) u.unit_id"
-                                            "   AND s.first_seq OPERATOR(pg_catalog.=) u.first_seq",
-                                            17, STEP_TYPES, NULL};
-
-static const Oid line_columns[] = {INT8OID, INT8OID,        INT4OID, INT4OID, INT2OID,
-                                   INT4OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID,
-                                   TEXTOID, TEXTOID,        TEXTOID};
-static FleetStatement line_statement = {
-    "INSERT INTO fleet_catalog.log_line (run_id, job_run_id, task_no, item, step_no, seq,"
-    " logged_at, level, sqlstate, message, detail, hint, context)"
-    "SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
-    " pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
-    " pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10),"
-    " pg_catalog.unnest($11), pg_catalog.unnest($12), pg_catalog.unnest($13)) AS u",
-    13,
-    {INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT2ARRAYOID, INT4ARRAYOID,
-     TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID,
-     TEXTARRAYOID},
-    NULL};
 
 static FleetStatement condition_statement = {
     "INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds)"
@@ -197,118 +35,139 @@ static FleetStatement nested_statement = {
     {UUIDOID, INT4OID, JSONBOID, INT8OID, INT4OID, INT4OID, INT8OID, TEXTOID, OIDOID},
     NULL};
 
-static FleetBatch runs, news, starts, tasks, job_runs, step_news, task_steps, job_steps, lines;
+/* ---- collecting ---- */
+
+typedef struct RunWrite
+{
+    int64 run_id;
+    FleetState old;
+    FleetState state;
+    TimestampTz started_at;
+    TimestampTz finished_at;
+    const char *message;
+} RunWrite;
+
+typedef struct TaskNew
+{
+    int64 run_id;
+    uint32 task;
+    uint32 item;
+    TimestampTz queued_at;
+    Jsonb *params; /* NULL: none */
+} TaskNew;
+
+/* Rows of one kind; "items" grows, and is kept from turn to turn unless it has grown large. */
+typedef struct Collected
+{
+    Size size; /* of an item */
+    int count;
+    int capacity;
+    char *items;
+} Collected;
+
+#define KEEP_CAPACITY 256
+
+static Collected runs = {.size = sizeof(RunWrite)};
+static Collected news = {.size = sizeof(TaskNew)};
+static Collected starts = {.size = sizeof(FleetTaskWrite)};
+static Collected tasks = {.size = sizeof(FleetTaskWrite)};
+static Collected job_runs = {.size = sizeof(FleetJobRunWrite)};
+static Collected step_news = {.size = sizeof(FleetStepWrite)};
+static Collected steps = {.size = sizeof(FleetStepWrite)};
+static Collected lines = {.size = sizeof(FleetLineWrite)};
+static Collected *const all[] = {&runs,     &news,      &starts, &tasks,
+                                 &job_runs, &step_news, &steps,  &lines};
+static MemoryContext lists;  /* the items */
+static MemoryContext values; /* what they point to; reset by flush */
 static FleetStartedCallback on_start = NULL;
 
 void
 fleet_run_write_init(MemoryContext context)
 {
-    fleet_batch_init(&runs, &run_statement, lengthof(run_columns), run_columns, context);
-    fleet_batch_init(&news, &new_statement, lengthof(new_columns), new_columns, context);
-    fleet_batch_init(&starts, &start_statement, lengthof(start_columns), start_columns, context);
-    fleet_batch_init(&tasks, &task_statement, lengthof(task_columns), task_columns, context);
-    fleet_batch_init(&job_runs, &job_run_statement, lengthof(job_run_columns), job_run_columns,
-                     context);
-    fleet_batch_init(&step_news, &step_new_statement, lengthof(step_new_columns), step_new_columns,
-                     context);
-    fleet_batch_init(&task_steps, &task_step_statement, lengthof(step_columns), step_columns,
-                     context);
-    fleet_batch_init(&job_steps, &job_step_statement, lengthof(step_columns), step_columns,
-                     context);
-    fleet_batch_init(&lines, &line_statement, lengthof(line_columns), line_columns, context);
+    lists = AllocSetContextCreate(context, "pg_fleet rows", ALLOCSET_DEFAULT_SIZES);
+    values = AllocSetContextCreate(context, "pg_fleet row values", ALLOCSET_DEFAULT_SIZES);
+}
+
+static int
+pending(void)
+{
+    int n = 0;
+
+    for (int i = 0; i < (int) lengthof(all); i++)
+        n += all[i]->count;
+    return n;
 }
 
 bool
 fleet_run_write_pending(void)
 {
-    return runs.count + news.count + starts.count + tasks.count + job_runs.count + step_news.count +
-               task_steps.count + job_steps.count + lines.count >
-           0;
+    return pending() > 0;
 }
 
-/* Collects one row of a batch, value by value, in the order of its columns. */
-typedef struct Row
+static void *
+collect(Collected *list, const void *item)
 {
-    FleetBatch *batch;
-    int n;
-    Datum values[FLEET_MAX_PARAMS];
-    bool nulls[FLEET_MAX_PARAMS];
-} Row;
+    char *place;
 
-static void
-put(Row *row, Datum value, bool isnull)
-{
-    row->values[row->n] = value;
-    row->nulls[row->n++] = isnull;
-}
+    if (list->count == list->capacity)
+    {
+        int capacity = Max(64, list->capacity * 2);
 
-static void
-put_int8(Row *row, int64 value, int64 null)
-{
-    put(row, Int64GetDatum(value), value == null);
+        list->items = list->items == NULL
+                          ? MemoryContextAllocHuge(lists, list->size * (Size) capacity)
+                          : repalloc_huge(list->items, list->size * (Size) capacity);
+        list->capacity = capacity;
+    }
+    place = list->items + list->size * (Size) list->count++;
+    memcpy(place, item, list->size);
+    return place;
 }
 
 static void
-put_int4(Row *row, int32 value, int32 null)
+collected_clear(void)
 {
-    put(row, Int32GetDatum(value), value == null);
+    for (int i = 0; i < (int) lengthof(all); i++)
+    {
+        Collected *list = all[i];
+
+        if (list->capacity > KEEP_CAPACITY)
+        {
+            pfree(list->items);
+            list->items = NULL;
+            list->capacity = 0;
+        }
+        list->count = 0;
+    }
+    MemoryContextReset(values);
 }
 
 static void
-put_int2(Row *row, int value)
+keep(const char **text)
 {
-    put(row, Int16GetDatum((int16) value), false);
-}
-
-static void
-put_text(Row *row, const char *text)
-{
-    bool isnull;
-    Datum value = fleet_batch_text(row->batch, text, &isnull);
-
-    put(row, value, isnull);
-}
-
-static void
-put_row(Row *row)
-{
-    fleet_batch_add(row->batch, row->values, row->nulls);
+    if (*text != NULL)
+        *text = MemoryContextStrdup(values, *text);
 }
 
 void
 fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz started,
                 TimestampTz finished, const char *message)
 {
-    Row row = {.batch = &runs};
+    RunWrite w = {run_id, old, state, started, finished, message};
 
-    put_int8(&row, run_id, -1);
-    put_int2(&row, old);
-    put_int2(&row, state);
-    put_int8(&row, started, 0);
-    put_int8(&row, finished, 0);
-    put_text(&row, message);
-    put_row(&row);
+    keep(&w.message);
+    collect(&runs, &w);
 }
 
 void
 fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued, const char *params)
 {
-    Row row = {.batch = &news};
+    TaskNew w = {run_id, task, item, queued, NULL};
+    MemoryContext before = MemoryContextSwitchTo(values);
 
-    put_int8(&row, run_id, -1);
-    put_int4(&row, (int32) task, -1);
-    put_int4(&row, (int32) item, -1);
-    put_int8(&row, queued, 0);
-    if (params == NULL)
-        put(&row, (Datum) 0, true);
-    else
-    {
-        MemoryContext old = MemoryContextSwitchTo(news.context);
-
-        put(&row, DirectFunctionCall1(jsonb_in, CStringGetDatum(params)), false);
-        MemoryContextSwitchTo(old);
-    }
-    put_row(&row);
+    if (params != NULL)
+        w.params = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(params)));
+    MemoryContextSwitchTo(before);
+    collect(&news, &w);
 }
 
 void
@@ -318,189 +177,405 @@ fleet_task_on_start(FleetStartedCallback callback)
 }
 
 void
-fleet_task_write_start(const FleetTaskWrite *w)
+fleet_task_write_start(const FleetTaskWrite *write)
 {
-    Row row = {.batch = &starts};
-
-    put_int8(&row, w->run_id, -1);
-    put_int4(&row, (int32) w->task, -1);
-    put_int4(&row, (int32) w->item, -1);
-    put_int2(&row, w->old);
-    put_int2(&row, w->attempt);
-    put_int4(&row, w->server_id, 0);
-    put_int4(&row, w->log_base, -1);
-    put_row(&row);
+    collect(&starts, write); /* its texts are not looked at */
 }
 
 void
-fleet_task_write(const FleetTaskWrite *w)
+fleet_task_write(const FleetTaskWrite *write)
 {
-    Row row = {.batch = &tasks};
+    FleetTaskWrite *w = collect(&tasks, write);
 
-    put_int8(&row, w->run_id, -1);
-    put_int4(&row, (int32) w->task, -1);
-    put_int4(&row, (int32) w->item, -1);
-    put_int2(&row, w->old);
-    put_int2(&row, w->state);
-    put_int4(&row, w->server_id, 0);
-    put_int8(&row, w->started_at, 0);
-    put_int8(&row, w->finished_at, 0);
-    put_int8(&row, w->row_count, -1);
-    put_text(&row, w->sqlstate);
-    put_text(&row, w->message);
-    put_text(&row, w->output);
-    put_int2(&row, w->failures);
-    put_row(&row);
+    keep(&w->sqlstate);
+    keep(&w->message);
+    keep(&w->output);
 }
 
 void
-fleet_job_run_write(const FleetJobRunWrite *w)
+fleet_job_run_write(const FleetJobRunWrite *write)
 {
-    Row row = {.batch = &job_runs};
+    FleetJobRunWrite *w = collect(&job_runs, write);
 
-    put_int8(&row, w->job_run_id, -1);
-    put_int2(&row, w->old);
-    put_int2(&row, w->state);
-    put_int8(&row, w->started_at, 0);
-    put_int8(&row, w->finished_at, 0);
-    put_int4(&row, w->log_seq, -1);
-    put_int8(&row, w->row_count, -1);
-    put_text(&row, w->sqlstate);
-    put_text(&row, w->message);
-    put_text(&row, w->output);
-    put_row(&row);
+    keep(&w->sqlstate);
+    keep(&w->message);
+    keep(&w->output);
 }
 
-void
-fleet_step_write_new(const FleetStepWrite *w)
-{
-    Row row = {.batch = &step_news};
-
-    put_int8(&row, w->run_id, 0);
-    put_int8(&row, w->job_run_id, 0);
-    put(&row, Int32GetDatum((int32) w->task), w->run_id == 0);
-    put(&row, Int32GetDatum((int32) w->item), w->run_id == 0);
-    put_int2(&row, w->task_attempt);
-    put_int2(&row, w->step_no);
-    put_int2(&row, w->attempt);
-    put_int2(&row, w->state);
-    put_int2(&row, w->phase);
-    put_int4(&row, w->first_seq, -1);
-    put_int4(&row, w->last_seq, 0);
-    put_int4(&row, w->server_id, 0);
-    put_int4(&row, w->backend_pid, 0);
-    put_int8(&row, (int64) w->xid, 0);
-    put_int8(&row, w->row_count, -1);
-    put_int8(&row, w->started_at, 0);
-    put_int8(&row, w->finished_at, 0);
-    put_text(&row, w->step);
-    put_text(&row, w->sqlstate);
-    put_text(&row, w->message);
-    put_text(&row, w->detail);
-    put_text(&row, w->hint);
-    put_text(&row, w->context);
-    put_text(&row, w->output);
-    put_row(&row);
-}
-
-void
-fleet_step_write(const FleetStepWrite *w)
-{
-    Row row = {.batch = w->run_id != 0 ? &task_steps : &job_steps};
-
-    put_int8(&row, w->run_id != 0 ? w->run_id : w->job_run_id, 0);
-    put_int4(&row, (int32) w->task, -1);
-    put_int4(&row, (int32) w->item, -1);
-    put_int4(&row, w->first_seq, -1);
-    put_int2(&row, w->state);
-    put_int2(&row, w->phase);
-    put_int4(&row, w->last_seq, 0);
-    put_int4(&row, w->backend_pid, 0);
-    put_int8(&row, (int64) w->xid, 0);
-    put_int8(&row, w->row_count, -1);
-    put_int8(&row, w->finished_at, 0);
-    put_text(&row, w->sqlstate);
-    put_text(&row, w->message);
-    put_text(&row, w->detail);
-    put_text(&row, w->hint);
-    put_text(&row, w->context);
-    put_text(&row, w->output);
-    put_row(&row);
-}
-
-void
-fleet_line_write(const FleetLineWrite *w)
-{
-    Row row = {.batch = &lines};
-
-    put_int8(&row, w->run_id, 0);
-    put_int8(&row, w->job_run_id, 0);
-    put(&row, Int32GetDatum((int32) w->task), w->run_id == 0);
-    put(&row, Int32GetDatum((int32) w->item), w->run_id == 0);
-    put_int2(&row, w->step_no);
-    put_int4(&row, w->seq, -1);
-    put_int8(&row, w->logged_at, 0);
-    put_text(&row, w->level);
-    put_text(&row, w->sqlstate);
-    put_text(&row, w->message);
-    put_text(&row, w->detail);
-    put_text(&row, w->hint);
-    put_text(&row, w->context);
-    put_row(&row);
-}
-
-/* A batch of updates must have found every row in the state that we believed. */
 static void
-run_exact(FleetBatch *batch, const char *what)
+step_collect(Collected *list, const FleetStepWrite *write)
 {
-    int expected = batch->count;
-    uint64 found = fleet_batch_run(batch);
+    FleetStepWrite *w = collect(list, write);
 
-    if (found != (uint64) expected)
-        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                        errmsg("%d rows of %s were to change, %llu were found in the expected "
-                               "state",
-                               expected, what, (unsigned long long) found),
-                        errhint("Does another process write to fleet_catalog?")));
+    keep(&w->step);
+    keep(&w->sqlstate);
+    keep(&w->message);
+    keep(&w->detail);
+    keep(&w->hint);
+    keep(&w->context);
+    keep(&w->output);
 }
 
-/* Starts: their rows' own parameters come back. */
-static void
-run_starts(void)
+void
+fleet_step_write_new(const FleetStepWrite *write)
 {
-    int expected = starts.count;
-    SPITupleTable *table;
+    step_collect(&step_news, write);
+}
 
-    if (expected == 0)
-        return;
-    run_exact(&starts, "task_run");
-    table = SPI_tuptable;
-    for (int i = 0; i < expected; i++)
+void
+fleet_step_write(const FleetStepWrite *write)
+{
+    step_collect(&steps, write);
+}
+
+void
+fleet_line_write(const FleetLineWrite *write)
+{
+    FleetLineWrite *w = collect(&lines, write);
+
+    keep(&w->level);
+    keep(&w->sqlstate);
+    keep(&w->message);
+    keep(&w->detail);
+    keep(&w->hint);
+    keep(&w->context);
+}
+
+/* ---- setting columns ---- */
+
+static void
+set_int8(FleetRows *rows, int column, int64 value, int64 null)
+{
+    if (value == null)
+        fleet_rows_set_null(rows, column);
+    else
+        fleet_rows_set(rows, column, Int64GetDatum(value));
+}
+
+static void
+set_int4(FleetRows *rows, int column, int32 value, int32 null)
+{
+    if (value == null)
+        fleet_rows_set_null(rows, column);
+    else
+        fleet_rows_set(rows, column, Int32GetDatum(value));
+}
+
+static void
+set_int2(FleetRows *rows, int column, int value)
+{
+    fleet_rows_set(rows, column, Int16GetDatum((int16) value));
+}
+
+static void
+set_text(FleetRows *rows, int column, const char *text)
+{
+    if (text == NULL)
+        fleet_rows_set_null(rows, column);
+    else
     {
-        HeapTuple tuple = table->vals[i];
-        char *params = SPI_getvalue(tuple, table->tupdesc, 4);
+        MemoryContext before = MemoryContextSwitchTo(values);
 
-        if (on_start != NULL)
-            on_start(fleet_column_int(tuple, table->tupdesc, 1, 0),
-                     (uint32) fleet_column_int(tuple, table->tupdesc, 2, 0),
-                     (uint32) fleet_column_int(tuple, table->tupdesc, 3, 0), params);
+        fleet_rows_set(rows, column, CStringGetTextDatum(text));
+        MemoryContextSwitchTo(before);
     }
-    SPI_freetuptable(table);
+}
+
+/* The row must be there in the state that we believed: else somebody else writes too. */
+static void
+edit(FleetRows *rows, const char *what, int index, const Datum *keys, int nkeys, int state_column,
+     int old)
+{
+    bool found = fleet_rows_find(rows, index, keys, nkeys);
+
+    if (!found || (old != 0 && fleet_rows_int(rows, state_column, 0) != old))
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                        found ? errmsg("a row of %s is in state %d instead of %d", what,
+                                       (int) fleet_rows_int(rows, state_column, 0), old)
+                              : errmsg("a row of %s is gone", what),
+                        errhint("Does another process write to fleet_catalog?")));
+    fleet_rows_edit(rows);
+}
+
+static void
+task_edit(FleetRows *rows, const FleetTaskWrite *w)
+{
+    Datum keys[] = {Int64GetDatum(w->run_id), Int32GetDatum((int32) w->task),
+                    Int32GetDatum((int32) w->item)};
+
+    edit(rows, "task_run", TASK_BY_KEY, keys, 3, TASK_STATE, w->old);
+}
+
+/* ---- writing ---- */
+
+#define EACH(type, w, list)                                                                        \
+    for (type *w = (type *) (list).items; w < (type *) (list).items + (list).count; w++)
+
+static void
+write_task_news(FleetRows *rows)
+{
+    EACH(TaskNew, w, news)
+    {
+        fleet_rows_create(rows);
+        set_int8(rows, TASK_RUN_ID, w->run_id, -1);
+        set_int4(rows, TASK_NO, (int32) w->task, -1);
+        set_int4(rows, TASK_ITEM, (int32) w->item, -1);
+        set_int8(rows, TASK_QUEUED_AT, w->queued_at, 0);
+        if (w->params != NULL)
+            fleet_rows_set(rows, TASK_PARAMS, JsonbPGetDatum(w->params));
+        set_int4(rows, TASK_LOG_SEQ, 0, -1);
+        set_int2(rows, TASK_STATE, FLEET_QUEUED);
+        set_int2(rows, TASK_ATTEMPT, 0);
+        set_int2(rows, TASK_FAILURES, 0);
+        fleet_rows_insert(rows);
+    }
+}
+
+static void
+write_task_states(FleetRows *rows)
+{
+    EACH(FleetTaskWrite, w, tasks)
+    {
+        task_edit(rows, w);
+        set_int2(rows, TASK_STATE, w->state);
+        set_int2(rows, TASK_FAILURES, w->failures);
+        if (w->server_id != 0)
+            set_int4(rows, TASK_SERVER_ID, w->server_id, 0);
+        if (w->started_at != 0)
+            set_int8(rows, TASK_STARTED_AT, w->started_at, 0);
+        set_int8(rows, TASK_FINISHED_AT, w->finished_at, 0);
+        set_int8(rows, TASK_ROW_COUNT, w->row_count, -1);
+        set_text(rows, TASK_SQLSTATE, w->sqlstate);
+        set_text(rows, TASK_MESSAGE, w->message);
+        set_text(rows, TASK_OUTPUT, w->output);
+        fleet_rows_update(rows);
+    }
+}
+
+static void
+started(const FleetTaskWrite *w, FleetRows *rows)
+{
+    bool isnull;
+    Datum params = fleet_rows_get(rows, TASK_PARAMS, &isnull);
+    Jsonb *document = isnull ? NULL : DatumGetJsonbP(params);
+
+    if (on_start != NULL)
+        on_start(w->run_id, w->task, w->item,
+                 isnull ? NULL : JsonbToCString(NULL, &document->root, (int) VARSIZE(document)));
+}
+
+static void
+write_task_starts(FleetRows *rows)
+{
+    EACH(FleetTaskWrite, w, starts)
+    {
+        task_edit(rows, w);
+        started(w, rows); /* its params stay as they are */
+        set_int2(rows, TASK_STATE, FLEET_STARTING);
+        set_int2(rows, TASK_ATTEMPT, w->attempt);
+        set_int4(rows, TASK_SERVER_ID, w->server_id, 0);
+        set_int4(rows, TASK_LOG_SEQ, w->log_base, -1);
+        for (int column = TASK_STARTED_AT; column <= TASK_OUTPUT; column++)
+            fleet_rows_set_null(rows, column);
+        fleet_rows_update(rows);
+    }
+}
+
+static void
+write_tasks(void)
+{
+    FleetRows *rows;
+
+    if (news.count + tasks.count + starts.count == 0)
+        return;
+    rows = fleet_rows_open(&fleet_table_task_run, true);
+    write_task_news(rows);
+    if (news.count > 0)
+        fleet_rows_written();
+    /* Ends before starts: the same row may end one attempt and begin the next in one turn. */
+    write_task_states(rows);
+    if (tasks.count > 0 && starts.count > 0)
+        fleet_rows_written();
+    write_task_starts(rows);
+    fleet_rows_close(rows);
+}
+
+/* What an insert and an update have in common. */
+static void
+set_step_outcome(FleetRows *rows, const FleetStepWrite *w)
+{
+    set_int2(rows, STEP_STATE, w->state);
+    set_int2(rows, STEP_PHASE, w->phase);
+    set_int4(rows, STEP_LAST_SEQ, w->last_seq, 0);
+    set_int8(rows, STEP_XID, (int64) w->xid, 0);
+    set_int8(rows, STEP_ROW_COUNT, w->row_count, -1);
+    set_int8(rows, STEP_FINISHED_AT, w->finished_at, 0);
+    set_text(rows, STEP_SQLSTATE, w->sqlstate);
+    set_text(rows, STEP_MESSAGE, w->message);
+    set_text(rows, STEP_DETAIL, w->detail);
+    set_text(rows, STEP_HINT, w->hint);
+    set_text(rows, STEP_CONTEXT, w->context);
+    set_text(rows, STEP_OUTPUT, w->output);
+    if (w->backend_pid != 0)
+        set_int4(rows, STEP_BACKEND_PID, w->backend_pid, 0);
+}
+
+static void
+write_step_news(FleetRows *rows)
+{
+    EACH(FleetStepWrite, w, step_news)
+    {
+        fleet_rows_create(rows);
+        if (w->run_id != 0)
+        {
+            set_int8(rows, STEP_RUN_ID, w->run_id, 0);
+            set_int4(rows, STEP_TASK_NO, (int32) w->task, -1);
+            set_int4(rows, STEP_ITEM, (int32) w->item, -1);
+        }
+        set_int8(rows, STEP_JOB_RUN_ID, w->job_run_id, 0);
+        set_int2(rows, STEP_TASK_ATTEMPT, w->task_attempt);
+        set_int2(rows, STEP_STEP_NO, w->step_no);
+        set_int2(rows, STEP_ATTEMPT, w->attempt);
+        set_int4(rows, STEP_FIRST_SEQ, w->first_seq, -1);
+        set_int4(rows, STEP_SERVER_ID, w->server_id, 0);
+        set_int8(rows, STEP_STARTED_AT, w->started_at, 0);
+        set_text(rows, STEP_STEP, w->step);
+        set_step_outcome(rows, w);
+        fleet_rows_insert(rows);
+    }
+}
+
+static void
+write_step_states(FleetRows *rows)
+{
+    EACH(FleetStepWrite, w, steps)
+    {
+        Datum task_keys[] = {Int64GetDatum(w->run_id), Int32GetDatum((int32) w->task),
+                             Int32GetDatum((int32) w->item), Int32GetDatum(w->first_seq)};
+        Datum job_keys[] = {Int64GetDatum(w->job_run_id), Int32GetDatum(w->first_seq)};
+
+        if (w->run_id != 0)
+            edit(rows, "step_run", STEP_BY_TASK, task_keys, 4, STEP_STATE, 0);
+        else
+            edit(rows, "step_run", STEP_BY_JOB, job_keys, 2, STEP_STATE, 0);
+        set_step_outcome(rows, w);
+        fleet_rows_update(rows);
+    }
+}
+
+static void
+write_steps(void)
+{
+    FleetRows *rows;
+
+    if (step_news.count + steps.count == 0)
+        return;
+    rows = fleet_rows_open(&fleet_table_step_run, true);
+    write_step_news(rows);
+    if (step_news.count > 0 && steps.count > 0)
+        fleet_rows_written();
+    write_step_states(rows);
+    fleet_rows_close(rows);
+}
+
+static void
+write_lines(void)
+{
+    FleetRows *rows;
+
+    if (lines.count == 0)
+        return;
+    rows = fleet_rows_open(&fleet_table_log_line, true);
+    EACH(FleetLineWrite, w, lines)
+    {
+        fleet_rows_create(rows);
+        if (w->run_id != 0)
+        {
+            set_int8(rows, LINE_RUN_ID, w->run_id, 0);
+            set_int4(rows, LINE_TASK_NO, (int32) w->task, -1);
+            set_int4(rows, LINE_ITEM, (int32) w->item, -1);
+        }
+        set_int8(rows, LINE_JOB_RUN_ID, w->job_run_id, 0);
+        set_int2(rows, LINE_STEP_NO, w->step_no);
+        set_int4(rows, LINE_SEQ, w->seq, -1);
+        set_int8(rows, LINE_LOGGED_AT, w->logged_at, 0);
+        set_text(rows, LINE_LEVEL, w->level);
+        set_text(rows, LINE_SQLSTATE, w->sqlstate);
+        set_text(rows, LINE_MESSAGE, w->message);
+        set_text(rows, LINE_DETAIL, w->detail);
+        set_text(rows, LINE_HINT, w->hint);
+        set_text(rows, LINE_CONTEXT, w->context);
+        fleet_rows_insert(rows);
+    }
+    fleet_rows_close(rows);
+}
+
+static void
+write_job_runs(void)
+{
+    FleetRows *rows;
+
+    if (job_runs.count == 0)
+        return;
+    rows = fleet_rows_open(&fleet_table_job_run, true);
+    EACH(FleetJobRunWrite, w, job_runs)
+    {
+        Datum key = Int64GetDatum(w->job_run_id);
+
+        edit(rows, "job_run", JOB_RUN_BY_ID, &key, 1, JOB_STATE, w->old);
+        set_int2(rows, JOB_STATE, w->state);
+        if (fleet_rows_int(rows, JOB_STARTED_AT, 0) == 0)
+            set_int8(rows, JOB_STARTED_AT, w->started_at, 0);
+        set_int8(rows, JOB_FINISHED_AT, w->finished_at, 0);
+        set_int4(rows, JOB_LOG_SEQ, w->log_seq, -1);
+        set_int8(rows, JOB_ROW_COUNT, w->row_count, -1);
+        set_text(rows, JOB_SQLSTATE, w->sqlstate);
+        set_text(rows, JOB_MESSAGE, w->message);
+        set_text(rows, JOB_OUTPUT, w->output);
+        fleet_rows_update(rows);
+    }
+    fleet_rows_close(rows);
+}
+
+static void
+write_runs(void)
+{
+    FleetRows *rows;
+
+    if (runs.count == 0)
+        return;
+    rows = fleet_rows_open(&fleet_table_run, true);
+    EACH(RunWrite, w, runs)
+    {
+        Datum key = Int64GetDatum(w->run_id);
+
+        edit(rows, "run", RUN_BY_ID, &key, 1, RUN_STATE, w->old);
+        set_int2(rows, RUN_STATE, w->state);
+        if (fleet_rows_int(rows, RUN_STARTED_AT, 0) == 0)
+            set_int8(rows, RUN_STARTED_AT, w->started_at, 0);
+        set_int8(rows, RUN_FINISHED_AT, w->finished_at, 0);
+        if (w->message != NULL)
+            set_text(rows, RUN_MESSAGE, w->message);
+        fleet_rows_update(rows);
+    }
+    fleet_rows_close(rows);
 }
 
 void
 fleet_run_flush(void)
 {
-    run_exact(&news, "task_run");
-    /* Ends before starts: the same row may end one attempt and begin the next in one turn. */
-    run_exact(&tasks, "task_run");
-    run_starts();
-    run_exact(&step_news, "step_run");
-    run_exact(&task_steps, "step_run");
-    run_exact(&job_steps, "step_run");
-    run_exact(&lines, "log_line");
-    run_exact(&job_runs, "job_run");
-    run_exact(&runs, "run");
+    if (pending() == 0)
+        return;
+    fleet_catalog_begin();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    write_tasks();
+    write_steps();
+    write_lines();
+    write_job_runs();
+    write_runs();
+    PopActiveSnapshot();
+    CommandCounterIncrement(); /* statements that follow in this transaction see the rows */
+    collected_clear();
 }
 
 void

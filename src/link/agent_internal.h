@@ -109,6 +109,7 @@ typedef struct FleetAgentLink
     int starts_sent, resumes_sent, fetches_sent;
     AgentReport report;
     FleetLinkIdentity identity;
+    uint32 prepared; /* bit: the statement of this tag is known on this connection */
 } FleetAgentLink;
 
 #define AGENT_OF(c) ((FleetAgentLink *) (c))

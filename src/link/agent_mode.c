@@ -257,15 +257,45 @@ fleet_agent_call_free(AgentCall *call)
     pfree(call);
 }
 
+/* Calls, prepared on a connection when the first of their kind is sent. */
+static const struct
+{
+    const char *name;
+    const char *sql;
+} statements[] = {
+    [TAG_START] = {"agent_start",
+                   "SELECT * FROM fleet.agent_start($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                   " $3::pg_catalog.uuid[], $4::pg_catalog.text[], $5::pg_catalog.jsonb[])"},
+    [TAG_RESUME] = {"agent_resume",
+                    "SELECT * FROM fleet.agent_resume($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                    " $3::pg_catalog.uuid[])"},
+    [TAG_FETCH] = {"agent_fetch",
+                   "SELECT * FROM fleet.agent_fetch($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                   " $3::pg_catalog.int8[], $4::pg_catalog.int4[])"},
+    [TAG_CANCEL] = {"agent_cancel",
+                    "SELECT fleet.agent_cancel($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                    " $3::pg_catalog.uuid[])"},
+    [TAG_ACKNOWLEDGE] = {"agent_acknowledge", "SELECT fleet.agent_acknowledge($1::pg_catalog.uuid,"
+                                              " $2::pg_catalog.uuid[])"},
+    [TAG_DEPLOY] = {"agent_deploy",
+                    "SELECT fleet.agent_deploy($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                    " $3::pg_catalog.jsonb)"},
+};
+
 /* Each call is a transaction of its own over there: its Sync says that it is committed. */
 static void
-call_send(FleetAgentLink *agent, AgentCall *call, const char *sql, int nparams,
-          const char *const *values)
+call_send(FleetAgentLink *agent, AgentCall *call, int nparams, const char *const *values)
 {
+    FleetConn *conn = &agent->conn;
+
     dlist_push_tail(&agent->sent, &call->node);
-    fleet_conn_send(&agent->conn, call->tag, FLEET_NO_SLOT, sql, nparams, values, true, true);
-    agent->conn.sync_slot = SYNC_OF_CALL;
-    fleet_conn_sync(&agent->conn);
+    if ((agent->prepared & (1U << call->tag)) == 0)
+        fleet_conn_prepare(conn, TAG_LISTEN, statements[call->tag].name, statements[call->tag].sql);
+    agent->prepared |= 1U << call->tag;
+    fleet_conn_send_prepared(conn, call->tag, FLEET_NO_SLOT, statements[call->tag].name, nparams,
+                             values, true, true);
+    conn->sync_slot = SYNC_OF_CALL;
+    fleet_conn_sync(conn);
 }
 
 static void
@@ -330,16 +360,13 @@ send_starts(FleetAgentLink *agent, const char *epoch)
     appendStringInfoChar(&jobs, '}');
     appendStringInfoChar(&params, '}');
     agent->starts_sent++;
-    call_send(agent, call,
-              "SELECT * FROM fleet.agent_start($1::pg_catalog.uuid, $2::pg_catalog.int8,"
-              " $3::pg_catalog.uuid[], $4::pg_catalog.text[], $5::pg_catalog.jsonb[])",
-              5,
+    call_send(agent, call, 5,
               (const char *const[]){link->parent.uuid, epoch, tokens.data, jobs.data, params.data});
 }
 
 /* Takes up to CALL_MAX tokens from the list and sends them. */
 static AgentCall *
-send_tokens(FleetAgentLink *agent, AgentTokens *list, uint8 tag, const char *sql, const char *epoch)
+send_tokens(FleetAgentLink *agent, AgentTokens *list, uint8 tag, const char *epoch)
 {
     FleetServerLink *link = agent->conn.link;
     int n = Min(list->n, CALL_MAX);
@@ -354,20 +381,16 @@ send_tokens(FleetAgentLink *agent, AgentTokens *list, uint8 tag, const char *sql
     list->n -= n;
     memmove(list->tokens, list->tokens + n, sizeof(*list->tokens) * list->n);
     if (epoch != NULL)
-        call_send(agent, call, sql, 3,
-                  (const char *const[]){link->parent.uuid, epoch, tokens.data});
+        call_send(agent, call, 3, (const char *const[]){link->parent.uuid, epoch, tokens.data});
     else
-        call_send(agent, call, sql, 2, (const char *const[]){link->parent.uuid, tokens.data});
+        call_send(agent, call, 2, (const char *const[]){link->parent.uuid, tokens.data});
     return call;
 }
 
 static void
 send_resumes(FleetAgentLink *agent, const char *epoch)
 {
-    AgentCall *call = send_tokens(agent, &agent->resumes, TAG_RESUME,
-                                  "SELECT * FROM fleet.agent_resume($1::pg_catalog.uuid,"
-                                  " $2::pg_catalog.int8, $3::pg_catalog.uuid[])",
-                                  epoch);
+    AgentCall *call = send_tokens(agent, &agent->resumes, TAG_RESUME, epoch);
 
     agent->resumes_sent++;
     for (int i = 0; i < call->n; i++)
@@ -403,10 +426,8 @@ send_fetch(FleetAgentLink *agent, const char *epoch)
     appendStringInfoChar(&ids, '}');
     appendStringInfoChar(&after, '}');
     agent->fetches_sent++;
-    call_send(agent, call,
-              "SELECT * FROM fleet.agent_fetch($1::pg_catalog.uuid, $2::pg_catalog.int8,"
-              " $3::pg_catalog.int8[], $4::pg_catalog.int4[])",
-              4, (const char *const[]){link->parent.uuid, epoch, ids.data, after.data});
+    call_send(agent, call, 4,
+              (const char *const[]){link->parent.uuid, epoch, ids.data, after.data});
 }
 
 static void
@@ -416,10 +437,8 @@ send_deploy(FleetAgentLink *agent, const char *epoch)
     AgentCall *call = call_create(agent, TAG_DEPLOY, 1);
 
     call->deploy = dlist_container(AgentDeploy, node, dlist_pop_head_node(&agent->deploys));
-    call_send(agent, call,
-              "SELECT fleet.agent_deploy($1::pg_catalog.uuid, $2::pg_catalog.int8,"
-              " $3::pg_catalog.jsonb)",
-              3, (const char *const[]){link->parent.uuid, epoch, call->deploy->document});
+    call_send(agent, call, 3,
+              (const char *const[]){link->parent.uuid, epoch, call->deploy->document});
 }
 
 static void
@@ -431,10 +450,7 @@ agent_send_all(FleetAgentLink *agent)
     while (agent->resumes.n > 0 && !agent->conn.lost)
         send_resumes(agent, epoch);
     while (agent->cancels.n > 0 && !agent->conn.lost)
-        send_tokens(agent, &agent->cancels, TAG_CANCEL,
-                    "SELECT fleet.agent_cancel($1::pg_catalog.uuid, $2::pg_catalog.int8,"
-                    " $3::pg_catalog.uuid[])",
-                    epoch);
+        send_tokens(agent, &agent->cancels, TAG_CANCEL, epoch);
     while (!dlist_is_empty(&agent->deploys) && !agent->conn.lost)
         send_deploy(agent, epoch);
     while (!dlist_is_empty(&agent->starts) && agent->starts_sent < STARTS_AT_ONCE &&
@@ -447,9 +463,7 @@ agent_send_all(FleetAgentLink *agent)
     if ((agent->acknowledges.n >= ACKNOWLEDGE_FROM ||
          (agent->acknowledges.n > 0 && agent->starts_sent == 0 && agent->fetches_sent == 0)) &&
         !agent->conn.lost)
-        send_tokens(agent, &agent->acknowledges, TAG_ACKNOWLEDGE,
-                    "SELECT fleet.agent_acknowledge($1::pg_catalog.uuid, $2::pg_catalog.uuid[])",
-                    NULL);
+        send_tokens(agent, &agent->acknowledges, TAG_ACKNOWLEDGE, NULL);
 }
 
 static void
@@ -485,6 +499,7 @@ agent_login(FleetConn *conn)
 
     snprintf(epoch, sizeof(epoch), UINT64_FORMAT, link->parent.epoch);
     snprintf(protocol, sizeof(protocol), "%d", FLEET_PROTOCOL);
+    agent->prepared = 0;
     memset(&agent->identity, 0, sizeof(agent->identity));
     agent->identity.version_num = PQserverVersion(conn->pg);
     fleet_text_copy(agent->identity.version, sizeof(agent->identity.version),

@@ -507,18 +507,21 @@ conn_buffered(FleetConn *conn, size_t bytes)
     fleet_conn_work(conn);
 }
 
-bool
-fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int nparams,
-                const char *const *values, bool binary, bool single_row)
+static size_t
+values_length(const char *const *values, int n)
 {
-    size_t bytes = strlen(sql);
+    size_t bytes = 0;
 
-    if (conn->lost || conn->pg == NULL)
-        return false;
-    for (int i = 0; i < nparams; i++)
+    for (int i = 0; i < n; i++)
         bytes += values[i] == NULL ? 0 : strlen(values[i]);
-    fleet_conn_push(conn, tag, slot, single_row);
-    if (PQsendQueryParams(conn->pg, sql, nparams, NULL, values, NULL, NULL, binary) != 1)
+    return bytes;
+}
+
+/* After a request was put into libpq's buffer, or was not. */
+static bool
+conn_sent(FleetConn *conn, int ok, size_t bytes)
+{
+    if (ok != 1)
     {
         conn_fail_libpq(conn);
         return false;
@@ -526,6 +529,38 @@ fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int npa
     conn_buffered(conn, bytes);
     conn->needs_sync = true;
     return true;
+}
+
+bool
+fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int nparams,
+                const char *const *values, bool binary, bool single_row)
+{
+    if (conn->lost || conn->pg == NULL)
+        return false;
+    fleet_conn_push(conn, tag, slot, single_row);
+    return conn_sent(conn,
+                     PQsendQueryParams(conn->pg, sql, nparams, NULL, values, NULL, NULL, binary),
+                     strlen(sql) + values_length(values, nparams));
+}
+
+bool
+fleet_conn_prepare(FleetConn *conn, uint8 tag, const char *name, const char *sql)
+{
+    if (conn->lost || conn->pg == NULL)
+        return false;
+    fleet_conn_push(conn, tag, FLEET_NO_SLOT, false);
+    return conn_sent(conn, PQsendPrepare(conn->pg, name, sql, 0, NULL), strlen(sql));
+}
+
+bool
+fleet_conn_send_prepared(FleetConn *conn, uint8 tag, uint8 slot, const char *name, int nparams,
+                         const char *const *values, bool binary, bool single_row)
+{
+    if (conn->lost || conn->pg == NULL)
+        return false;
+    fleet_conn_push(conn, tag, slot, single_row);
+    return conn_sent(conn, PQsendQueryPrepared(conn->pg, name, nparams, values, NULL, NULL, binary),
+                     strlen(name) + values_length(values, nparams));
 }
 
 bool

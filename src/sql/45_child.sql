@@ -1,7 +1,5 @@
--- 45_child.sql: what links of a parent call on a server in mode agent.  Set-based and few statements
--- each: a busy parent starts thousands of jobs a second through these.
---
--- Compiling the plans of such short queries (jit) would take a hundred times as long as running them.
+-- 45_child.sql: what links of a parent call on a server in mode agent.  A busy parent starts thousands
+-- of jobs a second through these: what it calls for each child is in C (api/child.c).
 --
 -- Errors: FE001 the epoch is lower than one already seen from that parent, FE002 protocols do not fit.
 
@@ -23,6 +21,7 @@ BEGIN
             MESSAGE = format('the parent speaks protocol %s, this server speaks %s', a_protocol, c_protocol),
             HINT = 'Update pg_fleet on both servers to the same version.';
     END IF;
+    PERFORM fleet_catalog.lock_parent(a_parent_uuid);
     INSERT INTO fleet_catalog.parent AS p (parent_uuid, role, epoch, name, protocol)
     VALUES (a_parent_uuid, fleet_catalog.caller(), a_epoch, left(coalesce(a_parent_name, ''), 200), a_protocol)
     ON CONFLICT (parent_uuid, role) DO UPDATE
@@ -50,16 +49,15 @@ BEGIN
 END
 $$;
 
--- The lock makes a request of an old epoch and the hello of a new one come one after the other.
+-- Requests of a parent come one after the other: one of an old epoch either before the hello of the
+-- new one, or never.
+CREATE FUNCTION fleet_catalog.lock_parent(a_parent_uuid uuid) RETURNS void
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_lock_parent';
+COMMENT ON FUNCTION fleet_catalog.lock_parent(uuid) IS 'Until COMMIT: no other request of the caller''s links for this parent';
+
 CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid AND p.role = fleet_catalog.caller() AND p.epoch <= a_epoch FOR SHARE;
-    IF NOT FOUND THEN
-        PERFORM fleet_catalog.refuse_epoch(a_parent_uuid, a_epoch);
-    END IF;
-END
-$$;
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_check_epoch';
+COMMENT ON FUNCTION fleet_catalog.check_epoch(uuid, bigint) IS 'Locks the parent; ERROR FE001 if a higher epoch was seen from it';
 
 CREATE FUNCTION fleet.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
@@ -114,39 +112,21 @@ COMMENT ON FUNCTION fleet_catalog.keep_snapshot(text, uuid) IS 'Remembers which 
 
 CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_agent_start';
+COMMENT ON FUNCTION fleet_catalog.agent_start(uuid, bigint, uuid[], text[], jsonb[])
+    IS 'Known jobs and new tokens: inserts their job runs; anything else is agent_start_any''s';
+
+-- After agent_start() has locked the parent and checked its epoch.
+CREATE FUNCTION fleet_catalog.agent_start_any(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[])
+    RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     v_new uuid[];
-    v_more uuid[];
-    v_ids bigint[];
     v_names text[];
     v_sqlstates text[];
     v_messages text[];
 BEGIN
-    PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
-    -- The usual case, in one plain statement: known jobs, new tokens.
-    WITH job AS MATERIALIZED (
-        SELECT j.name, j.owner, j.params, c.hash
-          FROM fleet_catalog.job AS j
-          JOIN fleet_catalog.job_snapshot AS c
-            ON c.job_id = j.job_id AND c.owner = j.owner::text AND c.writer = j.xmin AND c.place = j.ctid
-         WHERE j.name = ANY (a_jobs) AND fleet_catalog.may_use(j.owner)
-    ), inserted AS (
-        INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, params)
-        SELECT w.token, w.job, j.hash, j.owner, a_parent_uuid, j.params || coalesce(w.params, '{}')
-          FROM unnest(a_tokens, a_jobs, a_params) AS w (token, job, params) JOIN job AS j ON j.name = w.job
-         WHERE w.token IS NOT NULL
-        ON CONFLICT (token) DO NOTHING
-        RETURNING token, job_run_id, fleet_catalog.wake(2, job_run_id)
-    )
-    SELECT array_agg(i.token), array_agg(i.job_run_id) INTO v_new, v_ids FROM inserted AS i;
-    IF cardinality(v_new) = cardinality(a_tokens) THEN
-        RETURN QUERY
-        SELECT w.ord::integer, n.id, false, NULL::text, NULL::text
-          FROM unnest(a_tokens) WITH ORDINALITY AS w (token, ord) JOIN unnest(v_new, v_ids) AS n (token, id) ON n.token = w.token;
-        RETURN;
-    END IF;
     WITH wanted AS MATERIALIZED (
         SELECT w.token, w.job, w.params FROM unnest(a_tokens, a_jobs, a_params) AS w (token, job, params)
     ), job AS MATERIALIZED (
@@ -168,9 +148,8 @@ BEGIN
     )
     SELECT (SELECT array_agg(i.token) FROM inserted AS i),
            b.names, b.sqlstates, b.messages
-      INTO v_more, v_names, v_sqlstates, v_messages
+      INTO v_new, v_names, v_sqlstates, v_messages
       FROM (SELECT array_agg(j.name), array_agg(j.err_code), array_agg(j.err_text) FROM job AS j WHERE j.hash IS NULL) AS b (names, sqlstates, messages);
-    v_new := v_new || v_more;
     RETURN QUERY
     SELECT w.ord::integer, r.job_run_id, r.job_run_id IS NOT NULL AND n.token IS NULL,
            CASE WHEN r.job_run_id IS NULL THEN coalesce(b.sqlstate, CASE WHEN o.token IS NOT NULL THEN '42710' ELSE '22004' END) END,
@@ -215,38 +194,9 @@ CREATE FUNCTION fleet_catalog.agent_fetch(a_parent_uuid uuid, a_epoch bigint, a_
     RETURNS TABLE (kind "char", job_run_id bigint, step_no integer, attempt integer, state integer, first_seq integer, last_seq integer,
                    row_count bigint, step text, level text, sqlstate text, message text, detail text, hint text, context text, output text,
                    started_at timestamptz, finished_at timestamptz, logged_at timestamptz, seq integer)
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off SET plan_cache_mode = force_generic_plan AS $$
-#variable_conflict use_column
-BEGIN
-    -- No lock here: reading does no harm.
-    IF NOT EXISTS (SELECT FROM fleet_catalog.parent AS p WHERE p.parent_uuid = a_parent_uuid AND p.role = fleet_catalog.caller() AND p.epoch <= a_epoch) THEN
-        PERFORM fleet_catalog.refuse_epoch(a_parent_uuid, a_epoch);
-    END IF;
-    RETURN QUERY
-    WITH wanted AS MATERIALIZED (
-        SELECT r.*, w.log_after
-          FROM unnest(a_job_run_ids, a_log_after) AS w (id, log_after)
-          JOIN fleet_catalog.job_run AS r ON r.job_run_id = w.id
-         WHERE r.parent_uuid = a_parent_uuid AND fleet_catalog.sees(r.owner)
-    )
-    SELECT 'j'::"char", w.job_run_id, w.step_no::integer, w.attempt::integer, w.state::integer, NULL::integer, NULL::integer, w.row_count,
-           NULL::text, NULL::text, w.sqlstate, w.message, NULL::text, NULL::text, NULL::text, w.output,
-           w.started_at, w.finished_at, NULL::timestamptz, w.log_seq
-      FROM wanted AS w
-    UNION ALL
-    SELECT 's', s.job_run_id, s.step_no, s.attempt, s.state, s.first_seq, s.last_seq, s.row_count,
-           s.step, NULL, s.sqlstate, s.message, s.detail, s.hint, s.context, s.output,
-           s.started_at, s.finished_at, NULL, s.first_seq
-      FROM wanted AS w JOIN fleet_catalog.step_run AS s ON s.job_run_id = w.job_run_id
-     WHERE s.first_seq > coalesce(w.log_after, 0) OR s.last_seq IS NULL OR s.last_seq > coalesce(w.log_after, 0)
-    UNION ALL
-    SELECT 'l', l.job_run_id, l.step_no, NULL, NULL, NULL, NULL, NULL,
-           NULL, l.level, l.sqlstate, l.message, l.detail, l.hint, l.context, NULL,
-           NULL, NULL, l.logged_at, l.seq
-      FROM wanted AS w JOIN fleet_catalog.log_line AS l ON l.job_run_id = w.job_run_id AND l.seq > coalesce(w.log_after, 0)
-     ORDER BY 2, 1, 20;
-END
-$$;
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_agent_fetch';
+COMMENT ON FUNCTION fleet_catalog.agent_fetch(uuid, bigint, bigint[], integer[])
+    IS 'Of each job run that is the parent''s: itself, its log lines after log_after, its steps that are not wholly before it';
 
 CREATE FUNCTION fleet.agent_cancel(parent_uuid uuid, epoch bigint, tokens uuid[]) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
@@ -278,13 +228,8 @@ CREATE FUNCTION fleet.agent_acknowledge(parent_uuid uuid, tokens uuid[]) RETURNS
 COMMENT ON FUNCTION fleet.agent_acknowledge(uuid, uuid[]) IS 'For links of a parent: it has the results of these, durably';
 
 CREATE FUNCTION fleet_catalog.agent_acknowledge(a_parent_uuid uuid, a_tokens uuid[]) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    UPDATE fleet_catalog.job_run AS r SET acknowledged_at = now()
-     WHERE r.token = ANY (a_tokens) AND r.parent_uuid = a_parent_uuid AND r.state >= 11 AND r.acknowledged_at IS NULL
-       AND fleet_catalog.may_cancel(r.owner);
-END
-$$;
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_agent_acknowledge';
+COMMENT ON FUNCTION fleet_catalog.agent_acknowledge(uuid, uuid[]) IS 'Final job runs of the parent are marked: it has them';
 
 -- ---- deployment, on the child ------------------------------------------------------------------
 
