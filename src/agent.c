@@ -112,6 +112,7 @@ agent_result_clear(AgentResult *result)
 void
 agent_uuid_of(char *uuid, const char *text)
 {
+    static const char digits[] = "0123456789abcdef";
     uint8 digest[PG_SHA256_DIGEST_LENGTH];
     ResourceOwner owner = CurrentResourceOwner;
     pg_cryptohash_ctx *context;
@@ -130,8 +131,10 @@ agent_uuid_of(char *uuid, const char *text)
     {
         if (i == 4 || i == 6 || i == 8 || i == 10)
             uuid[length++] = '-';
-        length += sprintf(uuid + length, "%02x", digest[i]);
+        uuid[length++] = digits[digest[i] >> 4];
+        uuid[length++] = digits[digest[i] & 15];
     }
+    uuid[length] = '\0';
 }
 
 bool

@@ -110,7 +110,7 @@ agent_task_params(AgentRun *run, uint32 task)
 
 /* During the flush: the started row's own parameters. */
 static void
-on_start(int64 run_id, uint32 task_no, uint32 item, const char *params)
+on_start(int64 run_id, uint32 task_no, uint32 item, const FleetItemParams *params)
 {
     AgentRun *run = agent_run_find(run_id);
     AgentTask *task = agent_task_find((FleetTaskRef){run->handle, task_no, item});
@@ -118,10 +118,10 @@ on_start(int64 run_id, uint32 task_no, uint32 item, const char *params)
 
     if (task->params != NULL)
         return; /* a further attempt */
-    task->item_params = agent_strdup(task->context, params);
-    task->params = params == NULL
-                       ? MemoryContextStrdup(task->context, base)
-                       : MemoryContextStrdup(task->context, fleet_definition_merge(base, params));
+    task->item_params = agent_strdup(task->context, params == NULL ? NULL : params->text);
+    task->params = params == NULL ? MemoryContextStrdup(task->context, base)
+                                  : MemoryContextStrdup(task->context,
+                                                        fleet_definition_merge_item(base, params));
 }
 
 /* ---- loading ---- */

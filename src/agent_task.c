@@ -106,7 +106,8 @@ decide_start(AgentRun *run, const FleetDecision *d)
                           : MemoryContextStrdup(task->context,
                                                 psprintf("group \"%s\" has no server", def->group));
     }
-    agent_task_token(task);
+    if (task->server == NULL || task->server->agent_mode) /* else nobody is told of it */
+        agent_task_token(task);
     task->start_pending = true;
     task->effect_start = true;
     agent_task_dirty(task, 0);

@@ -347,12 +347,48 @@ fleet_definition_package(const char *hash, MemoryContext parent)
     return package;
 }
 
+/* The children of a for_each have the same base, one after the other: its parsed form is kept. */
+static Datum
+parsed_base(const char *base)
+{
+    static MemoryContext context = NULL;
+    static const char *text = NULL;
+    static Datum parsed;
+    MemoryContext before;
+
+    if (text != NULL && strcmp(text, base) == 0)
+        return parsed;
+    if (context == NULL)
+        context = AllocSetContextCreate(TopMemoryContext, "pg_fleet params", ALLOCSET_SMALL_SIZES);
+    text = NULL;
+    MemoryContextReset(context);
+    before = MemoryContextSwitchTo(context);
+    parsed = DirectFunctionCall1(jsonb_in, CStringGetDatum(base));
+    text = pstrdup(base);
+    MemoryContextSwitchTo(before);
+    return parsed;
+}
+
+static char *
+merge(const char *base, Datum item)
+{
+    Datum merged = DirectFunctionCall2(jsonb_concat, parsed_base(base), item);
+
+    return DatumGetCString(DirectFunctionCall1(jsonb_out, merged));
+}
+
 char *
 fleet_definition_merge(const char *base, const char *item)
 {
-    Datum merged =
-        DirectFunctionCall2(jsonb_concat, DirectFunctionCall1(jsonb_in, CStringGetDatum(base)),
-                            DirectFunctionCall1(jsonb_in, CStringGetDatum(item)));
+    if (strcmp(base, "{}") == 0)
+        return pstrdup(item);
+    if (strcmp(item, "{}") == 0)
+        return pstrdup(base);
+    return merge(base, DirectFunctionCall1(jsonb_in, CStringGetDatum(item)));
+}
 
-    return DatumGetCString(DirectFunctionCall1(jsonb_out, merged));
+char *
+fleet_definition_merge_item(const char *base, const FleetItemParams *item)
+{
+    return strcmp(base, "{}") == 0 ? pstrdup(item->text) : merge(base, item->document);
 }

@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 
+#include "catalog/run.h"
 #include "core/graph.h"
 #include "core/job.h"
 
@@ -71,5 +72,8 @@ extern FleetJobDef *fleet_definition_sql_task(const char *name, const char *sql,
 
 /* base || item, both JSON objects as text; palloc'd. */
 extern char *fleet_definition_merge(const char *base, const char *item);
+
+/* The same with the parameters of an item as its row has them (run.h). */
+extern char *fleet_definition_merge_item(const char *base, const FleetItemParams *item);
 
 #endif

@@ -143,9 +143,17 @@ typedef struct FleetTaskWrite
     const char *output;
 } FleetTaskWrite;
 
+/* An item's own parameters, as text and as jsonb. */
+typedef struct FleetItemParams
+{
+    const char *text;
+    Datum document;
+} FleetItemParams;
+
 /* A start (state FLEET_STARTING): the row's own params come back through the callback during flush,
  * before the commit; NULL where the row has none. */
-typedef void (*FleetStartedCallback)(int64 run_id, uint32 task, uint32 item, const char *params);
+typedef void (*FleetStartedCallback)(int64 run_id, uint32 task, uint32 item,
+                                     const FleetItemParams *params);
 extern void fleet_task_write_start(const FleetTaskWrite *write);
 extern void fleet_task_on_start(FleetStartedCallback callback);
 extern void fleet_task_write(const FleetTaskWrite *write);

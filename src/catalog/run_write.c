@@ -357,11 +357,17 @@ started(const FleetTaskWrite *w, FleetRows *rows)
 {
     bool isnull;
     Datum params = fleet_rows_get(rows, TASK_PARAMS, &isnull);
-    Jsonb *document = isnull ? NULL : DatumGetJsonbP(params);
+    FleetItemParams own = {NULL, params};
 
-    if (on_start != NULL)
-        on_start(w->run_id, w->task, w->item,
-                 isnull ? NULL : JsonbToCString(NULL, &document->root, (int) VARSIZE(document)));
+    if (on_start == NULL)
+        return;
+    if (!isnull)
+    {
+        Jsonb *document = DatumGetJsonbP(params);
+
+        own.text = JsonbToCString(NULL, &document->root, (int) VARSIZE(document));
+    }
+    on_start(w->run_id, w->task, w->item, isnull ? NULL : &own);
 }
 
 static void

@@ -14,6 +14,7 @@ typedef enum DirectTag
     TAG_BEGIN,
     TAG_PID,
     TAG_SET,
+    TAG_ENTER, /* parameters and transaction id, before the command */
     TAG_COMMAND,
     TAG_XID,
     TAG_COMMIT,
@@ -37,6 +38,7 @@ typedef struct DirectRequest
     DirectPhase phase;
     uint64 ref;
     bool transactional, pipelined, fresh;
+    bool plain_query;  /* it takes a snapshot before anything of it runs */
     bool began;        /* the agent was told */
     bool skipped;      /* an error before it in the same message: nothing of it was done */
     bool failed;       /* the fields below are set */

@@ -10,13 +10,17 @@
  * A request:  NONE → (QUEUED) → PROLOGUE → … → PREPARED → COMMITTING → NONE
  *
  * One statement in a transaction travels as one message:
- *     [COMMIT of the one before] [DISCARD ALL] BEGIN Flush [SET LOCAL] command
- *     SELECT xid  Sync
+ *     [COMMIT of the one before] [DISCARD ALL] BEGIN
+ *     SELECT parameters, xid  Flush  command  Sync
+ * or, for what may begin with SET TRANSACTION (DO, CALL, …)
+ *     …  BEGIN  Flush  [SET LOCAL]  command  SELECT xid  Sync
  * If that COMMIT fails, the server skips the rest, and the rest is sent again.
  * Anything else (several statements, not in a transaction, COPY) is sent as
  * psql would, by the simple protocol, between a prologue and an epilogue.
  */
 #include "postgres.h"
+
+#include <ctype.h>
 
 #include "link/direct_internal.h"
 #include "utils/memutils.h"
@@ -93,6 +97,24 @@ fleet_direct_send_xid(DirectSession *session, int slot)
     session->conn.sync_slot = (uint8) slot;
 }
 
+/* Parameters and transaction id by one statement, which costs less than two. */
+static void
+send_enter(DirectSession *session, int slot, bool set)
+{
+    DirectRequest *request = &session->requests[slot];
+    FleetConn *conn = &session->conn;
+    const char *values[] = {request->params.data};
+
+    if (set)
+        fleet_conn_send(conn, TAG_ENTER, (uint8) slot,
+                        "SELECT pg_catalog.set_config('fleet.params', $1, true),"
+                        " pg_catalog.pg_current_xact_id()",
+                        1, values, false, false);
+    else
+        fleet_conn_send(conn, TAG_ENTER, (uint8) slot, "SELECT pg_catalog.pg_current_xact_id()", 0,
+                        NULL, false, false);
+}
+
 static bool
 params_are_default(const DirectRequest *request)
 {
@@ -117,10 +139,12 @@ fleet_direct_send(DirectSession *session, int slot)
         if (session->self.pooled)
             fleet_conn_send(conn, TAG_PID, (uint8) slot, "SELECT pg_catalog.pg_backend_pid()", 0,
                             NULL, false, false);
+        if (request->plain_query)
+            send_enter(session, slot, set);
         if (request->pipelined && !conn->lost)
             PQsendFlushRequest(conn->pg); /* BEGAN now, not when the command has ended */
     }
-    if (set && !send_params(session, slot, request->transactional))
+    if (set && !request->plain_query && !send_params(session, slot, request->transactional))
         return;
     if (!request->transactional && !set && !request->fresh)
     {
@@ -131,7 +155,8 @@ fleet_direct_send(DirectSession *session, int slot)
     if (request->pipelined)
     {
         fleet_direct_send_command(session, slot);
-        fleet_direct_send_xid(session, slot);
+        if (!request->plain_query)
+            fleet_direct_send_xid(session, slot);
     }
     fleet_direct_waiting(session);
 }
@@ -154,21 +179,43 @@ fleet_direct_reset_params(DirectSession *session)
 
 /* ---- requests (FleetExecutorMethods) ---- */
 
-/* A single COPY may speak the copy protocol, which does not go with a pipeline. */
-static bool
-begins_with_copy(const char *s)
+/* Past white space, semicolons and comments of one line.  A block comment is not worth parsing: the
+ * slower ways are right for all. */
+static const char *
+first_word(const char *s)
 {
     for (;;)
     {
         while (*s == ' ' || *s == '\t' || *s == '\n' || *s == '\r' || *s == '\f' || *s == ';')
             s++;
-        if (s[0] == '-' && s[1] == '-')
-            s += strcspn(s, "\n");
-        else if (s[0] == '/' && s[1] == '*')
-            return true; /* not worth parsing: the slower way is right for all */
-        else
-            return pg_strncasecmp(s, "copy", 4) == 0;
+        if (s[0] != '-' || s[1] != '-')
+            return s;
+        s += strcspn(s, "\n");
     }
+}
+
+/* A single COPY may speak the copy protocol, which does not go with a pipeline. */
+static bool
+may_be_copy(const char *word)
+{
+    return strncmp(word, "/*", 2) == 0 || pg_strncasecmp(word, "copy", 4) == 0;
+}
+
+static bool
+is_plain_query(const char *word)
+{
+    static const char *const words[] = {"select", "insert", "update", "delete",
+                                        "merge",  "with",   "values"};
+
+    for (int i = 0; i < (int) lengthof(words); i++)
+    {
+        size_t n = strlen(words[i]);
+
+        if (pg_strncasecmp(word, words[i], n) == 0 && !isalnum((unsigned char) word[n]) &&
+            word[n] != '_')
+            return true;
+    }
+    return false;
 }
 
 static void
@@ -223,6 +270,7 @@ direct_run(FleetExecutor *executor, const FleetStepRequest *step)
     DirectSession *session = SESSION_OF_EXECUTOR(executor);
     int slot = session->last_slot ^ 1; /* the other one may still be read by an event's callback */
     DirectRequest *request = &session->requests[slot];
+    const char *word = first_word(step->command);
 
     Assert(session->current < 0);
     request_clear(session->conn.link, request);
@@ -231,7 +279,8 @@ direct_run(FleetExecutor *executor, const FleetStepRequest *step)
     request->ref = step->ref;
     request->transactional = step->transactional;
     request->fresh = step->fresh;
-    request->pipelined = step->transactional && step->single && !begins_with_copy(step->command);
+    request->pipelined = step->transactional && step->single && !may_be_copy(word);
+    request->plain_query = request->pipelined && is_plain_query(word);
     request->phase = DIRECT_QUEUED;
     session->current = session->last_slot = slot;
     if (step->kind != FLEET_REQUEST_STEP)

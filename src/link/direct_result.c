@@ -278,7 +278,7 @@ command_result(DirectSession *session, int slot, PGresult *result)
     }
 }
 
-/* libpq may still be in the single-row mode of the simple query before. */
+/* The id is the last column.  libpq may still be in the single-row mode of the simple query before. */
 static void
 xid_result(DirectRequest *request, const PGresult *result)
 {
@@ -286,8 +286,8 @@ xid_result(DirectRequest *request, const PGresult *result)
     {
         case PGRES_SINGLE_TUPLE:
         case PGRES_TUPLES_OK:
-            if (PQntuples(result) == 1 && PQnfields(result) == 1)
-                request->xid = strtoull(PQgetvalue(result, 0, 0), NULL, 10);
+            if (PQntuples(result) == 1 && PQnfields(result) >= 1)
+                request->xid = strtoull(PQgetvalue(result, 0, PQnfields(result) - 1), NULL, 10);
             break;
         case PGRES_PIPELINE_ABORTED: request->skipped = !request->failed; break;
         default: take_error(request, result, false); break;
@@ -339,6 +339,7 @@ fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result
                 fleet_direct_emit(session, slot, FLEET_EXECUTOR_BEGAN);
             break;
         case TAG_COMMAND: command_result(session, slot, result); break;
+        case TAG_ENTER:
         case TAG_XID: xid_result(request, result); break;
         case TAG_COMMIT:
             if (good && strcmp(PQcmdStatus(result), "COMMIT") != 0)
@@ -530,8 +531,8 @@ fleet_direct_done(FleetConn *conn, FleetExpect expect)
 
 /*
  * Whose notice it is.  libpq reads a notice that follows an answer before that
- * answer has been taken from it: so one that comes with the answer to BEGIN is
- * the command's already.
+ * answer has been taken from it: so one that comes with the answer to what is
+ * sent before the command is the command's already.
  */
 static DirectRequest *
 request_of_head(const FleetConn *conn)
