@@ -24,6 +24,13 @@ SELECT fleet.alter_job('load', new_name => '');
 SELECT fleet.alter_job('load', owner => 'regress_fleet_other');
 SELECT fleet.alter_job('load', owner => 'regress_fleet_nobody');
 SELECT fleet.alter_job('load', description => 'loads a region');
+SELECT fleet.alter_job('load', leaves_clean => true);
+SELECT fleet.alter_job('load', description => 'loads one region');
+SELECT name, description, leaves_clean FROM fleet.job WHERE name = 'load';
+SELECT fleet.alter_job('load', leaves_clean => false);
+SELECT fleet.create_job('tidy', leaves_clean => true);
+SELECT name, leaves_clean FROM fleet.job WHERE name = 'tidy';
+SELECT fleet.drop_job('tidy');
 
 -- steps
 SELECT fleet.add_step('load', 'first', 'SELECT 1');

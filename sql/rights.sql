@@ -13,7 +13,7 @@ GRANT USAGE ON SCHEMA regress_alice TO regress_fleet_bob;
 SET ROLE regress_fleet_alice;
 INSERT INTO fleet_catalog.job (name, owner) VALUES ('x', 'postgres');
 UPDATE fleet.job SET name = 'x';
-SELECT fleet_catalog.create_job('x', '{}', '');
+SELECT fleet_catalog.create_job('x', '{}', '', false);
 SELECT fleet_catalog.caller();
 CREATE TABLE fleet.mine ();
 

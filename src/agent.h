@@ -221,7 +221,7 @@ struct AgentUnit
     AgentLink *link; /* direct; NULL: runners here */
     FleetExecutor *executor;
     Oid executor_role;
-    bool fresh;    /* the next request is the first of this job on its executor */
+    bool fresh;    /* the next request is the first on its executor, which is to be reset */
     bool any_sent; /* something of this job was sent (it started) */
     uint64 ref;    /* of the request in flight */
     char *params;

@@ -9,6 +9,10 @@
 #include "common/hashfn.h"
 #include "utils/memutils.h"
 
+/* Items that are over in a moment are not worth a row each: their task's estimate does. */
+#define LEARN_ITEM_FROM FLEET_MS(50)
+#define LEARN_KEY_MAX 200
+
 typedef struct EstimateKey
 {
     uint32 task;
@@ -80,6 +84,13 @@ agent_item_estimate(AgentRun *run, uint32 task, const char *params)
                                   estimate_find(run, task, NULL, false), NULL);
 }
 
+static bool
+has_key(const AgentTask *task, FleetTime duration)
+{
+    return task->item_params != NULL && duration >= LEARN_ITEM_FROM &&
+           strlen(task->item_params) <= LEARN_KEY_MAX;
+}
+
 /* Remembers what a succeeded task run took; the end of the run writes it. */
 void
 agent_task_learn(AgentTask *task)
@@ -101,14 +112,12 @@ agent_task_learn(AgentTask *task)
     }
     learned = &run->learned[run->learned_count++];
     learned->task = task->ref.task;
-    learned->item_key = agent_strdup(run->context, task->item_params);
     learned->duration = Max(task->finished_at - task->started_at, 1);
+    learned->item_key = has_key(task, learned->duration)
+                            ? MemoryContextStrdup(run->context, task->item_params)
+                            : NULL;
     learned->server = task->server;
 }
-
-/* Items that are over in a moment are not worth a row each: their task's estimate does. */
-#define LEARN_ITEM_FROM FLEET_MS(50)
-#define LEARN_KEY_MAX 200
 
 void
 agent_run_learn(AgentRun *run)
@@ -126,8 +135,7 @@ agent_run_learn(AgentRun *run)
             agent_server_speed(l->server, predicted, l->duration);
         fleet_estimate_add(estimate_find(run, l->task, NULL, true), l->duration, speed);
         touched[l->task] = true;
-        if (l->item_key != NULL && l->duration >= LEARN_ITEM_FROM &&
-            strlen(l->item_key) <= LEARN_KEY_MAX)
+        if (l->item_key != NULL)
         {
             FleetEstimate *item = estimate_find(run, l->task, l->item_key, true);
 

@@ -259,6 +259,7 @@ agent_queries_runners(void)
             return;
         }
         query->executor->owner = query;
+        query->executor->clean = false;
         query->ref = agent_request_new(REQUEST_QUERY, query);
         request.kind = FLEET_REQUEST_QUERY;
         request.ref = query->ref;

@@ -121,6 +121,7 @@ release_executor(AgentUnit *unit)
     if (executor == NULL)
         return;
     executor->owner = NULL;
+    executor->clean = unit->def->leaves_clean && unit->job.state == FLEET_SUCCEEDED;
     if (unit->link != NULL)
         fleet_link_session_done(executor);
     else
@@ -287,7 +288,8 @@ acquire_executor(AgentUnit *unit)
     }
     unit->executor_role = unit->role;
     unit->executor->owner = unit;
-    unit->fresh = true;
+    unit->fresh = !unit->executor->clean;
+    unit->executor->clean = false;
     return true;
 }
 
@@ -368,6 +370,7 @@ commit(AgentUnit *unit)
         return;
     unit->executor = NULL;
     executor->owner = NULL;
+    executor->clean = unit->def->leaves_clean; /* a COMMIT that fails leaves nothing either */
     fleet_link_session_done(executor);
     agent_link_sessions(unit->link);
 }

@@ -24,7 +24,8 @@
  * After COMMITTED, ERROR, NOT_TRANSACTIONAL the executor is free again and
  * clean: the next step of the same job sees the session as it was left (a job
  * is one session, as in psql), the first step of another job (request->fresh)
- * sees nothing of it (DISCARD ALL).
+ * sees nothing of it (DISCARD ALL).  A job may say that it leaves nothing in its
+ * session: then the next one does without (executor->clean).
  */
 #ifndef FLEET_EXECUTOR_H
 #define FLEET_EXECUTOR_H
@@ -69,7 +70,7 @@ typedef struct FleetStepRequest
     const char *params;  /* JSON object text: becomes the setting fleet.params; never NULL */
     bool transactional;  /* false: run it outside of a transaction block, as psql would */
     bool single;         /* the command is known to be one statement */
-    bool fresh;          /* first step of a job: nothing of earlier jobs may be visible */
+    bool fresh;          /* nothing of earlier jobs may be visible: DISCARD ALL */
     FleetStepKey key;    /* for fleet_runner_adopt() */
     int log_seq;         /* the request's log lines get the numbers after this one */
 } FleetStepRequest;
@@ -134,6 +135,7 @@ struct FleetExecutor
     const FleetExecutorMethods *methods;
     void *owner; /* the agent's: what it is working on, NULL when idle */
     bool busy;
+    bool clean; /* the agent's: the job before said that it leaves nothing in the session */
 };
 
 #endif

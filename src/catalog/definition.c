@@ -60,7 +60,8 @@ static FleetStatement jobs_statement = {
 static FleetStatement job_statement = {
     "SELECT $1 OPERATOR(pg_catalog.->>) 'name', $1 OPERATOR(pg_catalog.->>) 'owner',"
     "       pg_catalog.to_regrole($1 OPERATOR(pg_catalog.->>) 'owner')::oid,"
-    "       COALESCE($1 OPERATOR(pg_catalog.->>) 'params', '{}')",
+    "       COALESCE($1 OPERATOR(pg_catalog.->>) 'params', '{}'),"
+    "       COALESCE(($1 OPERATOR(pg_catalog.->>) 'leaves_clean')::bool, false)",
     1,
     {JSONBOID},
     NULL};
@@ -191,6 +192,7 @@ read_job(Datum body, MemoryContext context)
     job->owner = fleet_column_text(table->vals[0], table->tupdesc, 2, context);
     job->owner_oid = (Oid) fleet_column_int(table->vals[0], table->tupdesc, 3, InvalidOid);
     job->params = fleet_column_text(table->vals[0], table->tupdesc, 4, context);
+    job->leaves_clean = fleet_column_bool(table->vals[0], table->tupdesc, 5);
     SPI_freetuptable(table);
 
     n = fleet_statement_run(&steps_statement, &body, NULL);

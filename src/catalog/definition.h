@@ -29,8 +29,9 @@ typedef struct FleetJobDef
 {
     char *name;
     char *owner;
-    Oid owner_oid; /* InvalidOid: the role is gone */
-    char *params;  /* defaults, JSON object */
+    Oid owner_oid;     /* InvalidOid: the role is gone */
+    char *params;      /* defaults, JSON object */
+    bool leaves_clean; /* its steps leave nothing in their session */
     uint16 nsteps;
     FleetStepSpec *specs;
     FleetStepDef *steps;

@@ -79,6 +79,7 @@ static Collected *const all[] = {&runs,     &news,      &starts, &tasks,
                                  &job_runs, &step_news, &steps,  &lines};
 static MemoryContext lists;  /* the items */
 static MemoryContext values; /* what they point to; reset by flush */
+static MemoryContext scratch;
 static FleetStartedCallback on_start = NULL;
 
 void
@@ -86,6 +87,7 @@ fleet_run_write_init(MemoryContext context)
 {
     lists = AllocSetContextCreate(context, "pg_fleet rows", ALLOCSET_DEFAULT_SIZES);
     values = AllocSetContextCreate(context, "pg_fleet row values", ALLOCSET_DEFAULT_SIZES);
+    scratch = AllocSetContextCreate(context, "pg_fleet row scratch", ALLOCSET_DEFAULT_SIZES);
 }
 
 static int
@@ -162,11 +164,17 @@ void
 fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued, const char *params)
 {
     TaskNew w = {run_id, task, item, queued, NULL};
-    MemoryContext before = MemoryContextSwitchTo(values);
 
     if (params != NULL)
-        w.params = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(params)));
-    MemoryContextSwitchTo(before);
+    {
+        MemoryContext before = MemoryContextSwitchTo(scratch);
+        Jsonb *parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(params)));
+
+        w.params = MemoryContextAlloc(values, VARSIZE(parsed));
+        memcpy(w.params, parsed, VARSIZE(parsed));
+        MemoryContextSwitchTo(before);
+        MemoryContextReset(scratch); /* parsing leaves a hundred times as much: 100,000 of them */
+    }
     collect(&news, &w);
 }
 

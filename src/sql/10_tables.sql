@@ -84,6 +84,7 @@ CREATE TABLE fleet_catalog.job (
     owner         regrole NOT NULL,
     description   text NOT NULL DEFAULT '',
     params        jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(params) = 'object'),
+    leaves_clean  boolean NOT NULL DEFAULT false, -- its steps leave nothing in their session
     deployed_from uuid,                     -- parent that deployed it; null: defined here
     changed_at    timestamptz NOT NULL DEFAULT pg_catalog.now()
 );

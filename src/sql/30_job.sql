@@ -1,16 +1,17 @@
 -- 30_job.sql: jobs and their steps.
 
-CREATE FUNCTION fleet.create_job(name text, params jsonb DEFAULT '{}', description text DEFAULT '') RETURNS void
+CREATE FUNCTION fleet.create_job(name text, params jsonb DEFAULT '{}', description text DEFAULT '', leaves_clean boolean DEFAULT false) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.create_job(text, jsonb, text) IS 'Creates an agent job; params: its parameters with their defaults';
+COMMENT ON FUNCTION fleet.create_job(text, jsonb, text, boolean)
+    IS 'Creates an agent job; params: its parameters with their defaults; leaves_clean: its steps leave nothing in their session (SET, temporary tables, prepared statements, LISTEN, advisory locks …), so that the session need not be reset (DISCARD ALL) before the next job';
 
-CREATE FUNCTION fleet_catalog.create_job(a_name text, a_params jsonb, a_description text) RETURNS void
+CREATE FUNCTION fleet_catalog.create_job(a_name text, a_params jsonb, a_description text, a_leaves_clean boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_name('job', a_name);
     PERFORM fleet_catalog.check_params(a_params);
-    INSERT INTO fleet_catalog.job (name, owner, params, description)
-    VALUES (a_name, fleet_catalog.caller(), a_params, coalesce(a_description, ''))
+    INSERT INTO fleet_catalog.job (name, owner, params, description, leaves_clean)
+    VALUES (a_name, fleet_catalog.caller(), a_params, coalesce(a_description, ''), coalesce(a_leaves_clean, false))
     ON CONFLICT (name) DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already exists', a_name),
@@ -20,11 +21,11 @@ END
 $$;
 
 CREATE FUNCTION fleet.alter_job(name text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL,
-                                description text DEFAULT NULL, owner text DEFAULT NULL) RETURNS void
+                                description text DEFAULT NULL, owner text DEFAULT NULL, leaves_clean boolean DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_job(text, text, jsonb, text, text) IS 'Changes a job; what is null stays as it is';
+COMMENT ON FUNCTION fleet.alter_job(text, text, jsonb, text, text, boolean) IS 'Changes a job; what is null stays as it is';
 
-CREATE FUNCTION fleet_catalog.alter_job(a_name text, a_new_name text, a_params jsonb, a_description text, a_owner text) RETURNS void
+CREATE FUNCTION fleet_catalog.alter_job(a_name text, a_new_name text, a_params jsonb, a_description text, a_owner text, a_leaves_clean boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_job fleet_catalog.job := fleet_catalog.change_job(a_name);
@@ -46,7 +47,7 @@ BEGIN
     END IF;
     UPDATE fleet_catalog.job AS j
        SET name = coalesce(a_new_name, j.name), params = coalesce(a_params, j.params),
-           description = coalesce(a_description, j.description),
+           description = coalesce(a_description, j.description), leaves_clean = coalesce(a_leaves_clean, j.leaves_clean),
            owner = v_owner
      WHERE j.job_id = v_job.job_id;
 END

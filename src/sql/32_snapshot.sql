@@ -31,7 +31,7 @@ DECLARE
     v_body jsonb;
 BEGIN
     SELECT jsonb_build_object(
-               'name', j.name, 'owner', j.owner::text, 'params', j.params,
+               'name', j.name, 'owner', j.owner::text, 'params', j.params, 'leaves_clean', j.leaves_clean,
                'steps', coalesce((
                    SELECT jsonb_agg(to_jsonb(s) - '{job_id,retry_wait,retry_max,timeout,run_as}'::text[]
                               || jsonb_build_object(

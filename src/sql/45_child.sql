@@ -313,8 +313,8 @@ BEGIN
         PERFORM fleet_catalog.replace_deployed('job', v_old.name, v_old.owner, v_old.deployed_from);
         DELETE FROM fleet_catalog.job AS j WHERE j.job_id = v_old.job_id;
     END IF;
-    INSERT INTO fleet_catalog.job (name, owner, params, deployed_from)
-    VALUES (a_body ->> 'name', fleet_catalog.caller(), a_body -> 'params', a_parent_uuid)
+    INSERT INTO fleet_catalog.job (name, owner, params, leaves_clean, deployed_from)
+    VALUES (a_body ->> 'name', fleet_catalog.caller(), a_body -> 'params', coalesce((a_body ->> 'leaves_clean')::boolean, false), a_parent_uuid)
     RETURNING job_id INTO v_id;
     INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto, retries,
                                     retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as)

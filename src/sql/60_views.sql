@@ -181,7 +181,7 @@ COMMENT ON VIEW fleet.deployments IS 'Which version of a job each server has; dr
 -- ---- definitions -------------------------------------------------------------------------------
 
 CREATE VIEW fleet.job WITH (security_barrier) AS
-SELECT j.name, pg_catalog.pg_get_userbyid(j.owner) AS owner, j.description, j.params,
+SELECT j.name, pg_catalog.pg_get_userbyid(j.owner) AS owner, j.description, j.params, j.leaves_clean,
        (SELECT count(*) FROM fleet_catalog.step AS s WHERE s.job_id = j.job_id) AS steps, j.deployed_from, j.changed_at
   FROM fleet_catalog.job AS j
  WHERE (SELECT fleet_catalog.sees_all()) OR pg_catalog.pg_has_role(j.owner, 'MEMBER');

@@ -8,7 +8,7 @@
  * A child is one transaction on its server.  Per child, in this order:
  *
  *   1. intent    a task_run row "starting", committed at the parent
- *   2. begin     BEGIN; the command; the transaction id asked for
+ *   2. begin     BEGIN; the transaction id asked for; the command
  *   3. id        a step_run row with that id, committed at the parent
  *   4. commit    only now COMMIT goes out
  *   5. outcome   both rows updated to "succeeded", committed at the parent
@@ -82,9 +82,8 @@ typedef struct Loop
     int ready;
     long parent_commits;
     bool storing;
-    bool prepared; /* extended protocol with prepared statements to the servers */
+    bool service; /* -s: what a job gets besides */
     const char *command;
-    char *first, *both, *last;               /* messages to a server */
     Array intents, intent_servers;           /* INSERT task_run */
     Array ids, id_servers, id_pids, id_xids; /* INSERT step_run */
     Array outcomes;                          /* UPDATE both */
@@ -324,8 +323,38 @@ parent_stored(Loop *loop)
 
 /* ---- the servers ---- */
 
-static void
-session_send_prepared(Loop *loop, Session *s, bool commit, bool begin)
+static bool
+send_text(Session *s, const char *sql, int nparams, const char *const *values)
+{
+    return PQsendQueryParams(s->conn, sql, nparams, NULL, values, NULL, NULL, 0) == 1;
+}
+
+/*
+ * What a job of anybody is owed beyond the guarantees: a session in which
+ * nothing is left of the job before, its parameters, and its own command, which
+ * nobody prepared.
+ */
+static bool
+send_service(Loop *loop, Session *s, bool commit, bool begin)
+{
+    char params[64];
+    const char *values[] = {params};
+
+    if (commit && !send_text(s, "COMMIT", 0, NULL))
+        return false;
+    if (!begin)
+        return true;
+    snprintf(params, sizeof params, "{\"i\": %d}", s->next);
+    return send_text(s, "DISCARD ALL", 0, NULL) && send_text(s, "BEGIN", 0, NULL) &&
+           send_text(s,
+                     "SELECT pg_catalog.set_config('bare.params', $1, true),"
+                     " pg_catalog.pg_current_xact_id()",
+                     1, values) &&
+           send_text(s, loop->command, 0, NULL);
+}
+
+static bool
+send_prepared(Session *s, bool commit, bool begin)
 {
     bool ok = true;
 
@@ -333,11 +362,9 @@ session_send_prepared(Loop *loop, Session *s, bool commit, bool begin)
         ok = ok && PQsendQueryPrepared(s->conn, "c", 0, NULL, NULL, NULL, 0);
     if (begin)
         ok = ok && PQsendQueryPrepared(s->conn, "b", 0, NULL, NULL, NULL, 0) &&
-             PQsendQueryPrepared(s->conn, "w", 0, NULL, NULL, NULL, 0) &&
-             PQsendQueryPrepared(s->conn, "x", 0, NULL, NULL, NULL, 0);
-    if (!ok || !PQpipelineSync(s->conn))
-        die("send", s->conn);
-    (void) loop;
+             PQsendQueryPrepared(s->conn, "x", 0, NULL, NULL, NULL, 0) &&
+             PQsendQueryPrepared(s->conn, "w", 0, NULL, NULL, NULL, 0);
+    return ok;
 }
 
 static void
@@ -351,10 +378,10 @@ session_send(Loop *loop, Session *s)
         s->state = SESSION_DONE;
         return;
     }
-    if (loop->prepared)
-        session_send_prepared(loop, s, commit, begin);
-    else if (!PQsendQuery(s->conn, !commit ? loop->first : begin ? loop->both : loop->last))
+    if (!(loop->service ? send_service(loop, s, commit, begin) : send_prepared(s, commit, begin)) ||
+        !PQpipelineSync(s->conn))
         die("send", s->conn);
+    s->xid = 0;
     if (PQflush(s->conn) != 0)
         die("flush", s->conn);
     s->committing = s->running;
@@ -374,13 +401,15 @@ session_read(Loop *loop, Session *s)
         PGresult *result = PQgetResult(s->conn);
         ExecStatusType status = result ? PQresultStatus(result) : PGRES_EMPTY_QUERY;
 
-        if (loop->prepared ? status == PGRES_PIPELINE_SYNC : !result)
+        if (status == PGRES_PIPELINE_SYNC)
         {
             s->state = SESSION_READY;
             loop->ready++;
         }
+        else if (status == PGRES_TUPLES_OK && s->xid == 0) /* the first one has the id, last */
+            s->xid = atoll(PQgetvalue(result, 0, PQnfields(result) - 1));
         else if (status == PGRES_TUPLES_OK)
-            s->xid = atoll(PQgetvalue(result, 0, 0)); /* the last one is the id */
+            ; /* the command's */
         else if (result && status != PGRES_COMMAND_OK)
             die("child", s->conn);
         PQclear(result);
@@ -395,25 +424,12 @@ session_open(Loop *loop, Session *s, int server, const char *conninfo)
     s->conn = PQconnectdb(conninfo);
     if (PQstatus(s->conn) != CONNECTION_OK)
         die("server", s->conn);
-    if (loop->prepared)
-    {
-        PQclear(PQprepare(s->conn, "b", "BEGIN", 0, NULL));
-        PQclear(PQprepare(s->conn, "w", loop->command, 0, NULL));
-        PQclear(PQprepare(s->conn, "x", "SELECT pg_catalog.pg_current_xact_id()", 0, NULL));
-        PQclear(PQprepare(s->conn, "c", "COMMIT", 0, NULL));
-    }
-    if (PQsetnonblocking(s->conn, 1) != 0 || (loop->prepared && !PQenterPipelineMode(s->conn)))
+    PQclear(PQprepare(s->conn, "b", "BEGIN", 0, NULL));
+    PQclear(PQprepare(s->conn, "w", loop->command, 0, NULL));
+    PQclear(PQprepare(s->conn, "x", "SELECT pg_catalog.pg_current_xact_id()", 0, NULL));
+    PQclear(PQprepare(s->conn, "c", "COMMIT", 0, NULL));
+    if (PQsetnonblocking(s->conn, 1) != 0 || !PQenterPipelineMode(s->conn))
         die("nonblocking", s->conn);
-}
-
-static char *
-message(const char *before, const char *command)
-{
-    char *text;
-
-    if (asprintf(&text, "%sBEGIN;%s;SELECT pg_catalog.pg_current_xact_id()", before, command) < 0)
-        die("out of memory", NULL);
-    return text;
 }
 
 static void
@@ -458,7 +474,7 @@ run(Loop *loop)
     }
 }
 
-/* bare_loop [-p] RUN CHILDREN SLOTS COMMAND PARENT SERVER … (connection strings) */
+/* bare_loop [-s] RUN CHILDREN SLOTS COMMAND PARENT SERVER … (connection strings) */
 int
 main(int argc, char **argv)
 {
@@ -468,15 +484,15 @@ main(int argc, char **argv)
     int servers;
     int slots;
 
-    if (argc > 1 && strcmp(argv[1], "-p") == 0)
+    if (argc > 1 && strcmp(argv[1], "-s") == 0)
     {
-        loop.prepared = true;
+        loop.service = true;
         argc--;
         argv++;
     }
     if (argc < 7)
     {
-        fprintf(stderr, "usage: bare_loop [-p] RUN CHILDREN SLOTS COMMAND PARENT SERVER...\n");
+        fprintf(stderr, "usage: bare_loop [-s] RUN CHILDREN SLOTS COMMAND PARENT SERVER...\n");
         return 2;
     }
     loop.children = atoi(argv[2]);
@@ -489,9 +505,6 @@ main(int argc, char **argv)
         fprintf(stderr, "bare_loop: nothing to do, or more than %d sessions\n", MAX_SESSIONS);
         return 2;
     }
-    loop.first = message("", loop.command);
-    loop.both = message("COMMIT;", loop.command);
-    loop.last = strdup("COMMIT");
     array_init(&loop.intents, 4, MAX_SESSIONS);
     array_init(&loop.intent_servers, 4, MAX_SESSIONS);
     array_init(&loop.ids, 4, MAX_SESSIONS);

@@ -96,10 +96,13 @@ class Bench:
             return rate
 
         n = CONFIG["CRON_RUNS"]
+        for group in self.groups:  # the bare loop's clock starts when it is connected: so does ours
+            self.fleet_rate(group, 1000)
         for _ in range(self.rounds):
             self.attempt(values, "bare", lambda: self.bare.run(self.children, self.slots))
             for group in self.groups:
                 self.attempt(values, group, lambda g=group: self.fleet_rate(g, self.children))
+            self.attempt(values, "service", lambda: self.bare.run(self.children, self.slots, service=True))
             self.attempt(values, "dblink", lambda: self.dblink.run(self.children, self.slots))
             self.attempt(values, "xargs", lambda: self.xargs.run(CONFIG["XARGS_RUNS"], 8))
             if self.cron:
@@ -108,10 +111,13 @@ class Bench:
             if self.pgagent:
                 self.attempt(values, "pgagent", lambda: counted("pgagent", self.pgagent.run(CONFIG["PGAGENT_JOBS"])))
         self.report.add(section, "bare loop (the limit)", "children/s", values["bare"], f"{self.slots} sessions a server")
+        self.report.add(section, "bare loop with a job's service", "children/s", values["service"],
+                        "it also resets the session, hands over parameters, and sends the command as text")
         for group in self.groups:
             self.report.add(section, f"pg_fleet {group}", "children/s", values[group], f"{self.slots} slots a server")
-            pairs = [a / b for a, b in zip(values[group], values["bare"]) if a and b]
-            self.report.add(section, f"pg_fleet {group} / bare loop", "", pairs, "round by round")
+            for key, name in (("bare", "bare loop"), ("service", "bare loop with a job's service")):
+                pairs = [a / b for a, b in zip(values[group], values[key]) if a and b]
+                self.report.add(section, f"pg_fleet {group} / {name}", "", pairs, "round by round")
         self.report.add(section, "dblink by hand", "children/s", values["dblink"], "nothing durable")
         self.report.add(section, "psql, xargs -P 8", "children/s", values["xargs"], f"{CONFIG['XARGS_RUNS']} children, nothing durable")
         for key, name, given in (("cron", "pg_cron, connections to 4 servers", n),

@@ -1,4 +1,5 @@
 """The competitors, each used the way its own users would, and set as fast as it can be set."""
+import json
 import os
 import random
 import subprocess
@@ -33,10 +34,11 @@ class BareLoop:
             conn.execute(statement)
         conn.close()
 
-    def run(self, children, slots):
+    def run(self, children, slots, service=False):
+        """service: with what a job of anybody is owed besides the guarantees."""
         self.runs += 1
-        import json
-        out = subprocess.run([self.program, "-p", str(self.runs), str(children), str(slots), COMMAND,
+        options = ["-s"] if service else []
+        out = subprocess.run([self.program, *options, str(self.runs), str(children), str(slots), COMMAND,
                               self.farm.parent.conninfo()] + [s.conninfo() for s in self.farm.servers],
                              check=True, capture_output=True, text=True).stdout
         return json.loads(out)["rate"]

@@ -139,6 +139,36 @@ everywhere('leaves nothing for the next one',
             (SELECT setting = reset_val FROM pg_settings WHERE name = 'statement_timeout'))} ],
     'succeeded', q{SELECT string_agg(t, ';') FROM etl.log WHERE t LIKE 'left: %'}, 'left: 0 0 0 0 0 none t t t');
 
+# A job may say that it leaves nothing: then its session is not reset, which shows when it has left
+# something after all.  After a failure the session is reset whatever the job says.
+$f->job('says_clean', q{SELECT set_config('my.setting', 'left', false)});
+$f->job('fails_clean', q{SELECT set_config('my.setting', 'left', false)}, 'SELECT 1/0');
+$f->job('reads_setting', q{INSERT INTO etl.log SELECT 'seen: ' || coalesce(nullif(current_setting('my.setting', true), ''), 'none')});
+for my $job (qw(says_clean fails_clean))
+{
+    $f->sql("SELECT fleet.alter_job('$job', leaves_clean => true)");
+    $f->deploy($job);
+}
+for my $place (qw(a1 d1))
+{
+    for (
+        [ 'says_clean', 'succeeded', 'left', 'a session is not reset after a job that says so' ],
+        [ 'reads_setting', 'succeeded', 'none', 'it is after any other job' ],
+        [ 'fails_clean', 'failed', 'none', 'it is after a job that failed' ])
+    {
+        my ($job, $state, $seen, $name) = @$_;
+        for my $j ($job, 'reads_setting')
+        {
+            $f->package("${j}_$place", t => { job => $j, server => $place })
+              unless $f->sql("SELECT count(*) FROM fleet.package WHERE name = '${j}_$place'");
+        }
+        $f->run_is($f->start("${job}_$place"), $state, "$place: $job");
+        $f->sql_on($place, 'TRUNCATE etl.log');
+        $f->run_is($f->start("reads_setting_$place"), 'succeeded', "$place: reads_setting");
+        is($f->sql_on($place, 'SELECT t FROM etl.log'), "seen: $seen", "$place: $name");
+    }
+}
+
 # Who a step is.
 everywhere('a step is its owner, whatever it resets',
     [ q{RESET ROLE}, q{RESET SESSION AUTHORIZATION}, q{INSERT INTO etl.log SELECT 'who: ' || current_user || ' ' || session_user} ],
