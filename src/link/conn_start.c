@@ -379,10 +379,11 @@ conn_start(FleetConn *conn, const HostLists *lists)
 {
     Params params;
 
-    if (!AcquireExternalFD())
+    if (!AcquireExternalFD() && !(fleet_link_evict() && AcquireExternalFD()))
     {
-        fleet_conn_fail(conn, "53000", false,
-                        "no file descriptor is left in this process (max_files_per_process)");
+        if (!fleet_link_starve(conn))
+            fleet_conn_fail(conn, "53000", false,
+                            "no file descriptor is left in this process (max_files_per_process)");
         return;
     }
     conn->fd_reserved = true;

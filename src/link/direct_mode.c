@@ -389,6 +389,8 @@ direct_gather(FleetConn *conn)
         conn->link->waited = false;
         fleet_link_told();
         fleet_on_session(conn->link);
+        if (!session->executor.busy)
+            fleet_link_feed();
         slot = session->current;
         request = slot < 0 ? NULL : &session->requests[slot];
     }
@@ -626,6 +628,26 @@ fleet_link_session_done(FleetExecutor *executor)
     session->current = -1;
     executor->busy = false;
     fleet_conn_work(conn); /* others may wait for one */
+    fleet_link_feed();
+}
+
+/* The session that is idle for longest; NULL: none is. */
+FleetConn *
+fleet_direct_idlest(FleetServerLink *link)
+{
+    FleetConn *oldest = NULL;
+    dlist_iter iter;
+
+    dlist_foreach(iter, &link->conns)
+    {
+        FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
+
+        if (is_session(link, conn) && conn->state == CONN_READY && !conn->lost &&
+            conn->count == 0 && !SESSION_OF(conn)->executor.busy &&
+            (oldest == NULL || conn->heard_at < oldest->heard_at))
+            oldest = conn;
+    }
+    return oldest;
 }
 
 /* One more session, if one is wanted and none is on its way. */

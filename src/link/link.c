@@ -177,7 +177,10 @@ fleet_conn_close(FleetConn *conn)
         PQfinish(conn->pg);
     conn->pg = NULL;
     if (conn->fd_reserved)
+    {
         ReleaseExternalFD();
+        fleet_link_feed();
+    }
     conn->fd_reserved = false;
     conn_drop_notices(conn);
     if (conn->has_work)

@@ -179,6 +179,8 @@ struct FleetServerLink
 
     dlist_node pump; /* in the list of links to look at */
     bool has_pump;
+    dlist_node starved_node; /* in the list of links that wait for a file descriptor */
+    bool starved;
     bool plain;  /* no startup options: refused over there (a pooler) */
     bool up;     /* told the agent so */
     bool wanted; /* somebody has asked for a connection since it was up last */
@@ -250,6 +252,12 @@ extern void fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const c
                                  const char *reason, bool permanent);
 extern int fleet_link_ready_count(FleetServerLink *link);
 extern bool fleet_link_may_open(FleetServerLink *link);
+/* For a descriptor: closes the session that is idle for longest, of any link.  False: none is. */
+extern bool fleet_link_evict(void);
+/* None is left, and no session is idle: the link waits for one that will be, instead of failing, as
+ * its server did nothing wrong.  False: there is nothing to wait for. */
+extern bool fleet_link_starve(FleetConn *conn);
+extern void fleet_link_feed(void); /* a session is idle, or a connection was closed */
 
 /* Learning who the other side is; shared by direct sessions and the side connection. */
 #define FLEET_TAG_SELF 1
@@ -316,7 +324,8 @@ extern bool fleet_side_wants(FleetServerLink *link);
 /* ---- direct_mode.c ---- */
 
 extern void fleet_direct_pump(FleetServerLink *link);    /* opens sessions as wanted */
-extern bool fleet_direct_cut_all(FleetServerLink *link); /* closing; true: none is held any more */
+extern bool fleet_direct_cut_all(FleetServerLink *link);
+extern FleetConn *fleet_direct_idlest(FleetServerLink *link); /* closing; true: none is held any more */
 
 /* ---- agent_mode.c ---- */
 

@@ -23,6 +23,7 @@ static dlist_head all_links = DLIST_STATIC_INIT(all_links);
 static dlist_head closing_links = DLIST_STATIC_INIT(closing_links);
 static dlist_head pump = DLIST_STATIC_INIT(pump);
 static dlist_head work = DLIST_STATIC_INIT(work);
+static dlist_head starved = DLIST_STATIC_INIT(starved);
 static FleetTime turn_now;
 static FleetTime next_due = FLEET_NEVER;
 static int awaiting = 0; /* connections that wait for answers */
@@ -157,6 +158,9 @@ fleet_link_close(FleetServerLink *link)
     if (link->closing)
         return;
     link->closing = true;
+    if (link->starved)
+        dlist_delete(&link->starved_node);
+    link->starved = false;
     dlist_delete(&link->node);
     dlist_push_tail(&closing_links, &link->node);
 }
@@ -222,7 +226,7 @@ fleet_link_may_open(FleetServerLink *link)
 {
     dlist_iter iter;
 
-    if (link->closing || link->retry_at > turn_now)
+    if (link->closing || link->starved || link->retry_at > turn_now)
         return false;
     if (link->up)
         return true;
@@ -234,6 +238,81 @@ fleet_link_may_open(FleetServerLink *link)
             return false;
     }
     return true;
+}
+
+bool
+fleet_link_evict(void)
+{
+    FleetConn *oldest = NULL;
+    dlist_iter iter;
+
+    dlist_foreach(iter, &all_links)
+    {
+        FleetServerLink *link = dlist_container(FleetServerLink, node, iter.cur);
+        FleetConn *conn = link->agent_mode || link->waited ? NULL : fleet_direct_idlest(link);
+
+        if (conn != NULL && (oldest == NULL || conn->heard_at < oldest->heard_at))
+            oldest = conn;
+    }
+    if (oldest == NULL)
+        return false;
+    fleet_conn_close(oldest); /* its server stays up: the next job there opens one again */
+    return true;
+}
+
+/* Will any session be idle or gone some time? */
+static bool
+has_sessions(void)
+{
+    dlist_iter links, conns;
+
+    dlist_foreach(links, &all_links)
+    {
+        FleetServerLink *link = dlist_container(FleetServerLink, node, links.cur);
+
+        dlist_foreach(conns, &link->conns)
+        {
+            if (!link->agent_mode && dlist_container(FleetConn, node, conns.cur)->fd_reserved)
+                return true;
+        }
+    }
+    return false;
+}
+
+bool
+fleet_link_starve(FleetConn *conn)
+{
+    static FleetTime logged_at = 0;
+    FleetServerLink *link = conn->link;
+
+    if ((void *) conn == (void *) link->side || link->closing || link->starved || !has_sessions())
+        return false;
+    fleet_conn_close(conn);
+    link->hungry = !link->agent_mode;
+    link->starved = true;
+    dlist_push_tail(&starved, &link->starved_node);
+    if (logged_at == 0 || fleet_link_now() - logged_at > FLEET_SECONDS(60))
+    {
+        logged_at = turn_now;
+        ereport(LOG,
+                (errmsg("pg_fleet: no file descriptor is left for server \"%s\": it waits until a "
+                        "session of another server is idle",
+                        link->server_name),
+                 errhint("Raise max_files_per_process: a third of it is for links.")));
+    }
+    return true;
+}
+
+void
+fleet_link_feed(void)
+{
+    FleetServerLink *link;
+
+    if (dlist_is_empty(&starved))
+        return;
+    link = dlist_container(FleetServerLink, starved_node, dlist_pop_head_node(&starved));
+    link->starved = false;
+    fleet_link_pump_soon(link);
 }
 
 void
@@ -412,7 +491,7 @@ link_pump(FleetServerLink *link)
 static bool
 link_wants(const FleetServerLink *link)
 {
-    return link->hungry || (link->wanted && !link->up);
+    return !link->starved && (link->hungry || (link->wanted && !link->up));
 }
 
 static FleetTime
