@@ -323,9 +323,10 @@ extern bool fleet_side_wants(FleetServerLink *link);
 
 /* ---- direct_mode.c ---- */
 
-extern void fleet_direct_pump(FleetServerLink *link);    /* opens sessions as wanted */
+extern void fleet_direct_pump(FleetServerLink *link); /* opens sessions as wanted */
 extern bool fleet_direct_cut_all(FleetServerLink *link);
-extern FleetConn *fleet_direct_idlest(FleetServerLink *link); /* closing; true: none is held any more */
+extern FleetConn *
+fleet_direct_idlest(FleetServerLink *link); /* closing; true: none is held any more */
 
 /* ---- agent_mode.c ---- */
 

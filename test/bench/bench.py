@@ -80,9 +80,9 @@ class Bench:
             print(f"  {what}: {error}", flush=True)
             values.setdefault(what, []).append(None)
 
-    def fleet_rate(self, group, children):
+    def fleet_rate(self, group, children, job="noop"):
         start = time.monotonic()
-        self.fleet.wait(self.fleet.start(f"noop_{group}", n=children))
+        self.fleet.wait(self.fleet.start(f"{job}_{group}", n=children))
         return children / (time.monotonic() - start)
 
     # ---- 1. throughput ----
@@ -102,6 +102,7 @@ class Bench:
             self.attempt(values, "bare", lambda: self.bare.run(self.children, self.slots))
             for group in self.groups:
                 self.attempt(values, group, lambda g=group: self.fleet_rate(g, self.children))
+                self.attempt(values, group + " clean", lambda g=group: self.fleet_rate(g, self.children, "clean"))
             self.attempt(values, "service", lambda: self.bare.run(self.children, self.slots, service=True))
             self.attempt(values, "dblink", lambda: self.dblink.run(self.children, self.slots))
             self.attempt(values, "xargs", lambda: self.xargs.run(CONFIG["XARGS_RUNS"], 8))
@@ -113,8 +114,9 @@ class Bench:
         self.report.add(section, "bare loop (the limit)", "children/s", values["bare"], f"{self.slots} sessions a server")
         self.report.add(section, "bare loop with a job's service", "children/s", values["service"],
                         "it also resets the session, hands over parameters, and sends the command as text")
-        for group in self.groups:
-            self.report.add(section, f"pg_fleet {group}", "children/s", values[group], f"{self.slots} slots a server")
+        for group in [g + how for g in self.groups for how in ("", " clean")]:
+            note = ", the job says leaves_clean" if group.endswith("clean") else ""
+            self.report.add(section, f"pg_fleet {group}", "children/s", values[group], f"{self.slots} slots a server{note}")
             for key, name in (("bare", "bare loop"), ("service", "bare loop with a job's service")):
                 pairs = [a / b for a, b in zip(values[group], values[key]) if a and b]
                 self.report.add(section, f"pg_fleet {group} / {name}", "", pairs, "round by round")

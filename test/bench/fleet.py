@@ -54,19 +54,21 @@ class Fleet:
     def jobs(self):
         param = "(pg_catalog.current_setting('fleet.params')::jsonb ->> '{}')"
         self.job("noop", "SELECT 1")
+        self.job("clean", "SELECT 1", leaves_clean=True)
         self.job("sleep", f"SELECT pg_sleep({param.format('s')}::float8)")
         self.job("witness", f"INSERT INTO public.witness (tag, id) VALUES ({param.format('tag')}, {param.format('id')}::int)")
         self.job("work", f"SELECT public.work({param.format('i')}::int, {param.format('n')}::int)")
         self.await_deployment()
         for group in ("direct", "agent"):
             self.package(f"noop_{group}", "noop", group)
+            self.package(f"clean_{group}", "clean", group)
             self.package(f"load_{group}", "sleep", group, throttle=len(self.farm.servers) * self.slots // 2)
             self.package(f"work_{group}", "work", group)
             self.conn.execute(f"SELECT fleet.create_package('witness_{group}', params => '{{\"tag\": null, \"id\": 0}}')")
             self.conn.execute(f"SELECT fleet.add_task('witness_{group}', 'child', job => 'witness', on_group => '{group}')")
 
-    def job(self, name, command):
-        self.conn.execute("SELECT fleet.create_job($1)", name)
+    def job(self, name, command, leaves_clean=False):
+        self.conn.execute("SELECT fleet.create_job($1, leaves_clean => $2)", name, leaves_clean)
         self.conn.execute(f"SELECT fleet.add_step($1, 'run', {self.command_argument} => $2)", name, command)
         self.conn.execute("SELECT * FROM fleet.deploy_job($1, to_group => 'agent')", name)
 
@@ -86,7 +88,7 @@ class Fleet:
         is a list of their parameters, which the no-op does without."""
         self.conn.execute("SELECT fleet.create_package($1, params => '{\"n\": 0, \"items\": [], \"s\": 0}')", name)
         given = "pg_catalog.current_setting('fleet.params')::jsonb"
-        if job == "noop":
+        if job in ("noop", "clean"):
             items = f"SELECT jsonb_build_object('i', g) FROM generate_series(1, ({given} ->> 'n')::int) AS g"
         else:
             items = f"""
