@@ -290,7 +290,8 @@ call_send(FleetAgentLink *agent, AgentCall *call, int nparams, const char *const
 
     dlist_push_tail(&agent->sent, &call->node);
     if ((agent->prepared & (1U << call->tag)) == 0)
-        fleet_conn_prepare(conn, TAG_LISTEN, statements[call->tag].name, statements[call->tag].sql);
+        fleet_conn_prepare(conn, TAG_LISTEN, FLEET_NO_SLOT, statements[call->tag].name,
+                           statements[call->tag].sql);
     agent->prepared |= 1U << call->tag;
     fleet_conn_send_prepared(conn, call->tag, FLEET_NO_SLOT, statements[call->tag].name, nparams,
                              values, true, true);

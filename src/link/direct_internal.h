@@ -14,7 +14,8 @@ typedef enum DirectTag
     TAG_BEGIN,
     TAG_PID,
     TAG_SET,
-    TAG_ENTER, /* parameters and transaction id, before the command */
+    TAG_PREPARE, /* of what follows */
+    TAG_ENTER,   /* parameters and transaction id, before the command */
     TAG_COMMAND,
     TAG_XID,
     TAG_COMMIT,
@@ -39,6 +40,7 @@ typedef struct DirectRequest
     uint64 ref;
     bool transactional, pipelined, fresh;
     bool plain_query;  /* it takes a snapshot before anything of it runs */
+    bool again;        /* the command before it has deallocated our statement */
     bool began;        /* the agent was told */
     bool skipped;      /* an error before it in the same message: nothing of it was done */
     bool failed;       /* the fields below are set */
@@ -70,6 +72,7 @@ typedef struct DirectSession
     int last_slot;
     int committing;   /* the one before it, whose COMMIT is on its way; -1: none */
     bool cancel_sent; /* an answer is to come; nothing new is sent before it */
+    bool prepared;    /* ENTER is, which lasts until DISCARD ALL */
     bool sweep_asked;
     int probe_strikes;
     FleetTime vouched_at, probe_at;

@@ -97,22 +97,39 @@ fleet_direct_send_xid(DirectSession *session, int slot)
     session->conn.sync_slot = (uint8) slot;
 }
 
-/* Parameters and transaction id by one statement, which costs less than two. */
+#define ENTER_NAME "pg_fleet_enter"
+#define ENTER_SQL                                                                                  \
+    "SELECT pg_catalog.set_config('fleet.params', $1, true), pg_catalog.pg_current_xact_id()"
+
+/* A session that is not reset keeps the statement.  Not behind a pooler, where the next transaction
+ * may be in another session. */
 static void
-send_enter(DirectSession *session, int slot, bool set)
+prepare_enter(DirectSession *session, int slot)
 {
     DirectRequest *request = &session->requests[slot];
-    FleetConn *conn = &session->conn;
-    const char *values[] = {request->params.data};
 
-    if (set)
-        fleet_conn_send(conn, TAG_ENTER, (uint8) slot,
-                        "SELECT pg_catalog.set_config('fleet.params', $1, true),"
-                        " pg_catalog.pg_current_xact_id()",
-                        1, values, false, false);
+    if (request->fresh)
+        session->prepared = false;
+    else if (request->plain_query && !session->prepared && !session->self.pooled &&
+             !session->conn.link->plain)
+    {
+        session->prepared = true;
+        fleet_conn_prepare(&session->conn, TAG_PREPARE, (uint8) slot, ENTER_NAME, ENTER_SQL);
+    }
+}
+
+/* Parameters and transaction id by one statement, which costs less than two. */
+static void
+send_enter(DirectSession *session, int slot)
+{
+    FleetConn *conn = &session->conn;
+    const char *values[] = {session->requests[slot].params.data};
+
+    if (session->prepared)
+        fleet_conn_send_prepared(conn, TAG_ENTER, (uint8) slot, ENTER_NAME, 1, values, false,
+                                 false);
     else
-        fleet_conn_send(conn, TAG_ENTER, (uint8) slot, "SELECT pg_catalog.pg_current_xact_id()", 0,
-                        NULL, false, false);
+        fleet_conn_send(conn, TAG_ENTER, (uint8) slot, ENTER_SQL, 1, values, false, false);
 }
 
 static bool
@@ -133,6 +150,7 @@ fleet_direct_send(DirectSession *session, int slot)
     request->skipped = false;
     if (request->fresh)
         fleet_conn_send(conn, TAG_DISCARD, (uint8) slot, "DISCARD ALL", 0, NULL, false, false);
+    prepare_enter(session, slot);
     if (request->transactional)
     {
         fleet_conn_send(conn, TAG_BEGIN, (uint8) slot, "BEGIN", 0, NULL, false, false);
@@ -140,7 +158,7 @@ fleet_direct_send(DirectSession *session, int slot)
             fleet_conn_send(conn, TAG_PID, (uint8) slot, "SELECT pg_catalog.pg_backend_pid()", 0,
                             NULL, false, false);
         if (request->plain_query)
-            send_enter(session, slot, set);
+            send_enter(session, slot);
         if (request->pipelined && !conn->lost)
             PQsendFlushRequest(conn->pg); /* BEGAN now, not when the command has ended */
     }
@@ -524,7 +542,7 @@ direct_login(FleetConn *conn)
         fleet_conn_sync(conn);
     }
     fleet_self_ask(conn, &session->self);
-    session->sweep_asked = false;
+    session->sweep_asked = session->prepared = false;
     if (!conn->link->swept)
         send_sweep(session);
 }

@@ -294,6 +294,15 @@ xid_result(DirectRequest *request, const PGresult *result)
     }
 }
 
+/* Our prepared statement was deallocated by the command of a job before. */
+static bool
+is_gone(const PGresult *result)
+{
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    return sqlstate != NULL && strcmp(sqlstate, "26000") == 0;
+}
+
 /* DISCARD ALL, BEGIN, SET: all they can do is to fail. */
 static void
 plain_result(DirectRequest *request, const PGresult *result)
@@ -327,7 +336,7 @@ fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result
         case TAG_SET: plain_result(request, result); break;
         case TAG_BEGIN:
             plain_result(request, result);
-            if (good && request->pipelined && !session->self.pooled)
+            if (good && request->pipelined && !session->self.pooled && !request->began)
                 fleet_direct_emit(session, slot, FLEET_EXECUTOR_BEGAN);
             break;
         case TAG_PID:
@@ -339,7 +348,16 @@ fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result
                 fleet_direct_emit(session, slot, FLEET_EXECUTOR_BEGAN);
             break;
         case TAG_COMMAND: command_result(session, slot, result); break;
+        case TAG_PREPARE:
+            session->prepared &= good;
+            plain_result(request, result);
+            break;
         case TAG_ENTER:
+            if (session->prepared && is_gone(result))
+                request->again = true;
+            else
+                xid_result(request, result);
+            break;
         case TAG_XID: xid_result(request, result); break;
         case TAG_COMMIT:
             if (good && strcmp(PQcmdStatus(result), "COMMIT") != 0)
@@ -437,7 +455,14 @@ message_done(DirectSession *session, int slot)
 {
     DirectRequest *request = &session->requests[slot];
 
-    if (request->skipped && !request->failed)
+    if (request->again)
+    {
+        request->again = request->skipped = request->handed = false;
+        request->fresh = true; /* who knows what else was done to the session */
+        fleet_direct_rollback(session);
+        fleet_direct_send(session, slot);
+    }
+    else if (request->skipped && !request->failed)
     {
         request->handed = false;
         fleet_direct_send(session, slot);

@@ -547,11 +547,11 @@ fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int npa
 }
 
 bool
-fleet_conn_prepare(FleetConn *conn, uint8 tag, const char *name, const char *sql)
+fleet_conn_prepare(FleetConn *conn, uint8 tag, uint8 slot, const char *name, const char *sql)
 {
     if (conn->lost || conn->pg == NULL)
         return false;
-    fleet_conn_push(conn, tag, FLEET_NO_SLOT, false);
+    fleet_conn_push(conn, tag, slot, false);
     return conn_sent(conn, PQsendPrepare(conn->pg, name, sql, 0, NULL), strlen(sql));
 }
 

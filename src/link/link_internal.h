@@ -214,7 +214,8 @@ extern void fleet_conn_push(FleetConn *conn, uint8 tag, uint8 slot, bool single_
 extern bool fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int nparams,
                             const char *const *values, bool binary, bool single_row);
 /* A named statement: made once on a connection, then executed as fleet_conn_send() does. */
-extern bool fleet_conn_prepare(FleetConn *conn, uint8 tag, const char *name, const char *sql);
+extern bool fleet_conn_prepare(FleetConn *conn, uint8 tag, uint8 slot, const char *name,
+                               const char *sql);
 extern bool fleet_conn_send_prepared(FleetConn *conn, uint8 tag, uint8 slot, const char *name,
                                      int nparams, const char *const *values, bool binary,
                                      bool single_row);

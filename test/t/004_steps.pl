@@ -169,6 +169,16 @@ for my $place (qw(a1 d1))
     }
 }
 
+# A session that is not reset keeps our own prepared statement; a job that deallocates it does no harm.
+$f->job('reads_prepared', q{INSERT INTO etl.log SELECT 'ours: ' || count(*) FROM pg_prepared_statements WHERE name = 'pg_fleet_enter'});
+$f->job('deallocates', 'DEALLOCATE ALL');
+$f->sql("SELECT fleet.alter_job('$_', leaves_clean => true)") for qw(reads_prepared deallocates);
+$f->package("${_}_d1", t => { job => $_, server => 'd1' }) for qw(reads_prepared deallocates);
+$f->sql_on('d1', 'TRUNCATE etl.log');
+$f->run_is($f->start("${_}_d1"), 'succeeded', "d1: $_") for qw(reads_prepared reads_prepared deallocates reads_prepared reads_prepared);
+is($f->sql_on('d1', q{SELECT string_agg(t, ', ') FROM etl.log}), 'ours: 0, ours: 1, ours: 0, ours: 1',
+    'd1: our statement is kept, lost, and made again');
+
 # Who a step is.
 everywhere('a step is its owner, whatever it resets',
     [ q{RESET ROLE}, q{RESET SESSION AUTHORIZATION}, q{INSERT INTO etl.log SELECT 'who: ' || current_user || ' ' || session_user} ],
