@@ -259,7 +259,7 @@ CREATE TABLE fleet_catalog.task_run (
     message     text,
     output      text,
     PRIMARY KEY (run_id, task_no, item)
-) WITH (fillfactor = 40);
+) WITH (fillfactor = 30);
 COMMENT ON TABLE fleet_catalog.task_run IS 'One row a task of a run, or an item of its for_each';
 
 CREATE TABLE fleet_catalog.condition_result (
