@@ -235,11 +235,9 @@ find_hash(FleetRows *jobs, Oid owner, KnownJob *job)
 
     if (found)
     {
-        ItemPointerData place;
-
-        fleet_rows_place(jobs, &place);
-        found = ItemPointerEquals(&place, (ItemPointer) DatumGetPointer(
-                                              fleet_rows_get(rows, SNAPSHOT_PLACE, &isnull))) &&
+        found = ItemPointerEquals(
+                    fleet_rows_place(jobs),
+                    (ItemPointer) DatumGetPointer(fleet_rows_get(rows, SNAPSHOT_PLACE, &isnull))) &&
                 TransactionIdEquals(fleet_rows_writer(jobs), DatumGetTransactionId(fleet_rows_get(
                                                                  rows, SNAPSHOT_WRITER, &isnull)));
         job->hash = datumCopy(fleet_rows_get(rows, SNAPSHOT_HASH, &isnull), false, UUID_LEN);

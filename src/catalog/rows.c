@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -43,6 +44,7 @@ struct FleetRows
     Relation indexes[FLEET_MAX_INDEXES];
     IndexScanDesc scans[FLEET_MAX_INDEXES];
     IndexScanDesc scan; /* of the last seek */
+    BlockNumber blocks; /* that the table has; 0: not asked yet */
 };
 
 static Oid
@@ -154,15 +156,21 @@ comparison_of(Oid type, bool greater)
 }
 
 static void
+open_index(FleetRows *rows, int index)
+{
+    if (rows->indexes[index] == NULL)
+        rows->indexes[index] =
+            index_open(relation_oid(rows->table->indexes[index]), AccessShareLock);
+}
+
+static void
 seek(FleetRows *rows, int index, const Datum *keys, int nkeys, bool after)
 {
     ScanKeyData scan_keys[MAX_KEYS];
     TupleDesc desc;
 
     Assert(nkeys <= MAX_KEYS);
-    if (rows->indexes[index] == NULL)
-        rows->indexes[index] =
-            index_open(relation_oid(rows->table->indexes[index]), AccessShareLock);
+    open_index(rows, index);
     desc = RelationGetDescr(rows->indexes[index]);
     for (int i = 0; i < nkeys; i++)
     {
@@ -211,6 +219,29 @@ fleet_rows_find(FleetRows *rows, int index, const Datum *keys, int nkeys)
     return fleet_rows_next(rows);
 }
 
+/* VACUUM may have given the place to another row, VACUUM FULL have cut it off: only the keys tell. */
+bool
+fleet_rows_find_at(FleetRows *rows, ItemPointer place, int index, const Datum *keys, int nkeys)
+{
+    if (rows->blocks == 0)
+        rows->blocks = RelationGetNumberOfBlocks(rows->relation);
+    if (ItemPointerGetBlockNumber(place) >= rows->blocks ||
+        !table_tuple_fetch_row_version(rows->relation, place, rows->estate->es_snapshot,
+                                       rows->found))
+        return false;
+    open_index(rows, index);
+    for (int i = 0; i < nkeys; i++)
+    {
+        bool isnull;
+        Datum value =
+            slot_getattr(rows->found, rows->indexes[index]->rd_index->indkey.values[i], &isnull);
+
+        if (isnull || value != keys[i])
+            return false;
+    }
+    return true;
+}
+
 Datum
 fleet_rows_get(FleetRows *rows, int column, bool *isnull)
 {
@@ -245,10 +276,16 @@ fleet_rows_writer(FleetRows *rows)
         slot_getsysattr(rows->found, MinTransactionIdAttributeNumber, &isnull));
 }
 
-void
-fleet_rows_place(FleetRows *rows, void *item_pointer)
+ItemPointer
+fleet_rows_place(FleetRows *rows)
 {
-    ItemPointerCopy(&rows->found->tts_tid, (ItemPointer) item_pointer);
+    return &rows->found->tts_tid;
+}
+
+ItemPointer
+fleet_rows_written_to(FleetRows *rows)
+{
+    return &rows->changed->tts_tid;
 }
 
 /* ---- writing ---- */

@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/attnum.h"
+#include "storage/itemptr.h"
 
 #define FLEET_MAX_COLUMNS 32
 #define FLEET_MAX_INDEXES 2
@@ -52,13 +53,18 @@ extern void fleet_rows_seek_after(FleetRows *rows, int index, const Datum *keys,
 extern bool fleet_rows_next(FleetRows *rows);
 /* seek and next: the only row with these keys. */
 extern bool fleet_rows_find(FleetRows *rows, int index, const Datum *keys, int nkeys);
+/* The same, if that row is where it was last seen (fleet_rows_written_to()); else false, and find()
+ * knows.  The keys must be integers. */
+extern bool fleet_rows_find_at(FleetRows *rows, ItemPointer place, int index, const Datum *keys,
+                               int nkeys);
 
 /* Of the row that was found; good until the next find or close. */
 extern Datum fleet_rows_get(FleetRows *rows, int column, bool *isnull);
 extern int64 fleet_rows_int(FleetRows *rows, int column, int64 if_null);
-/* xmin and ctid of the row that was found. */
+/* xmin and ctid of the row that was found; ctid of the one that was inserted or updated last. */
 extern TransactionId fleet_rows_writer(FleetRows *rows);
-extern void fleet_rows_place(FleetRows *rows, void *item_pointer);
+extern ItemPointer fleet_rows_place(FleetRows *rows);
+extern ItemPointer fleet_rows_written_to(FleetRows *rows);
 
 /* A new row, all null; a copy of the row that was found. */
 extern void fleet_rows_create(FleetRows *rows);

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "catalog/places.h"
 #include "catalog/run.h"
 #include "catalog/spi.h"
 #include "catalog/tables.h"
@@ -88,6 +89,7 @@ fleet_run_write_init(MemoryContext context)
     lists = AllocSetContextCreate(context, "pg_fleet rows", ALLOCSET_DEFAULT_SIZES);
     values = AllocSetContextCreate(context, "pg_fleet row values", ALLOCSET_DEFAULT_SIZES);
     scratch = AllocSetContextCreate(context, "pg_fleet row scratch", ALLOCSET_DEFAULT_SIZES);
+    fleet_places_init(context);
 }
 
 static int
@@ -249,6 +251,14 @@ fleet_line_write(const FleetLineWrite *write)
     keep(&w->context);
 }
 
+static FleetPlaceKey
+step_place(const FleetStepWrite *w)
+{
+    FleetPlaceKey key = {w->run_id, w->job_run_id, w->task, w->item, w->first_seq, 0};
+
+    return key;
+}
+
 /* ---- setting columns ---- */
 
 static void
@@ -291,10 +301,11 @@ set_text(FleetRows *rows, int column, const char *text)
 
 /* The row must be there in the state that we believed: else somebody else writes too. */
 static void
-edit(FleetRows *rows, const char *what, int index, const Datum *keys, int nkeys, int state_column,
-     int old)
+edit(FleetRows *rows, const char *what, const FleetPlaceKey *place, int index, const Datum *keys,
+     int nkeys, int state_column, int old)
 {
-    bool found = fleet_rows_find(rows, index, keys, nkeys);
+    bool found = (place != NULL && fleet_place_find(place, rows, index, keys, nkeys)) ||
+                 fleet_rows_find(rows, index, keys, nkeys);
 
     if (!found || (old != 0 && fleet_rows_int(rows, state_column, 0) != old))
         ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
@@ -306,12 +317,12 @@ edit(FleetRows *rows, const char *what, int index, const Datum *keys, int nkeys,
 }
 
 static void
-task_edit(FleetRows *rows, const FleetTaskWrite *w)
+task_edit(FleetRows *rows, const FleetTaskWrite *w, const FleetPlaceKey *place)
 {
     Datum keys[] = {Int64GetDatum(w->run_id), Int32GetDatum((int32) w->task),
                     Int32GetDatum((int32) w->item)};
 
-    edit(rows, "task_run", TASK_BY_KEY, keys, 3, TASK_STATE, w->old);
+    edit(rows, "task_run", place, TASK_BY_KEY, keys, 3, TASK_STATE, w->old);
 }
 
 /* ---- writing ---- */
@@ -324,6 +335,8 @@ write_task_news(FleetRows *rows)
 {
     EACH(TaskNew, w, news)
     {
+        FleetPlaceKey place = {w->run_id, 0, w->task, w->item, 0, 0};
+
         fleet_rows_create(rows);
         set_int8(rows, TASK_RUN_ID, w->run_id, -1);
         set_int4(rows, TASK_NO, (int32) w->task, -1);
@@ -336,6 +349,7 @@ write_task_news(FleetRows *rows)
         set_int2(rows, TASK_ATTEMPT, 0);
         set_int2(rows, TASK_FAILURES, 0);
         fleet_rows_insert(rows);
+        fleet_place_remember(&place, rows, FLEET_QUEUED);
     }
 }
 
@@ -344,7 +358,9 @@ write_task_states(FleetRows *rows)
 {
     EACH(FleetTaskWrite, w, tasks)
     {
-        task_edit(rows, w);
+        FleetPlaceKey place = {w->run_id, 0, w->task, w->item, 0, 0};
+
+        task_edit(rows, w, &place);
         set_int2(rows, TASK_STATE, w->state);
         set_int2(rows, TASK_FAILURES, w->failures);
         if (w->server_id != 0)
@@ -357,6 +373,7 @@ write_task_states(FleetRows *rows)
         set_text(rows, TASK_MESSAGE, w->message);
         set_text(rows, TASK_OUTPUT, w->output);
         fleet_rows_update(rows);
+        fleet_place_remember(&place, rows, w->state);
     }
 }
 
@@ -383,7 +400,9 @@ write_task_starts(FleetRows *rows)
 {
     EACH(FleetTaskWrite, w, starts)
     {
-        task_edit(rows, w);
+        FleetPlaceKey place = {w->run_id, 0, w->task, w->item, 0, 0};
+
+        task_edit(rows, w, &place);
         started(w, rows); /* its params stay as they are */
         set_int2(rows, TASK_STATE, FLEET_STARTING);
         set_int2(rows, TASK_ATTEMPT, w->attempt);
@@ -392,6 +411,7 @@ write_task_starts(FleetRows *rows)
         for (int column = TASK_STARTED_AT; column <= TASK_OUTPUT; column++)
             fleet_rows_set_null(rows, column);
         fleet_rows_update(rows);
+        fleet_place_remember(&place, rows, FLEET_STARTING);
     }
 }
 
@@ -439,6 +459,8 @@ write_step_news(FleetRows *rows)
 {
     EACH(FleetStepWrite, w, step_news)
     {
+        FleetPlaceKey place = step_place(w);
+
         fleet_rows_create(rows);
         if (w->run_id != 0)
         {
@@ -456,6 +478,7 @@ write_step_news(FleetRows *rows)
         set_text(rows, STEP_STEP, w->step);
         set_step_outcome(rows, w);
         fleet_rows_insert(rows);
+        fleet_place_remember(&place, rows, w->state);
     }
 }
 
@@ -467,13 +490,15 @@ write_step_states(FleetRows *rows)
         Datum task_keys[] = {Int64GetDatum(w->run_id), Int32GetDatum((int32) w->task),
                              Int32GetDatum((int32) w->item), Int32GetDatum(w->first_seq)};
         Datum job_keys[] = {Int64GetDatum(w->job_run_id), Int32GetDatum(w->first_seq)};
+        FleetPlaceKey place = step_place(w);
 
         if (w->run_id != 0)
-            edit(rows, "step_run", STEP_BY_TASK, task_keys, 4, STEP_STATE, 0);
+            edit(rows, "step_run", &place, STEP_BY_TASK, task_keys, 4, STEP_STATE, 0);
         else
-            edit(rows, "step_run", STEP_BY_JOB, job_keys, 2, STEP_STATE, 0);
+            edit(rows, "step_run", &place, STEP_BY_JOB, job_keys, 2, STEP_STATE, 0);
         set_step_outcome(rows, w);
         fleet_rows_update(rows);
+        fleet_place_remember(&place, rows, w->state);
     }
 }
 
@@ -536,7 +561,7 @@ write_job_runs(void)
     {
         Datum key = Int64GetDatum(w->job_run_id);
 
-        edit(rows, "job_run", JOB_RUN_BY_ID, &key, 1, JOB_STATE, w->old);
+        edit(rows, "job_run", NULL, JOB_RUN_BY_ID, &key, 1, JOB_STATE, w->old);
         set_int2(rows, JOB_STATE, w->state);
         if (fleet_rows_int(rows, JOB_STARTED_AT, 0) == 0)
             set_int8(rows, JOB_STARTED_AT, w->started_at, 0);
@@ -563,7 +588,7 @@ write_runs(void)
     {
         Datum key = Int64GetDatum(w->run_id);
 
-        edit(rows, "run", RUN_BY_ID, &key, 1, RUN_STATE, w->old);
+        edit(rows, "run", NULL, RUN_BY_ID, &key, 1, RUN_STATE, w->old);
         set_int2(rows, RUN_STATE, w->state);
         if (fleet_rows_int(rows, RUN_STARTED_AT, 0) == 0)
             set_int8(rows, RUN_STARTED_AT, w->started_at, 0);
