@@ -53,6 +53,13 @@ FleetTable fleet_table_log_line = {
     .indexes = {"log_line_job"},
 };
 
+FleetTable fleet_table_cancel_request = {
+    .name = "cancel_request",
+    .ncolumns = 2,
+    .columns = {"run_id", "job_run_id"},
+    .indexes = {"cancel_request_job"},
+};
+
 FleetTable fleet_table_parent = {
     .name = "parent",
     .ncolumns = 3,

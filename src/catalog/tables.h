@@ -136,6 +136,17 @@ extern FleetTable fleet_table_log_line;
 
 enum
 {
+    CANCEL_RUN_ID,
+    CANCEL_JOB_RUN_ID
+};
+enum
+{
+    CANCEL_BY_JOB_RUN /* job_run_id */
+};
+extern FleetTable fleet_table_cancel_request;
+
+enum
+{
     PARENT_UUID,
     PARENT_ROLE,
     PARENT_EPOCH

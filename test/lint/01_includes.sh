@@ -15,7 +15,7 @@ only 'libpq-fe\.h|libpq-events\.h' '^src/link/'
 only 'executor/spi\.h' '^src/(catalog/|api/|runner_exec\.c|cron_bridge\.c)'
 # rows without SPI: the hot path's tables only
 only 'catalog/rows\.h' '^src/catalog/(rows|tables|places)\.[ch]$'
-only 'catalog/tables\.h' '^src/(catalog/(tables|run_write)\.c|api/child\.c)$'
+only 'catalog/tables\.h' '^src/(catalog/(tables|run_write|run_read)\.c|api/child\.c)$'
 only 'libpq/libpq-be-fe-helpers\.h|internal/.*' '^$'
 
 # the core is plain C: its own headers and the C library's
