@@ -325,6 +325,9 @@ CREATE TABLE fleet_catalog.step_run (
     context     text,
     output      text
 ) WITH (fillfactor = 50);
+-- It has no key that fits all of its rows; without this, a publication FOR ALL TABLES would make its
+-- updates fail.  Costs nothing unless one publishes it.
+ALTER TABLE fleet_catalog.step_run REPLICA IDENTITY FULL;
 CREATE UNIQUE INDEX step_run_task ON fleet_catalog.step_run (run_id, task_no, item, first_seq) WHERE run_id IS NOT NULL;
 CREATE UNIQUE INDEX step_run_job ON fleet_catalog.step_run (job_run_id, first_seq) WHERE job_run_id IS NOT NULL;
 COMMENT ON TABLE fleet_catalog.step_run IS 'One row an attempt of a step';

@@ -102,7 +102,8 @@ class Bench:
             self.attempt(values, "bare", lambda: self.bare.run(self.children, self.slots))
             for group in self.groups:
                 self.attempt(values, group, lambda g=group: self.fleet_rate(g, self.children))
-                self.attempt(values, group + " clean", lambda g=group: self.fleet_rate(g, self.children, "clean"))
+            if self.fleet:
+                self.attempt(values, "direct clean", lambda: self.fleet_rate("direct", self.children, "clean"))
             self.attempt(values, "service", lambda: self.bare.run(self.children, self.slots, service=True))
             self.attempt(values, "dblink", lambda: self.dblink.run(self.children, self.slots))
             self.attempt(values, "xargs", lambda: self.xargs.run(CONFIG["XARGS_RUNS"], 8))
@@ -114,12 +115,14 @@ class Bench:
         self.report.add(section, "bare loop (the limit)", "children/s", values["bare"], f"{self.slots} sessions a server")
         self.report.add(section, "bare loop with a job's service", "children/s", values["service"],
                         "it also resets the session, hands over parameters, and sends the command as text")
-        for group in [g + how for g in self.groups for how in ("", " clean")]:
-            note = ", the job says leaves_clean" if group.endswith("clean") else ""
-            self.report.add(section, f"pg_fleet {group}", "children/s", values[group], f"{self.slots} slots a server{note}")
+        ours = [(g, f"pg_fleet {g}") for g in self.groups]
+        if self.fleet:
+            ours.insert(1, ("direct clean", "pg_fleet direct, leaves_clean"))
+        for which, ours_name in ours:
+            self.report.add(section, ours_name, "children/s", values[which], f"{self.slots} slots a server")
             for key, name in (("bare", "bare loop"), ("service", "bare loop with a job's service")):
-                pairs = [a / b for a, b in zip(values[group], values[key]) if a and b]
-                self.report.add(section, f"pg_fleet {group} / {name}", "", pairs, "round by round")
+                pairs = [a / b for a, b in zip(values[which], values[key]) if a and b]
+                self.report.add(section, f"{ours_name} / {name}", "", pairs, "round by round")
         self.report.add(section, "dblink by hand", "children/s", values["dblink"], "nothing durable")
         self.report.add(section, "psql, xargs -P 8", "children/s", values["xargs"], f"{CONFIG['XARGS_RUNS']} children, nothing durable")
         for key, name, given in (("cron", "pg_cron, connections to 4 servers", n),
@@ -129,10 +132,10 @@ class Bench:
                 self.report.add(section, name, "children/s", values[key],
                                 f"took {min(took.get(key, [0]))} of {given} given at once")
         best = [b for b in (statistics.median([v for v in values[k] if v] or [0]) for k in ("cron", "cronbgw", "pgagent") if k in values) if b]
-        for group in self.groups:
-            good = [v for v in values[group] if v]
+        for which, ours_name in ours:
+            good = [v for v in values[which] if v]
             if best and good:
-                self.report.add(section, f"pg_fleet {group} over the faster of pg_cron, pgAgent", "times", [v / max(best) for v in good])
+                self.report.add(section, f"{ours_name} over the faster of pg_cron, pgAgent", "times", [v / max(best) for v in good])
 
     def slot_table(self):
         """Not part of the default run: which number of sessions is best for the bare loop, for ours."""

@@ -19,6 +19,7 @@ SETTINGS = {
     "max_connections": "400",
     "max_worker_processes": "64",
     "max_locks_per_transaction": "256",
+    "max_files_per_process": "2500",
     "listen_addresses": "''",
     "log_min_messages": "warning",
     "logging_collector": "off",

@@ -59,9 +59,9 @@ class Fleet:
         self.job("witness", f"INSERT INTO public.witness (tag, id) VALUES ({param.format('tag')}, {param.format('id')}::int)")
         self.job("work", f"SELECT public.work({param.format('i')}::int, {param.format('n')}::int)")
         self.await_deployment()
+        self.package("clean_direct", "clean", "direct")
         for group in ("direct", "agent"):
             self.package(f"noop_{group}", "noop", group)
-            self.package(f"clean_{group}", "clean", group)
             self.package(f"load_{group}", "sleep", group, throttle=len(self.farm.servers) * self.slots // 2)
             self.package(f"work_{group}", "work", group)
             self.conn.execute(f"SELECT fleet.create_package('witness_{group}', params => '{{\"tag\": null, \"id\": 0}}')")

@@ -1,0 +1,54 @@
+# What an administrator does to the catalog's tables while runs go on: rewrite and reindex them, keep a
+# snapshot open, publish everything for logical replication.  The agent goes on, the same one.
+use strict;
+use warnings;
+use FleetTest;
+use Test::More;
+
+my $f = FleetTest->new(agents => 1, direct => 1, slots => 2, conf => "wal_level = logical\nmax_wal_senders = 4\nmax_replication_slots = 4\n");
+my $items = 300;
+
+$f->job('short', 'SELECT pg_sleep(0.005)');
+for my $server (qw(a1 d1))
+{
+    $f->package("many_$server", t => { job => 'short', server => $server,
+            for_each => "SELECT jsonb_build_object('n', i) FROM generate_series(1, $items) AS i" });
+}
+
+$f->run_is($f->start('many_d1'), 'succeeded', 'undisturbed');
+my $agent = $f->agent_pid;
+
+# Each statement is repeated until the runs are over, and has met them while they went on.
+sub meanwhile
+{
+    my ($name, @statements) = @_;
+    my @runs = map { $f->start("many_$_") } qw(a1 d1);
+    my $rounds = 0;
+    while ($f->sql('SELECT count(*) FROM fleet.run WHERE run_id IN (' . join(',', @runs) . q{) AND state IN ('queued', 'running')}))
+    {
+        for my $server (qw(parent a1))
+        {
+            $f->sql_on($server, $_) for @statements;
+        }
+        $rounds++;
+    }
+    cmp_ok($rounds, '>', 0, "$name: $rounds times while the runs went on");
+    for my $run (@runs)
+    {
+        $f->run_is($run, 'succeeded', "$name: the run");
+        is($f->sql("SELECT count(*) FROM fleet.task_run WHERE run_id = $run AND item > 0 AND state = 'succeeded'"), $items, "$name: each item");
+        is($f->sql("SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND state = 'succeeded'"), $items, "$name: each in the log");
+    }
+    is($f->agent_pid, $agent, "$name: the same agent");
+    return;
+}
+
+meanwhile('VACUUM FULL', map { "VACUUM FULL fleet_catalog.$_" } qw(task_run step_run job_run run));
+meanwhile('VACUUM', map { "VACUUM fleet_catalog.$_" } qw(task_run step_run job_run run));
+meanwhile('REINDEX', map { "REINDEX TABLE CONCURRENTLY fleet_catalog.$_" } qw(task_run step_run job_run));
+
+$f->sql_on($_, 'CREATE PUBLICATION everything FOR ALL TABLES') for qw(parent a1);
+meanwhile('a publication of all tables', 'SELECT 1');
+$f->sql_on($_, 'DROP PUBLICATION everything') for qw(parent a1);
+
+$f->done;
