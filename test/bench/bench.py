@@ -461,17 +461,19 @@ class Bench:
         for _ in range(self.rounds):
             self.attempt(values, "alone", lambda: pool.run([calls], owner))
             for group in self.groups:
-                self.attempt(values, group, lambda g=group: self.work_run(g, count, each))
+                self.attempt(values, group, lambda g=group: self.work_run(f"work_{g}", count, each))
+            if self.fleet:
+                self.attempt(values, "direct, leaves_clean", lambda: self.work_run("clean_work_direct", count, each))
         pool.close()
         self.report.add("overhead", "the work alone", "ms/child", [v * 1000 / count for v in values["alone"] if v],
                         f"{count} children of {each} TPC-B-like transactions")
-        for group in self.groups:
-            self.report.add("overhead", f"pg_fleet {group}: share of time that is ours", "%", [
-                100 * (a - b) / a for a, b in zip(values[group], values["alone"]) if a and b])
+        for which in [w for w in values if w != "alone"]:
+            self.report.add("overhead", f"pg_fleet {which}: share of time that is ours", "%", [
+                100 * (a - b) / a for a, b in zip(values[which], values["alone"]) if a and b])
 
-    def work_run(self, group, count, each):
+    def work_run(self, package, count, each):
         start = time.monotonic()
-        self.fleet.wait(self.fleet.start(f"work_{group}", n=count, items=[{"n": each}] * count))
+        self.fleet.wait(self.fleet.start(package, n=count, items=[{"n": each}] * count))
         return time.monotonic() - start
 
 

@@ -58,8 +58,10 @@ class Fleet:
         self.job("sleep", f"SELECT pg_sleep({param.format('s')}::float8)")
         self.job("witness", f"INSERT INTO public.witness (tag, id) VALUES ({param.format('tag')}, {param.format('id')}::int)")
         self.job("work", f"SELECT public.work({param.format('i')}::int, {param.format('n')}::int)")
+        self.job("clean_work", f"SELECT public.work({param.format('i')}::int, {param.format('n')}::int)", leaves_clean=True)
         self.await_deployment()
         self.package("clean_direct", "clean", "direct")
+        self.package("clean_work_direct", "clean_work", "direct")
         for group in ("direct", "agent"):
             self.package(f"noop_{group}", "noop", group)
             self.package(f"load_{group}", "sleep", group, throttle=len(self.farm.servers) * self.slots // 2)
