@@ -36,6 +36,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
@@ -95,19 +96,19 @@ check_given(FunctionCallInfo fcinfo, int arguments)
 /* ---- fencing ---- */
 
 /*
- * One request of a parent's links after the other, until COMMIT; and none
- * while a hello raises the epoch.  It is a lock of ours and not a row lock: that
- * would write to the row, and to the log, at every request.
+ * Until COMMIT.  Requests do not wait for each other, but none goes on while a
+ * hello raises the epoch, nor the other way round.  It is a lock of ours and not
+ * a row lock: that would write to the row, and to the log, at every request.
+ * Hashes of two parents may meet, but only those of one role.
  */
 static void
-lock_parent(const pg_uuid_t *parent, Oid role)
+lock_parent(const pg_uuid_t *parent, Oid role, LOCKMODE mode)
 {
-    uint64 hash = hash_bytes_extended(parent->data, UUID_LEN, role);
     LOCKTAG tag;
 
-    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash,
+    SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, role, hash_bytes(parent->data, UUID_LEN),
                          FLEET_LOCK_PARENT_FIELD4);
-    (void) LockAcquire(&tag, ExclusiveLock, false, false);
+    (void) LockAcquire(&tag, mode, false, false);
 }
 
 /* With the active snapshot. */
@@ -134,7 +135,7 @@ check_epoch(const pg_uuid_t *parent, int64 epoch)
 static void
 begin_request(const pg_uuid_t *parent)
 {
-    lock_parent(parent, fleet_caller_or_error());
+    lock_parent(parent, fleet_caller_or_error(), ShareLock);
     PushActiveSnapshot(GetLatestSnapshot());
 }
 
@@ -149,7 +150,7 @@ end_request(void)
 Datum
 fleet_sql_lock_parent(PG_FUNCTION_ARGS)
 {
-    lock_parent(PG_GETARG_UUID_P(0), fleet_caller_or_error());
+    lock_parent(PG_GETARG_UUID_P(0), fleet_caller_or_error(), ExclusiveLock);
     PG_RETURN_VOID();
 }
 
@@ -332,6 +333,43 @@ insert_job_runs(FunctionCallInfo fcinfo, StartRequest *request)
     fleet_rows_close(rows);
 }
 
+/* False, and nothing done: another session has inserted one of the tokens since we looked. */
+static bool
+insert_all_or_none(FunctionCallInfo fcinfo, StartRequest *request)
+{
+    MemoryContext context = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    volatile bool inserted = false;
+
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+    BeginInternalSubTransaction(NULL);
+    MemoryContextSwitchTo(context);
+    PG_TRY();
+    {
+        insert_job_runs(fcinfo, request);
+        ReleaseCurrentSubTransaction();
+        inserted = true;
+    }
+    PG_CATCH();
+    {
+        ErrorData *error;
+
+        MemoryContextSwitchTo(context);
+        error = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+        MemoryContextSwitchTo(context);
+        CurrentResourceOwner = owner;
+        if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+            ReThrowError(error);
+        FreeErrorData(error);
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    return inserted;
+}
+
 /* (parent_uuid, epoch, tokens, jobs, params) → (ord, job_run_id, known, sqlstate, message) */
 Datum
 fleet_sql_agent_start(PG_FUNCTION_ARGS)
@@ -349,12 +387,8 @@ fleet_sql_agent_start(PG_FUNCTION_ARGS)
     check_epoch(request.parent, PG_GETARG_INT64(1));
     usual = request.tokens.n == request.jobs.n && request.params.n <= request.tokens.n &&
             !has_nulls(&request.tokens) && !has_nulls(&request.jobs) &&
-            all_tokens_are_new(&request.tokens) && all_jobs_are_known(&request);
-    if (usual)
-    {
-        InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-        insert_job_runs(fcinfo, &request);
-    }
+            all_tokens_are_new(&request.tokens) && all_jobs_are_known(&request) &&
+            insert_all_or_none(fcinfo, &request);
     end_request();
     return usual ? (Datum) 0 : fleet_call_instead(fcinfo, "agent_start_any");
 }
@@ -524,7 +558,15 @@ fleet_sql_agent_fetch(PG_FUNCTION_ARGS)
 
 /* ---- acknowledge ---- */
 
-/* (parent_uuid, tokens) */
+static bool
+may_acknowledge(FleetRows *rows, const pg_uuid_t *parent)
+{
+    return is_for(rows, parent) && FLEET_STATE_IS_FINAL(fleet_rows_int(rows, JOB_STATE, 0)) &&
+           fleet_rows_int(rows, JOB_ACKNOWLEDGED_AT, 0) == 0 &&
+           fleet_caller_may_cancel((Oid) fleet_rows_int(rows, JOB_OWNER, 0));
+}
+
+/* (parent_uuid, tokens).  Two may come at the same time: a row is looked at again once it is locked. */
 Datum
 fleet_sql_agent_acknowledge(PG_FUNCTION_ARGS)
 {
@@ -536,16 +578,14 @@ fleet_sql_agent_acknowledge(PG_FUNCTION_ARGS)
 
     PreventCommandIfReadOnly("agent_acknowledge()");
     check_given(fcinfo, 1);
-    begin_request(PG_GETARG_UUID_P(0));
+    PushActiveSnapshot(GetLatestSnapshot());
     rows = fleet_rows_open(&fleet_table_job_run, true);
     n = distinct_tokens(&tokens, &distinct);
     for (int i = 0; i < n; i++)
     {
         if (!fleet_rows_find(rows, JOB_RUN_BY_TOKEN, &distinct[i], 1) ||
-            !is_for(rows, PG_GETARG_UUID_P(0)) ||
-            !FLEET_STATE_IS_FINAL(fleet_rows_int(rows, JOB_STATE, 0)) ||
-            fleet_rows_int(rows, JOB_ACKNOWLEDGED_AT, 0) != 0 ||
-            !fleet_caller_may_cancel((Oid) fleet_rows_int(rows, JOB_OWNER, 0)))
+            !may_acknowledge(rows, PG_GETARG_UUID_P(0)) || !fleet_rows_lock(rows) ||
+            !may_acknowledge(rows, PG_GETARG_UUID_P(0)))
             continue;
         fleet_rows_edit(rows);
         fleet_rows_set(rows, JOB_ACKNOWLEDGED_AT, TimestampTzGetDatum(now));

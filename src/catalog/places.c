@@ -33,14 +33,13 @@ fleet_places_init(MemoryContext context)
 void
 fleet_place_remember(const FleetPlaceKey *key, FleetRows *rows, FleetState state)
 {
-    if (FLEET_STATE_IS_FINAL(state))
-        hash_search(places, key, HASH_REMOVE, NULL);
-    else if (hash_get_num_entries(places) < PLACES_MAX)
-    {
-        Place *place = hash_search(places, key, HASH_ENTER, NULL);
+    HASHACTION action = FLEET_STATE_IS_FINAL(state)                 ? HASH_REMOVE
+                        : hash_get_num_entries(places) < PLACES_MAX ? HASH_ENTER
+                                                                    : HASH_FIND;
+    Place *place = hash_search(places, key, action, NULL);
 
+    if (action != HASH_REMOVE && place != NULL)
         ItemPointerCopy(fleet_rows_written_to(rows), &place->tid);
-    }
 }
 
 bool

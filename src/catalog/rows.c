@@ -4,9 +4,9 @@
  *     of links.
  *
  * What execReplication.c does with a row that came from a publisher, with one
- * difference: rows are found with the active snapshot and are not locked.  Each
- * row has one writer at a time (10_tables.sql says who); should another one
- * have changed it after all, the update is an ERROR.
+ * difference: rows are found with the active snapshot and are only locked where
+ * the caller says so.  Most have one writer at a time (10_tables.sql says who);
+ * should another one have changed it after all, the update is an ERROR.
  */
 #include "postgres.h"
 
@@ -240,6 +240,17 @@ fleet_rows_find_at(FleetRows *rows, ItemPointer place, int index, const Datum *k
             return false;
     }
     return true;
+}
+
+bool
+fleet_rows_lock(FleetRows *rows)
+{
+    TM_FailureData failure;
+    ItemPointerData place = rows->found->tts_tid;
+
+    return table_tuple_lock(rows->relation, &place, rows->estate->es_snapshot, rows->found,
+                            GetCurrentCommandId(false), LockTupleNoKeyExclusive, LockWaitBlock,
+                            TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure) == TM_Ok;
 }
 
 Datum

@@ -58,6 +58,10 @@ extern bool fleet_rows_find(FleetRows *rows, int index, const Datum *keys, int n
 extern bool fleet_rows_find_at(FleetRows *rows, ItemPointer place, int index, const Datum *keys,
                                int nkeys);
 
+/* Locks the row that was found, in its newest version; false: it was removed.  For rows that more
+ * than one session may change. */
+extern bool fleet_rows_lock(FleetRows *rows);
+
 /* Of the row that was found; good until the next find or close. */
 extern Datum fleet_rows_get(FleetRows *rows, int column, bool *isnull);
 extern int64 fleet_rows_int(FleetRows *rows, int column, int64 if_null);

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "core/state.h"
 #include "link/agent_internal.h"
 
 #include "port/pg_bswap.h"
@@ -188,8 +189,13 @@ fetch_row(FleetAgentLink *agent, const PGresult *result, int row)
 {
     int64 id = field_int(result, row, COL_ID, 0);
     char kind = (char) field_int(result, row, COL_KIND, 0);
+    int64 state = field_int(result, row, COL_STATE, 0);
 
-    if (kind == 'j')
+    if (kind != 'l' &&
+        (state <= 0 || state > FLEET_UNKNOWN || fleet_state_name((FleetState) state) == NULL))
+        fleet_conn_fail(&agent->conn, "08P01", false,
+                        "the server reports a state that does not exist: %lld", (long long) state);
+    else if (kind == 'j')
     {
         report_close(agent);
         agent->report.open = true;
