@@ -75,6 +75,8 @@ agent_remote_start(AgentTask *task)
 {
     FleetRemoteStart start = {0};
 
+    if (task->token[0] == '\0') /* its server was of mode direct when it was placed */
+        agent_task_token(task);
     attach(task, task->link);
     start.ref = task_ref_number(task);
     strlcpy(start.token, task->token, sizeof(start.token));

@@ -370,7 +370,8 @@ commit(AgentUnit *unit)
         return;
     unit->executor = NULL;
     executor->owner = NULL;
-    executor->clean = unit->def->leaves_clean; /* a COMMIT that fails leaves nothing either */
+    /* A COMMIT that fails leaves nothing either, of the only step. */
+    executor->clean = unit->def->leaves_clean && unit->def->nsteps == 1;
     fleet_link_session_done(executor);
     agent_link_sessions(unit->link);
 }

@@ -19,6 +19,7 @@ typedef enum AgentTag
     TAG_CANCEL,
     TAG_ACKNOWLEDGE,
     TAG_DEPLOY,
+    TAG_PREPARE_CALL, /* of the call that follows */
 } AgentTag;
 
 #define SYNC_OF_CALL 1 /* slot of a Sync: the oldest call is complete, and committed there */

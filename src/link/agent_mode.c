@@ -290,7 +290,7 @@ call_send(FleetAgentLink *agent, AgentCall *call, int nparams, const char *const
 
     dlist_push_tail(&agent->sent, &call->node);
     if ((agent->prepared & (1U << call->tag)) == 0)
-        fleet_conn_prepare(conn, TAG_LISTEN, FLEET_NO_SLOT, statements[call->tag].name,
+        fleet_conn_prepare(conn, TAG_PREPARE_CALL, FLEET_NO_SLOT, statements[call->tag].name,
                            statements[call->tag].sql);
     agent->prepared |= 1U << call->tag;
     fleet_conn_send_prepared(conn, call->tag, FLEET_NO_SLOT, statements[call->tag].name, nparams,
@@ -628,6 +628,7 @@ fleet_agent_requeue(FleetAgentLink *agent, AgentCall *call)
             break;
         case TAG_HELLO:
         case TAG_LISTEN:
+        case TAG_PREPARE_CALL:
         case TAG_FETCH: break;
     }
     fleet_agent_call_free(call);
@@ -750,6 +751,7 @@ fleet_agent_create(FleetServerLink *link)
 void
 fleet_agent_pump(FleetServerLink *link)
 {
-    if (link->wanted && link->agent->conn.state == CONN_CLOSED && fleet_link_may_open(link))
+    if (link->wanted && !link->starved && link->agent->conn.state == CONN_CLOSED &&
+        fleet_link_may_open(link))
         fleet_conn_open(&link->agent->conn);
 }

@@ -306,6 +306,17 @@ call_error(AgentCall *call, const PGresult *result)
                     PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
 }
 
+/* The prepared statement is not what it was: gone, or its function returns other columns now. */
+static bool
+is_stale(const AgentCall *call, const PGresult *result)
+{
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    return sqlstate != NULL && PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) != NULL &&
+           (strcmp(sqlstate, "26000") == 0 ||
+            (strcmp(sqlstate, "0A000") == 0 && call->tag <= TAG_FETCH));
+}
+
 void
 fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
 {
@@ -320,9 +331,17 @@ fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
         hello_row(agent, result);
     if (expect->tag >= TAG_START && !dlist_is_empty(&agent->sent))
         call = dlist_head_element(AgentCall, node, &agent->sent);
+    if (call != NULL && expect->tag == TAG_PREPARE_CALL && status == PGRES_FATAL_ERROR)
+    {
+        call_error(call, result); /* the call itself is skipped */
+        agent->prepared &= ~(1U << call->tag);
+    }
     if (call == NULL || call->tag != expect->tag)
         return;
-    if (status == PGRES_FATAL_ERROR)
+    if (status == PGRES_FATAL_ERROR && is_stale(call, result))
+        fleet_conn_fail(conn, PQresultErrorField(result, PG_DIAG_SQLSTATE), false, "%s",
+                        PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+    else if (status == PGRES_FATAL_ERROR)
         call_error(call, result);
     else if (PQntuples(result) > 0 && expect->tag <= TAG_FETCH &&
              PQnfields(result) != columns[expect->tag])
@@ -466,6 +485,7 @@ fleet_agent_call_done(FleetAgentLink *agent, AgentCall *call)
                                      call->message)));
             break;
         case TAG_HELLO:
+        case TAG_PREPARE_CALL:
         case TAG_LISTEN: break;
     }
     if (refused)

@@ -374,12 +374,28 @@ start_failed(FleetConn *conn)
 
 /* ---- connecting ---- */
 
+static bool
+reserve_descriptor(const FleetConn *conn)
+{
+    if ((const void *) conn == (const void *) conn->link->side)
+    {
+        ReserveExternalFD(); /* a cancel must not wait for what it is to stop */
+        return true;
+    }
+    while (!AcquireExternalFD())
+    {
+        if (!fleet_link_evict())
+            return false;
+    }
+    return true;
+}
+
 static void
 conn_start(FleetConn *conn, const HostLists *lists)
 {
     Params params;
 
-    if (!AcquireExternalFD() && !(fleet_link_evict() && AcquireExternalFD()))
+    if (!reserve_descriptor(conn))
     {
         if (!fleet_link_starve(conn))
             fleet_conn_fail(conn, "53000", false,

@@ -90,6 +90,7 @@ extern void fleet_direct_send_command(DirectSession *session, int slot);
 extern void fleet_direct_send_xid(DirectSession *session, int slot);
 extern void fleet_direct_try_cancel(DirectSession *session);
 extern void fleet_direct_waiting(DirectSession *session);
+extern void fleet_direct_feed(DirectSession *session);
 extern void fleet_direct_release(DirectSession *session); /* sends a request that was held */
 
 /* direct_result.c */

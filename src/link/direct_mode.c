@@ -407,8 +407,7 @@ direct_gather(FleetConn *conn)
         conn->link->waited = false;
         fleet_link_told();
         fleet_on_session(conn->link);
-        if (!session->executor.busy)
-            fleet_link_feed();
+        fleet_direct_feed(session);
         slot = session->current;
         request = slot < 0 ? NULL : &session->requests[slot];
     }
@@ -646,7 +645,7 @@ fleet_link_session_done(FleetExecutor *executor)
     session->current = -1;
     executor->busy = false;
     fleet_conn_work(conn); /* others may wait for one */
-    fleet_link_feed();
+    fleet_direct_feed(session);
 }
 
 /* The session that is idle for longest; NULL: none is. */
@@ -668,6 +667,17 @@ fleet_direct_idlest(FleetServerLink *link)
     return oldest;
 }
 
+/* Once it is idle for good: a link that waits for a descriptor may have this one's. */
+void
+fleet_direct_feed(DirectSession *session)
+{
+    FleetConn *conn = &session->conn;
+
+    if (conn->state == CONN_READY && !conn->lost && conn->count == 0 && !session->executor.busy &&
+        !conn->link->waited)
+        fleet_link_feed();
+}
+
 /* One more session, if one is wanted and none is on its way. */
 void
 fleet_direct_pump(FleetServerLink *link)
@@ -676,6 +686,8 @@ fleet_direct_pump(FleetServerLink *link)
     dlist_iter iter;
     int n = 0;
 
+    if (link->starved)
+        return;
     if (!link->hungry && (link->up || !link->wanted))
         return;
     dlist_foreach(iter, &link->conns)

@@ -458,7 +458,7 @@ message_done(DirectSession *session, int slot)
     if (request->again)
     {
         request->again = request->skipped = request->handed = false;
-        request->fresh = true; /* who knows what else was done to the session */
+        session->prepared = false; /* no reset: it may be a step of the same job that did it */
         fleet_direct_rollback(session);
         fleet_direct_send(session, slot);
     }
@@ -550,6 +550,7 @@ fleet_direct_done(FleetConn *conn, FleetExpect expect)
     }
     if (conn->pg != NULL)
         fleet_direct_waiting(session);
+    fleet_direct_feed(session);
 }
 
 /* ---- notices ---- */

@@ -253,7 +253,8 @@ extern void fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const c
                                  const char *reason, bool permanent);
 extern int fleet_link_ready_count(FleetServerLink *link);
 extern bool fleet_link_may_open(FleetServerLink *link);
-/* For a descriptor: closes the session that is idle for longest, of any link.  False: none is. */
+/* For a descriptor: closes a side connection that is idle, or the session that is idle for longest,
+ * of any link.  False: none is. */
 extern bool fleet_link_evict(void);
 /* None is left, and no session is idle: the link waits for one that will be, instead of failing, as
  * its server did nothing wrong.  False: there is nothing to wait for. */
@@ -321,6 +322,7 @@ extern void fleet_side_resolve(FleetServerLink *link, uint64 ref, uint64 xid, in
                                const FleetLinkIdentity *then);
 extern void fleet_side_pump(FleetServerLink *link);
 extern bool fleet_side_wants(FleetServerLink *link);
+extern FleetConn *fleet_side_idle(FleetServerLink *link); /* NULL: there is none, or it works */
 
 /* ---- direct_mode.c ---- */
 

@@ -226,7 +226,7 @@ fleet_link_may_open(FleetServerLink *link)
 {
     dlist_iter iter;
 
-    if (link->closing || link->starved || link->retry_at > turn_now)
+    if (link->closing || link->retry_at > turn_now)
         return false;
     if (link->up)
         return true;
@@ -249,8 +249,14 @@ fleet_link_evict(void)
     dlist_foreach(iter, &all_links)
     {
         FleetServerLink *link = dlist_container(FleetServerLink, node, iter.cur);
-        FleetConn *conn = link->agent_mode || link->waited ? NULL : fleet_direct_idlest(link);
+        FleetConn *conn = fleet_side_idle(link);
 
+        if (conn != NULL)
+        {
+            fleet_conn_close(conn); /* cheaper to have again than a session */
+            return true;
+        }
+        conn = link->agent_mode || link->waited ? NULL : fleet_direct_idlest(link);
         if (conn != NULL && (oldest == NULL || conn->heard_at < oldest->heard_at))
             oldest = conn;
     }
@@ -285,7 +291,7 @@ fleet_link_starve(FleetConn *conn)
     static FleetTime logged_at = 0;
     FleetServerLink *link = conn->link;
 
-    if ((void *) conn == (void *) link->side || link->closing || link->starved || !has_sessions())
+    if (link->closing || link->starved || !has_sessions())
         return false;
     fleet_conn_close(conn);
     link->hungry = !link->agent_mode;
@@ -306,13 +312,18 @@ fleet_link_starve(FleetConn *conn)
 void
 fleet_link_feed(void)
 {
-    FleetServerLink *link;
+    while (!dlist_is_empty(&starved))
+    {
+        FleetServerLink *link =
+            dlist_container(FleetServerLink, starved_node, dlist_pop_head_node(&starved));
 
-    if (dlist_is_empty(&starved))
-        return;
-    link = dlist_container(FleetServerLink, starved_node, dlist_pop_head_node(&starved));
-    link->starved = false;
-    fleet_link_pump_soon(link);
+        link->starved = false;
+        fleet_link_told(); /* the pump comes before anybody waits */
+        fleet_link_pump_soon(link);
+        if (link->retry_at <= turn_now)
+            return;
+        fleet_link_due_at(link->retry_at); /* it backs off: the next one */
+    }
 }
 
 void

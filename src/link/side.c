@@ -451,6 +451,18 @@ fleet_side_wants(FleetServerLink *link)
            !dlist_is_empty(&link->side->waiting);
 }
 
+FleetConn *
+fleet_side_idle(FleetServerLink *link)
+{
+    struct FleetSide *side = link->side;
+
+    return side != NULL && side->conn.state == CONN_READY && !side->conn.lost &&
+                   side->conn.count == 0 && dlist_is_empty(&side->waiting) &&
+                   dlist_is_empty(&side->sent)
+               ? &side->conn
+               : NULL;
+}
+
 void
 fleet_side_pump(FleetServerLink *link)
 {

@@ -143,8 +143,10 @@ everywhere('leaves nothing for the next one',
 # something after all.  After a failure the session is reset whatever the job says.
 $f->job('says_clean', q{SELECT set_config('my.setting', 'left', false)});
 $f->job('fails_clean', q{SELECT set_config('my.setting', 'left', false)}, 'SELECT 1/0');
+$f->job('commit_fails', q{SELECT set_config('my.setting', 'left', false)},
+    'CREATE TEMP TABLE twice (i int UNIQUE DEFERRABLE INITIALLY DEFERRED)', 'INSERT INTO twice VALUES (1), (1)');
 $f->job('reads_setting', q{INSERT INTO etl.log SELECT 'seen: ' || coalesce(nullif(current_setting('my.setting', true), ''), 'none')});
-for my $job (qw(says_clean fails_clean))
+for my $job (qw(says_clean fails_clean commit_fails))
 {
     $f->sql("SELECT fleet.alter_job('$job', leaves_clean => true)");
     $f->deploy($job);
@@ -154,7 +156,8 @@ for my $place (qw(a1 d1))
     for (
         [ 'says_clean', 'succeeded', 'left', 'a session is not reset after a job that says so' ],
         [ 'reads_setting', 'succeeded', 'none', 'it is after any other job' ],
-        [ 'fails_clean', 'failed', 'none', 'it is after a job that failed' ])
+        [ 'fails_clean', 'failed', 'none', 'it is after a job that failed' ],
+        [ 'commit_fails', 'failed', 'none', 'it is after a job whose last COMMIT failed' ])
     {
         my ($job, $state, $seen, $name) = @$_;
         for my $j ($job, 'reads_setting')
@@ -176,8 +179,13 @@ $f->sql("SELECT fleet.alter_job('$_', leaves_clean => true)") for qw(reads_prepa
 $f->package("${_}_d1", t => { job => $_, server => 'd1' }) for qw(reads_prepared deallocates);
 $f->sql_on('d1', 'TRUNCATE etl.log');
 $f->run_is($f->start("${_}_d1"), 'succeeded', "d1: $_") for qw(reads_prepared reads_prepared deallocates reads_prepared reads_prepared);
-is($f->sql_on('d1', q{SELECT string_agg(t, ', ') FROM etl.log}), 'ours: 0, ours: 1, ours: 0, ours: 1',
+is($f->sql_on('d1', q{SELECT string_agg(t, ', ') FROM etl.log}), 'ours: 0, ours: 1, ours: 1, ours: 1',
     'd1: our statement is kept, lost, and made again');
+
+everywhere('a step that deallocates everything leaves the job its session',
+    [   'CREATE TEMP TABLE kept (i int)', 'INSERT INTO kept VALUES (1)', 'DEALLOCATE ALL', 'INSERT INTO kept VALUES (2)',
+        q{INSERT INTO etl.log SELECT 'kept: ' || count(*) FROM kept} ],
+    'succeeded', q{SELECT string_agg(t, ';') FROM etl.log WHERE t LIKE 'kept: %'}, 'kept: 2');
 
 # Who a step is.
 everywhere('a step is its owner, whatever it resets',
