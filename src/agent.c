@@ -112,11 +112,9 @@ agent_result_clear(AgentResult *result)
 void
 agent_uuid_of(char *uuid, const char *text)
 {
-    static const char digits[] = "0123456789abcdef";
     uint8 digest[PG_SHA256_DIGEST_LENGTH];
     ResourceOwner owner = CurrentResourceOwner;
     pg_cryptohash_ctx *context;
-    int length = 0;
 
     if (owner == NULL) /* outside of a transaction */
         CurrentResourceOwner = agent.resource_owner;
@@ -127,14 +125,7 @@ agent_uuid_of(char *uuid, const char *text)
         elog(ERROR, "could not compute a sha256");
     pg_cryptohash_free(context);
     CurrentResourceOwner = owner;
-    for (int i = 0; i < 16; i++)
-    {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            uuid[length++] = '-';
-        uuid[length++] = digits[digest[i] >> 4];
-        uuid[length++] = digits[digest[i] & 15];
-    }
-    uuid[length] = '\0';
+    fleet_text_from_uuid(digest, uuid);
 }
 
 bool
@@ -597,7 +588,7 @@ fleet_agent_main(Datum arg)
     BackgroundWorkerInitializeConnectionByOid(agent.database, InvalidOid, 0);
     pgstat_report_appname("pg_fleet agent");
     SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_SESSION);
-    /* Batches are joins of a short array with an index; statistics must not talk them out of it. */
+    /* A short array is joined through an index; statistics must not talk a plan out of it. */
     SetConfigOption("enable_hashjoin", "off", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("enable_mergejoin", "off", PGC_SUSET, PGC_S_SESSION);
     SetConfigOption("enable_seqscan", "off", PGC_SUSET, PGC_S_SESSION);

@@ -13,7 +13,7 @@
 /* Heavyweight lock that makes the agent single: LOCKTAG_ADVISORY with a fourth field that
  * pg_advisory_lock() cannot produce (it uses 1 and 2). */
 #define FLEET_LOCK_FIELD4 0x4650
-/* … and the requests of a parent's links one after the other (api/child.c). */
+/* … and that keeps a parent's requests and its hello apart (api/child.c). */
 #define FLEET_LOCK_PARENT_FIELD4 0x4651
 
 #endif

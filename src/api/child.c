@@ -88,8 +88,9 @@ check_given(FunctionCallInfo fcinfo, int arguments)
     for (int i = 0; i < arguments; i++)
     {
         if (PG_ARGISNULL(i))
-            ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-                            errmsg("%s must not be null", i == 0 ? "parent_uuid" : "epoch")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+                     errmsg("argument \"%s\" must not be null", i == 0 ? "parent_uuid" : "epoch")));
     }
 }
 
@@ -296,7 +297,6 @@ insert_job_runs(FunctionCallInfo fcinfo, StartRequest *request)
     ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
     Oid sequence =
         get_relname_relid("job_run_job_run_id_seq", get_namespace_oid("fleet_catalog", false));
-    Datum empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
     NameData requested_by;
     FleetRows *rows = fleet_rows_open(&fleet_table_job_run, true);
 
@@ -323,9 +323,10 @@ insert_job_runs(FunctionCallInfo fcinfo, StartRequest *request)
         fleet_rows_set(rows, JOB_STEP_RUNS, Int32GetDatum(0));
         fleet_rows_set(rows, JOB_LOG_SEQ, Int32GetDatum(0));
         fleet_rows_set(rows, JOB_QUEUED_AT, TimestampTzGetDatum(fleet_clock_wall()));
-        fleet_rows_set(rows, JOB_PARAMS,
-                       DirectFunctionCall2(jsonb_concat, job->params,
-                                           given ? request->params.values[i] : empty));
+        fleet_rows_set(
+            rows, JOB_PARAMS,
+            given ? DirectFunctionCall2(jsonb_concat, job->params, request->params.values[i])
+                  : job->params);
         fleet_rows_insert(rows);
         fleet_wake_at_commit(FLEET_MESSAGE_JOB_RUN, id);
         tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);

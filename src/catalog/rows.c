@@ -21,7 +21,6 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "executor/executor.h"
-#include "nodes/makefuncs.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -35,7 +34,6 @@ struct FleetRows
 {
     FleetTable *table;
     Relation relation;
-    LOCKMODE lock;
     EState *estate;
     EPQState epq;
     ResultRelInfo *target; /* NULL: only read */
@@ -89,8 +87,7 @@ fleet_rows_open(FleetTable *table, bool for_write)
     table_find(table);
     rows->table = table;
     rows->estate = estate;
-    rows->lock = for_write ? RowExclusiveLock : AccessShareLock;
-    rows->relation = table_open(table->relid, rows->lock);
+    rows->relation = table_open(table->relid, for_write ? RowExclusiveLock : AccessShareLock);
     estate->es_snapshot = GetActiveSnapshot();
     rows->found = table_slot_create(rows->relation, &estate->es_tupleTable);
     if (for_write)

@@ -2,11 +2,11 @@
  * catalog/run.h
  *     Rows of run, task_run, job_run, step_run and log_line: what the agent
  *     reads when it starts or is asked for something new, and what it writes,
- *     many rows in one statement.  In the agent's process.
+ *     all rows of a turn together.  In the agent's process.
  *
  * Every change of state is compare-and-set on the state that the agent
- * believes to be there; a batch that does not find all its rows so is an
- * ERROR, which ends the agent: its successor reads the truth.
+ * believes to be there; a row that is not found so is an ERROR, which ends the
+ * agent: its successor reads the truth.
  */
 #ifndef FLEET_CATALOG_RUN_H
 #define FLEET_CATALOG_RUN_H

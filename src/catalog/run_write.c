@@ -15,7 +15,6 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/uuid.h"
 
 static FleetStatement condition_statement = {
     "INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds)"
@@ -252,6 +251,14 @@ fleet_line_write(const FleetLineWrite *write)
 }
 
 static FleetPlaceKey
+task_place(int64 run_id, uint32 task, uint32 item)
+{
+    FleetPlaceKey key = {.run_id = run_id, .task = task, .item = item};
+
+    return key;
+}
+
+static FleetPlaceKey
 step_place(const FleetStepWrite *w)
 {
     FleetPlaceKey key = {w->run_id, w->job_run_id, w->task, w->item, w->first_seq, 0};
@@ -335,7 +342,7 @@ write_task_news(FleetRows *rows)
 {
     EACH(TaskNew, w, news)
     {
-        FleetPlaceKey place = {w->run_id, 0, w->task, w->item, 0, 0};
+        FleetPlaceKey place = task_place(w->run_id, w->task, w->item);
 
         fleet_rows_create(rows);
         set_int8(rows, TASK_RUN_ID, w->run_id, -1);
@@ -358,7 +365,7 @@ write_task_states(FleetRows *rows)
 {
     EACH(FleetTaskWrite, w, tasks)
     {
-        FleetPlaceKey place = {w->run_id, 0, w->task, w->item, 0, 0};
+        FleetPlaceKey place = task_place(w->run_id, w->task, w->item);
 
         task_edit(rows, w, &place);
         set_int2(rows, TASK_STATE, w->state);
@@ -400,7 +407,7 @@ write_task_starts(FleetRows *rows)
 {
     EACH(FleetTaskWrite, w, starts)
     {
-        FleetPlaceKey place = {w->run_id, 0, w->task, w->item, 0, 0};
+        FleetPlaceKey place = task_place(w->run_id, w->task, w->item);
 
         task_edit(rows, w, &place);
         started(w, rows); /* its params stay as they are */

@@ -751,7 +751,6 @@ fleet_agent_create(FleetServerLink *link)
 void
 fleet_agent_pump(FleetServerLink *link)
 {
-    if (link->wanted && !link->starved && link->agent->conn.state == CONN_CLOSED &&
-        fleet_link_may_open(link))
+    if (link->wanted && link->agent->conn.state == CONN_CLOSED && fleet_link_may_open(link))
         fleet_conn_open(&link->agent->conn);
 }

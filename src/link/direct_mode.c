@@ -686,8 +686,6 @@ fleet_direct_pump(FleetServerLink *link)
     dlist_iter iter;
     int n = 0;
 
-    if (link->starved)
-        return;
     if (!link->hungry && (link->up || !link->wanted))
         return;
     dlist_foreach(iter, &link->conns)

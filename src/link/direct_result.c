@@ -294,7 +294,7 @@ xid_result(DirectRequest *request, const PGresult *result)
     }
 }
 
-/* Our prepared statement was deallocated by the command of a job before. */
+/* Our prepared statement was deallocated by a command before. */
 static bool
 is_gone(const PGresult *result)
 {

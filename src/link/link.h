@@ -179,4 +179,7 @@ extern void fleet_on_session(FleetServerLink *link);         /* one is idle now 
 extern void fleet_link_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
                                const FleetLinkIdentity *then);
 
+/* The text of 16 bytes, in 37 (text.c). */
+extern void fleet_text_from_uuid(const uint8 *uuid, char *s);
+
 #endif

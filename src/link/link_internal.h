@@ -52,7 +52,6 @@ extern void fleet_text_copy(char *out, size_t size, const char *s);
 /* "s" itself when it is harmless, else a copy in the current context; NULL stays NULL. */
 extern const char *fleet_text_clean(const char *s, size_t cap);
 extern bool fleet_text_uuid(const char *s, uint8 *uuid);
-extern void fleet_text_from_uuid(const uint8 *uuid, char *s); /* 37 bytes */
 
 /* ---- what is expected next on a connection ---- */
 
@@ -326,10 +325,9 @@ extern FleetConn *fleet_side_idle(FleetServerLink *link); /* NULL: there is none
 
 /* ---- direct_mode.c ---- */
 
-extern void fleet_direct_pump(FleetServerLink *link); /* opens sessions as wanted */
-extern bool fleet_direct_cut_all(FleetServerLink *link);
-extern FleetConn *
-fleet_direct_idlest(FleetServerLink *link); /* closing; true: none is held any more */
+extern void fleet_direct_pump(FleetServerLink *link);    /* opens sessions as wanted */
+extern bool fleet_direct_cut_all(FleetServerLink *link); /* closing; true: none is held any more */
+extern FleetConn *fleet_direct_idlest(FleetServerLink *link);
 
 /* ---- agent_mode.c ---- */
 

@@ -492,6 +492,8 @@ link_pump(FleetServerLink *link)
             fleet_conn_resolved(conn);
     }
     fleet_side_pump(link);
+    if (link->starved)
+        return; /* fleet_link_feed() comes here again */
     if (link->agent_mode)
         fleet_agent_pump(link);
     else

@@ -49,15 +49,15 @@ BEGIN
 END
 $$;
 
--- Requests of a parent come one after the other: one of an old epoch either before the hello of the
--- new one, or never.
+-- Requests of a parent go on together, but not with its hello: one of an old epoch comes either before
+-- the hello of the new one, or never.
 CREATE FUNCTION fleet_catalog.lock_parent(a_parent_uuid uuid) RETURNS void
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_lock_parent';
-COMMENT ON FUNCTION fleet_catalog.lock_parent(uuid) IS 'Until COMMIT: no other request of the caller''s links for this parent';
+COMMENT ON FUNCTION fleet_catalog.lock_parent(uuid) IS 'For agent_hello(): until COMMIT, no request of the caller''s links for this parent';
 
 CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RETURNS void
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_check_epoch';
-COMMENT ON FUNCTION fleet_catalog.check_epoch(uuid, bigint) IS 'Locks the parent; ERROR FE001 if a higher epoch was seen from it';
+COMMENT ON FUNCTION fleet_catalog.check_epoch(uuid, bigint) IS 'Until COMMIT, no hello of this parent; ERROR FE001 if a higher epoch was seen from it';
 
 CREATE FUNCTION fleet.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
