@@ -34,6 +34,7 @@
 #include "guc.h"
 #include "launcher.h"
 #include "miscadmin.h"
+#include "points.h"
 #include "pg_fleet.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -531,6 +532,7 @@ turn(void)
 
     agent.turn++;
     agent.again = false;
+    FLEET_POINT("agent_before_messages");
     take_messages();
     next = fleet_runner_poll(now);
     next = Min(next, fleet_link_timers(now));
@@ -604,10 +606,12 @@ fleet_agent_main(Datum arg)
     if (!move_in())
         proc_exit(0);
     come_back = true;
+    FLEET_POINT("agent_moved_in");
     be_dispensable();
     make_structures();
     MemoryContextSwitchTo(agent.turn_context);
     publish();
+    FLEET_POINT("agent_published");
     load_everything();
     if (fleet_catalog_is_open())
         agent_flush();

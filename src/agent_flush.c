@@ -10,6 +10,7 @@
 #include "commands/async.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "points.h"
 #include "utils/memutils.h"
 
 /* Job runs whose parents are to be told, by parent. */
@@ -339,7 +340,10 @@ agent_flush(void)
     fleet_run_flush();
     agent_server_flush();
     notices_send();
+    if (fleet_catalog_is_open())
+        FLEET_POINT("agent_before_commit");
     fleet_catalog_commit();
+    FLEET_POINT("agent_after_commit");
     tell_waiters();
     agent.in_effects = true;
     effects();

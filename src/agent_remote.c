@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "agent.h"
+#include "points.h"
 #include "utils/memutils.h"
 
 typedef struct TokenEntry
@@ -82,6 +83,7 @@ agent_remote_start(AgentTask *task)
     strlcpy(start.token, task->token, sizeof(start.token));
     start.job = task->run->def->tasks[task->ref.task].job;
     start.params = task->params;
+    FLEET_POINT("remote_before_start");
     fleet_link_start(task->link->link, &start, 1);
 }
 
@@ -125,6 +127,7 @@ agent_remote_cancel(AgentTask *task)
         agent_task_finished(task, FLEET_CANCELED);
         return;
     }
+    FLEET_POINT("remote_before_cancel");
     fleet_link_cancel(task->link->link, &token, 1);
 }
 

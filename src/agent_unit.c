@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "catalog/spi.h"
 #include "compat.h"
+#include "points.h"
 #include "security.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
@@ -331,7 +332,9 @@ agent_unit_send(AgentUnit *unit)
     request.log_seq = unit->log_seq;
     unit->fresh = false;
     unit->any_sent = true;
+    FLEET_POINT("step_before_send");
     unit->executor->methods->run(unit->executor, &request);
+    FLEET_POINT("step_after_send");
 }
 
 /* With the step's success the job is over. */
@@ -365,7 +368,9 @@ commit(AgentUnit *unit)
 
     if (executor == NULL)
         return;
+    FLEET_POINT("step_before_send_commit");
     executor->methods->commit(executor);
+    FLEET_POINT("step_after_send_commit");
     if (!unit->leaving)
         return;
     unit->executor = NULL;
@@ -455,6 +460,7 @@ agent_unit_effect(AgentUnit *unit)
         {
             char *why = NULL;
 
+            FLEET_POINT("step_before_nested");
             unit->nested = agent_run_nested(agent_unit_step(unit)->package, unit->role,
                                             unit->params, 0, NULL, unit, &why);
             if (unit->nested == NULL)
@@ -472,6 +478,7 @@ agent_unit_effect(AgentUnit *unit)
             break;
         }
         case UNIT_EFFECT_RESOLVE:
+            FLEET_POINT("step_before_resolve");
             if (unit->link != NULL)
             {
                 if (unit->ref != 0)
@@ -615,6 +622,7 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
         case FLEET_EXECUTOR_LOG: log_line(unit, event); break;
         case FLEET_EXECUTOR_ROW: break;
         case FLEET_EXECUTOR_PREPARED:
+            FLEET_POINT("step_prepared");
             result_set(unit, &unit->step.result, event);
             unit->exec.xid = event->xid;
             agent_unit_exec_event(unit, FLEET_EXEC_GOT_XID);
@@ -622,6 +630,7 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
                 leave_slot(unit);
             break;
         case FLEET_EXECUTOR_COMMITTED:
+            FLEET_POINT("step_committed");
             if (unit->exec.phase != FLEET_EXEC_PREPARED)
                 result_set(unit, &unit->step.result, event);
             if (unit->exec.phase == FLEET_EXEC_INTENT) /* it ended its transaction by itself */

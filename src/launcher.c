@@ -26,6 +26,7 @@
 #include "catalog/pg_database.h"
 #include "launcher.h"
 #include "miscadmin.h"
+#include "points.h"
 #include "pg_fleet.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
@@ -172,6 +173,7 @@ fleet_starter_main(Datum arg)
 
     /* Not at once: whoever asked the agent to leave looks again every 100 ms. */
     wait_ms(args.delay_ms);
+    FLEET_POINT("starter_after_delay");
 
     StartTransactionCommand();
     /* Conflicts with the locks of DROP, ALTER and CREATE … TEMPLATE: waits for their end. */
@@ -259,6 +261,7 @@ fleet_launcher_main(Datum arg)
     BackgroundWorkerInitializeConnection(NULL, NULL, 0);
     fleet_transaction_timeout_off();
     databases = list_databases(&count);
+    FLEET_POINT("launcher_before_launch");
     for (int i = 0; i < count; i++)
         launch_and_look(databases[i]);
     proc_exit(0);

@@ -34,6 +34,7 @@
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "points.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "runner_segment.h"
@@ -368,6 +369,7 @@ fleet_runner_main(Datum arg)
     RunnerMessage message;
 
     start_runner(arg);
+    FLEET_POINT("runner_started");
     for (;;)
     {
         CHECK_FOR_INTERRUPTS();

@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "parser/analyze.h"
 #include "pgstat.h"
+#include "points.h"
 #include "replication/slot.h"
 #include "runner.h"
 #include "storage/proc.h"
@@ -215,6 +216,7 @@ receive_query_row(TupleTableSlot *slot, DestReceiver *self)
                                (unsigned long long) receiver->rows, FLEET_OUTPUT_MAX)));
     fleet_runner_message_init(&message, RUNNER_ROW, request->number, request->ref);
     message.text[RUNNER_TEXT_OUTPUT] = text;
+    FLEET_POINT("runner_query_row");
     if (!fleet_runner_send(&message, false))
         ereport(ERROR, (errcode(ERRCODE_ADMIN_SHUTDOWN), errmsg("the agent is gone")));
     MemoryContextSwitchTo(before);
@@ -390,6 +392,7 @@ run_transactional(RunnerStep *step)
     xid = U64FromFullTransactionId(GetTopFullTransactionId());
     fleet_runner_log_finish();
 
+    FLEET_POINT("runner_before_prepared");
     step->prepared = true;
     fleet_runner_mark_prepared(xid);
     message = result_message(step, RUNNER_PREPARED, xid);
@@ -399,8 +402,10 @@ run_transactional(RunnerStep *step)
         roll_back(step);
         return false;
     }
+    FLEET_POINT("runner_before_commit");
     EndTransactionBlock(false);
     finish_transaction(step);
+    FLEET_POINT("runner_after_commit");
     fleet_runner_log_finish();
     message = result_message(step, RUNNER_COMMITTED, xid);
     return fleet_runner_send(&message, true);
@@ -554,6 +559,7 @@ fleet_runner_execute(const RunnerMessage *request)
     {
         CHECK_FOR_INTERRUPTS(); /* it may be canceled already */
         fleet_runner_mark_begun(request->number);
+        FLEET_POINT("runner_begun");
         if (request->request_kind == FLEET_REQUEST_QUERY)
             alive = run_query(&step);
         else if (request->transactional)

@@ -45,6 +45,9 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/pg_fleet_test.XXXXXX")
 chmod 755 "$work"
 # The environment of a developer's own server must not lead the tests anywhere.
 for v in $(compgen -e PG); do unset "$v"; done
+# Several runs of this script at the same time take ports from one list.
+export PG_TEST_PORT_DIR=${TMPDIR:-/tmp}/pg_fleet_ports
+mkdir -p -m 1777 "$PG_TEST_PORT_DIR"
 export TMPDIR=$work
 
 status=0
@@ -66,7 +69,9 @@ fi
 
 if wants regress || wants isolation || wants tap; then
     section 'build'
-    so=$top/pg_fleet.so
+    # With the points of src/points.h; objects and library of their own, the plain build stays as it is.
+    build=build/test
+    copt=-DFLEET_TEST_POINTS
     if [ -n "${FLEET_ASAN:-}" ]; then
         # the runtime comes first; why it is not alone, asan_preload.c says
         gcc -O2 -shared -fPIC -o "$work/asan_preload.so" test/asan_preload.c
@@ -82,14 +87,12 @@ if wants regress || wants isolation || wants tap; then
         export FLEET_VALGRIND=$work/valgrind
     fi
     if [ -n "${FLEET_ASAN:-}" ]; then
-        # objects and library of their own; the plain build stays as it is
-        mkdir -p build/asan
-        make -s -j"$(nproc)" BUILD=build/asan/obj shlib=build/asan/pg_fleet.so \
-            COPT='-fsanitize=address,undefined -fno-sanitize-recover=undefined -O1' all
-        so=$top/build/asan/pg_fleet.so
-    else
-        make -s -j"$(nproc)" all
+        build=build/asan
+        copt="$copt -fsanitize=address,undefined -fno-sanitize-recover=undefined -O1"
     fi
+    mkdir -p "$build"
+    make -s -j"$(nproc)" BUILD="$build/obj" shlib="$build/pg_fleet.so" COPT="$copt" all
+    so=$top/$build/pg_fleet.so
     bindir=$(FLEET_SO=$so test/private_prefix.sh "$work/prefix")
     pgxs=$(dirname "$(pg_config --pgxs)")/../..
     mkdir "$work/tree" "$work/out"

@@ -26,6 +26,20 @@ our $PASSWORD = 'etl-secret';
 # Waiting has an end only so that a defect does not hang the suite; no test asserts a time with it.
 our $PATIENCE = $ENV{FLEET_TEST_TIMEOUT} || 90;
 
+# FLEET_BAIL=1: a file ends at its first failure (for make mutants, where one is enough).
+if ($ENV{FLEET_BAIL})
+{
+    require Test2::API;
+    Test2::API::test2_stack()->top->listen(
+        sub {
+            my ($hub, $event) = @_;
+            return unless $event->causes_fail && !$hub->nested;
+            print STDERR "bail: first failure\n";
+            exit 99;
+        },
+        inherit => 1);
+}
+
 # new(agents => n, direct => n, proxy => 0|1, preload => 0|1, witness => 0|1, parent => {…},
 #     slots => n, register => 0|1)
 #     Children are called a1…, d1…; so are their servers, all in group "all", besides in "agents"
@@ -426,6 +440,61 @@ sub proc_status
     return $value;
 }
 
+# ---- points ------------------------------------------------------------------------------------
+
+# A test build stops or ends at named points of its code: src/points.h says what the words mean
+# (wait, error, exit, kill, signal; "kill 3": only at the third time).
+sub point
+{
+    my ($self, $node, $name, $word) = @_;
+    my $dir = $self->node($node)->data_dir . '/fleet_points';
+    mkdir $dir;
+    open my $file, '>', "$dir/$name.new" or croak "$dir/$name: $!";
+    print {$file} "$word\n";
+    close $file;
+    rename "$dir/$name.new", "$dir/$name" or croak "$dir/$name: $!";
+    $self->{points}{"$dir/$name"} = "$node: $name";
+    return;
+}
+
+sub _wait_for_file
+{
+    my ($self, $condition, $what, $test) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 2;
+    my $end = time + $PATIENCE;
+    select undef, undef, undef, 0.01 until $condition->() || time > $end;
+    my $ok = $condition->();
+    ok($ok, $test) if defined $test;
+    diag("waited for point $what") unless $ok;
+    return $ok;
+}
+
+# Some process waits at this point.
+sub point_waits
+{
+    my ($self, $node, $name, $test) = @_;
+    my $path = $self->node($node)->data_dir . "/fleet_points/$name";
+    return $self->_wait_for_file(sub { -e "$path.waiting" }, "$name on $node, that a process waits there", $test);
+}
+
+# The point did what it was told to do (and the file is gone).
+sub point_fired
+{
+    my ($self, $node, $name, $test) = @_;
+    my $path = $self->node($node)->data_dir . "/fleet_points/$name";
+    return $self->_wait_for_file(sub { !-e $path }, "$name on $node, that it fires", $test);
+}
+
+# Who waits there goes on; a point that nobody came by is taken away.
+sub point_release
+{
+    my ($self, $node, $name) = @_;
+    my $path = $self->node($node)->data_dir . "/fleet_points/$name";
+    delete $self->{points}{$path};
+    my $n = unlink "$path.waiting", $path;
+    return $n;
+}
+
 # ---- what every suite ends with ----------------------------------------------------------------
 
 # Nothing may be left: no session, worker, lock or prepared transaction on any server, at rest and
@@ -436,6 +505,10 @@ sub leak_check
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     my @fleet = ('parent', $self->children);
     subtest 'leak check' => sub {
+        for my $path (sort keys %{ $self->{points} || {} })
+        {
+            ok(!-e $path && !-e "$path.waiting", "the point fired: $self->{points}{$path}");
+        }
         for my $name (@fleet)
         {
             $self->wait_for($name, q{SELECT count(*) FROM pg_prepared_xacts}, '0', "$name: no prepared transaction");

@@ -1,0 +1,96 @@
+/*
+ * points.c
+ *     Points at which tests stop or end a process: see points.h.
+ */
+#include "postgres.h"
+
+#include "points.h"
+
+#ifdef FLEET_TEST_POINTS
+
+#include <signal.h>
+#include <unistd.h>
+
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/pmsignal.h"
+
+#define POINTS_DIR "fleet_points"
+
+/* Reads the point's file: what to do, into word, and at which time from now on.  False: none. */
+static bool
+point_read(const char *path, char *word, Size size, int *when)
+{
+    FILE *file = AllocateFile(path, "r");
+    char line[64] = "";
+    bool ok;
+
+    if (file == NULL)
+        return false;
+    ok = fgets(line, sizeof(line), file) != NULL;
+    FreeFile(file);
+    *when = 1;
+    Assert(size >= 16);
+    return ok && sscanf(line, "%15s %d", word, when) >= 1;
+}
+
+static void
+point_write(const char *path, const char *word, int when)
+{
+    FILE *file = AllocateFile(path, "w");
+
+    if (file == NULL)
+        return;
+    fprintf(file, "%s %d\n", word, when);
+    FreeFile(file);
+}
+
+static void
+point_wait(const char *path)
+{
+    char waiting[MAXPGPATH];
+
+    snprintf(waiting, sizeof(waiting), "%s.waiting", path);
+    if (rename(path, waiting) != 0)
+        return;
+    while (access(waiting, F_OK) == 0)
+    {
+        if (!PostmasterIsAlive())
+            proc_exit(1);
+        if (CritSectionCount == 0 && InterruptHoldoffCount == 0)
+            CHECK_FOR_INTERRUPTS();
+        pg_usleep(5000L);
+    }
+}
+
+void
+fleet_point(const char *name)
+{
+    char path[MAXPGPATH];
+    char word[16];
+    int when;
+
+    snprintf(path, sizeof(path), POINTS_DIR "/%s", name);
+    if (access(path, F_OK) != 0 || !point_read(path, word, sizeof(word), &when))
+        return;
+    if (when > 1)
+    {
+        point_write(path, word, when - 1);
+        return;
+    }
+    if (strcmp(word, "wait") == 0)
+    {
+        point_wait(path);
+        return;
+    }
+    unlink(path);
+    if (strcmp(word, "error") == 0)
+        ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("test point \"%s\"", name)));
+    if (strcmp(word, "exit") == 0)
+        ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("test point \"%s\"", name)));
+    if (strcmp(word, "kill") == 0)
+        (void) kill(MyProcPid, SIGKILL);
+}
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * points.h
+ *     Named points of the code at which a test may stop or end the process: at
+ *     every boundary between a commit and what is sent because of it.  In all
+ *     processes.  Only in test builds (-DFLEET_TEST_POINTS, which test/run.sh
+ *     sets); elsewhere a point is no code at all.
+ *
+ * A point does what the file fleet_points/NAME in the data directory says:
+ *     wait    the file becomes NAME.waiting; goes on when that is removed.
+ *             Interrupts are heard, where the caller can hear them.
+ *     error   ERROR, XX000
+ *     exit    the process ends as after a FATAL error
+ *     kill    SIGKILL to itself: the whole cluster restarts
+ *     signal  goes on at once (the file is gone: it came by)
+ * A number behind the word ("exit 3") means: only the third time.  Whatever a
+ * point did, it did once: the file is removed first.
+ *
+ * The names, and where they stand, are listed in test/README.md.
+ */
+#ifndef FLEET_POINTS_H
+#define FLEET_POINTS_H
+
+#ifdef FLEET_TEST_POINTS
+extern void fleet_point(const char *name);
+#define FLEET_POINT(name) fleet_point(name)
+#else
+#define FLEET_POINT(name) ((void) 0)
+#endif
+
+#endif
