@@ -35,7 +35,7 @@ endif
 # Targets that need no server package must work where there is none (the core is plain C, and
 # `make test`, `make demo` install what is missing).
 NO_PGXS = help setup lint format test test-core test-core-bugs test-core-coverage \
-	test-core-asan test-core-valgrind tap asan demo bench check-regress check-isolation
+	test-core-asan test-core-valgrind tap asan demo bench check-regress check-isolation mutants
 ifneq ($(filter-out $(NO_PGXS),$(or $(MAKECMDGOALS),all)),)
 # No bitcode: inlining our functions into JIT-compiled queries gives nothing, and needs clang.
 override with_llvm := no
@@ -59,7 +59,7 @@ $(SQL_SCRIPT): $(sort $(wildcard src/sql/[0-9][0-9]_*.sql)) Makefile
 endif
 
 .PHONY: help setup lint format test test-core test-core-bugs test-core-coverage test-core-asan \
-	test-core-valgrind tap asan demo bench check-regress check-isolation
+	test-core-valgrind tap asan demo bench check-regress check-isolation mutants
 
 help:
 	@echo 'make            build'
@@ -71,6 +71,7 @@ help:
 	@echo 'make lint       one script a rule: test/lint/'
 	@echo 'make asan       the TAP and regression suites with AddressSanitizer'
 	@echo 'make bench      the benchmark against the peers'
+	@echo 'make mutants    plants bugs and tells which test catches each; ONLY=regex RANDOM=n SEED=s'
 
 setup:
 	test/setup.sh
@@ -108,3 +109,10 @@ demo:
 
 bench:
 	test/bench/run.sh
+
+# Make's own RANDOM does not exist; bash's must not come through.
+JOBS ?= 2
+mutants:
+	test/setup.sh
+	test/mutants/run.py --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(if $(RANDOM),--random $(RANDOM)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(QUICK),--quick) $(if $(RESUME),--resume)
