@@ -47,7 +47,8 @@ chmod 755 "$work"
 for v in $(compgen -e PG); do unset "$v"; done
 # Several runs of this script at the same time take ports from one list.
 export PG_TEST_PORT_DIR=${TMPDIR:-/tmp}/pg_fleet_ports
-mkdir -p -m 1777 "$PG_TEST_PORT_DIR"
+mkdir -p "$PG_TEST_PORT_DIR"
+chmod 1777 "$PG_TEST_PORT_DIR" 2>/dev/null || true # somebody else's, then it is so already
 export TMPDIR=$work
 
 status=0
@@ -95,7 +96,9 @@ if wants regress || wants isolation || wants tap; then
     so=$top/$build/pg_fleet.so
     bindir=$(FLEET_SO=$so test/private_prefix.sh "$work/prefix")
     pgxs=$(dirname "$(pg_config --pgxs)")/../..
-    mkdir "$work/tree" "$work/out"
+    mv "$bindir/initdb" "$bindir/initdb.plain"
+    cp test/initdb.sh "$bindir/initdb"
+    mkdir "$work/tree" "$work/out" "$work/out/templates"
     cp -r sql expected test pg_fleet.control "$work/tree/"
     [ ! -d demo ] || cp -r demo "$work/tree/"
 
@@ -126,7 +129,7 @@ WRAPPER
     run()
     {
         (cd "$work/tree" && "${as_user[@]}" env -u HOME HOME="$work/out" TMPDIR="$work/out" \
-            LC_ALL=C.UTF-8 PATH="$bindir:$PATH" FLEET_TREE="$work/tree" "$@")
+            FLEET_TEMPLATES="$work/out/templates" LC_ALL=C.UTF-8 PATH="$bindir:$PATH" FLEET_TREE="$work/tree" "$@")
     }
 fi
 
