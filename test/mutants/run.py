@@ -86,27 +86,32 @@ def sources():
 def c_spans(text, name):
     """Where the definition of a C function, object or macro begins and ends."""
     spans = []
-    for match in re.finditer(rf"^(?:{re.escape(name)}\(|#define {re.escape(name)}\b|[a-z].*\b{re.escape(name)}(?:\[.*\])? = )", text, re.M):
-        if text.startswith("#define", match.start()):
-            end = re.compile(r"[^\\]\n").search(text, match.start())
+    name = re.escape(name)
+    for match in re.finditer(rf"^(?:{name}\(|#define {name}\b|[a-z].*\b{name}(?:\[.*\])? = )", text, re.M):
+        begin = match.start()
+        if match.group().startswith("#"):
+            end = re.compile(r"[^\\]\n").search(text, begin)
+        elif match.group().endswith("("):
+            end = re.compile(r"^\}\n", re.M).search(text, begin)
+            if ";" in text[begin : text.find("{", begin)]:
+                continue  # a prototype
         else:
-            end = re.compile(r"^(?:\};?|.*\};|\w.*;)\n", re.M).search(text, match.start())
-            brace = text.find("{", match.start())
-            if end and (brace < 0 or brace > end.end()):
-                if text[match.start():].startswith(f"{name}("):
-                    continue  # a prototype
+            end = re.compile(r"^\};\n|;\n", re.M).search(text, begin)
         if end:
-            spans.append((match.start(), end.end()))
+            spans.append((begin, end.end()))
     return spans
 
 
 def sql_spans(text, name):
+    """The same for an object of the install script: to the end of its statement."""
     kinds = "FUNCTION|PROCEDURE|VIEW|TABLE|TRIGGER|TYPE|INDEX|SEQUENCE|DOMAIN|CAST|AGGREGATE"
-    begin = re.compile(rf"^CREATE (?:\w+ )*?(?:{kinds}) (?:{re.escape(name)})(?![\w.])", re.M)
     spans = []
-    for match in begin.finditer(text):
-        end = re.compile(r"^(?:CREATE|COMMENT|GRANT|REVOKE|ALTER|DO|SELECT|INSERT|--) ?", re.M).search(text, match.end())
-        spans.append((match.start(), end.start() if end else len(text)))
+    for match in re.finditer(rf"^CREATE (?:\w+ )*?(?:{kinds}) {re.escape(name)}(?![\w.])", text, re.M):
+        end = text.find(";\n", match.end())
+        body = text.find(" AS $$", match.end())
+        if 0 <= body < end:
+            end = text.find("\n$$", body)
+        spans.append((match.start(), end))
     return spans
 
 
