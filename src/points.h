@@ -15,7 +15,7 @@
  * A number behind the word ("exit 3") means: only the third time.  Whatever a
  * point did, it did once: the file is removed first.
  *
- * The names, and where they stand, are listed in test/README.md.
+ * test/README.md lists the points and where they stand.
  */
 #ifndef FLEET_POINTS_H
 #define FLEET_POINTS_H
