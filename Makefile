@@ -14,7 +14,7 @@ EXTRA_CLEAN = build
 
 # make installcheck: the regression suite against a running server with this version installed
 REGRESS = install $(filter-out install,$(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql))))
-REGRESS_OPTS = --inputdir=.
+REGRESS_OPTS = --inputdir=. --launcher=test/regress_launcher.sh
 
 PG_CONFIG ?= pg_config
 # -isystem: the server's own headers are not ours to warn about.
@@ -65,7 +65,7 @@ help:
 	@echo 'make            build'
 	@echo 'make install    install into the server that PG_CONFIG names'
 	@echo 'make demo       the tour on five real clusters; leaves nothing behind'
-	@echo 'make test       every test; needs nothing but apt; PARTS="core regress isolation tap"'
+	@echo 'make test       every test; needs nothing but apt; PARTS="core runner regress isolation tap"'
 	@echo 'make tap        TAP suites only; TESTS="test/t/003_modes.pl …"'
 	@echo 'make test-core  unit tests and the simulator of src/core; CASES=n SEED=s'
 	@echo 'make lint       one script a rule: test/lint/'

@@ -1,5 +1,6 @@
 -- What links of a parent call.  Rolled back, so that no agent is needed.
 \set SHOW_CONTEXT never
+\set VERBOSITY verbose
 CREATE ROLE regress_fleet_etl;
 CREATE ROLE regress_fleet_foreign;
 \set p '''00000000-0000-0000-0000-00000000000a'''

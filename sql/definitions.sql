@@ -1,5 +1,6 @@
 -- Jobs, steps, packages, tasks, precedence constraints: what works, and every bad input.
 \set SHOW_CONTEXT never
+\set VERBOSITY verbose
 CREATE ROLE regress_fleet_dev;
 CREATE ROLE regress_fleet_other;
 SET ROLE regress_fleet_dev;

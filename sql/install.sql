@@ -1,6 +1,7 @@
 -- The extension as installed: rights, comments, pinned search_path.
 CREATE EXTENSION pg_fleet;
 SET search_path = public;
+\set VERBOSITY verbose
 
 -- no function runs with somebody else's rights by itself
 SELECT p.oid::regprocedure FROM pg_proc p

@@ -1,5 +1,6 @@
 -- Rights: on whose behalf a call is made, whatever is around it.
 \set SHOW_CONTEXT never
+\set VERBOSITY verbose
 CREATE ROLE regress_fleet_alice;
 CREATE ROLE regress_fleet_bob;
 CREATE ROLE regress_fleet_team;

@@ -1,5 +1,6 @@
 -- Requests for runs, cancels, waiting.  Every request is rolled back, so that no agent is needed.
 \set SHOW_CONTEXT never
+\set VERBOSITY verbose
 CREATE ROLE regress_fleet_runner;
 CREATE ROLE regress_fleet_stranger;
 CREATE ROLE regress_fleet_watcher;
@@ -30,7 +31,7 @@ SELECT run_id IS NOT NULL, package, total, done, failed, running, queued, elapse
 -- waiting for what has not been committed
 \set VERBOSITY sqlstate
 SELECT fleet.wait_for_run((SELECT max(run_id) FROM fleet.run));
-\set VERBOSITY default
+\set VERBOSITY verbose
 ROLLBACK;
 SELECT fleet.wait_for_run(NULL);
 SELECT fleet.wait_for_run(-1);
@@ -60,7 +61,7 @@ BEGIN;
 SELECT fleet.run_parent_package('day', params => '{"day": 1}') AS first \gset
 \set VERBOSITY terse
 SELECT fleet.run_parent_package('day', params => '{"day": 1}') = :first AS same;
-\set VERBOSITY default
+\set VERBOSITY verbose
 SELECT count(*) FROM fleet.run;
 ROLLBACK;
 SELECT fleet.alter_package('day', overlap => 'parallel');
@@ -123,7 +124,7 @@ SELECT count(*) FROM fleet.run;
 SELECT count(*) FROM fleet.job_run;
 SELECT fleet.cancel_run(:run);
 ROLLBACK TO s;
-\set VERBOSITY default
+\set VERBOSITY verbose
 SELECT fleet.cancel_run(:run), fleet.cancel_job_run(:job_run);
 RESET ROLE;
 SELECT count(*) FROM fleet_catalog.cancel_request;

@@ -1,5 +1,6 @@
 -- Servers: made, registered, changed, removed; options of the wrapper; deployments.
 \set SHOW_CONTEXT never
+\set VERBOSITY verbose
 CREATE ROLE regress_fleet_owner;
 CREATE ROLE regress_fleet_guest;
 SET ROLE regress_fleet_owner;
