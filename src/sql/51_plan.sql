@@ -96,6 +96,7 @@ CREATE FUNCTION fleet_catalog.plan(a_package text, a_items jsonb)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
+    PERFORM fleet_catalog.get_package(a_package); -- a null name would find no row to join, and so no error
     RETURN QUERY
     SELECT t.name, p.item, s.name::text, fleet_catalog.from_microseconds(p.starts_us), fleet_catalog.from_microseconds(p.ends_us),
            fleet_catalog.from_microseconds(p.ends_us - p.starts_us), p.critical

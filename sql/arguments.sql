@@ -1,0 +1,284 @@
+-- Arguments at their limits, and every null that is none of the defaults.  A call that fails says why
+-- and what to write instead, and leaves nothing behind.
+\set SHOW_CONTEXT never
+\set VERBOSITY verbose
+CREATE ROLE regress_fleet_arg;
+CREATE ROLE regress_fleet_arg2;
+-- how many rows each table of the catalog has, as one text
+CREATE FUNCTION pg_temp.everything() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    v_table regclass;
+    v_n bigint;
+    v_all text := '';
+BEGIN
+    FOR v_table IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'fleet_catalog'::regnamespace AND c.relkind = 'r'
+                    AND c.relname NOT IN ('identity', 'server_health') /* an agent may be there, which writes these */ ORDER BY c.relname COLLATE "C" LOOP
+        EXECUTE format('SELECT count(*) FROM %s', v_table) INTO v_n;
+        v_all := v_all || v_table || '=' || v_n || ' ';
+    END LOOP;
+    RETURN v_all || (SELECT count(*) FROM pg_foreign_server) || ' ' || (SELECT count(*) FROM pg_user_mappings);
+END
+$$;
+SET ROLE regress_fleet_arg;
+SELECT fleet.create_job('j');
+SELECT fleet.add_step('j', 's', 'SELECT 1');
+SELECT fleet.create_job('j2', leaves_clean => NULL, description => NULL);
+SELECT fleet.create_package('p');
+SELECT fleet.add_task('p', 't', sql => 'SELECT 1');
+SELECT fleet.create_package('p2', description => NULL);
+SELECT fleet.add_server('regress_a', 'host=192.0.2.1', password => 'canary') > 0;
+RESET ROLE;
+SELECT pg_temp.everything() AS before \gset
+SET ROLE regress_fleet_arg;
+
+-- jobs and steps
+SELECT fleet.drop_job('');
+SELECT fleet.alter_job(NULL);
+SELECT fleet.alter_job('j', new_name => 'j2');
+SELECT fleet.alter_job('j', new_name => repeat('x', 201));
+SELECT fleet.alter_job('j', owner => 'regress_fleet_arg2');
+SELECT fleet.add_step(NULL, 'x', 'SELECT 1');
+SELECT fleet.add_step('j', '', 'SELECT 1');
+SELECT fleet.add_step('j', repeat('x', 201), 'SELECT 1');
+SELECT fleet.add_step('j', 'x', 'SELECT 1', on_failure => NULL);
+SELECT fleet.add_step('j', 'x', 'SELECT 1', on_success => 'goto');
+SELECT fleet.add_step('j', 'x', 'SELECT 1', success_goto => '');
+SELECT fleet.add_step('j', 'x', 'SELECT 1', retries => 1001);
+SELECT fleet.add_step('j', 'x', 'SELECT 1', retry_wait => NULL);
+SELECT fleet.add_step('j', 'x', 'SELECT 1', retry_max => '-1s');
+SELECT fleet.add_step('j', 'x', 'SELECT 1', retry_max => '10 years 1 second');
+SELECT fleet.add_step('j', 'x', 'SELECT 1', retry_states => ARRAY(SELECT '40001' FROM generate_series(1, 101)));
+SELECT fleet.add_step('j', 'x', 'SELECT 1', retry_states => '{4000a}');
+SELECT fleet.add_step('j', 'x', 'SELECT 1', timeout => '-1s');
+SELECT fleet.add_step('j', 'x', 'SELECT 1', on_unknown => NULL);
+SELECT fleet.add_step('j', 'x', 'SELECT 1', transactional => NULL, run_as => 'regress_fleet_arg2');
+SELECT fleet.add_step('j', 'x', 'SELECT 1', run_as => '');
+SELECT fleet.drop_step('j', '');
+SELECT fleet.drop_step(NULL, 's');
+SELECT fleet.start_job('j', '3');
+SELECT fleet.start_job('j2');
+
+-- packages and tasks
+SELECT fleet.create_package('x', priority => NULL);
+SELECT fleet.create_package('x', priority => -1001);
+SELECT fleet.create_package('x', overlap => NULL);
+SELECT fleet.create_package('x', params => NULL);
+SELECT fleet.alter_package(NULL);
+SELECT fleet.alter_package('p', new_name => 'p2');
+SELECT fleet.alter_package('p', new_name => '');
+SELECT fleet.alter_package('p', params => '[]');
+SELECT fleet.alter_package('p', overlap => 'queue');
+SELECT fleet.alter_package('p', overlap => 'perhaps');
+SELECT fleet.alter_package('p', priority => 1001);
+SELECT fleet.alter_package('p', owner => 'regress_fleet_arg2');
+SELECT fleet.alter_package('p', owner => 'regress_fleet_nobody');
+SELECT fleet.drop_package(NULL);
+SELECT fleet.drop_package('');
+SELECT fleet.add_task(NULL, 'x', sql => 'SELECT 1');
+SELECT fleet.add_task('p', '', sql => 'SELECT 1');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', package => 'p2');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', on_group => 'g');
+SELECT fleet.add_task('p', 'x', job => '', on_group => 'g');
+SELECT fleet.add_task('p', 'x', job => 'j', server => '');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', params => '[]');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', throttle => NULL);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', throttle => 1000001);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', min_share => NULL);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', min_share => -0.01);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', completion => NULL);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', balance => NULL);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', join_type => NULL);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', on_lost => NULL);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', retries => 1001);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', retry_wait => '-1s');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', retry_states => '{1}');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', timeout => '0');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', on_failure_of => NULL);
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', on_failure_of => '{nothing}');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', check_syntax => NULL);
+SELECT fleet.add_task('p', 'x', sql => '', for_each => 'SELECT 1');
+SELECT fleet.add_task('p', 'x', sql => 'COPY t TO STDOUT');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', for_each => '');
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1', for_each => 'SELEC 1');
+SELECT fleet.drop_task('p', NULL);
+SELECT fleet.drop_task(NULL, 't');
+SELECT fleet.add_precedence(NULL, 't', 't');
+SELECT fleet.add_precedence('p', 't', NULL);
+SELECT fleet.add_precedence('p', 't', 't', on_outcome => NULL);
+SELECT fleet.drop_precedence(NULL, 't', 't');
+SELECT fleet.drop_precedence('p', 't', NULL);
+
+-- servers
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', slots => 10001);
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', slots => NULL);
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', mode => NULL);
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', weight => 0.0009);
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', weight => 1000001);
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', weight => 'NaN');
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', groups => '{""}');
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => 'canary', groups => ARRAY[repeat('g', 201)]);
+SELECT fleet.add_server('x', 'host=192.0.2.1', password => '');
+SELECT fleet.create_foreign_server(NULL, 'host=192.0.2.1', 'u', 'canary');
+SELECT fleet.create_foreign_server('x', NULL, 'u', 'canary');
+SELECT fleet.create_foreign_server('x', 'host=192.0.2.1 sslpassword=canary', 'u', 'canary');
+SELECT fleet.alter_server(NULL);
+SELECT fleet.alter_server('regress_a', slots => -1);
+SELECT fleet.alter_server('regress_a', weight => 0);
+SELECT fleet.alter_server('regress_a', groups => '{NULL}');
+SELECT fleet.set_server_slots(NULL, 1);
+SELECT fleet.set_server_slots('regress_a', -1);
+SELECT fleet.set_server_state(NULL, 'online');
+SELECT fleet.unregister_server(NULL);
+SELECT fleet.unregister_server('nothing');
+SELECT fleet.remove_server(NULL);
+SELECT fleet.register_server('');
+SELECT fleet.deploy_job(NULL, server => 'regress_a');
+SELECT fleet.deploy_job('j2', server => 'regress_a');
+SELECT fleet.deploy_job('j', to_group => '');
+
+-- runs
+SELECT fleet.run_parent_package('p', run_key => repeat('k', 201));
+SELECT fleet.run_parent_package('p', priority => -1001);
+SELECT fleet.run_parent_package('p2');
+SELECT fleet.wait_for_run(1000000000, timeout => '-1s');
+SELECT fleet.wait_for_run(1000000000, timeout => '11 years');
+SELECT fleet.wait_for_change(NULL);
+SELECT fleet.wait_for_change(1, timeout => '-1s');
+SELECT fleet.run_news(NULL, '{}');
+SELECT fleet.run_failure(NULL);
+SELECT fleet.cancel_run(0);
+SELECT fleet.cancel_job_run(-1);
+SELECT * FROM fleet.plan(NULL);
+SELECT * FROM fleet.plan('p2');
+SELECT * FROM fleet.plan('p', items => '3');
+SELECT * FROM fleet.advise(NULL);
+SELECT * FROM fleet.advise('p', servers => 1001);
+SELECT fleet.resume_parent('new');
+SELECT fleet.resume_parent('');
+
+-- schedules
+SELECT fleet.schedule_package(NULL, '* * * * *');
+SELECT fleet.schedule_package('p', '* * * * *', NULL);
+SELECT fleet.schedule_package('p', '* * * * *', '{"x": 1}');
+SELECT fleet.unschedule_package(NULL);
+SELECT fleet.prepare_schedule('nothing', '* * * * *', '{}');
+SELECT fleet.record_schedule('nothing', '* * * * *', '{}', 'db', 1);
+SELECT fleet.forget_schedule('nothing');
+
+-- what links of a parent call
+SELECT fleet.agent_hello(NULL, '00000000-0000-0000-0000-00000000000a', 1, 'x');
+SELECT fleet.agent_hello(1, '00000000-0000-0000-0000-00000000000a', NULL, 'x');
+SELECT fleet.agent_start(NULL, 1, '{}', '{}', '{}');
+SELECT fleet.agent_start('00000000-0000-0000-0000-00000000000a', NULL, '{}', '{}', '{}');
+SELECT fleet.agent_start('00000000-0000-0000-0000-00000000000a', 1, '{}', '{}', '{}');
+SELECT fleet.agent_resume(NULL, 1, '{}');
+SELECT fleet.agent_resume('00000000-0000-0000-0000-00000000000a', NULL, '{}');
+SELECT fleet.agent_fetch(NULL, 1, '{}', '{}');
+SELECT fleet.agent_fetch('00000000-0000-0000-0000-00000000000a', NULL, '{}', '{}');
+SELECT fleet.agent_fetch('00000000-0000-0000-0000-00000000000a', 1, '{}', '{}');
+SELECT fleet.agent_cancel(NULL, 1, '{}');
+SELECT fleet.agent_cancel('00000000-0000-0000-0000-00000000000a', NULL, '{}');
+SELECT fleet.agent_acknowledge(NULL, '{}');
+SELECT fleet.agent_deploy(NULL, 1, '{}');
+SELECT fleet.agent_deploy('00000000-0000-0000-0000-00000000000a', NULL, '{}');
+
+-- nothing of all this is left behind
+RESET ROLE;
+SELECT pg_temp.everything() = :'before' AS nothing_left;
+
+-- at the limits it is accepted, and stored as given
+SET ROLE regress_fleet_arg;
+BEGIN;
+SELECT fleet.create_job(repeat('j', 200), leaves_clean => true);
+SELECT fleet.add_step('j', repeat('x', 200), 'SELECT 1', retries => 1000, retry_wait => '0', retry_max => '10 years', timeout => '10 years',
+                      retry_states => ARRAY(SELECT '40001' FROM generate_series(1, 100)), success_goto => 's', failure_goto => 's', transactional => true, on_unknown => 'retry');
+SELECT step_no, length(step), retries, retry_wait, retry_max, timeout, cardinality(retry_states), on_success, success_goto, on_failure, failure_goto, transactional, on_unknown FROM fleet.step WHERE job = 'j' AND step_no = 2;
+SELECT fleet.create_package(repeat('p', 200), priority => 1000), fleet.create_package('least', priority => -1000);
+SELECT fleet.add_task('p', repeat('x', 200), sql => 'SELECT 1', throttle => 1000000, min_share => 0, retries => 1000, retry_wait => '0', timeout => '10 years', join_type => 'any',
+                      on_lost => 'retry', balance => 'weighted', completion => 'started', for_each => 'VALUES (1)', params => '{"a": 1}', after => '{t}');
+SELECT task_no, length(task), throttle, min_share, retries, retry_wait, timeout, join_type, on_lost, balance, completion, for_each, params FROM fleet.task WHERE package = 'p' AND task_no = 1;
+SELECT from_task, length(to_task), on_outcome FROM fleet.precedence WHERE package = 'p';
+SELECT fleet.add_server(repeat('s', 63), 'host=192.0.2.1', password => 'canary', slots => 10000, weight => 1000000, groups => ARRAY[repeat('g', 200)]) > 0;
+SELECT fleet.alter_server('regress_a', slots => 0, weight => 0.001, mode => 'direct');
+SELECT length(name), mode, slots, weight FROM fleet.server ORDER BY slots;
+SELECT fleet.run_parent_package('p', run_key => repeat('k', 200), priority => 1000) > 0, fleet.run_parent_package('p', priority => -1000) > 0;
+SELECT package, priority, length(run_key) AS key FROM fleet.run ORDER BY run_id;
+ROLLBACK;
+-- what is not given stays as it was
+BEGIN;
+SELECT fleet.alter_job('j', params => '{"a": 1}', description => 'd', leaves_clean => true), fleet.alter_package('p', params => '{"b": 1}', priority => 1, overlap => 'skip', description => 'e');
+SELECT fleet.alter_job('j', new_name => 'renamed'), fleet.alter_package('p', new_name => 'renamed');
+SELECT name, params, description, leaves_clean, owner, steps FROM fleet.job WHERE name IN ('j', 'renamed');
+SELECT name, params, description, priority, overlap, owner, tasks FROM fleet.package WHERE name IN ('p', 'renamed');
+SELECT fleet.alter_server('regress_a', slots => 7, groups => '{a,b}', weight => 3), fleet.alter_server('regress_a');
+SELECT name, mode, state, slots, groups, weight, owner FROM fleet.server;
+SELECT fleet.set_server_state('regress_a', 'offline'), fleet.set_server_slots('regress_a', 2);
+SELECT name, mode, state, slots, groups, weight, owner FROM fleet.server;
+ROLLBACK;
+
+-- too many steps, tasks, levels
+RESET ROLE;
+BEGIN;
+INSERT INTO fleet_catalog.step (job_id, step_no, name, command) SELECT job_id, 1000, 'last', 'SELECT 1' FROM fleet_catalog.job WHERE name = 'j';
+SAVEPOINT s;
+SELECT fleet.add_step('j', 'x', 'SELECT 1');
+ROLLBACK TO s;
+INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, sql) SELECT package_id, 9999, 'last', 'sql', 'SELECT 1' FROM fleet_catalog.package WHERE name = 'p';
+SAVEPOINT s;
+SELECT fleet.add_task('p', 'x', sql => 'SELECT 1');
+ROLLBACK TO s;
+SELECT count(fleet.create_package('level' || n)) FROM generate_series(1, 40) n;
+SELECT count(fleet.add_task('level' || n, 't', package => 'level' || n + 1)) FROM (SELECT n FROM generate_series(1, 31) n ORDER BY n DESC) AS u;
+SAVEPOINT s;
+SELECT fleet.add_task('level39', 't', package => 'level40');
+SELECT fleet.add_task('level40', 't', package => 'level1');
+ROLLBACK TO s;
+ROLLBACK;
+
+-- a scheduled package stays; its schedule is its owner's
+BEGIN;
+INSERT INTO fleet_catalog.schedule (package, owner, cron, cron_db) VALUES ('p', 'regress_fleet_arg', '* * * * *', 'db');
+SAVEPOINT s;
+SELECT fleet.drop_package('p');
+ROLLBACK TO s;
+SELECT fleet.record_schedule('p', '1 * * * *', '{}', 'db', 1);
+ROLLBACK TO s;
+SET LOCAL ROLE regress_fleet_arg2;
+SELECT fleet.forget_schedule('p');
+ROLLBACK TO s;
+SET LOCAL ROLE regress_fleet_arg;
+SELECT fleet.record_schedule('p', '2 * * * *', '{}', 'db2', 3);
+SELECT package, owner, cron, cron_db, cron_job FROM fleet.schedule;
+SELECT * FROM fleet.forget_schedule('p');
+SELECT count(*) FROM fleet.schedule;
+SELECT * FROM fleet.forget_schedule('p');
+SELECT fleet.drop_package('p');
+ROLLBACK;
+
+-- a server that runs something is not removed; one that does not is, whatever else runs
+BEGIN;
+SELECT run_parent_package AS run FROM fleet.run_parent_package('p') \gset
+SELECT server_id AS server FROM fleet_catalog.server WHERE name = 'regress_a' \gset
+INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, state, server_id) VALUES (:run, 0, 0, now(), 1, :server);
+SAVEPOINT s;
+CREATE FUNCTION pg_temp.removed(a_state int) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE fleet_catalog.task_run SET state = a_state;
+    PERFORM fleet.unregister_server('regress_a');
+    RAISE EXCEPTION USING ERRCODE = '0ZZZZ', MESSAGE = 'removed';
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE || ' ' || SQLERRM;
+END
+$$;
+SELECT fleet_catalog.state_name(s::smallint) AS task, pg_temp.removed(s) FROM unnest(ARRAY[1, 2, 3, 4, 5, 11, 12, 13, 14, 15, 16]) s;
+UPDATE fleet_catalog.task_run SET state = 3;
+UPDATE fleet_catalog.run SET state = 13 WHERE run_id = :run;
+SELECT pg_temp.removed(3);
+ROLLBACK;
+
+SET ROLE regress_fleet_arg;
+SELECT fleet.drop_job(j) FROM unnest('{j,j2}'::text[]) j;
+SELECT fleet.drop_package(p) FROM unnest('{p,p2}'::text[]) p;
+SELECT fleet.remove_server('regress_a');
+RESET ROLE;
+DROP ROLE regress_fleet_arg, regress_fleet_arg2;
