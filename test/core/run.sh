@@ -12,7 +12,8 @@ for test in $tests; do
     bad=$(grep -c '^\[  FAILED  \] [a-z_0-9]*$' "$log")
     # cmocka names each failed test twice: where it failed, and in its summary
     bad=$((bad / 2))
-    if [ $status -ne 0 ]; then
+    # it ended badly without a test to show for it, or there was not a single test
+    if [ $status -ne 0 ] || [ $((ok + bad)) -eq 0 ]; then
         [ $bad -eq 0 ] && bad=1
         cat "$log"
     fi
