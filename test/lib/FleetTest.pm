@@ -401,8 +401,10 @@ sub witnessed
 sub wait_started
 {
     my ($self, $key, $n) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
     $n ||= 1;
-    return $self->wait_for('witness', "SELECT count(*) >= $n FROM event WHERE what = 'start' AND key = " . quote_literal($key));
+    return $self->wait_for('witness', "SELECT count(*) >= $n FROM event WHERE what = 'start' AND key = " . quote_literal($key), 't',
+        "$key has started" . ($n > 1 ? " $n times" : ''));
 }
 
 sub effects

@@ -56,5 +56,50 @@ plant 11_scripts test/x.pl <<<'sub f {'
 plant 11_scripts test/x.py <<<'def f('
 plant 11_scripts test/x.sh <<<'cd $1; rm "$undefined'
 plant 12_size src/agent.c < <(seq -f '/* %g */' 1300)
+for breach in '$f->wait_for("parent", "SELECT 1");' \
+    '$f->wait_for("parent", q{SELECT count(*), 1 FROM (VALUES (1)) AS v(x)}, "1");' \
+    '$f->point_waits("parent", "step_prepared");' \
+    '$f->wait_run($run);' \
+    '$node->poll_query_until("postgres", "SELECT true");' \
+    'sleep 3;' 'Time::HiRes::usleep(10);' 'select undef, undef, undef, 0.1;' \
+    '$f->sql("SELECT pg_sleep(3)");' '$node->safe_psql("postgres", q{SELECT pg_sleep(3)});'; do
+    mkdir -p "$tree/test/t"
+    plant 14_waits test/t/001_x.pl <<<"$breach"
+done
+# and is content with what is right
+cat >"$tree/test/t/001_x.pl" <<'PERL'
+$f->wait_for('parent', q{SELECT count(*), '(' FROM (VALUES (1)) AS v(x)}, "1, 'x'", 'a name');
+$f->job('long', 'SELECT pg_sleep(600)');
+is($f->wait_run($run), 'succeeded', 'ends');
+$f->package('slow', sleep => { sql => 'SELECT pg_sleep(600)' });
+$f->sql('SELECT pg_sleep(3)'); # an idle agent (time passes)
+PERL
+"$tree/test/lint/14_waits.sh" || { echo 'selftest: 14_waits complains about what is right'; rc=1; }
+
+# The map: a tree in which every name exists, and one change after the other to its table.
+mkdir -p "$tree/sql" "$tree/expected" "$tree/test/core" "$tree/test/mutants"
+echo '# is(1, 1, "only a comment")' >"$tree/test/t/002_y.pl"
+echo 'is($x, 1, "COMMIT is sent last") or diag;' >>"$tree/test/t/002_y.pl"
+echo 'SELECT 1;' >"$tree/sql/surface.sql"
+echo 1 >"$tree/expected/surface.out"
+echo 'cmocka_unit_test(test_a_state)' >"$tree/test/core/test_state.c"
+printf 'mutant: m-one\npromise: 3.1\nin: f\n<<<<\na\n====\nb\n>>>>\n' >"$tree/test/mutants/x.mutants"
+good='| 3.1 | a sentence | t/002_y "COMMIT is sent", regress/surface; core/test_state "test_a_state" | m-one |'
+map()
+{
+    printf '| id | sentence | tests | mutants |\n|---|---|---|---|\n%s\n' "$1" >"$tree/test/promises.md"
+    "$tree/test/lint/13_promises.sh" >/dev/null 2>&1
+}
+map "$good" || { echo 'selftest: 13_promises complains about a good map'; rc=1; }
+map "$good"$'\n''| 3.2 | nobody can | – no test: why | – |' || { echo 'selftest: 13_promises wants a test where a word says why not'; rc=1; }
+for change in 's/002_y/003_z/' 's/COMMIT is sent/COMMIT is held/' 's/COMMIT is sent/only a comment/' 's/regress.surface/regress\/gone/' \
+    's/test_a_state/test_b_state/' 's/m-one/m-two/' 's/| m-one |/| – none |/' 's/| m-one |/| |/' 's/^| 3.1/| 3.3/' \
+    's/ "COMMIT is sent"//' 's/; core/ and core/' 's/| t\/.*state" |/| |/' 's/^.*$/&\n&/'; do
+    if map "$(sed "$change" <<<"$good")"; then
+        echo "selftest: 13_promises did not find $change"
+        rc=1
+    fi
+done
+rm "$tree/test/promises.md"
 [ "$rc" -eq 0 ] && echo 'each rule finds its breach'
 exit "$rc"
