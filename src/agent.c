@@ -3,10 +3,9 @@
  *     The agent's life and its loop.  One a database; see agent.h for the
  *     other files.
  *
- * Single: a heavyweight lock in a tag that no SQL function can take.  A second
- * agent finds it taken, makes the first one read everything again, and ends.
+ * Single, and always back: agent_home.c.
  *
- * It leaves when asked, and comes back by itself (launcher.c, starter):
+ * It leaves when asked, and comes back by itself:
  *   - DROP DATABASE, CREATE DATABASE … TEMPLATE, ALTER DATABASE: these send
  *     SIGTERM to autovacuum workers in the database and wait up to 5 s.  The
  *     agent marks its PGPROC as one of them, since it is just as dispensable;
@@ -23,12 +22,9 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "agent.h"
-#include "catalog/namespace.h"
 #include "catalog/session.h"
-#include "utils/lsyscache.h"
 #include "port.h"
 #include "catalog/spi.h"
-#include "commands/extension.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "guc.h"
@@ -39,31 +35,16 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
-#include "shared_internal.h"
-#include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lmgr.h"
-#include "storage/lock.h"
-#include "storage/proc.h"
-#include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/wait_event.h"
 
-#define RESTART_DELAY_MS 1000
-#define RESTART_DELAY_MAX_MS 30000
-
 Agent agent;
-
-static volatile sig_atomic_t leave_requested = false;
-static bool come_back = false;  /* our successor is to be started at exit */
-static LockRelId sentinel_lock; /* held for the session, if relId is set */
 
 /* ---- small things ---- */
 
@@ -208,136 +189,9 @@ on_sigint(SIGNAL_ARGS)
 {
     int save_errno = errno;
 
-    leave_requested = true;
+    agent_leave_requested = true;
     SetLatch(MyLatch);
     errno = save_errno;
-}
-
-/* An agent that failed soon after its start waits longer before the next try. */
-static int
-restart_delay(void)
-{
-    int last = fleet_agent_last_delay();
-
-    if (fleet_clock_now() - agent.born > FLEET_SECONDS(10))
-        return RESTART_DELAY_MS;
-    return Min(Max(last * 2, RESTART_DELAY_MS), RESTART_DELAY_MAX_MS);
-}
-
-static void
-at_exit(int code, Datum arg)
-{
-    if (come_back)
-        fleet_runner_shutdown(leave_requested); /* all of them, if the database is dropped */
-    /* The server releases a session's relation locks only with a transaction's end. */
-    if (OidIsValid(sentinel_lock.relId))
-        UnlockRelationIdForSession(&sentinel_lock, AccessShareLock);
-    sentinel_lock.relId = InvalidOid;
-    if (come_back)
-        fleet_starter_launch(agent.database, restart_delay());
-}
-
-/*
- * To be told by DROP DATABASE and by a waiting DROP EXTENSION (see the file
- * header).  Nothing else in the server treats a process with this flag
- * differently: VACUUM's own flags are separate ones.
- */
-static void
-be_dispensable(void)
-{
-    LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
-    MyProc->statusFlags |= PROC_IS_AUTOVACUUM;
-    ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
-    LWLockRelease(ProcArrayLock);
-}
-
-static LOCKTAG
-agent_lock(void)
-{
-    LOCKTAG tag;
-
-    SET_LOCKTAG_ADVISORY(tag, agent.database, 0, 0, FLEET_LOCK_FIELD4);
-    return tag;
-}
-
-/* Another agent is there: it must read everything again, since whoever launched us had something
- * for an agent and did not find it. */
-static void
-poke_other_agent(void)
-{
-    int pid;
-    uint32 handle;
-    dsm_segment *segment;
-
-    for (int i = 0; i < 100; i++)
-    {
-        StartTransactionCommand();
-        fleet_catalog_agent(&pid, &handle);
-        CommitTransactionCommand();
-        segment = handle == 0 ? NULL : dsm_attach(handle);
-        if (segment != NULL)
-        {
-            FleetShared *shared = dsm_segment_address(segment);
-            PGPROC *other;
-
-            if (shared->magic != FLEET_SHARED_MAGIC || shared->database != agent.database)
-                other = NULL; /* the row is still the one of the database that ours is a copy of */
-            else
-            {
-                SpinLockAcquire(&shared->mutex);
-                shared->overflow = true;
-                other = shared->agent;
-                SpinLockRelease(&shared->mutex);
-            }
-            if (other != NULL)
-            {
-                SetLatch(&other->procLatch);
-                return;
-            }
-            dsm_detach(segment);
-        }
-        /* it has the lock and is about to publish itself */
-        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20,
-                         PG_WAIT_EXTENSION);
-        ResetLatch(MyLatch);
-        CHECK_FOR_INTERRUPTS();
-    }
-}
-
-/* True: this database has the extension, and we are its only agent.  Otherwise there is nothing
- * to do here. */
-static bool
-move_in(void)
-{
-    Oid schema;
-    Oid sentinel;
-    LOCKTAG tag = agent_lock();
-    bool home = false;
-
-    StartTransactionCommand();
-    (void) GetTransactionSnapshot();
-    if (OidIsValid(get_extension_oid("pg_fleet", true)) &&
-        OidIsValid(schema = get_namespace_oid("fleet_catalog", true)) &&
-        OidIsValid(sentinel = get_relname_relid("sentinel", schema)))
-    {
-        /* waits for a DROP EXTENSION that is under way */
-        LockRelationOid(sentinel, AccessShareLock);
-        AcceptInvalidationMessages();
-        if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(sentinel)))
-        {
-            sentinel_lock = (LockRelId){sentinel, agent.database};
-            LockRelationIdForSession(&sentinel_lock, AccessShareLock);
-            home = true;
-        }
-    }
-    if (home && LockAcquire(&tag, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
-    {
-        CommitTransactionCommand();
-        poke_other_agent();
-        return false;
-    }
-    CommitTransactionCommand();
-    return home;
 }
 
 static HTAB *
@@ -462,7 +316,7 @@ read_identity(void)
     if (agent.paused && !paused)
     {
         /* Which of the two it is may have changed the identity: begin anew with it. */
-        leave_requested = true;
+        agent_leave_requested = true;
     }
     agent.paused = paused;
 }
@@ -555,7 +409,7 @@ turn(void)
 static void
 loop(void)
 {
-    while (!leave_requested)
+    while (!agent_leave_requested)
     {
         FleetTime next;
 
@@ -565,7 +419,7 @@ loop(void)
         MemoryContextReset(agent.turn_context);
         if (next != 0 && fleet_catalog_is_open())
             next = 0;
-        if (leave_requested)
+        if (agent_leave_requested)
             break;
         if (next != 0)
             pgstat_report_activity(STATE_IDLE, NULL);
@@ -586,8 +440,10 @@ fleet_agent_main(Datum arg)
     pqsignal(SIGTERM, die);
     pqsignal(SIGINT, on_sigint);
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    agent_home_prepare();
     BackgroundWorkerUnblockSignals();
     BackgroundWorkerInitializeConnectionByOid(agent.database, InvalidOid, 0);
+    agent_home_connected();
     pgstat_report_appname("pg_fleet agent");
     SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_SESSION);
     /* A short array is joined through an index; statistics must not talk a plan out of it. */
@@ -602,12 +458,9 @@ fleet_agent_main(Datum arg)
     fleet_transaction_timeout_off();
     SetConfigOption("row_security", "off", PGC_SUSET, PGC_S_SESSION);
 
-    before_shmem_exit(at_exit, (Datum) 0);
-    if (!move_in())
+    if (!agent_move_in())
         proc_exit(0);
-    come_back = true;
     FLEET_POINT("agent_moved_in");
-    be_dispensable();
     make_structures();
     MemoryContextSwitchTo(agent.turn_context);
     publish();

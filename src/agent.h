@@ -6,6 +6,7 @@
  * core, and the core's decisions into rows and effects:
  *
  *   agent.c           lifecycle and the loop
+ *   agent_home.c      which process is the agent, and that there is always one again
  *   agent_server.c    servers, targets, links as the core's servers
  *   agent_run.c       runs: loading requests and durable state, requests, ends
  *   agent_task.c      task runs: decisions of the engine, effects, ends
@@ -25,6 +26,8 @@
 #define FLEET_AGENT_H
 
 #include "postgres.h"
+
+#include <signal.h>
 
 #include "lib/ilist.h"
 #include "utils/hsearch.h"
@@ -298,6 +301,18 @@ typedef struct Agent
 } Agent;
 
 extern Agent agent;
+
+/* ---- agent_home.c ---- */
+
+/* Asked for by SIGINT: the agent ends, and its successor begins. */
+extern volatile sig_atomic_t agent_leave_requested;
+
+/* From here on, however this process ends, a successor comes. */
+extern void agent_home_prepare(void);
+extern void agent_home_connected(void);
+/* True: this database has the extension, and we are its only agent.  Otherwise there is nothing to
+ * do here. */
+extern bool agent_move_in(void);
 
 /* ---- agent.c ---- */
 extern FleetAlloc agent_alloc(MemoryContext context);

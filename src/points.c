@@ -64,7 +64,7 @@ point_wait(const char *path)
     }
 }
 
-void
+bool
 fleet_point(const char *name)
 {
     char path[MAXPGPATH];
@@ -73,16 +73,16 @@ fleet_point(const char *name)
 
     snprintf(path, sizeof(path), POINTS_DIR "/%s", name);
     if (access(path, F_OK) != 0 || !point_read(path, word, sizeof(word), &when))
-        return;
+        return false;
     if (when > 1)
     {
         point_write(path, word, when - 1);
-        return;
+        return false;
     }
     if (strcmp(word, "wait") == 0)
     {
         point_wait(path);
-        return;
+        return true;
     }
     unlink(path);
     if (strcmp(word, "error") == 0)
@@ -91,6 +91,7 @@ fleet_point(const char *name)
         ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("test point \"%s\"", name)));
     if (strcmp(word, "kill") == 0)
         (void) kill(MyProcPid, SIGKILL);
+    return true;
 }
 
 #endif

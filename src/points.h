@@ -21,10 +21,13 @@
 #define FLEET_POINTS_H
 
 #ifdef FLEET_TEST_POINTS
-extern void fleet_point(const char *name);
-#define FLEET_POINT(name) fleet_point(name)
+extern bool fleet_point(const char *name);
+#define FLEET_POINT(name) ((void) fleet_point(name))
+/* True if it did something, for a test that leaves something out (a delay). */
+#define FLEET_POINT_HIT(name) fleet_point(name)
 #else
 #define FLEET_POINT(name) ((void) 0)
+#define FLEET_POINT_HIT(name) false
 #endif
 
 #endif

@@ -234,11 +234,12 @@ sleep_until(FleetTime deadline, FleetTime at_most)
     CHECK_FOR_INTERRUPTS();
 }
 
-/* No agent at the moment: launch one and give it a moment to publish itself. */
+/* No agent at the moment: launch one, unless one is on its way, and give it a moment to publish
+ * itself. */
 static void
 wait_for_agent(FleetTime deadline, bool launch)
 {
-    if (launch && !fleet_agent_launch(MyDatabaseId))
+    if (launch && !fleet_starter_is_there(MyDatabaseId) && !fleet_agent_launch(MyDatabaseId))
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
                         errmsg("the agent of pg_fleet could not be started: no background worker "
                                "slot is free"),
