@@ -279,28 +279,38 @@ params_build(FleetConn *conn, Params *params, const HostLists *lists)
 /* ---- errors ---- */
 
 /* A password must not get out, whatever made the text. */
-static void
-scrub(const FleetServerLink *link, char *text)
+void
+fleet_link_scrub(const FleetServerLink *link, char *text)
 {
-    const char *password = link_param(link, "password");
-    size_t length = password == NULL ? 0 : strlen(password);
-    char *at;
+    fleet_text_scrub(text, link_param(link, "password"));
+    fleet_text_scrub(text, link_param(link, "sslpassword"));
+}
 
-    if (length < 3)
-        return;
-    while ((at = strstr(text, password)) != NULL)
-        memset(at, '*', length);
+/* Where the SQLSTATE begins in a line "FATAL:  28P01: …"; NULL: there is none. */
+static const char *
+find_code(const char *line, size_t length)
+{
+    for (const char *p = line; p + 9 <= line + length; p++)
+    {
+        if (strncmp(p, ":  ", 3) == 0 &&
+            strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && p[8] == ':')
+            return p + 3;
+    }
+    return NULL;
 }
 
 /*
  * libpq gives no SQLSTATE for a refused login, but with verbose errors the
- * text has it: "FATAL:  28P01: password …\nLOCATION:  …".
+ * text has it: "FATAL:  28P01: password …\nLOCATION:  …".  Stars do not move
+ * anything, so what is looked for is looked for in what came.
  */
 static void
-split_error(const char *error, char *sqlstate, StringInfo text)
+split_error(const FleetServerLink *link, const char *error, char *sqlstate, StringInfo text)
 {
     const char *line = error;
+    char *clean = pstrdup(error);
 
+    fleet_link_scrub(link, clean);
     strcpy(sqlstate, "08001");
     while (*line != '\0')
     {
@@ -313,29 +323,24 @@ split_error(const char *error, char *sqlstate, StringInfo text)
 
         if (strncmp(line, "LOCATION:", 9) != 0 && length > 0)
         {
-            const char *code = NULL;
+            const char *code = find_code(line, length);
 
-            for (const char *p = line; p + 9 <= line + length && code == NULL; p++)
-            {
-                if (strncmp(p, ":  ", 3) == 0 &&
-                    strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && p[8] == ':')
-                    code = p + 3;
-            }
             if (text->len > 0)
                 appendStringInfoString(text, "; ");
             if (code != NULL)
             {
                 strlcpy(sqlstate, code, 6);
-                appendBinaryStringInfo(text, line, (int) (code - line));
-                line += code - line + 7;
-                length = end != NULL ? (size_t) (end - line) : strlen(line);
+                appendBinaryStringInfo(text, clean + (line - error), (int) (code - line));
+                length -= (size_t) (code + 7 - line);
+                line = code + 7;
             }
-            fleet_text_append(text, line, length, 700);
+            fleet_text_append(text, clean + (line - error), length, 700);
         }
         if (end == NULL)
             break;
         line = end + 1;
     }
+    pfree(clean);
 }
 
 static bool
@@ -353,8 +358,7 @@ start_failed(FleetConn *conn)
     char sqlstate[6];
 
     initStringInfo(&text);
-    split_error(PQerrorMessage(conn->pg), sqlstate, &text);
-    scrub(link, text.data);
+    split_error(link, PQerrorMessage(conn->pg), sqlstate, &text);
     if (!link->agent_mode && !link->plain &&
         (strstr(text.data, "client_connection_check_interval") != NULL ||
          strstr(text.data, "fleet.params") != NULL || strstr(text.data, "options") != NULL))

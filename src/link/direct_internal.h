@@ -48,7 +48,8 @@ typedef struct DirectRequest
     bool ended_itself; /* the command committed on its own */
     bool in_rows;      /* within the rows of one statement */
     bool has_output;
-    bool copy; /* the command wanted to copy from or to the client */
+    bool copy_in; /* … from it, which was refused */
+    bool copy;    /* the command wanted to copy from or to the client */
     bool cancel_wanted;
     bool given_back;  /* its COMMIT is on its way, and the session is another unit's */
     bool handed;      /* the command was given to libpq … */
@@ -95,6 +96,7 @@ extern void fleet_direct_release(DirectSession *session); /* sends a request tha
 
 /* direct_result.c */
 extern void fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result);
+extern bool fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, bool to_server);
 extern void fleet_direct_done(FleetConn *conn, FleetExpect expect);
 extern bool fleet_direct_notice(FleetConn *conn, const FleetExpect *head,
                                 const FleetNotice *notice);

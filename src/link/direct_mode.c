@@ -574,6 +574,7 @@ direct_closed(FleetConn *conn)
 static const FleetConnMethods conn_methods = {
     .login = direct_login,
     .result = fleet_direct_result,
+    .copy = fleet_direct_copy,
     .done = fleet_direct_done,
     .notice = fleet_direct_notice,
     .gather = direct_gather,

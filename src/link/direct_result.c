@@ -213,37 +213,61 @@ take_tag(DirectRequest *request, PGresult *result)
         request->ended_itself = true;
 }
 
+/* In any case of letters, anywhere: what a step calls cannot begin a copy with the client. */
+static bool
+names_copy(const char *command)
+{
+    for (; *command != '\0'; command++)
+    {
+        if (pg_strncasecmp(command, "copy", 4) == 0)
+            return true;
+    }
+    return false;
+}
+
 /*
  * There is no client to copy from or to.  What the server sends is read and
- * thrown away (link.c), and it is told to stop.
+ * thrown away (link.c), and it is told to stop.  False: the command has not
+ * asked for that, or was told already.
  */
-static void
-take_copy(DirectSession *session, int slot, bool to_server)
+bool
+fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, bool to_server)
 {
-    DirectRequest *request = &session->requests[slot];
-    FleetConn *conn = &session->conn;
+    DirectSession *session = SESSION_OF(conn);
+    DirectRequest *request;
+    bool first;
 
-    if (request->copy)
-        return;
+    if (expect->slot == FLEET_NO_SLOT || expect->tag != TAG_COMMAND)
+        return false;
+    request = &session->requests[expect->slot];
+    if (request->phase == DIRECT_NONE)
+        return false;
+    if (request->pipelined || request->copy_in || !names_copy(request->command.data))
+    {
+        fleet_direct_set_error(request, "08P01",
+                               "the server wants to copy, which nobody asked for");
+        fleet_direct_emit(session, expect->slot, FLEET_EXECUTOR_ERROR);
+        return false;
+    }
+    first = !request->copy;
     request->copy = true;
     set_copy_error(request);
-    if (request->pipelined)
-    {
-        fleet_direct_emit(session, slot, FLEET_EXECUTOR_ERROR);
-        fleet_conn_fail(conn, "08P01", false, "the server asked for a copy within a pipeline");
-        return;
-    }
     if (to_server)
     {
+        request->copy_in = true;
         if (PQputCopyEnd(conn->pg, COPY_REFUSED) < 0)
             fleet_conn_fail(conn, "08006", false, "the connection was lost during a copy");
         conn->needs_flush = true;
         fleet_conn_work(conn);
-        return;
+        return true;
     }
     conn->copy_out = true;
-    request->cancel_wanted = true;
-    fleet_direct_try_cancel(session);
+    if (first)
+    {
+        request->cancel_wanted = true;
+        fleet_direct_try_cancel(session);
+    }
+    return true;
 }
 
 static void
@@ -261,10 +285,10 @@ command_result(DirectSession *session, int slot, PGresult *result)
             break;
         case PGRES_COMMAND_OK: take_tag(request, result); break;
         case PGRES_EMPTY_QUERY: break;
-        case PGRES_COPY_IN: take_copy(session, slot, true); break;
-        case PGRES_COPY_OUT: take_copy(session, slot, false); break;
         case PGRES_PIPELINE_ABORTED: request->skipped = !request->failed; break;
         case PGRES_FATAL_ERROR: take_error(request, result, true); break;
+        case PGRES_COPY_IN: /* they do not come here: fleet_direct_copy() */
+        case PGRES_COPY_OUT:
         case PGRES_COPY_BOTH:
         case PGRES_BAD_RESPONSE:
         case PGRES_NONFATAL_ERROR:

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 
 #include "link/link_internal.h"
+#include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
@@ -109,26 +110,37 @@ fleet_conn_awaiting(const FleetConn *conn)
 void
 fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent, const char *format, ...)
 {
-    char text[sizeof(conn->lost_reason)];
-    va_list args;
+    StringInfoData text;
+    int missing;
 
     if (conn->lost)
         return;
-    va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
+    initStringInfo(&text);
+    do
+    {
+        va_list args;
+
+        va_start(args, format);
+        missing = appendStringInfoVA(&text, format, args);
+        va_end(args);
+        if (missing > 0)
+            enlargeStringInfo(&text, missing);
+    } while (missing > 0);
+    fleet_link_scrub(conn->link, text.data); /* before it is cut */
     conn->lost = true;
     conn->lost_permanent = permanent;
     if (conn->farewell_sqlstate[0] != '\0' && strncmp(sqlstate, "08", 2) == 0)
     {
         strlcpy(conn->lost_sqlstate, conn->farewell_sqlstate, sizeof(conn->lost_sqlstate));
         strlcpy(conn->lost_reason, conn->farewell, sizeof(conn->lost_reason));
+        fleet_link_scrub(conn->link, conn->lost_reason);
     }
     else
     {
         strlcpy(conn->lost_sqlstate, sqlstate, sizeof(conn->lost_sqlstate));
-        fleet_text_copy(conn->lost_reason, sizeof(conn->lost_reason), text);
+        fleet_text_copy(conn->lost_reason, sizeof(conn->lost_reason), text.data);
     }
+    pfree(text.data);
     fleet_conn_work(conn);
 }
 
@@ -151,19 +163,6 @@ conn_fail_libpq(FleetConn *conn)
     fleet_conn_fail(conn, "08006", false, "%s", length > 0 ? text : "the connection was lost");
 }
 
-static void
-conn_drop_notices(FleetConn *conn)
-{
-    while (conn->notices != NULL)
-    {
-        FleetNotice *next = conn->notices->next;
-
-        free(conn->notices);
-        conn->notices = next;
-    }
-    conn->notices_tail = &conn->notices;
-}
-
 void
 fleet_conn_close(FleetConn *conn)
 {
@@ -182,7 +181,7 @@ fleet_conn_close(FleetConn *conn)
         fleet_link_feed();
     }
     conn->fd_reserved = false;
-    conn_drop_notices(conn);
+    fleet_conn_drop_notices(conn);
     if (conn->has_work)
         dlist_delete(&conn->work);
     conn->has_work = false;
@@ -212,100 +211,6 @@ fleet_conn_finish_lost(FleetConn *conn)
     conn->methods->down(conn, sqlstate, reason, permanent);
 }
 
-/* ---- notices ---- */
-
-static char *
-notice_field(char **at, const PGresult *result, int code)
-{
-    const char *s = PQresultErrorField(result, code);
-    char *copy = *at;
-    size_t length;
-
-    if (s == NULL)
-        return NULL;
-    length = Min(strlen(s), (size_t) FLEET_MESSAGE_MAX);
-    memcpy(copy, s, length);
-    copy[length] = '\0';
-    *at += length + 1;
-    return copy;
-}
-
-static size_t
-notice_size(const PGresult *result, int code)
-{
-    const char *s = PQresultErrorField(result, code);
-
-    return s == NULL ? 0 : Min(strlen(s), (size_t) FLEET_MESSAGE_MAX) + 1;
-}
-
-/* A session that is being ended says so; the reason is worth more than "connection lost". */
-static bool
-conn_said_farewell(FleetConn *conn, const PGresult *result)
-{
-    const char *level = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-
-    if (level == NULL || (strcmp(level, "FATAL") != 0 && strcmp(level, "PANIC") != 0))
-        return false;
-    strlcpy(conn->farewell_sqlstate, sqlstate == NULL ? "08006" : sqlstate,
-            sizeof(conn->farewell_sqlstate));
-    fleet_text_copy(conn->farewell, sizeof(conn->farewell),
-                    PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
-    return true;
-}
-
-/* Inside libpq: may neither throw nor call the agent, so only keeps a copy. */
-void
-fleet_conn_notice_receiver(void *arg, const PGresult *result)
-{
-    FleetConn *conn = arg;
-    FleetNotice *notice;
-    const char *level = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    char *at;
-
-    if (level == NULL || message == NULL)
-        return;
-    if (conn_said_farewell(conn, result))
-        return;
-    if (conn->wants_notice == NULL || !conn->wants_notice(conn))
-        return;
-    notice =
-        malloc(sizeof(*notice) + notice_size(result, PG_DIAG_MESSAGE_PRIMARY) +
-               notice_size(result, PG_DIAG_MESSAGE_DETAIL) +
-               notice_size(result, PG_DIAG_MESSAGE_HINT) + notice_size(result, PG_DIAG_CONTEXT));
-    if (notice == NULL)
-        return;
-    at = (char *) (notice + 1);
-    notice->next = NULL;
-    strlcpy(notice->level, level, sizeof(notice->level));
-    strlcpy(notice->sqlstate, sqlstate == NULL ? "00000" : sqlstate, sizeof(notice->sqlstate));
-    notice->message = notice_field(&at, result, PG_DIAG_MESSAGE_PRIMARY);
-    notice->detail = notice_field(&at, result, PG_DIAG_MESSAGE_DETAIL);
-    notice->hint = notice_field(&at, result, PG_DIAG_MESSAGE_HINT);
-    notice->context = notice_field(&at, result, PG_DIAG_CONTEXT);
-    *conn->notices_tail = notice;
-    conn->notices_tail = &notice->next;
-}
-
-static void
-conn_deliver_notices(FleetConn *conn)
-{
-    while (conn->notices != NULL)
-    {
-        FleetNotice *notice = conn->notices;
-        const FleetExpect *head = conn->count > 0 ? &conn->ring[conn->head] : NULL;
-
-        if (conn->methods->notice != NULL && !conn->methods->notice(conn, head, notice))
-            return;
-        conn->notices = notice->next;
-        if (conn->notices == NULL)
-            conn->notices_tail = &conn->notices;
-        free(notice);
-    }
-}
-
 /* ---- receiving ---- */
 
 static void
@@ -319,6 +224,17 @@ conn_deliver_notifies(FleetConn *conn)
             conn->methods->notify(conn, notify->relname, notify->extra);
         PQfreemem(notify);
     }
+}
+
+/* libpq gives this result again and again until the copy is over: so whoever did not ask for one
+ * must not go on. */
+static void
+conn_copy(FleetConn *conn, ExecStatusType status)
+{
+    if (status != PGRES_COPY_BOTH && conn->methods->copy != NULL &&
+        conn->methods->copy(conn, &conn->ring[conn->head], status == PGRES_COPY_IN))
+        return;
+    fleet_conn_fail(conn, "08P01", false, "the server wants to copy, which nobody asked for");
 }
 
 static void
@@ -344,12 +260,17 @@ conn_result(FleetConn *conn, PGresult *result)
         return;
     }
     conn->got_result = true;
+    if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
+    {
+        conn_copy(conn, status);
+        return;
+    }
     if (status == PGRES_FATAL_ERROR && PQresultErrorField(result, PG_DIAG_SQLSTATE) == NULL)
     {
         conn_fail_libpq(conn); /* made by libpq, not by the server */
         return;
     }
-    if (status == PGRES_FATAL_ERROR && conn_said_farewell(conn, result))
+    if (status == PGRES_FATAL_ERROR && fleet_conn_said_farewell(conn, result))
     {
         fleet_conn_fail(conn, "08006", false, "the server closed the connection");
         return;
@@ -368,6 +289,7 @@ conn_drain_copy(FleetConn *conn)
     {
         conn->incomplete = 0;
         PQfreemem(row);
+        CHECK_FOR_INTERRUPTS();
     }
     if (n == 0)
         return false;
@@ -391,21 +313,22 @@ fleet_conn_process(FleetConn *conn)
     {
         PGresult *result;
 
+        CHECK_FOR_INTERRUPTS();
         if (conn->copy_out && !conn_drain_copy(conn))
             break;
         conn_arm(conn);
         if (PQisBusy(conn->pg))
         {
-            conn_deliver_notices(conn);
+            fleet_conn_deliver_notices(conn);
             break;
         }
         if (conn->count == 0)
         {
-            conn_deliver_notices(conn);
+            fleet_conn_deliver_notices(conn);
             break;
         }
         result = PQgetResult(conn->pg);
-        conn_deliver_notices(conn);
+        fleet_conn_deliver_notices(conn);
         if (result == NULL)
         {
             FleetExpect expect = conn->ring[conn->head];

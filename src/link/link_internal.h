@@ -51,6 +51,8 @@ extern void fleet_text_append(StringInfo out, const char *s, size_t length, size
 extern void fleet_text_copy(char *out, size_t size, const char *s);
 /* "s" itself when it is harmless, else a copy in the current context; NULL stays NULL. */
 extern const char *fleet_text_clean(const char *s, size_t cap);
+/* Stars instead of a secret, wherever it stands in the text: as it is, quoted, or as in a URI. */
+extern void fleet_text_scrub(char *text, const char *secret);
 extern bool fleet_text_uuid(const char *s, uint8 *uuid);
 
 /* ---- what is expected next on a connection ---- */
@@ -98,6 +100,9 @@ typedef struct FleetConnMethods
     void (*gather)(FleetConn *conn);
     /* could not be made, or lost; it is CLOSED now */
     void (*down)(FleetConn *conn, const char *sqlstate, const char *reason, bool permanent);
+    /* the server wants to copy: true if the request at the head may have asked for that.  NULL: no
+     * request of this owner may */
+    bool (*copy)(FleetConn *conn, const FleetExpect *expect, bool to_server);
     /* next time timer() must be called, or FLEET_NEVER; only asked while READY */
     FleetTime (*due)(FleetConn *conn);
     void (*timer)(FleetConn *conn, FleetTime now);
@@ -228,7 +233,14 @@ extern void fleet_conn_watch(FleetConn *conn, uint32 events);
 extern FleetTime fleet_conn_due(FleetConn *conn);
 extern void fleet_conn_timer(FleetConn *conn, FleetTime now);
 extern bool fleet_conn_awaiting(const FleetConn *conn);
+
+/* ---- notice.c ---- */
+
 extern void fleet_conn_notice_receiver(void *arg, const PGresult *result);
+/* True: it was the last one before the server ends the session. */
+extern bool fleet_conn_said_farewell(FleetConn *conn, const PGresult *result);
+extern void fleet_conn_deliver_notices(FleetConn *conn);
+extern void fleet_conn_drop_notices(FleetConn *conn);
 
 /* ---- conn_start.c ---- */
 
@@ -236,6 +248,7 @@ extern void fleet_conn_open(FleetConn *conn);
 extern void fleet_conn_resolved(FleetConn *conn); /* RESOLVING: look whether addresses are there */
 extern void fleet_conn_poll(FleetConn *conn);     /* CONNECTING: the socket is ready */
 extern void fleet_conn_connect_timeout(FleetConn *conn);
+extern void fleet_link_scrub(const FleetServerLink *link, char *text); /* of its passwords */
 extern void fleet_link_parse_hosts(FleetServerLink *link);
 
 /* ---- pool.c ---- */

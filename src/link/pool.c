@@ -463,6 +463,7 @@ work_all(void)
     {
         FleetConn *conn = dlist_container(FleetConn, work, dlist_pop_head_node(&work));
 
+        CHECK_FOR_INTERRUPTS();
         conn->has_work = false;
         if (!conn->lost && !conn->attention && conn->state >= CONN_SETUP)
         {

@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "link/link_internal.h"
 #include "mb/pg_wchar.h"
 
@@ -75,6 +77,103 @@ fleet_text_clean(const char *s, size_t cap)
     initStringInfo(&out);
     fleet_text_append(&out, s, length, cap);
     return out.data;
+}
+
+/* ---- secrets ---- */
+
+static bool
+is_word(char c)
+{
+    return isalnum((unsigned char) c) || c == '_' || IS_HIGHBIT_SET(c);
+}
+
+/*
+ * One or two characters are part of every text: covering them everywhere would
+ * not hide them, but show where they are.  They are covered as a word.
+ */
+static bool
+stands_alone(const char *text, const char *at, size_t length)
+{
+    return (at == text || !is_word(at[-1])) && !is_word(at[length]);
+}
+
+/* From left to right, each place looked at once.  What overlaps is covered when its end is known. */
+static void
+cover(char *text, const char *secret)
+{
+    size_t length = strlen(secret);
+    char *from = text, *to = text; /* found, not yet covered */
+
+    if (length == 0)
+        return;
+    for (char *at = strstr(text, secret); at != NULL; at = strstr(at + 1, secret))
+    {
+        if (length < 3 && !stands_alone(text, at, length))
+            continue;
+        if (at > to)
+        {
+            memset(from, '*', (size_t) (to - from));
+            from = at;
+        }
+        to = at + length;
+    }
+    memset(from, '*', (size_t) (to - from));
+}
+
+/* In a URI: everything but letters, digits and -._~ as %XX. */
+static char *
+in_uri(const char *secret, const char *digits)
+{
+    StringInfoData out;
+
+    initStringInfo(&out);
+    for (const char *s = secret; *s != '\0'; s++)
+    {
+        unsigned char c = (unsigned char) *s;
+
+        if ((c < 128 && isalnum(c)) || strchr("-._~", c) != NULL)
+            appendStringInfoChar(&out, *s);
+        else
+            appendStringInfo(&out, "%%%c%c", digits[c >> 4], digits[c & 15]);
+    }
+    return out.data;
+}
+
+/* In a literal: each of "what" with this character before it; '\0': doubled. */
+static char *
+in_quotes(const char *secret, const char *what, char before)
+{
+    StringInfoData out;
+
+    initStringInfo(&out);
+    for (const char *s = secret; *s != '\0'; s++)
+    {
+        if (strchr(what, *s) != NULL)
+            appendStringInfoChar(&out, before == '\0' ? *s : before);
+        appendStringInfoChar(&out, *s);
+    }
+    return out.data;
+}
+
+void
+fleet_text_scrub(char *text, const char *secret)
+{
+    char *forms[5];
+
+    if (secret == NULL || secret[0] == '\0')
+        return;
+    forms[0] = in_uri(secret, "0123456789ABCDEF");
+    forms[1] = in_uri(secret, "0123456789abcdef");
+    forms[2] = in_quotes(secret, "'\\", '\\');  /* a connection string */
+    forms[3] = in_quotes(secret, "\"\\", '\\'); /* JSON, an array */
+    forms[4] = in_quotes(secret, "'", '\0');    /* SQL */
+    for (int i = 0; i < (int) lengthof(forms); i++)
+    {
+        if (strcmp(forms[i], secret) != 0)
+            cover(text, forms[i]);
+        pfree(forms[i]);
+    }
+    cover(text, secret);
 }
 
 static int
