@@ -70,11 +70,13 @@ fleet_point(const char *name)
     char path[MAXPGPATH];
     char word[16];
     int when;
+    bool each;
 
     snprintf(path, sizeof(path), POINTS_DIR "/%s", name);
     if (access(path, F_OK) != 0 || !point_read(path, word, sizeof(word), &when))
         return false;
-    if (when > 1)
+    each = word[strlen(word) - 1] == 's';
+    if (when > 1 && !each)
     {
         point_write(path, word, when - 1);
         return false;
@@ -84,10 +86,13 @@ fleet_point(const char *name)
         point_wait(path);
         return true;
     }
-    unlink(path);
-    if (strcmp(word, "error") == 0)
+    if (when > 1)
+        point_write(path, word, when - 1);
+    else
+        unlink(path);
+    if (strncmp(word, "error", 5) == 0)
         ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("test point \"%s\"", name)));
-    if (strcmp(word, "exit") == 0)
+    if (strncmp(word, "exit", 4) == 0)
         ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("test point \"%s\"", name)));
     if (strcmp(word, "kill") == 0)
         (void) kill(MyProcPid, SIGKILL);

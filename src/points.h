@@ -13,7 +13,8 @@
  *     kill    SIGKILL to itself: the whole cluster restarts
  *     signal  goes on at once (the file is gone: it came by)
  * A number behind the word ("exit 3") means: only the third time.  Whatever a
- * point did, it did once: the file is removed first.
+ * point did, it did once: the file is removed first.  In the plural ("exits 3",
+ * "errors 3", "signals 3") it does it each of the next three times.
  *
  * test/README.md lists the points and where they stand.
  */
