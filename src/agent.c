@@ -110,39 +110,6 @@ agent_uuid_of(char *uuid, const char *text)
     fleet_text_from_uuid(digest, uuid);
 }
 
-bool
-agent_protected(void (*function)(void *arg), void *arg, char **error)
-{
-    MemoryContext context = CurrentMemoryContext;
-    ResourceOwner owner = CurrentResourceOwner;
-    volatile bool ok = true;
-
-    fleet_catalog_begin();
-    owner = CurrentResourceOwner;
-    BeginInternalSubTransaction(NULL);
-    MemoryContextSwitchTo(context);
-    PG_TRY();
-    {
-        function(arg);
-        ReleaseCurrentSubTransaction();
-    }
-    PG_CATCH();
-    {
-        ErrorData *data;
-
-        MemoryContextSwitchTo(context);
-        data = CopyErrorData();
-        FlushErrorState();
-        RollbackAndReleaseCurrentSubTransaction();
-        *error = data->message != NULL ? data->message : "unknown error";
-        ok = false;
-    }
-    PG_END_TRY();
-    MemoryContextSwitchTo(context);
-    CurrentResourceOwner = owner;
-    return ok;
-}
-
 /* ---- requests ---- */
 
 uint64

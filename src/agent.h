@@ -18,6 +18,8 @@
  *   agent_query.c     for_each queries and conditions, in runners
  *   agent_flush.c     what changed becomes rows, in one transaction; then the
  *                     effects that waited for it
+ *   agent_protect.c   work in a subtransaction: what it raises is one object's
+ *                     failure
  *
  * Everything that changed in a turn is marked dirty, written in one
  * transaction at the turn's end, and only then sent (intent before effect).
@@ -334,10 +336,22 @@ extern AgentRequest *agent_request_find(uint64 ref);
 extern void agent_request_forget(uint64 ref);
 extern char *agent_strdup(MemoryContext context, const char *s); /* NULL stays NULL */
 extern void agent_result_clear(AgentResult *result);             /* frees the strings */
-/* Runs it in a subtransaction; false: it raised, *error (palloc'd) says what. */
-extern bool agent_protected(void (*function)(void *arg), void *arg, char **error);
 /* First 16 bytes of sha256 of the text, as a uuid. */
 extern void agent_uuid_of(char *uuid, const char *text);
+
+/* ---- agent_protect.c ---- */
+/* Why something was not done; texts palloc'd in the context of the call. */
+typedef struct AgentFailure
+{
+    char sqlstate[6];
+    char *message;
+    char *detail; /* NULL: none */
+    char *hint;
+} AgentFailure;
+extern void agent_failure_set(AgentFailure *failure, const char *sqlstate, const char *message);
+/* Runs it in a subtransaction; false: it raised, and what it did to the catalog is undone.  What it
+ * did in memory is the caller's to undo. */
+extern bool agent_protected(void (*function)(void *arg), void *arg, AgentFailure *failure);
 
 /* ---- agent_server.c ---- */
 extern void agent_servers_init(void);
@@ -381,12 +395,15 @@ extern void agent_run_cancel(int64 run_id);
 extern void agent_cancels_load(void); /* all durable cancels of open runs and job runs */
 extern void agent_run_forget(AgentRun *run);
 extern void agent_decisions(void); /* drains the engine */
-/* Starts a nested run in the present transaction; NULL with *why. */
+/* Starts a nested run in the present transaction; NULL with the reason, and nothing done. */
 extern AgentRun *agent_run_nested(const char *package, Oid owner, const char *params,
-                                  int32 priority, AgentTask *task, AgentUnit *unit, char **why);
+                                  int32 priority, AgentTask *task, AgentUnit *unit,
+                                  AgentFailure *failure);
+/* After the commit: runs that could not be loaded have ended. */
+extern void agent_runs_refused_tell(void);
 extern void agent_run_learn(AgentRun *run); /* writes durations; inside the transaction */
 
-/* ---- agent_unit.c ---- */
+/* ---- agent_unit*.c ---- */
 extern AgentUnit *agent_unit_for_task(AgentTask *task, FleetJobDef *def, Oid owner,
                                       AgentLink *link);
 extern void agent_unit_begin(AgentUnit *unit);
@@ -400,6 +417,7 @@ extern FleetTime agent_units_timers(FleetTime now);
 extern void agent_units_runners(void); /* gives waiting units their runners */
 extern void agent_link_sessions(AgentLink *link);
 extern void agent_link_units_lost(AgentLink *link); /* waiting ones that surely never started */
+extern void agent_link_units_refused(AgentLink *link, const char *sqlstate, const char *reason);
 extern void agent_unit_event(AgentUnit *unit, FleetExecutor *executor,
                              const FleetExecutorEvent *event);
 extern void agent_unit_resolved(AgentUnit *unit, FleetXactStatus status);

@@ -285,6 +285,7 @@ effects(void)
 static void
 tell_waiters(void)
 {
+    agent_runs_refused_tell();
     while (!dlist_is_empty(&agent.changed))
     {
         AgentRun *run =

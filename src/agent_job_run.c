@@ -36,12 +36,16 @@ job_run_take(const FleetJobRunRow *row)
 {
     AgentUnit *unit;
     FleetStepRow *steps;
+    int nsteps = 0;
     bool found;
     AgentUnit **entry;
 
     (void) hash_search(agent.job_units, &row->job_run_id, HASH_FIND, &found);
     if (found)
         return;
+    /* Everything is read before anything is in memory. */
+    if (row->state != FLEET_QUEUED)
+        nsteps = fleet_step_read_newest(0, row->job_run_id, &steps);
     unit = agent_unit_create(job_def(row->definition), row->owner);
     unit->job_run_id = row->job_run_id;
     unit->durable = row->state;
@@ -57,9 +61,7 @@ job_run_take(const FleetJobRunRow *row)
         agent_unit_cancel(unit);
     else
     {
-        int n = fleet_step_read_newest(0, row->job_run_id, &steps);
-
-        agent_unit_recover(unit, n > 0 ? &steps[0] : NULL);
+        agent_unit_recover(unit, nsteps > 0 ? &steps[0] : NULL);
         if (row->cancel && !unit->finished)
             agent_unit_cancel(unit);
     }
@@ -67,16 +69,19 @@ job_run_take(const FleetJobRunRow *row)
 
 /* One bad row never stops the agent: it fails with the reason. */
 static void
-job_run_fail(const FleetJobRunRow *row, const char *message)
+job_run_fail(const FleetJobRunRow *row, const AgentFailure *failure)
 {
     FleetJobRunWrite w = {.job_run_id = row->job_run_id,
                           .old = row->state,
                           .state = FLEET_FAILED,
                           .finished_at = fleet_clock_wall(),
                           .row_count = -1,
-                          .sqlstate = "F0000",
-                          .message = message};
+                          .sqlstate = failure->sqlstate,
+                          .message = failure->message};
+    char *entry = hash_search(agent.job_units, &row->job_run_id, HASH_FIND, NULL);
 
+    if (entry != NULL)
+        agent_unit_free(*(AgentUnit **) (entry + sizeof(int64)));
     fleet_job_run_write(&w);
     if (row->parent_uuid != NULL)
         agent_notice(row->parent_uuid, row->job_run_id);
@@ -96,10 +101,10 @@ agent_job_runs_load(const int64 *ids, int n)
 
     for (int i = 0; i < count; i++)
     {
-        char *error;
+        AgentFailure failure;
 
-        if (!agent_protected(job_run_take_arg, &rows[i], &error))
-            job_run_fail(&rows[i], error);
+        if (!agent_protected(job_run_take_arg, &rows[i], &failure))
+            job_run_fail(&rows[i], &failure);
     }
 }
 

@@ -24,6 +24,8 @@ typedef struct AgentQuery
     uint64 ref;
     char **rows;
     uint32 nrows, capacity;
+    int mark;  /* for_each: new rows of task runs before its own */
+    uint32 at; /* row that is being looked at */
     int tries;
 } AgentQuery;
 
@@ -99,15 +101,11 @@ static void
 expand_done(AgentQuery *query)
 {
     AgentRun *run = query->run;
-    TimestampTz now = fleet_clock_wall();
     FleetTime *estimates =
         MemoryContextAllocHuge(query->context, sizeof(FleetTime) * Max(query->nrows, 1));
 
     for (uint32 i = 0; i < query->nrows; i++)
-    {
-        fleet_task_write_new(run->run_id, query->task, i + 1, now, query->rows[i]);
         estimates[i] = agent_item_estimate(run, query->task, query->rows[i]);
-    }
     (void) fleet_engine_items(agent.engine, run->handle, query->task, query->nrows, estimates,
                               fleet_clock_now());
 }
@@ -150,19 +148,24 @@ query_failed(AgentQuery *query, const char *message)
     query_free(query);
 }
 
-/* Each row must be a JSON object: checked here, so that one bad row is the task's error. */
+/* Each row must be a JSON object, and becomes an item's row: one that does not is the task's
+ * error. */
 static void
-check_rows(void *arg)
+expand_rows(void *arg)
 {
     AgentQuery *query = arg;
+    TimestampTz now = fleet_clock_wall();
 
+    query->mark = fleet_task_mark_new();
     for (uint32 i = 0; i < query->nrows; i++)
     {
+        query->at = i + 1;
         if (query->rows[i] == NULL)
             query->rows[i] = "{}";
         if (query->rows[i][0] != '{')
             ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-                            errmsg("row %u is not a JSON object: %.40s", i + 1, query->rows[i])));
+                            errmsg("not a JSON object: %.40s", query->rows[i])));
+        fleet_task_write_new(query->run->run_id, query->task, i + 1, now, query->rows[i]);
     }
 }
 
@@ -187,7 +190,7 @@ void
 agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent *event)
 {
     AgentQuery *query = owner;
-    char *error;
+    AgentFailure failure;
 
     switch (event->kind)
     {
@@ -200,8 +203,11 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
                 condition_done(query);
                 query_free(query);
             }
-            else if (!agent_protected(check_rows, query, &error))
-                query_failed(query, error);
+            else if (!agent_protected(expand_rows, query, &failure))
+            {
+                fleet_task_forget_new(query->mark);
+                query_failed(query, psprintf("row %u: %s", query->at, failure.message));
+            }
             else
             {
                 expand_done(query);

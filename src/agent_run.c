@@ -150,8 +150,9 @@ package_def(const char *hash)
 static AgentRun *
 run_create(const FleetRunRow *row)
 {
+    /* the turn's, until it is complete: an error leaves nothing behind */
     MemoryContext context =
-        AllocSetContextCreate(agent.context, "pg_fleet run", ALLOCSET_SMALL_SIZES);
+        AllocSetContextCreate(CurrentMemoryContext, "pg_fleet run", ALLOCSET_SMALL_SIZES);
     AgentRun *run = MemoryContextAllocZero(context, sizeof(AgentRun));
     FleetAlloc alloc = agent_alloc(context);
     FleetError error;
@@ -181,6 +182,7 @@ run_create(const FleetRunRow *row)
                                     run->def->nedges, &error);
     if (run->graph == NULL)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("%s", error.message)));
+    MemoryContextSetParent(context, agent.context);
     return run;
 }
 
@@ -316,69 +318,114 @@ items_load(AgentRun *run, const FleetTaskRow *rows, int n)
     }
 }
 
-static void
-conditions_load(AgentRun *run)
+/* What is durable of a run: read before anything of it is in memory. */
+typedef struct RunFacts
 {
-    FleetConditionRow *rows;
-    int n = fleet_condition_read(run->run_id, &rows);
+    const FleetRunRow *row;
+    FleetTaskRow *tasks;
+    int ntasks; /* 0: nobody has begun it */
+    FleetConditionRow *conditions;
+    int nconditions;
+} RunFacts;
 
-    for (int i = 0; i < n; i++)
+static void
+conditions_load(AgentRun *run, const RunFacts *facts)
+{
+    for (int i = 0; i < facts->nconditions; i++)
     {
+        const FleetConditionRow *row = &facts->conditions[i];
+
         for (uint32 e = 0; e < run->def->nedges; e++)
         {
-            if (run->def->edges[e].from == rows[i].from && run->def->edges[e].to == rows[i].to)
-                fleet_engine_load_condition(agent.engine, run->handle, e, rows[i].holds);
+            if (run->def->edges[e].from == row->from && run->def->edges[e].to == row->to)
+                fleet_engine_load_condition(agent.engine, run->handle, e, row->holds);
         }
     }
 }
 
-/* What is durable of a run that was begun before. */
 static void
-run_recover(AgentRun *run, const FleetRunRow *row)
+run_recover(AgentRun *run, const RunFacts *facts)
 {
-    FleetTaskRow *rows;
-    int n = fleet_task_read(run->run_id, &rows);
+    FleetState state = facts->row->state;
 
-    items_load(run, rows, n);
-    for (int i = 0; i < n; i++)
+    items_load(run, facts->tasks, facts->ntasks);
+    for (int i = 0; i < facts->ntasks; i++)
     {
-        if (rows[i].task < run->def->ntasks)
-            task_load(run, &rows[i]);
+        if (facts->tasks[i].task < run->def->ntasks)
+            task_load(run, &facts->tasks[i]);
     }
-    conditions_load(run);
-    if (row->state == FLEET_RUNNING || row->state == FLEET_CANCELING)
+    conditions_load(run, facts);
+    if (state == FLEET_RUNNING || state == FLEET_CANCELING)
         fleet_engine_load_running(agent.engine, run->handle);
-    fleet_engine_run_loaded(agent.engine, run->handle, row->cancel || row->state == FLEET_CANCELING,
-                            fleet_clock_now());
-}
-
-static bool
-has_rows(const FleetRunRow *row)
-{
-    FleetTaskRow *rows;
-
-    return fleet_task_read(row->run_id, &rows) > 0;
+    fleet_engine_run_loaded(agent.engine, run->handle,
+                            facts->row->cancel || state == FLEET_CANCELING, fleet_clock_now());
 }
 
 static void
 run_take(void *arg)
 {
-    const FleetRunRow *row = arg;
+    RunFacts facts = {.row = arg};
+    const FleetRunRow *row = facts.row;
     AgentRun *run;
 
     if (agent_run_find(row->run_id) != NULL)
         return;
+    facts.ntasks = fleet_task_read(row->run_id, &facts.tasks);
+    if (facts.ntasks > 0)
+        facts.nconditions = fleet_condition_read(row->run_id, &facts.conditions);
     run = run_create(row);
     run_enter(run, row->parent_run_id != 0 || row->parent_job_run_id != 0);
     run_link_parent(run, row);
-    if (row->state == FLEET_QUEUED && !has_rows(row))
+    if (row->state == FLEET_QUEUED && facts.ntasks == 0)
     {
         run_begin(run);
         if (row->cancel)
             (void) fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now());
     }
     else
-        run_recover(run, row);
+        run_recover(run, &facts);
+}
+
+/* Loading it failed on the way: nothing of it may stay in memory. */
+static void
+run_drop(int64 run_id)
+{
+    AgentRun *run = agent_run_find(run_id);
+
+    if (run == NULL)
+        return;
+    if (run->parent_task != NULL)
+        run->parent_task->nested = NULL;
+    if (run->parent_unit != NULL)
+        run->parent_unit->nested = NULL;
+    agent_run_forget(run);
+}
+
+/* Runs that could not be loaded; who waits for them is told after the commit. */
+static int64 *refused;
+static int nrefused, refused_capacity;
+
+static void
+run_refuse(const FleetRunRow *row, const AgentFailure *failure)
+{
+    run_drop(row->run_id);
+    fleet_run_write(row->run_id, row->state, FLEET_FAILED, 0, fleet_clock_wall(), failure->message);
+    fleet_run_flush(); /* who started it reads its state */
+    if (nrefused == refused_capacity)
+    {
+        refused_capacity = Max(64, refused_capacity * 2);
+        refused = refused == NULL
+                      ? MemoryContextAlloc(agent.context, sizeof(int64) * refused_capacity)
+                      : repalloc(refused, sizeof(int64) * refused_capacity);
+    }
+    refused[nrefused++] = row->run_id;
+}
+
+void
+agent_runs_refused_tell(void)
+{
+    while (nrefused > 0)
+        fleet_shared_run_changed(agent.shared, refused[--nrefused], true);
 }
 
 void
@@ -390,11 +437,10 @@ agent_runs_load(const int64 *ids, int n)
     fleet_task_on_start(on_start);
     for (int i = 0; i < count; i++)
     {
-        char *error;
+        AgentFailure failure;
 
-        if (!agent_protected(run_take, &rows[i], &error))
-            fleet_run_write(rows[i].run_id, rows[i].state, FLEET_FAILED, 0, fleet_clock_wall(),
-                            error);
+        if (!agent_protected(run_take, &rows[i], &failure))
+            run_refuse(&rows[i], &failure);
     }
 }
 
@@ -453,6 +499,9 @@ recover_nested(AgentTask *task)
         agent_task_effect(task);
         return;
     }
+    if (state != FLEET_SUCCEEDED)
+        task->result.sqlstate =
+            agent_strdup(task->context, state == FLEET_CANCELED ? "57014" : "P0001");
     task->result.message = agent_strdup(task->context, message);
     agent_task_finished(task, state);
 }
@@ -500,6 +549,58 @@ recover_params(AgentTask *task)
         MemoryContextStrdup(task->context, own == NULL ? base : fleet_definition_merge(base, own));
 }
 
+typedef struct Recovery
+{
+    AgentRun *run;
+    AgentTask *task;
+    FleetStepRow *steps;
+    int nsteps;
+} Recovery;
+
+static void
+read_steps(void *arg)
+{
+    Recovery *r = arg;
+
+    r->nsteps = fleet_step_read_newest(r->run->run_id, 0, &r->steps);
+}
+
+static void
+take_up(void *arg)
+{
+    Recovery *r = arg;
+
+    recover_params(r->task);
+    recover_task(r->task, r->steps, r->nsteps);
+}
+
+static void
+recover_failed(AgentTask *task, const AgentFailure *failure)
+{
+    task->recovering = false;
+    if (task->unit != NULL)
+        agent_unit_abandon(task->unit);
+    agent_task_fail(task, failure->sqlstate, failure->message);
+}
+
+static void
+recover_run(AgentRun *run)
+{
+    Recovery r = {.run = run};
+    AgentFailure failure;
+    bool readable = agent_protected(read_steps, &r, &failure);
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &run->tasks)
+    {
+        r.task = dlist_container(AgentTask, run_node, iter.cur);
+        if (!r.task->recovering)
+            continue;
+        if (!readable || !agent_protected(take_up, &r, &failure))
+            recover_failed(r.task, &failure);
+    }
+}
+
 void
 agent_runs_recovered(void)
 {
@@ -509,22 +610,8 @@ agent_runs_recovered(void)
     hash_seq_init(&seq, agent.runs);
     while ((entry = hash_seq_search(&seq)) != NULL)
     {
-        FleetStepRow *steps;
-        int n;
-        dlist_mutable_iter iter;
-
-        if (dlist_is_empty(&entry->run->tasks))
-            continue;
-        n = fleet_step_read_newest(entry->run->run_id, 0, &steps);
-        dlist_foreach_modify(iter, &entry->run->tasks)
-        {
-            AgentTask *task = dlist_container(AgentTask, run_node, iter.cur);
-
-            if (!task->recovering)
-                continue;
-            recover_params(task);
-            recover_task(task, steps, n);
-        }
+        if (!dlist_is_empty(&entry->run->tasks))
+            recover_run(entry->run);
     }
 }
 
@@ -559,34 +646,60 @@ agent_cancels_load(void)
     }
 }
 
+typedef struct NestedStart
+{
+    const char *package;
+    Oid owner;
+    const char *params;
+    int32 priority;
+    char uuid[37];
+    AgentTask *task;
+    AgentUnit *unit;
+    int64 run_id; /* 0: not inserted */
+    char *why;
+} NestedStart;
+
+static void
+nested_take(void *arg)
+{
+    NestedStart *n = arg;
+    FleetTaskRef ref = n->task != NULL ? n->task->ref : (FleetTaskRef){0, 0, 0};
+    FleetRunRow *row;
+
+    n->run_id =
+        fleet_run_insert_nested(n->package, n->owner, n->params, n->priority, n->uuid,
+                                n->task != NULL ? n->task->run->run_id : 0, ref.task, ref.item,
+                                n->unit != NULL ? n->unit->job_run_id : 0, &n->why);
+    if (n->run_id != 0 && fleet_run_read(&n->run_id, 1, &row) == 1)
+        run_take(row);
+}
+
+/* Its snapshot is taken now: what is wrong with the package is found now too. */
 AgentRun *
 agent_run_nested(const char *package, Oid owner, const char *params, int32 priority,
-                 AgentTask *task, AgentUnit *unit, char **why)
+                 AgentTask *task, AgentUnit *unit, AgentFailure *failure)
 {
-    char uuid[37];
+    NestedStart nested = {package, owner, params, priority, .task = task, .unit = unit};
     char *text;
-    int64 run_id;
-    AgentRun *run;
 
-    fleet_catalog_begin();
     if (task != NULL)
         text = psprintf("%s/nested", task->token);
     else
         text = psprintf("%s/%lld/%d/%d", agent.identity.uuid, (long long) unit->job_run_id,
                         unit->step.first_seq, unit->job.attempt);
-    agent_uuid_of(uuid, text);
-    run_id = fleet_run_insert_nested(
-        package, owner, params, priority, uuid, task != NULL ? task->run->run_id : 0,
-        task != NULL ? task->ref.task : 0, task != NULL ? task->ref.item : 0,
-        unit != NULL ? unit->job_run_id : 0, why);
-    if (run_id == 0)
+    agent_uuid_of(nested.uuid, text);
+    if (!agent_protected(nested_take, &nested, failure))
+    {
+        run_drop(nested.run_id);
         return NULL;
-    agent_runs_load(&run_id, 1);
-    run = agent_run_find(run_id);
-    if (run == NULL)
-        *why = "the package could not be loaded";
+    }
+    if (nested.run_id == 0)
+    {
+        agent_failure_set(failure, "42704", nested.why);
+        return NULL;
+    }
     agent.again = true;
-    return run;
+    return agent_run_find(nested.run_id);
 }
 
 void

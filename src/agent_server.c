@@ -398,17 +398,7 @@ fleet_on_link_down(FleetServerLink *server_link, const char *sqlstate, const cha
     if (server->agent_mode)
         agent_remote_down(link, sqlstate, reason, permanent);
     else if (permanent)
-    {
-        while (!dlist_is_empty(&link->waiting))
-        {
-            AgentUnit *unit =
-                dlist_container(AgentUnit, wait_node, dlist_pop_head_node(&link->waiting));
-
-            unit->waiting = false;
-            if (unit->task != NULL)
-                agent_task_fail(unit->task, sqlstate, reason);
-        }
-    }
+        agent_link_units_refused(link, sqlstate, reason);
     else
         agent_link_units_lost(link);
 }

@@ -8,6 +8,7 @@
 #include "agent.h"
 #include "catalog/spi.h"
 #include "compat.h"
+#include "points.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
@@ -92,7 +93,9 @@ decide_start(AgentRun *run, const FleetDecision *d)
     task->server = agent_server_by_number(d->server);
     task->log_base = task->log_seq;
     task->seen_first = 0;
-    task->acknowledged = task->effect_cancel = false;
+    /* of an earlier attempt, perhaps on a server of the other mode */
+    task->acknowledged = task->unclear = task->acknowledge = task->effect_cancel = false;
+    task->token[0] = '\0';
     task->started_at = task->finished_at = 0;
     task->error = NULL;
     agent_result_clear(&task->result);
@@ -292,12 +295,13 @@ static void
 start_nested(AgentTask *task)
 {
     AgentRun *run = task->run;
-    char *why = NULL;
+    AgentFailure failure;
 
+    FLEET_POINT("task_before_nested");
     task->nested = agent_run_nested(run->def->tasks[task->ref.task].package, run->owner,
-                                    task->params, run->priority, task, NULL, &why);
+                                    task->params, run->priority, task, NULL, &failure);
     if (task->nested == NULL)
-        agent_task_fail(task, "42704", why);
+        agent_task_fail(task, failure.sqlstate, failure.message);
     else
         (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
 }

@@ -59,6 +59,18 @@ agent_unit_error(AgentUnit *unit, const char *sqlstate, const char *message)
 }
 
 void
+agent_unit_failure(AgentUnit *unit, const AgentFailure *failure)
+{
+    FleetExecutorEvent event = {.row_count = -1,
+                                .sqlstate = failure->sqlstate,
+                                .message = failure->message,
+                                .detail = failure->detail,
+                                .hint = failure->hint};
+
+    result_set(unit, &unit->step.result, &event);
+}
+
+void
 agent_unit_wants_effect(AgentUnit *unit)
 {
     if (!unit->in_effects)
@@ -79,8 +91,8 @@ agent_unit_dirty(AgentUnit *unit)
     }
 }
 
-static void
-step_dirty(AgentUnit *unit, FleetTime lazy)
+void
+agent_unit_step_dirty(AgentUnit *unit, FleetTime lazy)
 {
     if (unit->step.dirty && unit->step.lazy_until == 0)
         lazy = 0; /* what must be written at once stays so */
@@ -257,7 +269,7 @@ step_start(AgentUnit *unit, bool redo)
         }
         unit->exec.phase = FLEET_EXEC_OPEN;
         unit->effect = UNIT_EFFECT_NESTED;
-        step_dirty(unit, 0);
+        agent_unit_step_dirty(unit, 0);
         agent_unit_wants_effect(unit);
         return;
     }
@@ -317,6 +329,8 @@ agent_unit_send(AgentUnit *unit)
     if (!acquire_executor(unit))
         return;
     agent_unit_stop_waiting(unit);
+    if (!unit->step.inserted)
+        agent_unit_step_dirty(unit, AGENT_LAZY);
     if (unit->link != NULL)
         unit->then = unit->link->server->identity;
     unit->leaving = false;
@@ -388,11 +402,12 @@ exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome)
     {
         case FLEET_EXEC_STORE:
             unit->effect = UNIT_EFFECT_STORED;
-            step_dirty(unit, 0);
+            agent_unit_step_dirty(unit, 0);
             agent_unit_wants_effect(unit);
             break;
         case FLEET_EXEC_SEND:
-            step_dirty(unit, AGENT_LAZY);
+            if (unit->step.inserted) /* a new one has no row before it is really sent */
+                agent_unit_step_dirty(unit, AGENT_LAZY);
             if (agent.in_effects)
             {
                 agent_unit_send(
@@ -456,27 +471,7 @@ agent_unit_effect(AgentUnit *unit)
                 exec_do(unit, what, outcome);
             break;
         }
-        case UNIT_EFFECT_NESTED:
-        {
-            char *why = NULL;
-
-            FLEET_POINT("step_before_nested");
-            unit->nested = agent_run_nested(agent_unit_step(unit)->package, unit->role,
-                                            unit->params, 0, NULL, unit, &why);
-            if (unit->nested == NULL)
-            {
-                agent_unit_error(unit, "42704", why);
-                agent_unit_end_step(unit, FLEET_FAILED);
-                break;
-            }
-            unit->any_sent = true;
-            unit->step.state = FLEET_RUNNING;
-            step_dirty(unit, AGENT_LAZY);
-            agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                                 FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
-                                                 fleet_clock_now(), &agent.random));
-            break;
-        }
+        case UNIT_EFFECT_NESTED: agent_unit_start_nested(unit); break;
         case UNIT_EFFECT_RESOLVE:
             FLEET_POINT("step_before_resolve");
             if (unit->link != NULL)
@@ -524,7 +519,7 @@ began(AgentUnit *unit, const FleetExecutorEvent *event)
     tell_outer_step(unit, "started", false);
     unit->step.state = FLEET_RUNNING;
     unit->step.backend_pid = event->backend_pid;
-    step_dirty(unit, AGENT_LAZY);
+    agent_unit_step_dirty(unit, AGENT_LAZY);
     if (unit->started_at == 0)
         unit->started_at = fleet_clock_wall();
     unit->job_dirty = true;
@@ -898,18 +893,6 @@ agent_unit_cancel(AgentUnit *unit)
                                          &agent.random));
 }
 
-void
-agent_unit_nested_ended(AgentUnit *unit, AgentRun *run)
-{
-    unit->nested = NULL;
-    if (run->state != FLEET_SUCCEEDED)
-        agent_unit_error(unit, run->state == FLEET_CANCELED ? "57014" : "P0001",
-                         run->message != NULL ? run->message : "the package did not succeed");
-    agent_unit_end_step(unit, run->state == FLEET_SUCCEEDED || run->state == FLEET_CANCELED
-                                  ? run->state
-                                  : FLEET_FAILED);
-}
-
 /* ---- who waits for an executor ---- */
 
 void
@@ -941,29 +924,5 @@ agent_link_sessions(AgentLink *link)
         agent_unit_send(unit);
         if (unit->waiting)
             return;
-    }
-}
-
-/* The server does not answer: units that surely never started there go back to the engine. */
-void
-agent_link_units_lost(AgentLink *link)
-{
-    dlist_mutable_iter iter;
-
-    dlist_foreach_modify(iter, &link->waiting)
-    {
-        AgentUnit *unit = dlist_container(AgentUnit, wait_node, iter.cur);
-        AgentTask *task = unit->task;
-
-        if (unit->any_sent || task == NULL)
-            continue;
-        agent_unit_stop_waiting(unit);
-        unit->task = NULL;
-        task->unit = NULL;
-        unit->finished = true;
-        agent_unit_dirty(unit);
-        unit->step.dirty = false; /* it has no row */
-        (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
-        agent.again = true;
     }
 }

@@ -2,7 +2,9 @@
  * agent_unit_internal.h
  *     What the files of the units share: agent_unit.c (machines and events),
  *     agent_unit_rows.c (rows), agent_unit_recover.c (taking up what is
- *     durable), agent_job_run.c (job runs as a whole).  Nobody else.
+ *     durable), agent_unit_nested.c (steps that run a package),
+ *     agent_unit_move.c (units that go elsewhere), agent_job_run.c (job runs
+ *     as a whole).  Nobody else.
  */
 #ifndef FLEET_AGENT_UNIT_INTERNAL_H
 #define FLEET_AGENT_UNIT_INTERNAL_H
@@ -13,7 +15,11 @@ extern AgentUnit *agent_unit_create(FleetJobDef *def, Oid owner);
 extern const FleetStepDef *agent_unit_step(const AgentUnit *unit); /* the present one */
 /* Sets the present step's result to an error of ours. */
 extern void agent_unit_error(AgentUnit *unit, const char *sqlstate, const char *message);
+extern void agent_unit_failure(AgentUnit *unit, const AgentFailure *failure);
 extern void agent_unit_wants_effect(AgentUnit *unit);
+/* The present step's row has changed; lazy: how long it may wait (0: this turn). */
+extern void agent_unit_step_dirty(AgentUnit *unit, FleetTime lazy);
+extern void agent_unit_start_nested(AgentUnit *unit);
 extern void agent_unit_stop_waiting(AgentUnit *unit);
 /* Puts the present step run's row into the batch, as it is now. */
 extern void agent_unit_write_step(AgentUnit *unit);

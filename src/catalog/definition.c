@@ -212,9 +212,14 @@ read_job(Datum body, MemoryContext context)
 FleetJobDef *
 fleet_definition_job(const char *hash, MemoryContext context)
 {
+    /* the caller's, until it is complete: an error leaves nothing behind */
+    MemoryContext own =
+        AllocSetContextCreate(CurrentMemoryContext, "pg_fleet job", ALLOCSET_SMALL_SIZES);
     char *name;
+    FleetJobDef *job = read_job(read_body(hash, "job", &name, CurrentMemoryContext), own);
 
-    return read_job(read_body(hash, "job", &name, context), context);
+    MemoryContextSetParent(own, context);
+    return job;
 }
 
 FleetJobDef *
@@ -330,7 +335,7 @@ FleetPackageDef *
 fleet_definition_package(const char *hash, MemoryContext parent)
 {
     MemoryContext context =
-        AllocSetContextCreate(parent, "pg_fleet package", ALLOCSET_DEFAULT_SIZES);
+        AllocSetContextCreate(CurrentMemoryContext, "pg_fleet package", ALLOCSET_DEFAULT_SIZES);
     FleetPackageDef *package = MemoryContextAllocZero(context, sizeof(FleetPackageDef));
     Datum body;
 
@@ -346,6 +351,7 @@ fleet_definition_package(const char *hash, MemoryContext parent)
         if (package->specs[t].kind == FLEET_TASK_SQL)
             task->job_def = fleet_definition_sql_task(task->name, task->sql, context);
     }
+    MemoryContextSetParent(context, parent);
     return package;
 }
 

@@ -122,7 +122,10 @@ extern void fleet_run_write(int64 run_id, FleetState old, FleetState state, Time
                             TimestampTz finished, const char *message);
 
 extern void fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued,
-                                 const char *params);
+                                 const char *params); /* ERROR if params are no JSON */
+/* What was collected by write_new() since the mark is forgotten. */
+extern int fleet_task_mark_new(void);
+extern void fleet_task_forget_new(int mark);
 
 typedef struct FleetTaskWrite
 {

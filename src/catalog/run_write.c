@@ -179,6 +179,19 @@ fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued,
     collect(&news, &w);
 }
 
+int
+fleet_task_mark_new(void)
+{
+    return news.count;
+}
+
+void
+fleet_task_forget_new(int mark)
+{
+    Assert(mark <= news.count);
+    news.count = mark;
+}
+
 void
 fleet_task_on_start(FleetStartedCallback callback)
 {
@@ -389,7 +402,7 @@ started(const FleetTaskWrite *w, FleetRows *rows)
 {
     bool isnull;
     Datum params = fleet_rows_get(rows, TASK_PARAMS, &isnull);
-    FleetItemParams own = {NULL, params};
+    FleetItemParams own = {0};
 
     if (on_start == NULL)
         return;
@@ -397,6 +410,7 @@ started(const FleetTaskWrite *w, FleetRows *rows)
     {
         Jsonb *document = DatumGetJsonbP(params);
 
+        own.document = JsonbPGetDatum(document);
         own.text = JsonbToCString(NULL, &document->root, (int) VARSIZE(document));
     }
     on_start(w->run_id, w->task, w->item, isnull ? NULL : &own);

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "access/heaptoast.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "catalog/spi.h"
@@ -52,6 +53,30 @@ fleet_catalog_commit(void)
     pgstat_report_stat(false);
 }
 
+/*
+ * Values that are stored out of line come into the rows now, while the
+ * statement's snapshot protects them: readers have none.
+ */
+static void
+fetch_out_of_line(SPITupleTable *table)
+{
+    MemoryContext before;
+
+    if (table == NULL)
+        return;
+    before = MemoryContextSwitchTo(table->tuptabcxt);
+    for (uint64 i = 0; i < table->numvals; i++)
+    {
+        HeapTuple tuple = table->vals[i];
+
+        if (!HeapTupleHasExternal(tuple))
+            continue;
+        table->vals[i] = toast_flatten_tuple(tuple, table->tupdesc);
+        heap_freetuple(tuple);
+    }
+    MemoryContextSwitchTo(before);
+}
+
 uint64
 fleet_statement_run(FleetStatement *statement, Datum *values, const char *nulls)
 {
@@ -69,6 +94,7 @@ fleet_statement_run(FleetStatement *statement, Datum *values, const char *nulls)
         statement->plan = plan;
     }
     result = SPI_execute_plan(statement->plan, values, nulls, false, 0);
+    fetch_out_of_line(SPI_tuptable);
     PopActiveSnapshot();
     MemoryContextSwitchTo(context); /* SPI leaves its own, which goes with the transaction */
     if (result < 0)

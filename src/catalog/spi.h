@@ -29,7 +29,8 @@ extern bool fleet_catalog_is_open(void);
 extern void fleet_catalog_commit(void);
 
 /* Executes with a snapshot that sees this transaction's own writes; returns SPI_processed;
- * rows are in SPI_tuptable.  nulls as SPI wants it, or NULL. */
+ * rows are in SPI_tuptable, whole: nothing in them needs a snapshot any more.  nulls as SPI wants
+ * it, or NULL. */
 extern uint64 fleet_statement_run(FleetStatement *statement, Datum *values, const char *nulls);
 
 /* ---- batches ---- */

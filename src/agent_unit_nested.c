@@ -1,0 +1,45 @@
+/*
+ * agent_unit_nested.c
+ *     Steps that run a package: its run begins, and ends.  In the agent's
+ *     process.
+ */
+#include "postgres.h"
+
+#include "agent_unit_internal.h"
+#include "miscadmin.h"
+#include "points.h"
+
+/* The step's own row is durable.  What is wrong with the package is the step's failure. */
+void
+agent_unit_start_nested(AgentUnit *unit)
+{
+    AgentFailure failure;
+
+    FLEET_POINT("step_before_nested");
+    unit->nested = agent_run_nested(agent_unit_step(unit)->package, unit->role, unit->params, 0,
+                                    NULL, unit, &failure);
+    unit->any_sent = true; /* whatever becomes of it, it is not another one's any more */
+    if (unit->nested == NULL)
+    {
+        agent_unit_failure(unit, &failure);
+        agent_unit_end_step(unit, FLEET_FAILED);
+        return;
+    }
+    unit->step.state = FLEET_RUNNING;
+    agent_unit_step_dirty(unit, AGENT_LAZY);
+    agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                         FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
+                                         fleet_clock_now(), &agent.random));
+}
+
+void
+agent_unit_nested_ended(AgentUnit *unit, AgentRun *run)
+{
+    unit->nested = NULL;
+    if (run->state != FLEET_SUCCEEDED)
+        agent_unit_error(unit, run->state == FLEET_CANCELED ? "57014" : "P0001",
+                         run->message != NULL ? run->message : "the package did not succeed");
+    agent_unit_end_step(unit, run->state == FLEET_SUCCEEDED || run->state == FLEET_CANCELED
+                                  ? run->state
+                                  : FLEET_FAILED);
+}
