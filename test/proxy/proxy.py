@@ -12,6 +12,7 @@ exactly before or exactly after one message.  DIR is c2s (client to server) or s
     delay ROUTE MS              each message later by MS
     kill ROUTE                  reset every connection of the route
     refuse ROUTE                reset new connections as well (until allow)
+    target ROUTE HOST PORT      new connections go to another server (the old ones stay where they are)
     hole ROUTE                  black hole: keep connections open, accept new ones, forward nothing
     half-close ROUTE DIR        end one direction of every connection, keep the other
     drop-after ROUTE DIR N      reset a connection once N more bytes passed in that direction
@@ -318,6 +319,8 @@ class Proxy:
         elif name == "refuse":
             route.refusing = True
             route.kill()
+        elif name == "target":
+            route.host, route.port = rest[0], int(rest[1])
         elif name == "hole":
             route.open_gate.clear()
         elif name == "half-close":

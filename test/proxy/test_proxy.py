@@ -240,6 +240,21 @@ def main():
     ctl("kill", "a")
     check(is_reset(s), "kill")
 
+    # another server behind the same address
+    ctl("allow", "a")
+    s = connect()
+    s.sendall(message(b"Q", b"abc"))
+    receive(s, 8)
+    other_server = Server()
+    check(ctl("target", "a", "127.0.0.1", str(other_server.port)) == "ok", "target")
+    t = connect()
+    t.sendall(message(b"Q", b"to the other"))
+    check(other_server.saw(b"to the other"), "target: a new connection goes to the other server")
+    s.sendall(message(b"Q", b"to the first"))
+    check(server.saw(b"to the first") and b"to the first" not in other_server.got, "target: an old one stays where it is")
+    ctl("target", "a", "127.0.0.1", str(server.port))
+    ctl("kill", "a")
+
     # an SSL request and its one-byte answer do not upset the framing
     ctl("allow", "a")
     s = socket.create_connection(("127.0.0.1", int(ports["a"])))
