@@ -355,6 +355,7 @@ turn(void)
     agent.again = false;
     FLEET_POINT("agent_before_messages");
     take_messages();
+    agent_servers_tidy();
     next = fleet_runner_poll(now);
     next = Min(next, fleet_link_timers(now));
     next = Min(next, agent_units_timers(now));

@@ -105,6 +105,10 @@ struct AgentLink
     Oid role;
     FleetServerLink *link;
     bool up;
+    bool suspect;   /* cut off; cleared when the server is heard of again, or nothing hangs on it */
+    uint64 checked; /* fleet_security_generation() when its ground was looked at */
+    bool retired;   /* may or can not be used like this any more: finishes what it has */
+    uint32 deploying;   /* answers to come */
     dlist_head waiting; /* AgentUnit.wait_node: direct, want a session */
     dlist_head tasks;   /* AgentTask.link_node: remote task runs on this link */
 };
@@ -356,6 +360,8 @@ extern bool agent_protected(void (*function)(void *arg), void *arg, AgentFailure
 /* ---- agent_server.c ---- */
 extern void agent_servers_init(void);
 extern void agent_servers_load(void); /* inside a transaction; again whenever they changed */
+/* Once a turn: links that were retired and have nothing left to do are closed. */
+extern void agent_servers_tidy(void);
 extern uint32 agent_target(const char *server, const char *group);
 extern AgentServer *agent_server_by_id(int server_id);
 extern AgentServer *agent_server_by_number(uint32 number);

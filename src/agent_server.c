@@ -26,6 +26,7 @@ typedef struct Health
 
 static dlist_head health = DLIST_STATIC_INIT(health);
 static bool speeds_changed = false;
+static bool links_retired = false; /* some server may have one */
 
 void
 agent_servers_init(void)
@@ -158,6 +159,18 @@ server_enter(int server_id)
     return server;
 }
 
+/* Mode or slots may have changed. */
+static void
+links_recheck(AgentServer *server)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &server->links)
+    {
+        dlist_container(AgentLink, node, iter.cur)->checked = 0;
+    }
+}
+
 static void
 server_take(const FleetServerRow *row)
 {
@@ -167,6 +180,7 @@ server_take(const FleetServerRow *row)
     server->name = MemoryContextStrdup(agent.context, row->name);
     server->agent_mode = row->agent_mode;
     server->admin_state = admin_state(row->state);
+    links_recheck(server);
     server->spec.slots = (uint32) row->slots;
     server->spec.weight = row->weight;
     server->ngroups = row->ngroups;
@@ -190,7 +204,43 @@ server_gone(AgentServer *server)
     server_apply(server);
 }
 
-/* Options or mapping may have changed: idle links are made anew when they are needed. */
+/* Nobody uses it, or will come back to it for the fate of what it did. */
+static bool
+link_is_idle(AgentLink *link)
+{
+    dlist_iter iter;
+
+    if (!dlist_is_empty(&link->tasks) || !dlist_is_empty(&link->waiting) || link->deploying > 0)
+        return false;
+    dlist_foreach(iter, &agent.units)
+    {
+        AgentUnit *unit = dlist_container(AgentUnit, node, iter.cur);
+
+        if (unit->link == link && !unit->finished)
+            return false;
+    }
+    return true;
+}
+
+/* A server is suspect as long as a link is that knocks there: without one, nobody would find out
+ * that it is back. */
+static void
+server_suspects(AgentServer *server)
+{
+    bool suspect = false;
+    dlist_iter iter;
+
+    dlist_foreach(iter, &server->links)
+    {
+        suspect |= dlist_container(AgentLink, node, iter.cur)->suspect;
+    }
+    if (server->suspect == suspect)
+        return;
+    server->suspect = suspect;
+    server_apply(server);
+}
+
+/* Idle links that are of no use are closed; they are made anew when they are needed. */
 static void
 links_refresh(AgentServer *server)
 {
@@ -200,14 +250,30 @@ links_refresh(AgentServer *server)
     {
         AgentLink *link = dlist_container(AgentLink, node, iter.cur);
 
-        if (dlist_is_empty(&link->tasks) && dlist_is_empty(&link->waiting) &&
-            (!link->up || server->gone))
+        if ((!link->up || link->retired || server->gone) && link_is_idle(link))
         {
             fleet_link_close(link->link);
             dlist_delete(&link->node);
             pfree(link);
         }
+        else if (link->retired)
+            links_retired = true;
     }
+    server_suspects(server);
+}
+
+void
+agent_servers_tidy(void)
+{
+    HASH_SEQ_STATUS seq;
+    AgentServer *server;
+
+    if (!links_retired)
+        return;
+    links_retired = false;
+    hash_seq_init(&seq, agent.servers);
+    while ((server = hash_seq_search(&seq)) != NULL)
+        links_refresh(server);
 }
 
 void
@@ -248,43 +314,85 @@ agent_server_speed(AgentServer *server, FleetTime predicted, FleetTime actual)
 
 /* ---- links ---- */
 
-AgentLink *
-agent_link_get(AgentServer *server, Oid role, const char **sqlstate, char **error)
+static AgentLink *
+link_find(AgentServer *server, Oid role)
 {
     dlist_iter iter;
-    AgentLink *link;
-    FleetLinkSpec spec = {0};
-    const char **keywords;
-    const char **values;
-    const char *why;
 
     dlist_foreach(iter, &server->links)
     {
-        link = dlist_container(AgentLink, node, iter.cur);
-        if (link->role == role)
+        AgentLink *link = dlist_container(AgentLink, node, iter.cur);
+
+        if (link->role == role && !link->retired)
             return link;
     }
+    return NULL;
+}
+
+/*
+ * Its ground is gone, or it would be made otherwise now: it gets nothing new.  What waits for a
+ * session and never started is placed again; what runs ends where it is.
+ */
+static void
+link_retire(AgentLink *link)
+{
+    if (link == NULL)
+        return;
+    link->retired = links_retired = true;
+    agent_link_units_lost(link);
+    agent.again = true;
+}
+
+static AgentLink *
+link_new(AgentServer *server, const FleetLinkSpec *spec)
+{
+    AgentLink *link = MemoryContextAllocZero(agent.context, sizeof(AgentLink));
+
+    link->server = server;
+    link->role = spec->role;
+    dlist_init(&link->waiting);
+    dlist_init(&link->tasks);
+    link->link = fleet_link_create(agent.loop, &agent.identity, spec, link);
+    dlist_push_tail(&server->links, &link->node);
+    return link;
+}
+
+/* Whether the role may use it is looked at each time, if anything has changed since the last. */
+AgentLink *
+agent_link_get(AgentServer *server, Oid role, const char **sqlstate, char **error)
+{
+    AgentLink *link = link_find(server, role);
+    FleetLinkSpec spec = {.server_id = server->server_id,
+                          .server_name = server->name,
+                          .role = role,
+                          .agent_mode = server->agent_mode,
+                          .slots = (int) server->spec.slots};
+    const char **keywords;
+    const char **values;
+    const char *why;
+    uint64 generation;
+
     fleet_catalog_begin(); /* the catalog is read */
+    generation = fleet_security_generation();
+    if (link != NULL && link->checked == generation)
+        return link;
     if (!fleet_security_connection(server->name, role, &keywords, &values, &spec.superuser,
                                    sqlstate, &why))
     {
         *error = pstrdup(why);
+        link_retire(link);
         return NULL;
     }
-    spec.server_id = server->server_id;
-    spec.server_name = server->name;
-    spec.role = role;
-    spec.agent_mode = server->agent_mode;
-    spec.slots = (int) server->spec.slots;
     spec.keywords = keywords;
     spec.values = values;
-    link = MemoryContextAllocZero(agent.context, sizeof(AgentLink));
-    link->server = server;
-    link->role = role;
-    dlist_init(&link->waiting);
-    dlist_init(&link->tasks);
-    link->link = fleet_link_create(agent.loop, &agent.identity, &spec, link);
-    dlist_push_tail(&server->links, &link->node);
+    if (link != NULL && !fleet_link_fits(link->link, &spec))
+    {
+        link_retire(link);
+        link = NULL;
+    }
+    if (link == NULL)
+        link = link_new(server, &spec);
+    link->checked = generation;
     return link;
 }
 
@@ -364,15 +472,16 @@ fleet_on_link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity
                             .system_identifier = identity->system_identifier,
                             .timeline = identity->timeline,
                             .crash_mark = identity->crash_mark};
+    dlist_iter iter;
 
     link->up = true;
     server->identity = *identity;
     health_add(&row);
-    if (server->suspect)
+    dlist_foreach(iter, &server->links)
     {
-        server->suspect = false;
-        server_apply(server);
+        dlist_container(AgentLink, node, iter.cur)->suspect = false;
     }
+    server_suspects(server);
     if (server->agent_mode)
         agent_remote_up(link);
     else
@@ -390,17 +499,17 @@ fleet_on_link_down(FleetServerLink *server_link, const char *sqlstate, const cha
 
     link->up = false;
     health_add(&row);
-    if (!permanent && !server->suspect)
-    {
-        server->suspect = true;
-        server_apply(server);
-    }
     if (server->agent_mode)
         agent_remote_down(link, sqlstate, reason, permanent);
     else if (permanent)
         agent_link_units_refused(link, sqlstate, reason);
     else
         agent_link_units_lost(link);
+    if (!permanent)
+        link->suspect = true;
+    else if (link_is_idle(link))
+        link->suspect = false; /* it answers; what is placed there learns why it is refused */
+    server_suspects(server);
 }
 
 void
@@ -415,6 +524,7 @@ typedef struct Deployment
 {
     int server_id;
     char *job;
+    AgentLink *link;
 } Deployment;
 
 void
@@ -443,6 +553,8 @@ agent_deployments_send(void)
         deployment = MemoryContextAlloc(agent.context, sizeof(Deployment));
         deployment->server_id = rows[i].server_id;
         deployment->job = MemoryContextStrdup(agent.context, rows[i].job);
+        deployment->link = link;
+        link->deploying++;
         fleet_link_deploy(link->link, agent_request_new(REQUEST_DEPLOY, deployment),
                           rows[i].document);
     }
@@ -459,6 +571,7 @@ fleet_on_deployed(FleetServerLink *link, uint64 ref, bool ok, const char *sqlsta
         return;
     deployment = request->owner;
     agent_request_forget(ref);
+    deployment->link->deploying--;
     fleet_deployment_write(deployment->server_id, deployment->job, ok, message);
     agent.again = true;
     pfree(deployment->job);

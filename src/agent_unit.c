@@ -186,10 +186,12 @@ step_link(AgentUnit *unit)
     char *error = NULL;
     AgentLink *link;
 
-    if (unit->link == NULL || unit->link->role == unit->role)
+    if (unit->link == NULL)
+        return true;
+    link = agent_link_get(unit->link->server, unit->role, &sqlstate, &error);
+    if (link == unit->link)
         return true;
     release_executor(unit);
-    link = agent_link_get(unit->link->server, unit->role, &sqlstate, &error);
     if (link == NULL)
     {
         agent_unit_error(unit, sqlstate, error);

@@ -2,8 +2,8 @@
  * security.c
  *     Who may connect where, and how.  Three callers: the validator of the
  *     foreign data wrapper pg_fleet (in a session that makes a server or a
- *     mapping), the agent right before it connects, and the agent before it
- *     starts a step.
+ *     mapping), the agent whenever it places work on a link and something
+ *     that matters here has changed, and the agent before it starts a step.
  *
  * Options are an allowlist.  It is applied twice, because what was legal when
  * a row was written need not be when it is used: postgres_fdw and dblink_fdw
@@ -27,6 +27,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/inval.h"
 #include "utils/syscache.h"
 
 typedef enum OptionPlace
@@ -392,6 +393,32 @@ fleet_security_connection(const char *server_name, Oid role, const char ***keywo
     *sqlstate = connection.sqlstate;
     *error = connection.error;
     return false;
+}
+
+/* ---- changes ---- */
+
+static uint64 generation = 0; /* 0: nobody listens yet */
+
+static void
+something_changed(Datum arg, int cache, uint32 hash)
+{
+    generation++;
+}
+
+uint64
+fleet_security_generation(void)
+{
+    static const int caches[] = {FOREIGNSERVEROID, FOREIGNDATAWRAPPEROID, USERMAPPINGOID, AUTHOID,
+                                 AUTHMEMROLEMEM};
+
+    if (generation == 0)
+    {
+        for (size_t i = 0; i < lengthof(caches); i++)
+            CacheRegisterSyscacheCallback(caches[i], something_changed, (Datum) 0);
+        generation = 1;
+    }
+    AcceptInvalidationMessages();
+    return generation;
 }
 
 /* ---- running ---- */

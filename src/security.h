@@ -20,6 +20,12 @@ extern bool fleet_security_connection(const char *server_name, Oid role, const c
                                       const char ***values, bool *superuser, const char **sqlstate,
                                       const char **error);
 
+/*
+ * Another number as soon as anything may have changed that fleet_security_connection() looks at:
+ * servers, wrappers, user mappings, roles, memberships.  Inside a transaction.
+ */
+extern uint64 fleet_security_generation(void);
+
 /* May steps run as this role now?  It exists, may log in, is not expired, may connect here. */
 extern bool fleet_security_role_may_run(Oid role, const char **sqlstate, const char **why);
 

@@ -63,6 +63,8 @@ typedef struct FleetLinkSpec
 
 extern FleetServerLink *fleet_link_create(FleetLoop *loop, const FleetParentIdentity *parent,
                                           const FleetLinkSpec *spec, void *owner);
+/* Would this spec make the same connections? */
+extern bool fleet_link_fits(const FleetServerLink *link, const FleetLinkSpec *spec);
 extern void
 fleet_link_close(FleetServerLink *link); /* everything in flight gets CUT / not called */
 extern void *fleet_link_owner(FleetServerLink *link);

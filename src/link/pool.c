@@ -114,6 +114,25 @@ link_copy_params(FleetServerLink *link, const FleetLinkSpec *spec)
     link->nparams = n;
 }
 
+bool
+fleet_link_fits(const FleetServerLink *link, const FleetLinkSpec *spec)
+{
+    int n = 0;
+
+    if (link->superuser != spec->superuser || link->agent_mode != spec->agent_mode ||
+        link->slots != spec->slots)
+        return false;
+    for (; spec->keywords[n] != NULL; n++)
+    {
+        const char *value = spec->values[n] == NULL ? "" : spec->values[n];
+
+        if (n >= link->nparams || strcmp(link->keywords[n], spec->keywords[n]) != 0 ||
+            strcmp(link->values[n], value) != 0)
+            return false;
+    }
+    return n == link->nparams;
+}
+
 static FleetTime turn_end(void *arg);
 
 FleetServerLink *

@@ -6,7 +6,8 @@ COMMENT ON FUNCTION fleet.validator(text[], oid) IS 'Checks the options of serve
 
 CREATE FOREIGN DATA WRAPPER pg_fleet VALIDATOR fleet.validator;
 COMMENT ON FOREIGN DATA WRAPPER pg_fleet IS 'Servers of pg_fleet: how to connect; it has no foreign tables';
-GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO PUBLIC;
+-- Not to PUBLIC, as for CREATE SERVER of any wrapper: a link leads out of this machine.
+GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO fleet_operator;
 
 CREATE FUNCTION fleet_catalog.get_server(a_name text) RETURNS fleet_catalog.server
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -635,4 +635,56 @@ sub DESTROY
     return;
 }
 
+# A psql that stays: for a file of very many small statements, of which starting one each time would
+# be most of the work.
+package FleetTest::Session;
+
+use strict;
+use warnings;
+use Carp;
+use IPC::Open2;
+
+sub new
+{
+    my ($class, $node, $db, $role) = @_;
+    my $command = join ' ', map { "'$_'" } 'psql', '-XAtq', '-v', 'VERBOSITY=verbose', '-h', $node->host, '-p', $node->port,
+      '-d', $db, $role ? ('-U', $role) : ();
+    my $pid = open2(my $out, my $in, "exec $command 2>&1");
+    return bless { pid => $pid, in => $in, out => $out }, $class;
+}
+
+# What the statements print, errors and notices included.
+sub say
+{
+    my ($self, $sql) = @_;
+    my $text = '';
+    print { $self->{in} } "$sql\n;\n\\echo said\n";
+    $self->{in}->flush;
+    while (defined(my $line = readline $self->{out}))
+    {
+        return $text =~ s/\n\z//r if $line eq "said\n";
+        $text .= $line;
+    }
+    croak "psql ended: $text";
+}
+
+# The same; dies if one of them fails.
+sub sql
+{
+    my ($self, $sql) = @_;
+    my $text = $self->say($sql);
+    return $text unless $text =~ /^(?:psql:.*)?ERROR:/m;
+    Test::More::diag("$sql: $text");
+    croak "$sql: $text";
+}
+
+sub DESTROY
+{
+    my ($self) = @_;
+    local ($?, $!);
+    close $self->{in};
+    waitpid $self->{pid}, 0;
+    return;
+}
+
 1;
