@@ -318,6 +318,7 @@ agent_task_prepare(AgentTask *task)
 
     if (task->error != NULL || run->def->specs[task->ref.task].kind != FLEET_TASK_JOB)
         return;
+    fleet_catalog_begin(); /* memberships are read */
     if (!task->server->agent_mode)
     {
         if (def->job_def == NULL)

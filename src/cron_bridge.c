@@ -69,7 +69,9 @@ call_pg_cron(Bridge *bridge)
     static const char unschedule_sql[] =
         "SELECT cron.unschedule(j.jobid) FROM cron.job AS j"
         " WHERE j.jobname OPERATOR(pg_catalog.=) $1"
-        "   AND j.username OPERATOR(pg_catalog.=) CURRENT_USER"
+        "   AND (j.username OPERATOR(pg_catalog.=) CURRENT_USER"
+        "        OR (SELECT r.rolsuper FROM pg_catalog.pg_roles AS r"
+        "             WHERE r.rolname OPERATOR(pg_catalog.=) CURRENT_USER))"
         "   AND (j.database OPERATOR(pg_catalog.=) $4 OR $2 IS NOT NULL OR $3 IS NOT NULL)";
     Oid types[4] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
     Datum values[4];

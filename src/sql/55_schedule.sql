@@ -64,8 +64,11 @@ BEGIN
         PERFORM fleet_catalog.get_package(a_package);
         RETURN;
     END IF;
-    IF NOT fleet_catalog.may_use(v_owner) THEN
-        PERFORM fleet_catalog.deny('schedule of package', a_package, v_owner);
+    -- pg_cron shows a job to its owner and to superusers only: anybody else would remove our note, and it would go on.
+    IF v_owner <> fleet_catalog.caller() AND NOT (SELECT r.rolsuper FROM pg_authid AS r WHERE r.oid = fleet_catalog.caller()) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('package "%s" was scheduled by somebody else', a_package),
+            DETAIL = format('Its schedule belongs to role "%s".', pg_get_userbyid(v_owner)),
+            HINT = 'Have that role or a superuser remove it with fleet.unschedule_package().';
     END IF;
     DELETE FROM fleet_catalog.schedule AS s WHERE s.package = a_package;
 END

@@ -61,7 +61,7 @@ my $super = (getpwuid($<))[0];
 # each is refused with its own reason, and has done nothing
 my %attack = (
     "SET ROLE \"$super\""                  => "42501|permission denied to set role \"$super\"",
-    "SET SESSION AUTHORIZATION \"$super\"" => "42501|permission denied to set session authorization",
+    "SET SESSION AUTHORIZATION \"$super\"" => "42501|permission denied to set session authorization \"$super\"",
     'CREATE ROLE mallory SUPERUSER'        => '42501|must be superuser to create superusers',
     'ALTER ROLE alice SUPERUSER'           => '42501|must be superuser to alter superuser roles or change superuser attribute',
     'SELECT * FROM pg_authid'              => '42501|permission denied for table pg_authid',
@@ -158,6 +158,9 @@ $f->sql('GRANT USAGE ON FOREIGN SERVER down TO bob');
 is($session{bob}->say(q{SELECT server, last_error IS NULL FROM fleet.server_status}), 'down|t', 'with USAGE on a server bob sees it, without what it last said');
 is($session{bob}->say(q{SELECT name FROM fleet.server}), 'down', 'and how it is reached');
 $f->sql('REVOKE USAGE ON FOREIGN SERVER down FROM bob');
+$run = $f->sql(q{SELECT run_id FROM fleet.run WHERE package = 'down'});
+is($session{alice}->say("SELECT fleet.cancel_run($run)"), 't', 'what waits for that server is canceled');
+$f->run_is($run, 'canceled', 'and ends');
 
 # ---- what others may do ------------------------------------------------------------------------
 
@@ -211,9 +214,9 @@ my %stranger = (
     forget_schedule => [ q{SELECT * FROM fleet.forget_schedule('alice package')} => '42501' ],
     schedule_package => [ q{SELECT fleet.schedule_package('alice package', '* * * * *')} => '42501' ],
     unschedule_package => [ q{SELECT fleet.unschedule_package('alice package')} => '42501' ],
-    agent_deploy => [ "SELECT fleet.agent_hello(1, '$uuid', 1, 'x'); SELECT fleet.agent_deploy('$uuid', 1, '{\"name\": \"alice job\", \"params\": {}, \"steps\": []}')" => '42501' ],
+    agent_deploy => [ "SELECT fleet.agent_deploy('$uuid', 1, '{\"name\": \"alice job\", \"params\": {}, \"steps\": []}')" => '42710' ],
     # these answer with what the caller may know: nothing
-    run_failure => [ "SELECT fleet.run_failure($sleeping) IS NULL" => 't' ],
+    run_failure => [ "SELECT fleet.run_failure($sleeping)" => '42704' ],
     deployment_list => [ 'SELECT count(*) FROM fleet.deployment_list()' => '0' ],
     agent_start => [ "SELECT job_run_id, known, sqlstate FROM fleet.agent_start('$uuid', 1, '{$uuid}', '{alice job}', '{\"{}\"}')" => '|f|42501' ],
     agent_resume => [ "SELECT r.* FROM fleet_test.tokens() AS t, fleet.agent_resume('$uuid', 1, t) AS r WHERE r.job_run_id IS NOT NULL" => '' ],
@@ -227,6 +230,7 @@ $f->sql('CREATE SCHEMA fleet_test; GRANT USAGE ON SCHEMA fleet_test TO PUBLIC;'
       . 'CREATE FUNCTION fleet_test.tokens() RETURNS uuid[] LANGUAGE sql SECURITY DEFINER AS $$SELECT array_agg(token) FROM fleet_catalog.job_run$$');
 is($session{$super}->sql(q{SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace}),
     join(' ', sort keys %stranger), 'every function of schema fleet is tried below');
+like($session{bob}->say("SELECT agent_protocol FROM fleet.agent_hello(1, '$uuid', 1, 'x')"), qr/^1$/, 'he comes as a parent of his own');
 for my $function (sort grep { $stranger{$_} } keys %stranger)
 {
     my ($sql, $expected) = @{ $stranger{$function} };
@@ -281,7 +285,7 @@ $f->sql('REVOKE boss2 FROM bob');
 
 # nothing of ours can be touched directly
 for my $attempt (
-    [ 'TABLE fleet_catalog.run', 'permission denied for schema fleet_catalog' ], [ q{UPDATE fleet.run SET state = 'failed'}, 'cannot update view "run"', '55000' ],
+    [ 'TABLE fleet_catalog.run', 'permission denied for schema fleet_catalog' ], [ q{UPDATE fleet.run SET state = 'failed'}, 'cannot update column "state" of view "run"', '0A000' ], [ 'DELETE FROM fleet.run', 'permission denied for view run' ],
     [ 'DELETE FROM fleet.task_run', 'cannot delete from view "task_run"', '55000' ], [ q{UPDATE fleet.server_status SET state = 'x'}, 'cannot update view "server_status"', '55000' ],
     [ q{UPDATE fleet.package SET description = 'x'}, 'permission denied for view package' ], [ q{UPDATE fleet.job SET description = 'x'}, 'permission denied for view job' ],
     [ 'TRUNCATE fleet_catalog.run', 'permission denied for schema fleet_catalog' ], [ 'CREATE TABLE fleet.mine (i int)', 'permission denied for schema fleet' ],
@@ -450,7 +454,8 @@ for my $i (1 .. 4)
 # wrong arguments beside a password: the error does not repeat it
 for my $call (
     [ "SELECT fleet.add_server('a1', 'host=x', username => 'u', password => '$canary')", '42710' ],
-    [ "SELECT fleet.add_server('new', 'host=x bogus=1', username => 'u', password => '$canary')", 'HV00D' ],
+    [ "SELECT fleet.add_server('new', 'host=x bogus=1', username => 'u', password => '$canary')", '42601' ],
+    [ "SELECT fleet.add_server('new', 'host=x service=1', username => 'u', password => '$canary')", 'HV00D' ],
     [ "SELECT fleet.add_server('new', 'host=x', username => NULL, password => '$canary', mode => 'nonsense')", '22023' ],
     [ "SELECT fleet.add_server('new', 'host=x password=$canary', username => 'u')", '22023' ],
     [ "SELECT fleet.add_server('new', 'host=x =$canary', username => 'u')", '42601' ])

@@ -333,7 +333,7 @@ $f->run_is($run, 'failed', 'what was taken away while the run was under way is g
 is(here("SELECT task, state, sqlstate, message FROM fleet.task_run WHERE run_id = $run ORDER BY task_no"), join("\n",
         'gate|succeeded||',
         'owner2|failed|42501|the run\'s owner is not a member of the owner of job "of owner2"',
-        'leaver|failed|42704|role leaver, owner of job "of leaver", does not exist any more',
+        'leaver|failed|42501|the run\'s owner is not a member of the owner of job "of leaver"',
         'as|failed|42501|the job\'s owner is not a member of role "batch1" any more',
         'agent|failed|42501|role "alice" has no USAGE on foreign server "a1"'),
     'each task ends with its own reason');
