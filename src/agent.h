@@ -91,7 +91,6 @@ struct AgentServer
     bool suspect;
     FleetSpeed speed;
     bool speed_changed;
-    FleetLinkIdentity identity; /* as known durably */
     char **groups;
     int ngroups;
     dlist_head links;
@@ -238,7 +237,7 @@ struct AgentUnit
     int cuts; /* times that the present attempt was cut off while its command ran */
     AgentUnitEffect effect;
     FleetTime resolve_at;   /* when to ask again for the fate of a transaction; 0: not */
-    FleetLinkIdentity then; /* direct: who the server was when the step was sent */
+    FleetLinkIdentity then; /* direct: who the server was of which the session is */
     AgentRun *nested;       /* package step */
     bool nested_expected;   /* recovery: its run is still to be found */
     bool leaving;           /* only COMMIT is left: slot and session are the next one's */

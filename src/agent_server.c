@@ -189,10 +189,6 @@ server_take(const FleetServerRow *row)
         server->groups[i] = MemoryContextStrdup(agent.context, row->groups[i]);
     if (server->speed.samples == 0)
         server->speed = row->speed;
-    server->identity.identifier_known = row->identifier_known;
-    server->identity.system_identifier = row->system_identifier;
-    server->identity.timeline = row->timeline;
-    server->identity.crash_mark = row->crash_mark;
     server_apply(server);
 }
 
@@ -475,7 +471,6 @@ fleet_on_link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity
     dlist_iter iter;
 
     link->up = true;
-    server->identity = *identity;
     health_add(&row);
     dlist_foreach(iter, &server->links)
     {

@@ -334,7 +334,7 @@ agent_unit_send(AgentUnit *unit)
     if (!unit->step.inserted)
         agent_unit_step_dirty(unit, AGENT_LAZY);
     if (unit->link != NULL)
-        unit->then = unit->link->server->identity;
+        unit->then = *fleet_link_session_identity(unit->executor);
     unit->leaving = false;
     unit->ref = agent_request_new(REQUEST_UNIT, unit);
     request.kind = FLEET_REQUEST_STEP;

@@ -65,8 +65,10 @@ agent_unit_recover(AgentUnit *unit, const FleetStepRow *row)
     unit->exec.phase = (FleetExecPhase) row->phase;
     unit->exec.transactional = row->phase != FLEET_EXEC_OPEN;
     unit->exec.xid = row->xid;
-    if (unit->link != NULL)
-        unit->then = unit->link->server->identity;
+    unit->then.system_identifier = row->server_system;
+    unit->then.identifier_known = row->server_system != 0;
+    unit->then.timeline = row->server_timeline;
+    unit->then.crash_mark = row->server_crash;
     if (FLEET_STATE_IS_FINAL(row->state))
     {
         /* The step had ended; what follows it had not begun. */

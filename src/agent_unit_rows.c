@@ -30,6 +30,12 @@ agent_unit_write_step(AgentUnit *unit)
     w.server_id = unit->link != NULL ? unit->link->server->server_id : 0;
     w.backend_pid = unit->step.backend_pid;
     w.xid = unit->exec.xid;
+    if (unit->link != NULL && unit->exec.xid != 0)
+    {
+        w.server_system = unit->then.identifier_known ? unit->then.system_identifier : 0;
+        w.server_timeline = unit->then.timeline;
+        w.server_crash = unit->then.crash_mark;
+    }
     w.row_count = unit->step.result.row_count;
     w.started_at = unit->step.started_at;
     w.finished_at = unit->step.finished_at;

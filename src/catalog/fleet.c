@@ -98,8 +98,7 @@ fleet_identity_paused(void)
 
 static FleetStatement servers_statement = {
     "SELECT s.server_id, s.name, s.mode OPERATOR(pg_catalog.=) 'agent', s.state, s.slots, s.weight,"
-    "       s.groups, COALESCE(h.speed_log, 0), COALESCE(h.speed_samples, 0),"
-    "       h.system_identifier, h.timeline, h.crash_mark"
+    "       s.groups, COALESCE(h.speed_log, 0), COALESCE(h.speed_samples, 0)"
     "  FROM fleet_catalog.server AS s"
     "  LEFT JOIN fleet_catalog.server_health AS h"
     "    ON h.server_id OPERATOR(pg_catalog.=) s.server_id"
@@ -151,10 +150,6 @@ fleet_server_read(FleetServerRow **rows)
         read_groups(tuple, desc, row, context);
         row->speed.log_speed = fleet_column_double(tuple, desc, 8);
         row->speed.samples = (uint32) fleet_column_int(tuple, desc, 9, 0);
-        row->system_identifier = (uint64) fleet_column_int(tuple, desc, 10, 0);
-        row->identifier_known = row->system_identifier != 0;
-        row->timeline = (uint32) fleet_column_int(tuple, desc, 11, 0);
-        row->crash_mark = fleet_column_int(tuple, desc, 12, 0);
     }
     SPI_freetuptable(table);
     return count;

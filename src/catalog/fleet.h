@@ -39,10 +39,6 @@ typedef struct FleetServerRow
     char **groups;
     int ngroups;
     FleetSpeed speed;
-    bool identifier_known;
-    uint64 system_identifier;
-    uint32 timeline;
-    int64 crash_mark; /* 0: not known */
 } FleetServerRow;
 extern int fleet_server_read(FleetServerRow **rows);
 

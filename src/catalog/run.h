@@ -74,6 +74,9 @@ typedef struct FleetStepRow
     int server_id;
     int backend_pid;
     uint64 xid;
+    uint64 server_system; /* with an id, mode direct: its history; 0: not readable there */
+    uint32 server_timeline;
+    int64 server_crash;
     int64 row_count;
     TimestampTz started_at;
     char *sqlstate;
@@ -192,6 +195,9 @@ typedef struct FleetStepWrite
     int server_id;
     int backend_pid;
     uint64 xid;
+    uint64 server_system; /* with an id, mode direct: its history; 0: not readable there */
+    uint32 server_timeline;
+    int64 server_crash;
     int64 row_count;
     TimestampTz started_at;
     TimestampTz finished_at;

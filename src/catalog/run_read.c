@@ -65,7 +65,8 @@ static FleetStatement task_steps_statement = {
     "             AND l.task_no OPERATOR(pg_catalog.=) s.task_no"
     "             AND l.item OPERATOR(pg_catalog.=) s.item)),"
     "       pg_catalog.count(*) OVER unit, s.server_id, s.backend_pid, s.xid, s.row_count,"
-    "       s.started_at, s.sqlstate, s.output"
+    "       s.started_at, s.sqlstate, s.output, s.server_system, s.server_timeline,"
+    "       s.server_crash"
     "  FROM fleet_catalog.task_run AS t"
     "  JOIN fleet_catalog.step_run AS s"
     "    ON s.run_id OPERATOR(pg_catalog.=) t.run_id AND s.task_no OPERATOR(pg_catalog.=) t.task_no"
@@ -83,7 +84,8 @@ static FleetStatement job_steps_statement = {
     "         (SELECT pg_catalog.max(l.seq) FROM fleet_catalog.log_line AS l"
     "           WHERE l.job_run_id OPERATOR(pg_catalog.=) $1)),"
     "       pg_catalog.count(*) OVER (), s.server_id, s.backend_pid, s.xid, s.row_count,"
-    "       s.started_at, s.sqlstate, s.output"
+    "       s.started_at, s.sqlstate, s.output, s.server_system, s.server_timeline,"
+    "       s.server_crash"
     "  FROM fleet_catalog.step_run AS s WHERE s.job_run_id OPERATOR(pg_catalog.=) $1"
     " ORDER BY s.first_seq DESC LIMIT 1",
     1,
@@ -344,6 +346,9 @@ fleet_step_read_newest(int64 run_id, int64 job_run_id, FleetStepRow **rows)
         row->started_at = column_time(tuple, desc, 15);
         row->sqlstate = fleet_column_text(tuple, desc, 16, context);
         row->output = fleet_column_text(tuple, desc, 17, context);
+        row->server_system = (uint64) fleet_column_int(tuple, desc, 18, 0);
+        row->server_timeline = (uint32) fleet_column_int(tuple, desc, 19, 0);
+        row->server_crash = fleet_column_int(tuple, desc, 20, 0);
     }
     SPI_freetuptable(table);
     return count;

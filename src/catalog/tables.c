@@ -37,11 +37,13 @@ FleetTable fleet_table_job_run = {
 
 FleetTable fleet_table_step_run = {
     .name = "step_run",
-    .ncolumns = 24,
-    .columns = {"run_id",    "job_run_id",   "started_at", "task_no",  "item",        "first_seq",
-                "server_id", "task_attempt", "step_no",    "attempt",  "step",        "backend_pid",
-                "xid",       "state",        "phase",      "last_seq", "finished_at", "row_count",
-                "sqlstate",  "message",      "detail",     "hint",     "context",     "output"},
+    .ncolumns = 27,
+    .columns = {"run_id",       "job_run_id",  "started_at",   "task_no",       "item",
+                "first_seq",    "server_id",   "task_attempt", "step_no",       "attempt",
+                "step",         "backend_pid", "xid",          "server_system", "server_timeline",
+                "server_crash", "state",       "phase",        "last_seq",      "finished_at",
+                "row_count",    "sqlstate",    "message",      "detail",        "hint",
+                "context",      "output"},
     .indexes = {"step_run_task", "step_run_job"},
 };
 

@@ -626,6 +626,12 @@ fleet_link_session(FleetServerLink *link)
     return NULL;
 }
 
+const FleetLinkIdentity *
+fleet_link_session_identity(FleetExecutor *executor)
+{
+    return &SESSION_OF_EXECUTOR(executor)->self.identity;
+}
+
 void
 fleet_link_session_done(FleetExecutor *executor)
 {

@@ -168,6 +168,8 @@ extern void fleet_on_report(FleetServerLink *link, const FleetRemoteReport *repo
  * another one is being opened, and fleet_on_session() tells when one is there.
  */
 extern FleetExecutor *fleet_link_session(FleetServerLink *link);
+/* Who the server was when that session was opened: another one may be known by now. */
+extern const FleetLinkIdentity *fleet_link_session_identity(FleetExecutor *session);
 extern void fleet_link_session_done(FleetExecutor *session); /* give it back */
 extern void fleet_on_session(FleetServerLink *link);         /* one is idle now */
 

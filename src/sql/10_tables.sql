@@ -312,7 +312,10 @@ CREATE TABLE fleet_catalog.step_run (
     attempt     smallint NOT NULL,          -- of the step
     step        text NOT NULL,              -- its name
     backend_pid integer,                    -- mode direct: the session there
-    xid         bigint,                     -- its transaction, durable before COMMIT was sent
+    xid         bigint,                     -- its transaction, durable before COMMIT was sent …
+    server_system   bigint,                 -- … and, mode direct, the history in which the id has a meaning:
+    server_timeline integer,                --     that of the server as its session knew it (server_health
+    server_crash    bigint,                 --     may know a newer one already)
     state       smallint NOT NULL,
     phase       smallint NOT NULL,          -- FleetExecPhase
     last_seq    integer,                    -- of its «ended» line
