@@ -49,6 +49,8 @@ sub try_cut
     return ($run, $key);
 }
 
+sub started { my ($key) = @_; return $f->wait_for('witness', "SELECT count(*) FROM event WHERE what = 'start' AND key = '$key'", '1', "$key: it runs"); }
+
 sub once
 {
     my ($server, $key, $name, %opt) = @_;
@@ -74,7 +76,7 @@ for my $server (qw(a1 d1))
             my ($run) = @_;
             $f->wait_for('parent', "SELECT last_error IS NOT NULL FROM fleet.server_status WHERE server = '$server'", 't',
                 "$server: the reason is in server_status");
-            is($f->sql("SELECT state IN ('queued', 'starting') FROM fleet.task_run WHERE run_id = $run"), 't', "$server: and the task is not running");
+            is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run"), 'queued', "$server: and the task waits");
         });
     once($server, $key, 'cut before send');
     $f->wait_for('parent', "SELECT last_seen > (SELECT queued_at FROM fleet.run WHERE run_id = $run) FROM fleet.server_status WHERE server = '$server'", 't',
@@ -106,43 +108,44 @@ for my $case (
 
 for my $case (
     [ 'the command is lost',                     'c2s', 'before', 'SELECT\setl\.work', 1 ],
-    [ 'the command arrives, the connection ends', 'c2s', 'after', 'SELECT\setl\.work', 1 ],
-    [ 'the transaction id is lost',              's2c', 'before', '^D.*cut\d+', 1 ],
-    [ 'cut before COMMIT',                       'c2s', 'before', '^[QP].*COMMIT', 1 ],
-    [ 'cut after COMMIT was sent',               'c2s', 'after', '^[QP].*COMMIT', 1 ],
-    [ 'COMMIT is done, its answer is lost',      's2c', 'before', '^C....COMMIT', 0 ])
+    [ 'the answer to the command is lost',       's2c', 'before', '^D.*cut\d+', 2 ],
+    [ 'cut before COMMIT',                       'c2s', 'before', '^[QP].*COMMIT', 2 ],
+    [ 'cut after COMMIT was parsed, before it was to be executed', 'c2s', 'after', '^[QP].*COMMIT', 2 ],
+    [ 'COMMIT is done, its answer is lost',      's2c', 'before', '^C....COMMIT', 1 ])
 {
-    my ($name, $dir, $when, $pattern, $again) = @$case;
+    my ($name, $dir, $when, $pattern, $starts) = @$case;
     my ($run, $key) = try_cut('d1', 'work', $name,
         arm    => sub { $proxy->ctl('on', 'd1', $dir, $when, $pattern) },
         middle => sub { ok($proxy->fired('d1'), "d1: $name: it was cut there") });
-    once('d1', $key, $name, again => $again);
-    is($f->sql("SELECT state FROM fleet.job_log WHERE run_id = $run ORDER BY started_at DESC LIMIT 1"), 'succeeded', "d1: $name: the log says succeeded");
+    is($f->effects('d1', $key), 1, "d1: $name: one effect");
+    is($f->witnessed($key, 'start'), $starts, "d1: $name: starts: $starts");
+    is($f->sql("SELECT string_agg(concat_ws(' ', attempt, state, sqlstate), ', ') FROM fleet.job_log WHERE run_id = $run"), '1 succeeded', "d1: $name: one step run in the log, which succeeded");
 }
 
 # ---- while it runs -----------------------------------------------------------------------------
 
 {
     my ($run, $key) = try_cut('a1', 'hold', 'cut while running',
-        middle => sub { my ($r, $k) = @_; $f->wait_started($k); $proxy->ctl('kill', 'a1'); });
+        middle => sub { my ($r, $k) = @_; started($k); $proxy->ctl('kill', 'a1'); });
     once('a1', $key, 'cut while running: adopted');
     is($f->sql("SELECT attempt FROM fleet.task_run WHERE run_id = $run"), 1, 'a1: the same attempt');
 }
 {
     my ($run, $key) = try_cut('d1', 'hold', 'cut while running',
-        middle => sub { my ($r, $k) = @_; $f->wait_started($k); $proxy->ctl('kill', 'd1'); });
+        middle => sub { my ($r, $k) = @_; started($k); $proxy->ctl('kill', 'd1'); });
     once('d1', $key, 'cut while running: surely not committed, so done again', again => 1);
-    is($f->witnessed($key, 'end') >= 1, 1, 'd1: it came to its end');
+    is($f->witnessed($key, 'end'), 1, 'd1: it came to its end once: the session that was cut off was ended');
+    is($f->witnessed($key, 'start'), 2, 'd1: after two starts');
 }
 # half-closed
 {
     my ($run, $key) = try_cut('a1', 'hold', 'half-closed while running',
-        middle => sub { my ($r, $k) = @_; $f->wait_started($k); $proxy->ctl('half-close', 'a1', 's2c'); });
+        middle => sub { my ($r, $k) = @_; started($k); $proxy->ctl('half-close', 'a1', 's2c'); });
     once('a1', $key, 'half-closed');
 }
 {
     my ($run, $key) = try_cut('d1', 'hold', 'half-closed while running',
-        middle => sub { my ($r, $k) = @_; $f->wait_started($k); $proxy->ctl('half-close', 'd1', 's2c'); });
+        middle => sub { my ($r, $k) = @_; started($k); $proxy->ctl('half-close', 'd1', 's2c'); });
     once('d1', $key, 'half-closed', again => 1);
 }
 
@@ -150,14 +153,16 @@ for my $case (
 
 {
     my ($run, $key) = try_cut('d1', 'open', 'not transactional, cut while running', state => 'failed',
-        middle => sub { my ($r, $k) = @_; $f->wait_started($k); $proxy->ctl('kill', 'd1'); });
-    is($f->sql("SELECT state FROM fleet.job_log WHERE run_id = $run"), 'unknown', 'd1: its outcome is unknown, not guessed');
+        middle => sub { my ($r, $k) = @_; started($k); $proxy->ctl('kill', 'd1'); });
+    is($f->sql("SELECT concat_ws(' ', attempt, state, sqlstate) FROM fleet.job_log WHERE run_id = $run"), '1 unknown 08006', 'd1: its outcome is unknown, not guessed');
     is($f->witnessed($key, 'start'), 1, 'd1: and it is not started again');
+    is($f->effects('d1', $key), 1, 'd1: what it had committed stays');
     ($run, $key) = try_cut('d1', 'open_retry', 'not transactional, on_unknown retry',
-        middle => sub { my ($r, $k) = @_; $f->wait_started($k); $proxy->ctl('kill', 'd1'); });
+        middle => sub { my ($r, $k) = @_; started($k); $proxy->ctl('kill', 'd1'); });
     is($f->witnessed($key, 'start'), 2, 'd1: the policy says retry: started again');
+    is($f->sql("SELECT string_agg(concat_ws(' ', attempt, state, sqlstate), ', ' ORDER BY attempt) FROM fleet.job_log WHERE run_id = $run"), '1 unknown 08006, 2 succeeded', 'd1: once, as a second attempt');
     ($run, $key) = try_cut('a1', 'open', 'not transactional, mode agent, cut while running',
-        middle => sub { my ($r, $k) = @_; $f->wait_started($k); $proxy->ctl('kill', 'a1'); });
+        middle => sub { my ($r, $k) = @_; started($k); $proxy->ctl('kill', 'a1'); });
     is($f->witnessed($key, 'start'), 1, 'a1: the child goes on by itself');
 }
 
@@ -168,11 +173,11 @@ for my $server (qw(a1 d1))
     my ($run, $key) = try_cut($server, 'hold', 'cancel while the link is down', state => 'canceled', released => 1,
         middle => sub {
             my ($r, $k) = @_;
-            $f->wait_started($k);
+            started($k);
             $proxy->ctl('refuse', $server);
             $f->sql("SELECT fleet.cancel_run($r)");
-            $f->wait_for('parent', "SELECT state FROM fleet.run WHERE run_id = $r", 'canceling', "$server: canceling while the server cannot be reached")
-              if $server eq 'a1';
+            $f->wait_for('parent', "SELECT state FROM fleet.run WHERE run_id = $r", $server eq 'a1' ? 'canceling' : 'canceled',
+                "$server: " . ($server eq 'a1' ? 'canceling while the server cannot be reached' : 'canceled, as it surely had no effect and cannot commit'));
         });
     $f->wait_for($server, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%work_until_released%' AND state = 'active' AND pid <> pg_backend_pid()", '0',
         "$server: canceled means stopped");
@@ -182,20 +187,37 @@ for my $server (qw(a1 d1))
 
 # ---- a slow link, a stream cut at arbitrary bytes ----------------------------------------------
 
+# How many bytes one job takes on a link that is up: whatever is cut before half of them is cut for sure.
+sub traffic
+{
+    my ($server) = @_;
+    my $bytes = sub {
+        my ($status) = $proxy->ctl('status', $server);
+        return map { $status =~ /"$_": (\d+)/ } qw(c2s s2c);
+    };
+    my @before = $bytes->();
+    my ($run, $key) = try_cut($server, 'work', 'measured');
+    my @after = $bytes->();
+    return (c2s => $after[0] - $before[0], s2c => $after[1] - $before[1]);
+}
+
 for my $server (qw(a1 d1))
 {
     my ($run, $key) = try_cut($server, 'work', 'a slow link', arm => sub { $proxy->ctl('delay', $server, 40) },
-        middle => sub { my ($r, $k) = @_; $f->wait_run($r) });
+        middle => sub { my ($r, $k) = @_; $f->run_is($r, 'succeeded', "$server: a slow link: it ends while it is slow") });
     once($server, $key, 'a slow link');
-    for my $bytes (1, 7, 60, 150, 400, 900)
+    my %bytes = traffic($server);
+    for my $dir (qw(c2s s2c))
     {
-        for my $dir (qw(c2s s2c))
+        note "$server $dir: a job takes $bytes{$dir} bytes";
+        for my $bytes (1, 7, 60, map { int($bytes{$dir} * $_ / 10) } 2, 4, 5)
         {
-            ($run, $key) = try_cut($server, 'work', "cut after $bytes bytes $dir",
+            my $name = "cut after $bytes bytes $dir";
+            ($run, $key) = try_cut($server, 'work', $name,
                 arm    => sub { $proxy->ctl('drop-after', $server, $dir, $bytes) },
-                middle => sub { $proxy->fired($server, 5) });
-            is($f->effects($server, $key), 1, "$server: cut after $bytes bytes $dir: one effect");
-            is($f->witnessed($key, 'start'), 1, "$server: cut after $bytes bytes $dir: one start") if $server eq 'a1';
+                middle => sub { ok($proxy->fired($server), "$server: $name: it was cut there") });
+            is($f->effects($server, $key), 1, "$server: $name: one effect");
+            is($f->witnessed($key, 'start'), 1, "$server: $name: one start") if $server eq 'a1';
         }
     }
 }
