@@ -222,11 +222,11 @@ my $mapping = $f->start('of_nowhere', '{"key": "mapping"}');
 $f->sql('DROP USER MAPPING FOR CURRENT_USER SERVER a2');
 $f->sql(q{SELECT fleet.set_server_state('a2', 'online')});
 $f->run_is($mapping, 'failed', 'a server whose mapping is gone: failed');
-is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $mapping"), 'REASON1', 'with the reason');
+is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $mapping"), '42704 role "postgres" has no user mapping for foreign server "a2"', 'with the reason');
 $f->sql('ALTER ROLE gone NOLOGIN');
 my $gone = $f->sql(q{SELECT fleet.run_parent_package('of_gone')});
 $f->run_is($gone, 'failed', 'a package whose owner may not log in: failed');
-is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $gone"), 'REASON2', 'with the reason');
+is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $gone"), '28000 role "gone" is not permitted to log in', 'with the reason');
 $f->package('fine', t => { sql => 'SELECT 1' });
 $f->run_is($f->start('fine'), 'succeeded', 'and the rest goes on');
 

@@ -23,7 +23,7 @@ $new->start;
 is($new->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%'}), '0', 'a standby has no agent');
 
 my $run = $f->start('hold', '{"key": "held"}');
-$f->wait_started('held');
+$f->wait_for('witness', q{SELECT count(*) FROM event WHERE key = 'held' AND what = 'start'}, '1', 'a job runs on a1');
 $f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run AND task = 't'", 'running', 'running at the old parent');
 $old->wait_for_catchup($new, 'replay', $old->lsn('write'));
 my ($rc, $out, $err) = $f->try_as(undef, q{SELECT pg_is_in_recovery()});
@@ -47,7 +47,7 @@ $f->{nodes}{parent} = $old;
 my $zombie = $f->start('work', '{"key": "zombie"}');
 my $cancel = $f->sql("SELECT fleet.cancel_run($run)");
 is($cancel, 't', 'the old one takes a cancel of what it believes to be its run');
-$f->wait_for('parent', q{SELECT bool_or(last_error ~* 'epoch|refused|newer') FROM fleet.server_status}, 't', 'it is refused, and says why');
+$f->wait_for('parent', q{SELECT last_error ~ '^epoch [0-9]+ of parent [0-9a-f-]{36} is over' FROM fleet.server_status WHERE server = 'a1'}, 't', 'it is refused, and says why');
 $f->{nodes}{parent} = $new;
 is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run AND task = 't'"), 'running', 'its cancel did not reach the child');
 $f->release('held');
