@@ -322,6 +322,22 @@ sub run_of_mate
     leave_home($d1);
 }
 
+# The address leads to a standby for a while: that cannot tell, and is not asked.
+{
+    my $key = 'standby_meanwhile';
+    my $accepted = sub { return ($proxy->ctl('status', 'd1') =~ /"accepted": (\d+)/)[0]; };
+    $run = begin('work', $key, 'step_before_send_commit');
+    my $before = $accepted->();
+    leave_home($standby);
+    $f->point_release('parent', 'step_before_send_commit');
+    my $end = time + $FleetTest::PATIENCE;
+    select undef, undef, undef, 0.05 until $accepted->() >= $before + 4 || time > $end;
+    cmp_ok($accepted->(), '>=', $before + 4, "$key: it was tried again and again");
+    is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run"), 'running', "$key: and is not decided");
+    leave_home($d1);
+    ends_once($run, $key, 'd1', 2);
+}
+
 # ---- promoted ----------------------------------------------------------------------------------
 
 $run = begin_committed('work', 'promoted');

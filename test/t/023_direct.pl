@@ -76,10 +76,10 @@ is($f->effects('d1', 'none'), 0, 'none stays');
 gives('a text that begins with SET TRANSACTION', q{SET TRANSACTION ISOLATION LEVEL SERIALIZABLE}, 'succeeded|-|-');
 
 my $run = gives('an error with all that it says', 'SELECT etl.talk()', 'failed|ZX123|it failed|the detail|the hint|-|-');
-is($f->sql("SELECT context FROM fleet.step_run WHERE run_id = $run"), 'PL/pgSQL function etl.talk() line 5 at RAISE', 'and its context');
+is($f->sql("SELECT context FROM fleet.step_run WHERE run_id = $run"), 'PL/pgSQL function talk() line 5 at RAISE', 'and its context');
 is($f->sql("SELECT string_agg(concat_ws('|', level, sqlstate, message, detail, hint, context), E'\\n' ORDER BY seq) FROM fleet.log WHERE run_id = $run AND level IN ('NOTICE', 'WARNING')"),
-    "NOTICE|01F02|said gives_$n in north|a detail|a hint|PL/pgSQL function etl.talk() line 3 at RAISE\n"
-      . 'WARNING|01000|without more|PL/pgSQL function etl.talk() line 4 at RAISE', 'lines of the log with all that was raised');
+    "NOTICE|01F02|said gives_$n in north|a detail|a hint|PL/pgSQL function talk() line 3 at RAISE\n"
+      . 'WARNING|01000|without more|PL/pgSQL function talk() line 4 at RAISE', 'lines of the log with all that was raised');
 
 my $copy = 'failed|0A000|COPY FROM STDIN and COPY TO STDOUT are not possible in a step|Copy from or to a file on the server.|-|-';
 gives("refused: $_", $_, $copy)
