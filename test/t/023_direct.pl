@@ -219,24 +219,6 @@ $f->release('held');
 $f->run_is($held, 'succeeded', 'held: it ends');
 is($f->effects('d1', 'held') . $f->effects('d2', 'held'), '10', 'held: one effect');
 
-# a server that does not come back in time
-$f->sql(q{ALTER SYSTEM SET fleet.lost_after = '1s'});
-$f->sql('SELECT pg_reload_conf()');
-$pid = $f->agent_pid;
-$f->sql("SELECT pg_terminate_backend($pid)");
-$f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%' AND pid <> $pid AND datname = 'dw'", '1', 'an agent that loses sooner');
-$run = $f->start('hold_d1', '{"key": "lost"}');
-started('lost');
-$proxy->ctl('refuse', 'd1');
-$f->run_is($run, 'failed', 'lost: the run fails');
-is(task($run), 'lost 1 d1 08006 its server did not come back within fleet.lost_after', 'lost: the task is lost, and says why');
-$proxy->ctl('allow', 'd1');
-$f->run_is($f->start('work_d1', '{"key": "back"}'), 'succeeded', 'lost: when it is back it is used');
-is($f->witnessed('lost', 'start'), 1, 'lost: what was lost is not done again');
-$f->release('lost');
-$f->sql('ALTER SYSTEM RESET fleet.lost_after');
-$f->sql('SELECT pg_reload_conf()');
-
 # ---- silence -----------------------------------------------------------------------------------
 
 # The answer to COMMIT does not come: after 10 s the connection is given up, and the id is asked about.
@@ -254,5 +236,22 @@ $f->wait_for('d2', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application
     'a session that is silent is asked about');
 $f->release('silent');
 $f->run_is($silent, 'succeeded', 'a job that is silent for long is left alone');
+
+# ---- a server that does not come back in time -------------------------------------------------
+
+$f->parent->append_conf('postgresql.conf', "fleet.lost_after = '1s'");
+$f->parent->reload;
+$pid = $f->agent_pid;
+$f->sql("SELECT pg_terminate_backend($pid)");
+$f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%' AND pid <> $pid AND datname = 'dw'", '1', 'an agent that loses sooner');
+$run = $f->start('hold_d1', '{"key": "lost"}');
+started('lost');
+$proxy->ctl('refuse', 'd1');
+$f->run_is($run, 'failed', 'lost: the run fails');
+is(task($run), 'lost 1 d1 08006 its server did not come back within fleet.lost_after', 'lost: the task is lost, and says why');
+$proxy->ctl('allow', 'd1');
+$f->run_is($f->start('work_d1', '{"key": "back"}'), 'succeeded', 'lost: when it is back it is used');
+is($f->witnessed('lost', 'start'), 1, 'lost: what was lost is not done again');
+$f->release('lost');
 
 $f->done;
