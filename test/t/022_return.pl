@@ -77,12 +77,13 @@ sub terminate
     return $pid;
 }
 
-# A second database, whose agent begins now and has lived long at the end.
+# A second database.
 $node->safe_psql('postgres', 'CREATE DATABASE dw2');
 $node->safe_psql('dw2', 'CREATE EXTENSION pg_fleet');
 $oid{dw2} = $f->sql(q{SELECT oid FROM pg_database WHERE datname = 'dw2'});
 my $TWO = q{SELECT fleet.create_package('p'); SELECT fleet.add_task('p', 't', sql => 'SELECT 1'); SELECT fleet.run_parent_package('p')};
 $node->safe_psql('dw2', $TWO);
+$f->wait_for('parent', agents('dw2'), '1', 'the agent of a second database');
 
 # ---- terminated 30 times, at any moment ---------------------------------------------------------
 
@@ -195,8 +196,10 @@ sub kill_a_backend
     return;
 }
 
-my $agents_before = $f->sql(home());
+$node->safe_psql('dw2', q{SELECT fleet.run_parent_package('p')});
+$f->wait_for('parent', agents('dw2'), '1', 'crash, not preloaded: the agent of the other database is there');
 $run = begin('crash');
+my $agents_before = $f->sql(home());
 kill_a_backend('crash, not preloaded');
 $f->wait_for('parent', agents(), '1', 'crash, not preloaded: the agent is back');
 isnt($f->sql(home()), $agents_before, 'crash, not preloaded: it is another one');

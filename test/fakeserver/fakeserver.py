@@ -1,0 +1,347 @@
+#!/usr/bin/python3
+"""A PostgreSQL server that is none: logs clients in, answers by a script, has no data.
+
+    fakeserver.py serve        prints "port=N"; then reads commands from stdin until it closes,
+                               one JSON object a line, and answers each with one line
+
+    {"auth": "trust" | "cleartext" | "scram", "password": P, "iterations": N}
+                               how clients log in from now on; SCRAM needs the password
+    {"rules": [RULE, …]}       replaces the rules, for all connections
+    {"cut": true}              closes every connection
+    {"stats": true}            answers {"connections": n, "fired": [n of rule 0, …], "seen": {…}},
+                               where "seen" counts the events, shortened
+
+A RULE is {"on": PATTERN, "send": [ACTION, …], "count": N, "then": "default"}.  PATTERN, a regular
+expression, is looked for in an event's text:
+    startup | password | login | sync | copyfail | copydone
+    parse SQL | execute SQL | query SQL
+The first rule that fits, and was used fewer than "count" times (no count: always), sends its
+actions instead of the usual answer, or, with "then", before it.  ACTIONs:
+    "copyin" "copyout" "copyboth" "copydone" "ready" "close" "nodata" "empty"
+    ["copydata", TEXT] ["complete", TAG] ["row", [VALUE or null, …]] ["columns", [NAME, …]]
+    ["error" or "notice" or "fatal", SQLSTATE, MESSAGE] ["raw", HEX] ["times", N, ACTION]
+{password} in a message is what the client has sent as its password.
+
+The usual answers are those of a server on which every statement succeeds and returns nothing;
+only what pg_fleet has to know of it has rows: transaction ids, their status, agent_hello().
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import socket
+import struct
+import sys
+import threading
+
+SSL_REQUEST, GSS_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
+
+
+class Script:
+    """What the commands have set; shared by all connections."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.auth, self.password, self.iterations = "trust", "", 4096
+        self.rules, self.fired, self.seen = [], [], {}
+        self.connections, self.sockets, self.xid = 0, set(), 1000
+
+    def rule(self, event):
+        with self.lock:
+            key = event[:60]
+            self.seen[key] = self.seen.get(key, 0) + 1
+            for i, rule in enumerate(self.rules):
+                if re.search(rule["on"], event, re.S) and self.fired[i] < rule.get("count", 1 << 60):
+                    self.fired[i] += 1
+                    return rule
+        return None
+
+    def command(self, command):
+        with self.lock:
+            if "rules" in command:
+                self.rules, self.fired = command["rules"], [0] * len(command["rules"])
+            self.auth = command.get("auth", self.auth)
+            self.password = command.get("password", self.password)
+            self.iterations = command.get("iterations", self.iterations)
+            if command.get("cut"):
+                for sock in list(self.sockets):
+                    sock.shutdown(socket.SHUT_RDWR)
+            if command.get("stats"):
+                return {"connections": self.connections, "fired": self.fired, "seen": self.seen}
+        return "ok"
+
+    def next_xid(self):
+        with self.lock:
+            self.xid += 1
+            return self.xid
+
+
+class Closed(Exception):
+    """The connection is over."""
+
+
+class Connection:
+    """One client, in a thread of its own."""
+
+    def __init__(self, sock, script):
+        self.sock, self.script = sock, script
+        self.statements, self.portal, self.params = {}, "", []
+        self.status, self.skipping, self.sent_password = b"I", False, ""
+
+    # -- messages --
+
+    def read(self, n):
+        data = b""
+        while len(data) < n:
+            more = self.sock.recv(n - len(data))
+            if not more:
+                raise Closed
+            data += more
+        return data
+
+    def send(self, kind, body=b""):
+        self.sock.sendall(kind + struct.pack("!i", len(body) + 4) + body)
+
+    def message(self):
+        kind = self.read(1)
+        (length,) = struct.unpack("!i", self.read(4))
+        return kind, self.read(length - 4)
+
+    def fields(self, kind, severity, sqlstate, text):
+        text = text.replace("{password}", self.sent_password)
+        body = b"".join(k + v.encode() + b"\0" for k, v in
+                        ((b"S", severity), (b"V", severity), (b"C", sqlstate), (b"M", text)))
+        self.send(kind, body + b"\0")
+
+    def columns(self, names, binary=False):
+        body = struct.pack("!h", len(names))
+        for name in names:
+            body += name.encode() + b"\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, int(binary))
+        self.send(b"T", body)
+
+    def row(self, values):
+        body = struct.pack("!h", len(values))
+        for value in values:
+            data = value if isinstance(value, bytes) or value is None else str(value).encode()
+            body += struct.pack("!i", -1) if data is None else struct.pack("!i", len(data)) + data
+        self.send(b"D", body)
+
+    def complete(self, tag):
+        self.send(b"C", tag.encode() + b"\0")
+
+    # -- actions --
+
+    def act(self, action):
+        name, *args = [action] if isinstance(action, str) else action
+        if name in ("copyin", "copyout", "copyboth"):
+            kind = {"copyin": b"G", "copyout": b"H", "copyboth": b"W"}[name]
+            self.send(kind, struct.pack("!bh", 0, 1) + struct.pack("!h", 0))
+        elif name == "copydata":
+            self.send(b"d", args[0].encode())
+        elif name == "copydone":
+            self.send(b"c")
+        elif name == "ready":
+            self.send(b"Z", self.status)
+        elif name == "nodata":
+            self.send(b"n")
+        elif name == "empty":
+            self.send(b"I")
+        elif name == "complete":
+            self.complete(args[0])
+        elif name == "columns":
+            self.columns(args[0])
+        elif name == "row":
+            self.row(args[0])
+        elif name in ("error", "fatal"):
+            self.fields(b"E", name.upper(), args[0], args[1])
+            self.skipping = True
+        elif name == "notice":
+            self.fields(b"N", "NOTICE", args[0], args[1])
+        elif name == "raw":
+            self.sock.sendall(bytes.fromhex(args[0]))
+        elif name == "times":
+            for _ in range(args[0]):
+                self.act(args[1])
+        elif name == "close":
+            raise Closed
+        else:
+            raise ValueError(name)
+
+    def scripted(self, event):
+        """Sends what a rule says; true: that was all."""
+        rule = self.script.rule(event)
+        if rule is None:
+            return False
+        for action in rule["send"]:
+            self.act(action)
+        return rule.get("then") != "default"
+
+    # -- login --
+
+    def startup(self):
+        while True:
+            (length,) = struct.unpack("!i", self.read(4))
+            body = self.read(length - 4)
+            (code,) = struct.unpack("!i", body[:4])
+            if code in (SSL_REQUEST, GSS_REQUEST):
+                self.sock.sendall(b"N")
+                continue
+            if code == CANCEL_REQUEST:
+                raise Closed
+            return
+
+    def login(self):
+        self.startup()
+        if self.scripted("startup"):
+            return
+        if self.script.auth == "cleartext":
+            self.send(b"R", struct.pack("!i", 3))
+            self.sent_password = self.message()[1].rstrip(b"\0").decode("utf-8", "surrogateescape")
+        elif self.script.auth == "scram":
+            self.sent_password = self.script.password
+            self.scram()
+        if self.sent_password != "" and self.scripted("password"):
+            return
+        self.send(b"R", struct.pack("!i", 0))
+        if self.scripted("login"):
+            return
+        for name, value in (("server_version", "15.99"), ("client_encoding", "UTF8"),
+                            ("standard_conforming_strings", "on"), ("integer_datetimes", "on")):
+            self.send(b"S", name.encode() + b"\0" + value.encode() + b"\0")
+        self.send(b"K", struct.pack("!ii", 4242, 1))
+        self.send(b"Z", self.status)
+
+    def scram(self):
+        self.send(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0")
+        first = self.message()[1].split(b"\0", 1)[1][4:].split(b",", 2)[2]  # client-first-bare
+        nonce = dict(part.split(b"=", 1) for part in first.split(b","))[b"r"] + b"fake"
+        salt = os.urandom(16)
+        answer = b"r=" + nonce + b",s=" + base64.b64encode(salt) + b",i=%d" % self.script.iterations
+        self.send(b"R", struct.pack("!i", 11) + answer)
+        final = self.message()[1].rsplit(b",p=", 1)[0]
+        salted = hashlib.pbkdf2_hmac("sha256", self.script.password.encode(), salt, self.script.iterations)
+        key = hmac.digest(salted, b"Server Key", "sha256")
+        proof = hmac.digest(key, first + b"," + answer + b"," + final, "sha256")
+        self.send(b"R", struct.pack("!i", 12) + b"v=" + base64.b64encode(proof))
+
+    # -- statements --
+
+    def result(self, sql):
+        """Columns, rows and tag of the usual answer."""
+        word = (re.match(r"\s*(\w+)", sql) or [None, "SELECT"])[1].upper()
+        if word == "BEGIN":
+            self.status = b"T"
+        elif word in ("COMMIT", "ROLLBACK"):
+            self.status = b"I"
+        if "pg_current_xact_id" in sql:
+            xid = [self.script.next_xid()]
+            return (["params", "xid"], [["{}"] + xid], "SELECT 1") if "set_config" in sql else (["xid"], [xid], "SELECT 1")
+        if "pg_xact_status" in sql:
+            return ["status"], [["aborted"]], "SELECT 1"
+        if "agent_hello" in sql:
+            return (["protocol", "version", "instance", "system_identifier", "timeline"],
+                    [[struct.pack("!i", int(self.params[0])), b"0.1.0", b"f" * 16, struct.pack("!q", 7), struct.pack("!i", 1)]],
+                    "SELECT 1")
+        return None, [], {"SELECT": "SELECT 0", "INSERT": "INSERT 0 0"}.get(word, word)
+
+    def answer(self, sql, described):
+        columns, rows, tag = self.result(sql)
+        if columns and not described:
+            self.columns(columns)
+        for row in rows:
+            self.row(row)
+        self.complete(tag)
+
+    def bind(self, body):
+        _, name, rest = body.split(b"\0", 2)
+        (formats,) = struct.unpack("!h", rest[:2])
+        at = 2 + 2 * formats
+        (count,) = struct.unpack("!h", rest[at:at + 2])
+        at += 2
+        self.params = []
+        for _ in range(count):
+            (length,) = struct.unpack("!i", rest[at:at + 4])
+            at += 4
+            self.params.append(None if length < 0 else rest[at:at + length])
+            at += max(length, 0)
+        self.portal = self.statements.get(name, "")
+        self.send(b"2")
+
+    def extended(self, kind, body):
+        if kind == b"P":
+            name, sql = body.split(b"\0")[:2]
+            self.statements[name] = sql.decode("utf-8", "replace")
+            if not self.scripted("parse " + self.statements[name]):
+                self.send(b"1")
+        elif kind == b"B":
+            self.bind(body)
+        elif kind == b"D":
+            columns = self.result(self.portal)[0] if body[:1] == b"P" else None
+            if columns:
+                self.columns(columns, "agent_hello" in self.portal)
+            else:
+                self.send(b"n")
+        elif kind == b"E":
+            if not self.scripted("execute " + self.portal):
+                self.answer(self.portal, True)
+
+    def serve(self):
+        self.login()
+        while True:
+            kind, body = self.message()
+            if kind == b"X":
+                return
+            if kind == b"S":
+                self.skipping = False
+                if not self.scripted("sync"):
+                    self.send(b"Z", self.status)
+            elif kind == b"Q":
+                self.skipping = False
+                sql = body.rstrip(b"\0").decode("utf-8", "replace")
+                if not self.scripted("query " + sql):
+                    self.answer(sql, False)
+                    self.send(b"Z", self.status)
+            elif kind in (b"f", b"c"):
+                if not self.scripted("copyfail" if kind == b"f" else "copydone"):
+                    self.fields(b"E", "ERROR", "57014", "COPY from stdin failed")
+                    self.send(b"Z", self.status)
+            elif kind in b"PBDE" and not self.skipping:
+                self.extended(kind, body)
+
+
+def client(sock, script):
+    with script.lock:
+        script.connections += 1
+        script.sockets.add(sock)
+    try:
+        Connection(sock, script).serve()
+    except (Closed, OSError):
+        pass
+    finally:
+        with script.lock:
+            script.sockets.discard(sock)
+        sock.close()
+
+
+def accept(listener, script):
+    while True:
+        sock, _ = listener.accept()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=client, args=(sock, script), daemon=True).start()
+
+
+def main():
+    if sys.argv[1:] != ["serve"]:
+        sys.exit(__doc__)
+    script = Script()
+    listener = socket.create_server(("127.0.0.1", 0))
+    print("port=%d" % listener.getsockname()[1], flush=True)
+    threading.Thread(target=accept, args=(listener, script), daemon=True).start()
+    for line in sys.stdin:
+        print(json.dumps(script.command(json.loads(line))), flush=True)
+
+
+main()
