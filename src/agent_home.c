@@ -83,6 +83,9 @@ hand_over(int code, Datum arg)
     if (nothing_to_do || handed_over)
         return;
     handed_over = true;
+    /* Before there can be a successor, who would leave if we could still be told something. */
+    if (agent.shared != NULL)
+        fleet_shared_leave(agent.shared);
     if (at_home)
         fleet_runner_shutdown(agent_leave_requested); /* all, if the database is dropped */
     /* The server releases a session's relation locks only with a transaction's end. */
@@ -91,6 +94,7 @@ hand_over(int code, Datum arg)
     sentinel_lock.relId = InvalidOid;
     FLEET_POINT("agent_before_hand_over");
     ok = fleet_starter_launch(agent.database, restart_delay());
+    FLEET_POINT("agent_after_hand_over");
     if (ok != (code == 0))
         proc_exit(ok ? 0 : 1); /* goes on with the callbacks that are left */
 }

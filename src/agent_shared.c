@@ -10,11 +10,9 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 
-/* The agent leaves, however it leaves: who waits must look for a new one. */
-static void
-shared_gone(dsm_segment *segment, Datum arg)
+void
+fleet_shared_leave(FleetShared *shared)
 {
-    FleetShared *shared = (FleetShared *) DatumGetPointer(arg);
     PGPROC *wake[FLEET_MAX_WAITERS];
     int n = 0;
 
@@ -28,6 +26,13 @@ shared_gone(dsm_segment *segment, Datum arg)
     SpinLockRelease(&shared->mutex);
     for (int i = 0; i < n; i++)
         SetLatch(&wake[i]->procLatch);
+}
+
+/* However it leaves. */
+static void
+shared_gone(dsm_segment *segment, Datum arg)
+{
+    fleet_shared_leave((FleetShared *) DatumGetPointer(arg));
 }
 
 FleetShared *

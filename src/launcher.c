@@ -51,6 +51,7 @@
 #include "utils/wait_event.h"
 
 #define AGAIN_S 5 /* until the postmaster starts an agent again that could not hand over */
+#define STARTER_AGAIN_S 1
 #define LOOK_AGAIN_MS 10
 #define START_PATIENCE_MS 10000
 
@@ -172,7 +173,7 @@ fleet_starter_launch(Oid database, int delay_ms)
     bool registered = false;
 
     worker_init(&worker, "pg_fleet starter", "fleet_starter_main");
-    worker.bgw_restart_time = 1;
+    worker.bgw_restart_time = STARTER_AGAIN_S;
     memcpy(worker.bgw_extra, &args, sizeof(args));
     /* Runners that ended a moment ago may still hold the slots. */
     for (int i = 0; i < 50 && !registered && PostmasterIsAlive(); i++)

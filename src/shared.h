@@ -42,6 +42,9 @@ typedef struct FleetMessage
 } FleetMessage;
 
 extern FleetShared *fleet_shared_create(uint32 *handle);
+/* The agent does not listen any more: who waits, or has something for an agent, must look for a new
+ * one. */
+extern void fleet_shared_leave(FleetShared *shared);
 /* Next message; *overflow set once when messages were lost (read everything again). */
 extern bool fleet_shared_take(FleetShared *shared, FleetMessage *message, bool *overflow);
 /* Wakes who waits for this run: final, or only to look at its log and progress. */

@@ -130,7 +130,7 @@ $f->point_release('parent', 'starter_before_delay');
 
 # The next delay is one of 30 s, and it is held: whoever asks, however often the latch is set.
 $from = log_end();
-my $old = terminate('delayed');
+terminate('delayed');
 $f->wait_for('parent', $STARTERS, '1', 'delayed: a starter is there');
 my ($starter) = workers('starter');
 $f->wait_for('parent', agents(), '0', 'delayed: the agent has ended');
@@ -172,10 +172,22 @@ $f->point('parent', 'agent_before_hand_over', 'wait');
 terminate('ending');
 $f->point_waits('parent', 'agent_before_hand_over', 'ending: an agent has stopped to listen and still has its lock');
 $run = $f->start('plain', '{"key": "ending"}');
-$f->wait_for('parent', agents(), '1', 'ending: who was launched by a request is gone again');
+$f->wait_for('parent', agents(), '2', 'ending: who was launched by a request waits to be its heir');
 is($f->sql("SELECT count(*) FROM etl.done WHERE key = 'ending'"), '0', 'ending: nobody has done it yet');
 $f->point_release('parent', 'agent_before_hand_over');
 ends($run, 'ending', 'ending');
+
+# the successor is there before its predecessor has gone, and does not take that for an agent
+$f->point('parent', 'agent_after_hand_over', 'wait');
+$run = begin('overlap');
+my $old = terminate('overlap');
+$f->point_waits('parent', 'agent_after_hand_over', 'overlap: an agent has handed over and still has its lock');
+$f->point('parent', 'agent_waits_for_home', 'signal');
+$f->point_fired('parent', 'agent_waits_for_home', 'overlap: its successor waits for that');
+go('overlap');
+$f->point_release('parent', 'agent_after_hand_over');
+ends($run, 'overlap', 'overlap');
+isnt($f->sql(home()), $old, 'overlap: by another agent');
 $f->point_release('parent', 'starter_before_delay');
 
 # ---- a crash, without preload -------------------------------------------------------------------

@@ -25,8 +25,8 @@ $f->sql_as('other', q{SELECT fleet.create_package('line'); SELECT fleet.add_task
 sub others_go_on
 {
     my ($name) = @_;
-    my $run = $f->sql_as('other', q{SELECT fleet.run_parent_package('line')});
-    $f->run_is($run, 'succeeded', "$name: another role's run succeeds meanwhile");
+    my ($rc, $out, $err) = $f->try_as('other', q{CALL fleet.execute_package('line')});
+    is($rc, 0, "$name: another role's run succeeds meanwhile") or diag($err);
     return;
 }
 
@@ -40,36 +40,53 @@ sub term_is_heard
     return;
 }
 
+sub fired
+{
+    my ($rule, $name) = @_;
+    my $end = time + $FleetTest::PATIENCE;
+    select undef, undef, undef, 0.02 until $fake->fired($rule) || time > $end;
+    ok($fake->fired($rule) >= 1, $name);
+    return;
+}
+
 my $servers = 0;
 
-sub server
+# A server of its own, and a run that has one job of one step there: (server, run).
+sub begin
 {
-    my ($mode, $password) = @_;
+    my ($mode, $password, %step) = @_;
     my $name = 'fake' . ++$servers;
-    $f->sql(sprintf q{SELECT fleet.add_server(%s, %s, username => 'etl', password => %s, mode => %s, slots => 1)},
-        quote_literal($name), quote_literal($fake->conninfo), quote_literal($password), quote_literal($mode));
-    return $name;
+    my $step = join ', ', map { "$_ => " . quote_literal($step{$_}) } sort keys %step;
+    my $run = $f->sql(sprintf <<'SQL' =~ s/NAME/$name/gr, map({ quote_literal($_) } $fake->conninfo, $password, $mode), $step) =~ s/.*\n//sr;
+SELECT fleet.add_server('NAME', %s, username => 'etl', password => %s, mode => %s, slots => 1);
+SELECT fleet.create_job('NAME');
+SELECT fleet.add_step('NAME', 's', %s);
+SELECT fleet.create_package('NAME');
+SELECT fleet.add_task('NAME', 't', job => 'NAME', server => 'NAME');
+SELECT fleet.run_parent_package('NAME');
+SQL
+    return ($name, $run);
 }
 
-sub task
+sub offline { my ($server) = @_; $f->sql("SELECT fleet.set_server_state('$server', 'offline')"); return; }
+
+# The run has failed with this, by its task; and nothing more is tried there.
+sub failed_with
 {
-    my ($server, %job) = @_;
-    my $name = "job_$server";
-    my $sql = 'SELECT fleet.create_job(' . quote_literal($name) . '); SELECT fleet.add_step(' . join(', ', quote_literal($name), "'s'",
-        map { "$_ => " . quote_literal($job{$_}) } sort keys %job) . ')';
-    $f->sql($sql);
-    $f->package("package_$server", t => { job => $name, server => $server });
-    return $f->start("package_$server");
+    my ($run, $server, $sqlstate, $message, $name) = @_;
+    $f->wait_for('parent', "SELECT sqlstate || '|' || message FROM fleet.task_run WHERE run_id = $run AND state = 'failed'", "$sqlstate|$message", "$name: the task fails, with the reason");
+    offline($server);
+    return;
 }
 
-sub last_error { my ($server) = @_; return "SELECT last_error FROM fleet.server_status WHERE server = " . quote_literal($server); }
-
-sub cancel
+# The link says why it is down, somebody else goes on, and a cancel is heard.
+sub link_is_down
 {
-    my ($run, $server, $name) = @_;
-    $f->sql("SELECT fleet.cancel_run($run)");
+    my ($run, $server, $reason, $name) = @_;
+    $f->wait_for('parent', "SELECT last_error FROM fleet.server_status WHERE server = '$server'", $reason, "$name: the link says why it is down");
+    others_go_on($name);
+    $f->sql("SELECT fleet.cancel_run($run); SELECT fleet.set_server_state('$server', 'offline')");
     $f->run_is($run, 'canceled', "$name: canceled");
-    $f->sql('SELECT fleet.set_server_state(' . quote_literal($server) . ", 'offline')");
     return;
 }
 
@@ -81,171 +98,149 @@ my @secrets = (
     [ '***',       'no ***{password} and {password}!',           'no ****** and ***!' ],
     [ '*******',   '{password}{password}{password}*',            '*' x 22 ],
     [ 'aba',       'x ababa y abababa aba z',                    'x ***** y ******* *** z' ],
-    [ 'aa1',       'aa1 ' x 100,                                 '*** ' x 99 . '***' ],
+    [ 'aa1',       'aa1 ' x 99 . 'aa1',                                '*** ' x 99 . '***' ],
     [ 'a',         'password "a" of a man was bad: a',           'password "*" of * man was bad: *' ],
     [ 'xy',        'xy or "xy", xyz and axy_ yx',                '** or "**", xyz and axy_ yx' ],
-    [ 'käse€',     'no käse€käse€, käse',                        'no ' . '*' x 18 . ', käse' ],
+    [ 'käse€',     'no käse€käse€, käse',                        'no ' . '*' x 16 . ', käse' ],
     [ q{p'q"r\s},  q{raw p'q"r\s, conninfo p\\'q"r\\\\s, json p'q\\"r\\\\s, sql p''q"r\s.},
       'raw *******, conninfo *********, json *********, sql ********.' ],
     [ 'p@s/w%',    'p@s/w% p%40s%2Fw%25 p%40s%2fw%25 p%40s',     '****** ************ ************ p%40s' ],
     [ '28P01',     'code 28P01',                                 'code *****' ],
     [ 'secret-at-the-cut', "$long secret-at-the-cut",            "$long *********" ],
 );
+my $PREFIX = 'connection to server at "127.0.0.1", port ' . $fake->port . ' failed: FATAL:  ';
 $fake->ctl(auth => 'cleartext');
 for my $case (@secrets)
 {
     my ($password, $says, $kept) = @$case;
-    utf8::encode(my $shown = $password);
-    utf8::encode($password);
-    utf8::encode($kept);
+    my $name = 'password ' . (length $password > 12 ? substr($password, 0, 12) : $password);
+    utf8::encode(my $bytes = $password);
+    utf8::encode($_) for $name, $kept;
     $fake->rules([ on => '^password', send => [ [ 'fatal', '28P01', $says ] ] ]);
-    my $server = server('direct', $password);
-    my $run = task($server, command => 'SELECT 1');
-    my $name = length $shown > 12 ? substr($shown, 0, 12) : $shown;
-    $f->wait_for('parent', last_error($server), "FATAL:  $kept", "password $name: covered in the reason");
-    is($fake->fired >= 1, 1, "password $name: the server was told it");
-    others_go_on("password $name");
-    cancel($run, $server, "password $name");
+    my ($server, $run) = begin('direct', $bytes, command => 'SELECT 1');
+    failed_with($run, $server, '28P01', $PREFIX . $kept, $name);
 }
-is($f->sql(q{SELECT count(*) FROM fleet.log WHERE message LIKE '%secret-at%' OR message LIKE '%käse€%'}), '0', 'no password is in the log of a run');
-unlike(slurp_file($f->parent->logfile), qr/secret-at-the-cut|\Q"aba"\E/, 'nor in the log of the server');
+others_go_on('passwords');
+unlike(slurp_file($f->parent->logfile), qr/secret-at-the-cut|"aba"/, 'no password is in the log of the server');
+
 # none at all: nothing is covered, and nothing hangs
 $fake->ctl(auth => 'trust');
 $fake->rules([ on => '^login', send => [ [ 'fatal', '28P01', 'no *** and nothing' ] ] ]);
-my $none = server('direct', undef);
-my $none_run = task($none, command => 'SELECT 1');
-$f->wait_for('parent', last_error($none), 'FATAL:  no *** and nothing', 'no password: the reason as it is');
-cancel($none_run, $none, 'no password');
-# the error that ended the loop for ever, once more, and SIGTERM
-$fake->ctl(auth => 'cleartext');
-$fake->rules([ on => '^password', send => [ [ 'fatal', '28P01', 'no ***' ] ] ]);
-my $stars = server('agent', '***');
-my $stars_run = task($stars, command => 'SELECT 1');
-$f->wait_for('parent', last_error($stars), 'FATAL:  no ***', 'password ***, mode agent: the reason');
-term_is_heard('password ***');
-cancel($stars_run, $stars, 'password ***, mode agent');
+my ($server, $run) = begin('direct', undef, command => 'SELECT 1');
+failed_with($run, $server, '28P01', $PREFIX . 'no *** and nothing', 'no password');
 
-# after the login, in the last words of a session
+# the error that once was an endless loop, in the other mode, and SIGTERM
+$fake->ctl(auth => 'cleartext');
+$fake->rules([ on => '^password', send => [ [ 'fatal', '57P03', 'no ***' ] ] ]);
+($server, $run) = begin('agent', '***', command => 'SELECT 1');
+$f->wait_for('parent', "SELECT last_error FROM fleet.server_status WHERE server = '$server'", $PREFIX . 'no ***', 'password ***, mode agent: the link says why it is down');
+term_is_heard('password ***');
+link_is_down($run, $server, $PREFIX . 'no ***', 'password ***, mode agent');
+
+# after the login: the last words of a session, an error to the hello
 $fake->rules([ on => '^execute SELECT pg_catalog.pg_backend_pid', send => [ [ 'fatal', '57P01', 'it was {password}' ] ] ]);
-my $words = server('direct', 'last-words');
-my $words_run = task($words, command => 'SELECT 1');
-$f->wait_for('parent', last_error($words), 'it was **********', 'last words of a session: covered');
-cancel($words_run, $words, 'last words');
-# … of an error to the hello
-$fake->rules([ on => 'agent_hello', send => [ [ 'error', '42501', 'you are {password}' ] ] ]);
-$words = server('agent', 'hello-words');
-$words_run = task($words, command => 'SELECT 1');
-$f->wait_for('parent', last_error($words), 'you are ***********', 'an error to the hello: covered');
-cancel($words_run, $words, 'hello');
+($server, $run) = begin('direct', 'last-words', command => 'SELECT 1');
+link_is_down($run, $server, 'it was **********', 'last words of a session');
+$fake->rules([ on => '^execute .*agent_hello', send => [ [ 'error', '55000', 'you are {password}' ] ] ]);
+($server, $run) = begin('agent', 'hello-words', command => 'SELECT 1');
+link_is_down($run, $server, 'you are ***********', 'an error to the hello');
 
 # ---- a copy that nobody asked for ---------------------------------------------------------------
 
 $fake->ctl(auth => 'trust');
 my $COPY = 'the server wants to copy, which nobody asked for';
+my %command = ('one statement' => { command => 'SELECT 7' },
+    'not a transaction' => { command => 'VACUUM', transactional => 'false' },
+    'several statements' => { command => 'SELECT 7; SELECT 8' });
+
+for my $case (
+    [ 'copyin',   'direct', 'the first question', '^execute SELECT pg_catalog.pg_backend_pid' ],
+    [ 'copyboth', 'direct', 'the sweep',          '^execute SELECT pg_catalog.pg_terminate_backend' ],
+    [ 'copyout',  'direct', 'BEGIN',              '^execute BEGIN' ],
+    [ 'copyboth', 'agent',  'the search path',    '^execute SELECT pg_catalog.set_config' ],
+    [ 'copyin',   'agent',  'the hello',          '^execute SELECT \* FROM fleet.agent_hello' ],
+    [ 'copyout',  'agent',  'the hello',          '^execute SELECT \* FROM fleet.agent_hello' ],
+    [ 'copyboth', 'agent',  'the hello',          '^execute SELECT \* FROM fleet.agent_hello' ],
+    [ 'copyout',  'agent',  'LISTEN',             '^execute LISTEN' ],
+    [ 'copyin',   'agent',  'a start',            '^execute SELECT \* FROM fleet.agent_start' ])
+{
+    my ($kind, $mode, $what, $on) = @$case;
+    $fake->rules([ on => $on, send => [$kind] ]);
+    ($server, $run) = begin($mode, undef, command => 'SELECT 1');
+    link_is_down($run, $server, $COPY, "$kind to $what, mode $mode");
+}
 
 for my $kind (qw(copyin copyout copyboth))
 {
-    for my $case (
-        [ 'direct', 'the first question',  '^execute SELECT pg_catalog.pg_backend_pid' ],
-        [ 'direct', 'the sweep',           '^execute SELECT pg_catalog.pg_terminate_backend' ],
-        [ 'agent',  'the search path',     '^execute SELECT pg_catalog.set_config' ],
-        [ 'agent',  'the hello',           '^execute SELECT \* FROM fleet.agent_hello' ],
-        [ 'agent',  'LISTEN',              '^execute LISTEN' ],
-        [ 'agent',  'a start',             '^execute SELECT \* FROM fleet.agent_start' ])
-    {
-        my ($mode, $what, $on) = @$case;
-        $fake->rules([ on => $on, send => [$kind] ]);
-        my $server = server($mode, undef);
-        my $run = task($server, command => 'SELECT 1');
-        $f->wait_for('parent', last_error($server), $COPY, "$kind to $what, mode $mode: the link's reason");
-        others_go_on("$kind to $what");
-        cancel($run, $server, "$kind to $what");
-    }
-
     # a command: it fails, and is not done again
-    my %command = ('one statement' => { command => 'SELECT 7' },
-        'not a transaction' => { command => 'VACUUM', transactional => 'false' },
-        'several statements' => { command => 'SELECT 7; SELECT 8' });
     for my $what (sort keys %command)
     {
         $fake->rules([ on => '^(?:execute|query) (?:SELECT 7|VACUUM)', send => [ $kind, $kind ] ]);
-        my $server = server('direct', undef);
-        my $run = task($server, %{ $command{$what} });
-        $f->run_is($run, 'failed', "$kind to $what: the run fails");
-        is($f->sql("SELECT state, sqlstate, message FROM fleet.task_run WHERE run_id = $run"), "failed|08P01|$COPY", "$kind to $what: with the reason");
+        ($server, $run) = begin('direct', undef, %{ $command{$what} });
+        failed_with($run, $server, '08P01', $COPY, "$kind to $what");
         is($f->sql("SELECT state, sqlstate, attempt FROM fleet.job_log WHERE run_id = $run"), 'failed|08P01|1', "$kind to $what: the step once");
         is($fake->fired, 1, "$kind to $what: it was sent once");
-        others_go_on("$kind to $what");
-        $f->sql("SELECT fleet.set_server_state('$server', 'offline')");
     }
+    others_go_on("$kind to a command");
+}
 
-    # once, to what surrounds a command: the session is lost, and everything ends well by the next one
-    for my $on ('^execute BEGIN', '^execute SELECT pg_catalog.set_config', '^execute COMMIT')
-    {
-        $fake->rules([ on => $on, send => [$kind], count => 1 ], [ on => '^execute SELECT 7', send => [ [ 'complete', 'SELECT 1' ] ] ]);
-        my $server = server('direct', undef);
-        my $run = task($server, command => 'SELECT 7');
-        $f->run_is($run, 'succeeded', "$kind once to $on: the run succeeds");
-        is($fake->fired(0), 1, "$kind once to $on: it was sent");
-        is($fake->fired(1), $on =~ /COMMIT/ ? 2 : 1, "$kind once to $on: the command was executed as often as is right");
-        $f->sql("SELECT fleet.set_server_state('$server', 'offline')");
-    }
+# once, to what surrounds a command: the session is lost, and the next one does it right
+for my $case ([ 'copyin', '^execute BEGIN', 1 ], [ 'copyout', '^execute SELECT pg_catalog.set_config', 1 ], [ 'copyin', '^execute COMMIT', 2 ])
+{
+    my ($kind, $on, $times) = @$case;
+    $fake->rules([ on => $on, send => [$kind], count => 1 ], [ on => '^execute SELECT 7', send => [ [ 'complete', 'SELECT 1' ] ] ]);
+    ($server, $run) = begin('direct', undef, command => 'SELECT 7');
+    $f->run_is($run, 'succeeded', "$kind once to $on: the run succeeds");
+    is("@{ $fake->stats->{fired} }", "1 $times", "$kind once to $on: the command was executed as often as is right");
+    offline($server);
+}
 
-    # to the second connection: what became of the transaction?
+# to the second connection: what became of the transaction?
+for my $kind (qw(copyin copyout copyboth))
+{
     $fake->rules(
         [ on => '^execute COMMIT', send => ['close'], count => 1 ],
-        [ on => 'pg_xact_status', send => [$kind], count => 1 ],
+        [ on => '^execute .*pg_xact_status', send => [$kind], count => 1 ],
         [ on => '^execute SELECT 7', send => [ [ 'complete', 'SELECT 1' ] ] ]);
-    my $server = server('direct', undef);
-    my $run = task($server, command => 'SELECT 7');
+    ($server, $run) = begin('direct', undef, command => 'SELECT 7');
     $f->run_is($run, 'succeeded', "$kind to a question about a transaction: the run succeeds");
-    is("@{ $fake->stats->{fired} }", '1 1 2', "$kind to a question about a transaction: it is asked again, and told that it was rolled back");
-    $f->sql("SELECT fleet.set_server_state('$server', 'offline')");
-
-    # … a cancel, a look whether it is still at work
-    $fake->rules(
-        [ on => '^execute SELECT 7', send => [] ],
-        [ on => 'pg_cancel_backend', send => [$kind] ],
-        [ on => 'SELECT state FROM pg_catalog.pg_stat_activity', send => [$kind] ]);
-    $server = server('direct', undef);
-    $run = task($server, command => 'SELECT 7');
-    my $end = time + $FleetTest::PATIENCE;
-    select undef, undef, undef, 0.02 until $fake->fired(0) || time > $end;
-    $f->sql("SELECT fleet.cancel_run($run)");
-    select undef, undef, undef, 0.02 until $fake->fired(1) || time > $end;
-    is($fake->fired(1) >= 1, 1, "$kind to a cancel: it was sent");
-    others_go_on("$kind to a cancel");
-    if ($kind eq 'copyout')
-    {
-        select undef, undef, undef, 0.05 until $fake->fired(2) || time > $end;
-        is($fake->fired(2) >= 1, 1, "$kind to a look at the session: it was sent");
-        others_go_on("$kind to a look at the session");
-    }
-    term_is_heard("$kind to a cancel");
-    $fake->rules();
-    $fake->ctl(cut => JSON::PP::true);
-    $f->run_is($run, 'canceled', "$kind to a cancel: the run ends as it was asked to");
-    $f->sql("SELECT fleet.set_server_state('$server', 'offline')");
+    is("@{ $fake->stats->{fired} }", '1 1 2', "$kind to a question about a transaction: it is asked again");
+    offline($server);
 }
+
+# … a cancel, a look whether the session is still at work
+$fake->rules(
+    [ on => '^execute SELECT 7', send => [] ],
+    [ on => '^execute .*pg_cancel_backend', send => ['copyin'] ],
+    [ on => '^execute SELECT state FROM pg_catalog.pg_stat_activity', send => ['copyout'] ]);
+($server, $run) = begin('direct', undef, command => 'SELECT 7');
+fired(0, 'the command is sent');
+$f->sql("SELECT fleet.cancel_run($run)");
+fired(1, 'a copy to a cancel');
+others_go_on('a copy to a cancel');
+fired(2, 'a copy to a look whether the session is at work');
+others_go_on('a copy to a look at the session');
+term_is_heard('a copy to the second connection');
+$fake->rules();
+$fake->ctl(cut => JSON::PP::true);
+$f->run_is($run, 'canceled', 'a copy to the second connection: the run ends as it was asked to');
+offline($server);
 
 # ---- input without an end -----------------------------------------------------------------------
 
 # answers after answers that nobody asked for, rows of a copy, notices
-for my $case ([ 'copy data', 'copyout', [ 'times', 200000, [ 'copydata', 'x' x 20 ] ] ],
-    [ 'results', [ 'times', 100000, [ 'complete', 'SELECT 1' ] ] ],
-    [ 'copies', [ 'times', 100000, 'copyout' ] ])
+for my $case ([ 'copy data', 'copyout', [ 'times', 100000, [ 'copydata', 'x' x 20 ] ] ],
+    [ 'results', [ 'times', 50000, [ 'complete', 'SELECT 1' ] ] ],
+    [ 'copies', [ 'times', 50000, 'copyout' ] ])
 {
     my ($name, @send) = @$case;
     $fake->rules([ on => '^query VACUUM', send => \@send, count => 1 ]);
-    my $server = server('direct', undef);
-    my $run = task($server, command => 'VACUUM -- copy', transactional => 'false');
-    my $end = time + $FleetTest::PATIENCE;
-    select undef, undef, undef, 0.02 until $fake->fired(0) || time > $end;
+    ($server, $run) = begin('direct', undef, command => 'VACUUM -- copy', transactional => 'false');
+    fired(0, "endless $name: sent");
     others_go_on("endless $name");
-    $f->sql("SELECT fleet.cancel_run($run)");
+    $f->sql("SELECT fleet.cancel_run($run); SELECT fleet.set_server_state('$server', 'offline')");
     $fake->ctl(cut => JSON::PP::true);
     like($f->wait_run($run), qr/^(?:canceled|failed)$/, "endless $name: the run ends");
-    $f->sql("SELECT fleet.set_server_state('$server', 'offline')");
 }
 
 # ---- COPY as a step ------------------------------------------------------------------------------
@@ -268,9 +263,8 @@ for my $i (0 .. $#copies)
     $f->package("copy_here_$i", t => { sql => $copies[$i] });
     for my $where (qw(d1 here))
     {
-        my $run = $f->start("copy_${where}_$i");
-        $f->run_is($run, 'failed', "$where: $copies[$i]: refused");
-        is($f->sql("SELECT sqlstate, message FROM fleet.task_run WHERE run_id = $run"), "0A000|$REFUSED", "$where: $copies[$i]: with what to do instead");
+        $run = $f->start("copy_${where}_$i");
+        $f->wait_for('parent', "SELECT state, sqlstate, message FROM fleet.task_run WHERE run_id = $run AND finished_at IS NOT NULL", "failed|0A000|$REFUSED", "$where: $copies[$i]: refused, with what to do instead");
     }
 }
 is($f->sql_on($_, 'SELECT count(*) FROM etl.t'), '3', "$_: nothing of it stays") for qw(parent d1);
