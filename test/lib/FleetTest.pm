@@ -280,17 +280,19 @@ sub wait_for
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     $expected = 't' unless defined $expected;
     my $db = $node eq 'witness' ? 'witness' : $DB;
-    my ($out, $err) = ('', '');
+    my $out = '';
     my $end = time + $PATIENCE;
+    my $poll = FleetTest::Poll->new($self->node($node), $db);
     while (time < $end)
     {
-        $self->node($node)->psql($db, $query, stdout => \$out, stderr => \$err);
+        $out = $poll->ask($query);
         last if $out eq $expected;
         select undef, undef, undef, 0.05;
     }
+    $poll->close;
     my $ok = $out eq $expected;
     ok($ok, $name) if defined $name;
-    diag("waited for \"$expected\" on $node, got \"$out\" $err\n  $query") unless $ok;
+    diag("waited for \"$expected\" on $node, got \"$out\"\n  $query") unless $ok;
     return $ok;
 }
 
@@ -571,6 +573,64 @@ sub start_proxy
 }
 
 sub proxy { return $_[0]{proxy}; }
+
+# One psql for all polls of a wait: a process and a login each time would be most of the work.
+# A server that is down or ends the session is tried again.
+package FleetTest::Poll;
+
+use strict;
+use warnings;
+use IPC::Open3;
+use PostgreSQL::Test::Utils;
+
+sub new
+{
+    my ($class, $node, $db) = @_;
+    return bless { node => $node, db => $db }, $class;
+}
+
+sub _open
+{
+    my ($self) = @_;
+    my $node = $self->{node};
+    $self->{pid} = open3(my $in, my $out, undef, $node->installed_command('psql'), '-XAtq', '-d', $node->connstr($self->{db}), '-f', '-');
+    $in->autoflush(1);
+    @$self{qw(in out)} = ($in, $out);
+    return;
+}
+
+# What psql printed, errors included.
+sub ask
+{
+    my ($self, $query) = @_;
+    local $SIG{PIPE} = 'IGNORE';
+    $self->_open unless $self->{pid};
+    print { $self->{in} } "$query\n;\n\\echo\n\\echo -- end of the answer\n";
+    my $text = '';
+    while (defined(my $line = readline $self->{out}))
+    {
+        if ($line eq "-- end of the answer\n")
+        {
+            $text =~ s/\n\n\z//;
+            $text =~ s/\n\z//;
+            return $text;
+        }
+        $text .= $line;
+    }
+    $self->close;
+    return $text;
+}
+
+sub close
+{
+    my ($self) = @_;
+    my $pid = delete $self->{pid} or return;
+    close $self->{in};
+    close $self->{out};
+    local ($?, $!);
+    waitpid $pid, 0;
+    return;
+}
 
 package FleetTest::Proxy;
 
