@@ -379,15 +379,16 @@ sub attack
           . "SELECT fleet.register_server('$name', mode => 'direct'); SELECT fleet.create_package('$name'); SELECT fleet.add_task('$name', 't', job => 'loop', server => '$name')");
     return "defined: $1" if $said =~ /^ERROR:  (\w{5}): /m;
     my $r = $session{bob}->sql("SELECT fleet.run_parent_package('$name')");
-    $f->wait_run($r);
-    my $got = $session{bob}->sql("SELECT sqlstate, message FROM fleet.task_run WHERE run_id = $r AND state = 'failed'");
-    return $f->sql(q{SELECT count(*) FROM pg_roles WHERE rolname = 'owned'}) eq '0' ? $got : "owned: $got";
+    my $state = $f->wait_run($r);
+    my $owned = $f->sql(q{SELECT count(*) FROM pg_roles WHERE rolname = 'owned'});
+    return "$state, owned: $owned" if $state ne 'failed' || $owned ne '0';
+    return $session{bob}->sql("SELECT sqlstate, message FROM fleet.task_run WHERE run_id = $r");
 }
 my $none = qr/^2F003\|the user mapping of role "bob" for foreign server "\w+" has no password, which only superusers may do without$/;
 my $not_asked = qr/^28000\|refused: the server let the session in without asking for the password of the user mapping; /;
 my $wrong = qr/^28P01\|.*password authentication failed for user "boss"$/;
 # The way is open: with boss's password in his mapping the attack succeeds.
-is(attack('open_way', 'pg_fleet', { host => '127.0.0.1' }, { user => 'boss', password => 'boss-password' }), 'owned: ', 'with the password of boss in his own mapping bob could do it');
+is(attack('open_way', 'pg_fleet', { host => '127.0.0.1' }, { user => 'boss', password => 'boss-password' }), 'succeeded, owned: 1', 'with the password of boss in his own mapping bob could do it');
 $f->sql('DROP ROLE owned');
 my $n = 0;
 for my $attack (
