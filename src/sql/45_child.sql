@@ -154,10 +154,14 @@ BEGIN
     SELECT w.ord::integer, r.job_run_id, r.job_run_id IS NOT NULL AND n.token IS NULL,
            CASE WHEN r.job_run_id IS NULL THEN coalesce(b.sqlstate, CASE WHEN o.token IS NOT NULL THEN '42710' ELSE '22004' END) END,
            CASE WHEN r.job_run_id IS NULL THEN
-               coalesce(b.message, CASE WHEN o.token IS NOT NULL THEN 'the token belongs to another parent' ELSE 'token or job is null' END) END
+               coalesce(b.message, CASE WHEN o.token IS NULL THEN 'token or job is null'
+                                        WHEN o.parent_uuid IS DISTINCT FROM a_parent_uuid THEN 'the token belongs to another parent'
+                                        ELSE 'the token belongs to another role or job' END) END
       FROM unnest(a_tokens, a_jobs) WITH ORDINALITY AS w (token, job, ord)
       LEFT JOIN fleet_catalog.job_run AS o ON o.token = w.token
-      LEFT JOIN fleet_catalog.job_run AS r ON r.token = w.token AND r.parent_uuid = a_parent_uuid
+      -- one that was canceled before it arrived has no job
+      LEFT JOIN fleet_catalog.job_run AS r
+             ON r.token = w.token AND r.parent_uuid = a_parent_uuid AND fleet_catalog.sees(r.owner) AND r.job IN (w.job, '')
       LEFT JOIN unnest(v_new) AS n (token) ON n.token = w.token
       LEFT JOIN unnest(v_names, v_sqlstates, v_messages) AS b (name, sqlstate, message) ON b.name = w.job
      ORDER BY w.ord;

@@ -1,0 +1,350 @@
+# Mode agent, exactly one start: intent before effect, one job run a token, a token of its own for
+# every attempt, fencing by epoch, a cancel that meets its start on the way, budgets of retries over
+# a crash.  The parent, its agent or the connection end at named points or at named messages; what
+# really ran is what the witness saw.
+use strict;
+use warnings;
+use FleetTest;
+use Test::More;
+
+my $f = FleetTest->new(agents => 1, proxy => 1, preload => 1);
+my $witness = 'host=127.0.0.1 port=' . $f->node('witness')->port . ' dbname=witness user=witness password=witness';
+for my $server (qw(parent a1))
+{
+    $f->sql_on($server, <<"SQL");
+-- Fails with 22012 until it was started that many times, by what the witness saw.
+CREATE FUNCTION etl.fails_until(times integer) RETURNS text LANGUAGE plpgsql AS \$\$
+BEGIN
+    PERFORM etl.witness('start');
+    IF (SELECT n FROM public.dblink('$witness', format('SELECT count(*) FROM event WHERE what = ''start'' AND key = %L', etl.key()))
+            AS t(n bigint)) < times THEN
+        RAISE division_by_zero USING MESSAGE = 'not yet';
+    END IF;
+    RETURN etl.key();
+END \$\$;
+GRANT EXECUTE ON FUNCTION etl.fails_until(integer) TO etl;
+SQL
+}
+# Jobs of the server's own: so no connection is there before the first start.
+$f->sql_as('etl', <<'SQL', on => 'a1');
+SELECT fleet.create_job('work');
+SELECT fleet.add_step('work', 's', 'SELECT etl.work()');
+SELECT fleet.create_job('hold');
+SELECT fleet.add_step('hold', 's', 'SELECT etl.work_until_released()');
+SELECT fleet.create_job('other');
+SELECT fleet.add_step('other', 's', $$SELECT etl.witness('other')$$);
+SELECT fleet.create_job('twice');
+SELECT fleet.add_step('twice', 's', 'SELECT etl.fails_until(2)');
+SELECT fleet.create_job('stubborn');
+SELECT fleet.add_step('stubborn', 's', 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1s', retry_states => '{22012}');
+SQL
+$f->package($_, -params => '{"key": null}', t => { job => $_, server => 'a1' }) for qw(work hold stubborn);
+$f->package('twice', -params => '{"key": null}',
+    t => { job => 'twice', server => 'a1', retries => 1, retry_wait => '1ms', retry_states => '{22012}' });
+
+sub key { my ($key) = @_; return qq({"key": "$key"}); }
+sub token { my ($run) = @_; return $f->sql("SELECT token FROM fleet.task_run WHERE run_id = $run AND task = 't'"); }
+
+# What the server has of this token: how many job runs, and in which state.
+sub there
+{
+    my ($token) = @_;
+    return $f->sql_on('a1', "SELECT count(*) || coalesce(' ' || min(state), '') FROM fleet.job_run WHERE token = '$token'");
+}
+
+sub end_agent
+{
+    my ($node) = @_;
+    my $pid = $f->agent_pid($node);
+    $f->sql_on($node, "SELECT pg_terminate_backend($pid, 10000)");
+    return $f->wait_for($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_fleet agent' AND datname = 'dw' AND pid <> $pid",
+        '1', "$node: the next agent is there");
+}
+
+# ---- canceled before it was sent ---------------------------------------------------------------
+
+# The first connection never gets through: the start waits in the link.
+$f->proxy->ctl('hole', 'a1');
+my $run = $f->start('work', key('unsent'));
+$f->wait_for('parent', "SELECT state || ' ' || server FROM fleet.task_run WHERE run_id = $run", 'starting a1', 'unsent: starting, while the link connects');
+$f->sql("SELECT fleet.cancel_run($run)");
+$f->run_is($run, 'canceled', 'unsent: canceled, with the server out of reach');
+is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run"), 'canceled', 'unsent: and its task');
+$f->proxy->ctl('allow', 'a1');
+my $unsent = token($run);
+
+# ---- the usual case, and each token once -------------------------------------------------------
+
+$run = $f->start('work', key('usual'));
+$f->run_is($run, 'succeeded', 'usual: succeeded');
+is($f->witnessed('usual', 'start'), 1, 'usual: started once');
+is(there(token($run)), '1 succeeded', 'usual: one job run with its token');
+is(there($unsent), '0', 'unsent: the server never heard of it');
+is($f->witnessed('unsent', 'start'), 0, 'unsent: and ran nothing');
+
+# ---- intent before effect: the parent crashes between the row and its send ---------------------
+
+$f->point('parent', 'remote_before_start', 'wait');
+$run = $f->start('work', key('intent'));
+$f->point_waits('parent', 'remote_before_start', 'intent: the start is stored and not sent');
+is($f->sql("SELECT state || ' ' || server || ' ' || attempt FROM fleet.task_run WHERE run_id = $run"), 'starting a1 1',
+    'intent: the row shows state, server and attempt');
+my $token = token($run);
+like($token, qr/^[0-9a-f-]{36}$/, 'intent: and a token');
+is(there($token), '0', 'intent: which the server does not know');
+is($f->witnessed('intent', 'start'), 0, 'intent: nothing has run');
+$f->parent->stop('immediate');
+$f->point_release('parent', 'remote_before_start');
+$f->parent->start;
+$f->run_is($run, 'succeeded', 'intent: succeeded after the crash');
+is($f->witnessed('intent', 'start'), 1, 'intent: exactly one start');
+is(token($run), $token, 'intent: the same token');
+is(there($token), '1 succeeded', 'intent: one job run, with that token');
+is($f->sql("SELECT attempt FROM fleet.task_run WHERE run_id = $run"), '1', 'intent: it was the first attempt');
+
+# the agent alone ends there
+$f->point('parent', 'remote_before_start', 'exit');
+$run = $f->start('work', key('intent_agent'));
+$f->point_fired('parent', 'remote_before_start', 'intent, agent: it ended before the send');
+$f->run_is($run, 'succeeded', 'intent, agent: succeeded under the next one');
+is($f->witnessed('intent_agent', 'start'), 1, 'intent, agent: exactly one start');
+is(there(token($run)), '1 succeeded', 'intent, agent: one job run');
+
+# ---- sent, and the answer does not come --------------------------------------------------------
+
+# The server has started it, the answer is lost with the connection.
+$f->proxy->ctl(qw(on a1 s2c before ^D));
+$run = $f->start('hold', key('unanswered'));
+ok($f->proxy->fired('a1'), 'unanswered: the connection is cut before the answer');
+$f->wait_started('unanswered');
+$f->proxy->ctl('allow', 'a1');
+$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'running', 'unanswered: found again, it runs');
+$f->release('unanswered');
+$f->run_is($run, 'succeeded', 'unanswered: succeeded');
+is($f->witnessed('unanswered', 'start'), 1, 'unanswered: started once');
+is(there(token($run)), '1 succeeded', 'unanswered: one job run');
+
+# The same, and the parent crashes before it hears.
+$f->proxy->ctl(qw(on a1 s2c before ^D hole));
+$run = $f->start('hold', key('unheard'));
+ok($f->proxy->fired('a1'), 'unheard: the answer is held back');
+$f->wait_started('unheard');
+is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run"), 'starting', 'unheard: the parent does not know that it runs');
+$f->parent->stop('immediate');
+$f->proxy->ctl('kill', 'a1');
+$f->proxy->ctl('allow', 'a1');
+$f->parent->start;
+$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'running', 'unheard: the next agent adopts it');
+$f->release('unheard');
+$f->run_is($run, 'succeeded', 'unheard: succeeded');
+is($f->witnessed('unheard', 'start'), 1, 'unheard: started once');
+
+# The start itself is lost.
+$f->proxy->ctl(qw(on a1 c2s before ^B.*agent_start));
+$run = $f->start('work', key('lost_start'));
+ok($f->proxy->fired('a1'), 'lost start: the connection is cut before it arrives');
+$f->proxy->ctl('allow', 'a1');
+$f->run_is($run, 'succeeded', 'lost start: sent again');
+is($f->witnessed('lost_start', 'start'), 1, 'lost start: started once');
+is(there(token($run)), '1 succeeded', 'lost start: one job run');
+is($f->sql("SELECT attempt FROM fleet.task_run WHERE run_id = $run"), '1', 'lost start: within one attempt');
+
+# ---- a cancel meets the start on its way -------------------------------------------------------
+
+# Held back before the server: the connection is lost with it, and the start is gone.
+$f->proxy->ctl(qw(on a1 c2s before ^B.*agent_start hole));
+$run = $f->start('work', key('on_the_way'));
+ok($f->proxy->fired('a1'), 'on the way: the start is held before the server');
+$f->sql("SELECT fleet.cancel_run($run)");
+$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'canceling', 'on the way: not called canceled while it may still arrive');
+$f->proxy->ctl('kill', 'a1');
+$f->proxy->ctl('allow', 'a1');
+$f->run_is($run, 'canceled', 'on the way: canceled');
+$token = token($run);
+is(there($token), '1 canceled', 'on the way: the server keeps the token as canceled');
+# … and should it come after all, from a connection of this agent that the server still hears:
+is($f->sql_as('etl', <<"SQL", on => 'a1'), '1|t|', 'on the way: a start that arrives later starts nothing');
+SELECT ord, known, sqlstate FROM fleet.agent_start((SELECT parent_uuid FROM fleet.job_run WHERE token = '$token'),
+    9223372036854775807, ARRAY['$token']::uuid[], ARRAY['work'], ARRAY['{"key": "on_the_way"}']::jsonb[])
+SQL
+is(there($token), '1 canceled', 'on the way: still canceled');
+is($f->witnessed('on_the_way', 'start'), 0, 'on the way: nothing ran');
+
+# Held back before the parent: the server runs it already.
+$f->proxy->ctl(qw(on a1 s2c before ^D hole));
+$run = $f->start('hold', key('on_the_way_back'));
+ok($f->proxy->fired('a1'), 'on the way back: the answer is held');
+$f->wait_started('on_the_way_back');
+$f->sql("SELECT fleet.cancel_run($run)");
+$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'canceling', 'on the way back: canceling');
+$f->proxy->ctl('allow', 'a1');
+$f->run_is($run, 'canceled', 'on the way back: canceled');
+is(there(token($run)), '1 canceled', 'on the way back: there too');
+is($f->sql_on('a1', q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%work_until_released%' AND state = 'active' AND pid <> pg_backend_pid()}),
+    '0', 'on the way back: nothing of it runs any more');
+is($f->witnessed('on_the_way_back', 'end'), 0, 'on the way back: it did not come to its end');
+is($f->effects('a1', 'on_the_way_back'), 0, 'on the way back: no effect');
+
+# The agent ends before it sends the cancel.
+$f->point('parent', 'remote_before_cancel', 'exit');
+$run = $f->start('hold', key('cancel_unsent'));
+$f->wait_started('cancel_unsent');
+$f->sql("SELECT fleet.cancel_run($run)");
+$f->point_fired('parent', 'remote_before_cancel', 'cancel unsent: the agent ended before it was sent');
+$f->run_is($run, 'canceled', 'cancel unsent: the next one sends it');
+is(there(token($run)), '1 canceled', 'cancel unsent: stopped on the server');
+is($f->witnessed('cancel_unsent', 'end'), 0, 'cancel unsent: it did not come to its end');
+
+# ---- a retried task ----------------------------------------------------------------------------
+
+$run = $f->start('twice', key('twice'));
+$f->run_is($run, 'succeeded', 'retried: the second attempt succeeds');
+is($f->witnessed('twice', 'start'), 2, 'retried: two starts');
+is($f->sql("SELECT attempt || ' ' || state || ' ' || output FROM fleet.task_run WHERE run_id = $run"), '2 succeeded twice', 'retried: the row shows attempt 2');
+is($f->sql_on('a1', q{SELECT string_agg(state, ' ' ORDER BY job_run_id) || ' ' || count(DISTINCT token) FROM fleet.job_run WHERE params ->> 'key' = 'twice'}),
+    'failed succeeded 2', 'retried: two job runs, each with a token of its own');
+is($f->sql_on('a1', q{SELECT token FROM fleet.job_run WHERE params ->> 'key' = 'twice' AND state = 'succeeded'}), token($run),
+    'retried: the row shows the token of the second');
+is($f->sql("SELECT string_agg(concat_ws(' ', task_attempt, attempt, state, sqlstate), ', ' ORDER BY task_attempt) FROM fleet.job_log WHERE run_id = $run"),
+    '1 1 failed 22012, 2 1 succeeded', 'retried: both attempts are in the log of the job');
+is($f->sql("SELECT count(*) || ' ' || max(seq) FROM fleet.log WHERE run_id = $run"), '4 4', 'retried: the log goes on without a gap');
+
+# the parent crashes before it sends the second attempt
+$f->point('parent', 'remote_before_start', 'wait 2');
+$run = $f->start('twice', key('twice_crash'));
+$f->point_waits('parent', 'remote_before_start', 'retried, crash: the second attempt is stored and not sent');
+is($f->sql("SELECT state || ' ' || attempt FROM fleet.task_run WHERE run_id = $run"), 'starting 2', 'retried, crash: the row shows it');
+$token = token($run);
+$f->parent->stop('immediate');
+$f->point_release('parent', 'remote_before_start');
+$f->parent->start;
+$f->run_is($run, 'succeeded', 'retried, crash: succeeded');
+is($f->witnessed('twice_crash', 'start'), 2, 'retried, crash: two starts in all');
+is($f->sql("SELECT attempt FROM fleet.task_run WHERE run_id = $run"), '2', 'retried, crash: it was attempt 2');
+is(there($token), '1 succeeded', 'retried, crash: with the token that was stored');
+
+# ---- the budget of retries over a crash --------------------------------------------------------
+
+# of a task here
+$f->package('budget', -params => '{"key": null}',
+    t => { sql => 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1s', retry_states => '{22012}' });
+$run = $f->start('budget', key('budget_task'));
+$f->wait_for('parent', "SELECT state || ' ' || attempt FROM fleet.task_run WHERE run_id = $run", 'retrying 1', 'budget of a task: the first attempt has failed');
+end_agent('parent');
+$f->run_is($run, 'failed', 'budget of a task: failed in the end');
+is($f->witnessed('budget_task', 'start'), 3, 'budget of a task: three attempts over the crash');
+is($f->sql("SELECT attempt || ' ' || sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run"), '3 22012 not yet', 'budget of a task: its row');
+
+# of a step on the server, whose agent ends
+$run = $f->start('stubborn', key('budget_step'));
+$f->wait_for('a1', q{SELECT string_agg(s.state, ' ') FROM fleet.step_run AS s JOIN fleet.job_run AS j USING (job_run_id) WHERE j.params ->> 'key' = 'budget_step'},
+    'failed', 'budget of a step: the first attempt has failed');
+end_agent('a1');
+$f->run_is($run, 'failed', 'budget of a step: failed in the end');
+is($f->witnessed('budget_step', 'start'), 3, 'budget of a step: three attempts over the crash');
+is($f->sql("SELECT string_agg(attempt || ' ' || state || ' ' || sqlstate, ', ' ORDER BY attempt) FROM fleet.job_log WHERE run_id = $run"),
+    '1 failed 22012, 2 failed 22012, 3 failed 22012', 'budget of a step: three rows at the parent');
+is($f->sql("SELECT attempt || ' ' || state || ' ' || sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run"), '1 failed 22012 not yet',
+    'budget of a step: within one attempt of the task');
+
+# ---- what a server does with requests ----------------------------------------------------------
+
+my $parent = '00000000-0000-0000-0000-0000000000aa';
+my $other_parent = '00000000-0000-0000-0000-0000000000bb';
+my $n = 0;
+sub uuid { return sprintf '00000000-0000-0000-0000-0000000%05d', 10000 + ++$n; }
+
+# agent_start() as a role: known, SQLSTATE, message
+sub start_as
+{
+    my ($role, $from, $epoch, $uuid, $job) = @_;
+    return $f->sql_as($role, <<"SQL", on => 'a1');
+SELECT concat_ws(' ', known, sqlstate, message) FROM fleet.agent_start('$from', $epoch, ARRAY['$uuid']::uuid[], ARRAY['$job'], ARRAY['{"key": "$uuid"}']::jsonb[])
+SQL
+}
+$f->sql_on('a1', 'CREATE ROLE stranger LOGIN');
+for my $hello ([ 'etl', $parent, 5 ], [ 'etl', $other_parent, 1 ], [ 'stranger', $parent, 5 ], [ 'stranger', $other_parent, 1 ])
+{
+    $f->sql_as($hello->[0], "SELECT agent_protocol FROM fleet.agent_hello(1, '$hello->[1]', $hello->[2], 'by hand')", on => 'a1');
+}
+$f->sql_as('stranger', q{SELECT fleet.create_job('strange'); SELECT fleet.add_step('strange', 's', 'SELECT 1')}, on => 'a1');
+my $work = uuid();
+is(start_as('etl', $parent, 5, $work, 'work'), 'f', 'by hand: a new token starts the job');
+$f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$work'", 'succeeded', 'by hand: which runs');
+is(start_as('etl', $parent, 5, $work, 'work'), 't', 'by hand: the second time it is known');
+is(there($work), '1 succeeded', 'by hand: one job run');
+is($f->witnessed($work, 'start'), 1, 'by hand: one start');
+my $pair = uuid();
+is($f->sql_as('etl', <<"SQL", on => 'a1'), '2 1 0', 'by hand: twice in one request is one job run');
+SELECT count(job_run_id) || ' ' || count(DISTINCT job_run_id) || ' ' || count(sqlstate) FROM fleet.agent_start('$parent', 5,
+    ARRAY['$pair', '$pair']::uuid[], ARRAY['work', 'work'], NULL)
+SQL
+$f->wait_for('a1', "SELECT string_agg(state, ' ') FROM fleet.job_run WHERE token = '$pair'", 'succeeded', 'by hand: which runs');
+is(start_as('etl', $parent, 5, uuid(), 'no_such_job'), 'f 42704 job "no_such_job" does not exist', 'by hand: a job that is not there is refused with its reason');
+
+# a token is bound to parent, role and job
+is(start_as('etl', $other_parent, 1, $work, 'work'), 'f 42710 the token belongs to another parent', 'a token of another parent is refused');
+is(start_as('etl', $parent, 5, $work, 'other'), 'f 42710 the token belongs to another role or job', 'a token of another job is refused');
+is(start_as('stranger', $parent, 5, $work, 'strange'), 'f 42710 the token belongs to another role or job', 'a token of another role is refused');
+my $taken = uuid();
+is(start_as('stranger', $parent, 5, $taken, 'strange'), 'f', 'a token that a stranger took first');
+is(start_as('etl', $parent, 5, $taken, 'work'), 'f 42710 the token belongs to another role or job', 'is not taken for a start of ours');
+is($f->witnessed($taken, 'start'), 0, 'nothing of ours ran for it');
+is(there($work), '1 succeeded', 'and the job run is as it was');
+
+# nobody else reads, stops or acknowledges
+my $open = uuid();
+is(start_as('etl', $parent, 5, $open, 'hold'), 'f', 'a job that runs');
+$f->wait_started($open);
+my $id = $f->sql_on('a1', "SELECT job_run_id FROM fleet.job_run WHERE token = '$open'");
+for my $who ([ 'etl', $other_parent, 1, 'another parent' ], [ 'stranger', $parent, 5, 'another role' ])
+{
+    my ($role, $from, $epoch, $name) = @$who;
+    is($f->sql_as($role, "SELECT count(job_run_id) FROM fleet.agent_resume('$from', $epoch, ARRAY['$open']::uuid[])", on => 'a1'), '0', "$name does not find it");
+    is($f->sql_as($role, "SELECT count(*) FROM fleet.agent_fetch('$from', $epoch, ARRAY[$id], ARRAY[0])", on => 'a1'), '0', "$name reads nothing of it");
+    $f->sql_as($role, "SELECT fleet.agent_cancel('$from', $epoch, ARRAY['$open']::uuid[])", on => 'a1');
+    $f->sql_as($role, "SELECT fleet.agent_acknowledge('$from', ARRAY['$work']::uuid[])", on => 'a1');
+    is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.cancel_request WHERE job_run_id = $id"), '0', "$name does not stop it");
+    is($f->sql_on('a1', "SELECT count(acknowledged_at) FROM fleet.job_run WHERE token = '$work'"), '0', "$name acknowledges nothing");
+}
+
+# ---- fencing -----------------------------------------------------------------------------------
+
+my $late = uuid();
+my %request = (
+    hello  => sub { "SELECT fleet.agent_hello(1, '$_[0]', $_[1], 'old')" },
+    start  => sub { "SELECT fleet.agent_start('$_[0]', $_[1], ARRAY['$late']::uuid[], ARRAY['work'], NULL)" },
+    known  => sub { "SELECT fleet.agent_start('$_[0]', $_[1], ARRAY['$work']::uuid[], ARRAY['work'], NULL)" },
+    resume => sub { "SELECT fleet.agent_resume('$_[0]', $_[1], ARRAY['$open']::uuid[])" },
+    fetch  => sub { "SELECT fleet.agent_fetch('$_[0]', $_[1], ARRAY[$id], ARRAY[0])" },
+    cancel => sub { "SELECT fleet.agent_cancel('$_[0]', $_[1], ARRAY['$open', '$late']::uuid[])" },
+    deploy => sub { "SELECT fleet.agent_deploy('$_[0]', $_[1], '{\"name\": \"late\", \"params\": {}, \"steps\": []}')" });
+for my $name (sort keys %request)
+{
+    $f->fails($request{$name}->($parent, 4), 'FE001', "epoch 4 after 5: $name is refused", as => 'etl', on => 'a1',
+        like => qr/epoch 4 of parent $parent is over(?s:.*)It has come with epoch 5\./);
+    next if $name eq 'hello';
+    $f->fails($request{$name}->('00000000-0000-0000-0000-0000000000cc', 4), 'FE001', "a parent that never said hello: $name is refused",
+        as => 'etl', on => 'a1', like => qr/This server does not know that parent\./);
+}
+is(there($late), '0', 'nothing was started by an old epoch');
+is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.cancel_request WHERE job_run_id = $id"), '0', 'nor canceled');
+is($f->sql_on('a1', q{SELECT count(*) FROM fleet_catalog.job WHERE name = 'late'}), '0', 'nor deployed');
+is($f->sql_on('a1', "SELECT string_agg(role || ' ' || epoch, ' ' ORDER BY role::text) FROM fleet_catalog.parent WHERE parent_uuid = '$parent'"), 'etl 5 stranger 5',
+    'the epoch did not go back');
+$f->sql_as('stranger', "SELECT fleet.agent_hello(1, '$parent', 99, 'raised by a stranger')", on => 'a1');
+is($f->sql_as('etl', "SELECT count(job_run_id) FROM fleet.agent_resume('$parent', 5, ARRAY['$open']::uuid[])", on => 'a1'), '1', 'an epoch that another role raises is that role\'s');
+$f->sql_as('etl', "SELECT fleet.agent_hello(1, '$parent', 6, 'new')", on => 'a1');
+$f->fails($request{start}->($parent, 5), 'FE001', 'after the hello of a new epoch the old one is refused', as => 'etl', on => 'a1', like => qr/epoch 5 of parent/);
+$f->sql_as('etl', "SELECT fleet.agent_cancel('$parent', 6, ARRAY['$open']::uuid[])", on => 'a1');
+$f->wait_for('a1', "SELECT state || ' ' || sqlstate FROM fleet.job_run WHERE token = '$open'", 'canceled 57014', 'and the new one cancels');
+is($f->witnessed($open, 'end'), 0, 'it did not come to its end');
+
+# The link of an agent whose epoch is over: what it asks for fails with the reason, nothing runs.
+$f->sql_on('a1', q{UPDATE fleet_catalog.parent SET epoch = epoch + 1000 WHERE name <> '' AND parent_uuid IN (SELECT parent_uuid FROM fleet.job_run WHERE params ->> 'key' = 'usual')});
+$run = $f->start('work', key('fenced'));
+$f->run_is($run, 'failed', 'a fenced parent: its start fails');
+is($f->sql("SELECT sqlstate FROM fleet.task_run WHERE run_id = $run"), 'FE001', 'a fenced parent: with the reason');
+is(there(token($run)), '0', 'a fenced parent: nothing is there');
+is($f->witnessed('fenced', 'start'), 0, 'a fenced parent: nothing ran');
+$f->done(crashes => 1);
