@@ -406,6 +406,8 @@ extern AgentRun *agent_run_nested(const char *package, Oid owner, const char *pa
                                   AgentFailure *failure);
 /* After the commit: runs that could not be loaded have ended. */
 extern void agent_runs_refused_tell(void);
+/* The uuid of that run: by it the run is found again after a restart. */
+extern void agent_nested_uuid(const AgentTask *task, const AgentUnit *unit, char *uuid);
 extern void agent_run_learn(AgentRun *run); /* writes durations; inside the transaction */
 
 /* ---- agent_unit*.c ---- */
@@ -416,7 +418,7 @@ extern void agent_unit_recover(AgentUnit *unit, const FleetStepRow *row);
 extern void agent_unit_cancel(AgentUnit *unit);
 extern void agent_unit_abandon(AgentUnit *unit); /* the engine gave its task up */
 extern void agent_unit_effect(AgentUnit *unit);  /* after the commit */
-extern void agent_unit_nested_ended(AgentUnit *unit, AgentRun *run);
+extern void agent_unit_nested_ended(AgentUnit *unit, FleetState state, const char *message);
 extern void agent_units_recovered(void);
 extern FleetTime agent_units_timers(FleetTime now);
 extern void agent_units_runners(void); /* gives waiting units their runners */

@@ -489,10 +489,12 @@ recover_nested(AgentTask *task)
 {
     FleetState state;
     char *message;
+    char uuid[37];
 
     if (task->nested != NULL)
         return; /* it runs, and was found */
-    state = fleet_run_nested_state(task->run->run_id, task->ref.task, task->ref.item, 0, &message);
+    agent_nested_uuid(task, NULL, uuid);
+    state = fleet_run_nested_state(uuid, &message);
     if (state == 0)
     {
         task->effect_start = true; /* its intent is there, the run is not */
@@ -646,6 +648,21 @@ agent_cancels_load(void)
     }
 }
 
+/* Of the run that this attempt of a task, or of a unit's step, starts: it is found again by that. */
+void
+agent_nested_uuid(const AgentTask *task, const AgentUnit *unit, char *uuid)
+{
+    char *text;
+
+    if (task != NULL)
+        text = psprintf("%s/nested", task->token);
+    else
+        text = psprintf("%s/%lld/%d/%d", agent.identity.uuid, (long long) unit->job_run_id,
+                        unit->step.first_seq, unit->job.attempt);
+    agent_uuid_of(uuid, text);
+    pfree(text);
+}
+
 typedef struct NestedStart
 {
     const char *package;
@@ -680,14 +697,8 @@ agent_run_nested(const char *package, Oid owner, const char *params, int32 prior
                  AgentTask *task, AgentUnit *unit, AgentFailure *failure)
 {
     NestedStart nested = {package, owner, params, priority, .task = task, .unit = unit};
-    char *text;
 
-    if (task != NULL)
-        text = psprintf("%s/nested", task->token);
-    else
-        text = psprintf("%s/%lld/%d/%d", agent.identity.uuid, (long long) unit->job_run_id,
-                        unit->step.first_seq, unit->job.attempt);
-    agent_uuid_of(nested.uuid, text);
+    agent_nested_uuid(task, unit, nested.uuid);
     if (!agent_protected(nested_take, &nested, failure))
     {
         run_drop(nested.run_id);

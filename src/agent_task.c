@@ -255,7 +255,7 @@ run_ended(AgentRun *run)
     if (unit != NULL)
     {
         run->parent_unit = NULL;
-        agent_unit_nested_ended(unit, run);
+        agent_unit_nested_ended(unit, run->state, run->message);
     }
 }
 

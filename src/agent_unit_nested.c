@@ -33,13 +33,12 @@ agent_unit_start_nested(AgentUnit *unit)
 }
 
 void
-agent_unit_nested_ended(AgentUnit *unit, AgentRun *run)
+agent_unit_nested_ended(AgentUnit *unit, FleetState state, const char *message)
 {
     unit->nested = NULL;
-    if (run->state != FLEET_SUCCEEDED)
-        agent_unit_error(unit, run->state == FLEET_CANCELED ? "57014" : "P0001",
-                         run->message != NULL ? run->message : "the package did not succeed");
-    agent_unit_end_step(unit, run->state == FLEET_SUCCEEDED || run->state == FLEET_CANCELED
-                                  ? run->state
-                                  : FLEET_FAILED);
+    if (state != FLEET_SUCCEEDED)
+        agent_unit_error(unit, state == FLEET_CANCELED ? "57014" : "P0001",
+                         message != NULL ? message : "the package did not succeed");
+    agent_unit_end_step(unit,
+                        state == FLEET_SUCCEEDED || state == FLEET_CANCELED ? state : FLEET_FAILED);
 }

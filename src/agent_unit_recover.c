@@ -103,11 +103,13 @@ agent_units_recovered(void)
         AgentUnit *unit = dlist_container(AgentUnit, node, iter.cur);
         FleetState state;
         char *message;
+        char uuid[37];
 
         if (!unit->nested_expected || unit->nested != NULL)
             continue;
         unit->nested_expected = false;
-        state = fleet_run_nested_state(0, 0, 0, unit->job_run_id, &message);
+        agent_nested_uuid(NULL, unit, uuid);
+        state = fleet_run_nested_state(uuid, &message);
         if (state == 0 || !FLEET_STATE_IS_FINAL(state))
         {
             /* it was to be started and never was */
@@ -115,10 +117,6 @@ agent_units_recovered(void)
             agent_unit_wants_effect(unit);
             continue;
         }
-        if (state != FLEET_SUCCEEDED)
-            agent_unit_error(unit, "P0001",
-                             message != NULL ? message : "the package did not succeed");
-        agent_unit_end_step(
-            unit, state == FLEET_SUCCEEDED || state == FLEET_CANCELED ? state : FLEET_FAILED);
+        agent_unit_nested_ended(unit, state, message);
     }
 }

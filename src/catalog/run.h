@@ -110,9 +110,8 @@ typedef struct FleetConditionRow
 } FleetConditionRow;
 extern int fleet_condition_read(int64 run_id, FleetConditionRow **rows);
 
-/* State of the run that a package task or step started; 0: there is none.  Also its message. */
-extern FleetState fleet_run_nested_state(int64 parent_run_id, uint32 task, uint32 item,
-                                         int64 parent_job_run_id, char **message);
+/* State of the run with this uuid; 0: there is none.  Also its message. */
+extern FleetState fleet_run_nested_state(const char *run_uuid, char **message);
 
 /* ---- writing: rows are collected, and written by fleet_run_flush() ---- */
 

@@ -100,13 +100,9 @@ static FleetStatement conditions_statement = {
     NULL};
 
 static FleetStatement nested_statement = {"SELECT r.state, r.message FROM fleet_catalog.run AS r"
-                                          " WHERE (r.parent_run_id OPERATOR(pg_catalog.=) $1"
-                                          "        AND r.parent_task_no OPERATOR(pg_catalog.=) $2"
-                                          "        AND r.parent_item OPERATOR(pg_catalog.=) $3)"
-                                          "    OR r.parent_job_run_id OPERATOR(pg_catalog.=) $4"
-                                          " ORDER BY r.run_id DESC LIMIT 1",
-                                          4,
-                                          {INT8OID, INT4OID, INT4OID, INT8OID},
+                                          " WHERE r.run_uuid OPERATOR(pg_catalog.=) $1",
+                                          1,
+                                          {UUIDOID},
                                           NULL};
 
 static Datum
@@ -374,21 +370,14 @@ fleet_condition_read(int64 run_id, FleetConditionRow **rows)
 }
 
 FleetState
-fleet_run_nested_state(int64 parent_run_id, uint32 task, uint32 item, int64 parent_job_run_id,
-                       char **message)
+fleet_run_nested_state(const char *run_uuid, char **message)
 {
     MemoryContext context = CurrentMemoryContext;
-    Datum values[] = {Int64GetDatum(parent_run_id), Int32GetDatum((int32) task),
-                      Int32GetDatum((int32) item), Int64GetDatum(parent_job_run_id)};
-    char nulls[] = "    ";
+    Datum value = DirectFunctionCall1(uuid_in, CStringGetDatum(run_uuid));
     int state = 0;
 
-    if (parent_job_run_id == 0)
-        nulls[3] = 'n';
-    else
-        nulls[0] = nulls[1] = nulls[2] = 'n';
     *message = NULL;
-    if (fleet_statement_run(&nested_statement, values, nulls) == 1)
+    if (fleet_statement_run(&nested_statement, &value, NULL) == 1)
     {
         state = (int) fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
         *message = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);

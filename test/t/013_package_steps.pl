@@ -1,25 +1,31 @@
-# A job whose step is a package, on an agent server: what happens inside is seen at the parent.
+# A job whose step is a package, on an agent server: what happens inside is seen at the parent; a
+# package that was to be started when the agent ended is started once; and a job that is silent for
+# long does not lose its link.
 use strict;
 use warnings;
 use FleetTest;
 use Test::More;
 
-my $f = FleetTest->new(agents => 1, direct => 0);
+my $f = FleetTest->new(agents => 1, direct => 0, preload => 1);
+$f->job('long', 'SELECT etl.work_until_released()');
+$f->package('long', -params => '{"key": null}', t => { job => 'long', server => 'a1' });
+my $long = $f->start('long', '{"key": "long"}');
+
 $f->package('deep', talk => { sql => q{DO $x$ BEGIN RAISE NOTICE 'deep inside'; END $x$} });
 $f->package('inner',
-    first  => { sql => q{DO $x$ BEGIN RAISE WARNING 'from inside'; END $x$} },
+    first  => { sql => q{DO $x$ BEGIN RAISE WARNING 'from inside' USING DETAIL = 'd', HINT = 'h', ERRCODE = '01ZZ1'; END $x$} },
     second => { package => 'deep', after => '{first}' });
 $f->job('outer', { name => 'run it', package => 'inner' });
 $f->package('p', t => { job => 'outer', server => 'a1' });
 
 my $run = $f->start('p');
 $f->run_is($run, 'succeeded', 'a package in a package as a step of a remote job');
-is( $f->sql("SELECT string_agg(level || ' ' || message, ' | ' ORDER BY seq) FROM fleet.log WHERE run_id = $run AND message ~ 'inside'"),
-    'WARNING from inside | NOTICE deep inside',
-    'what the inner steps say is in the log, in order, once');
-is( $f->sql("SELECT count(*) = max(seq) AND min(seq) = 1 FROM fleet.log WHERE run_id = $run"), 't', 'without a gap');
-like($f->sql("SELECT string_agg(message, ' | ' ORDER BY seq) FROM fleet.log WHERE run_id = $run"),
-    qr/first: step "first" started.*first: step "first" succeeded.*talk: step "talk" succeeded/, 'inner steps begin and end there too');
+is($f->sql("SELECT string_agg(concat_ws('|', level, sqlstate, message, detail, hint), E'\\n' ORDER BY seq) FROM fleet.log WHERE run_id = $run"),
+    join("\n",
+        'INFO|step "run it" started', 'INFO|first: step "first" started', 'WARNING|01ZZ1|from inside|d|h', 'INFO|first: step "first" succeeded',
+        'INFO|talk: step "talk" started', 'NOTICE|00000|deep inside', 'INFO|talk: step "talk" succeeded', 'INFO|step "run it" succeeded'),
+    'what the inner steps do and say is in the log, in order, once');
+is($f->sql("SELECT count(*) = max(seq) AND min(seq) = 1 FROM fleet.log WHERE run_id = $run"), 't', 'without a gap');
 
 # what fails inside fails outside, with its reason; a timeout does not read like a cancel
 $f->package('bad', boom => { sql => 'SELECT 1/0' });
@@ -27,10 +33,94 @@ $f->job('outer_bad', { name => 'run it', package => 'bad' });
 $f->package('q', t => { job => 'outer_bad', server => 'a1' });
 $run = $f->start('q');
 $f->run_is($run, 'failed', 'a failure inside reaches the parent');
-like($f->sql("SELECT message FROM fleet.task_run WHERE run_id = $run"), qr/boom.*division by zero/, 'with its reason');
+is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run"), 'P0001 task "boom" failed: division by zero', 'with its reason');
+is($f->sql("SELECT concat_ws('|', level, sqlstate, message, detail) FROM fleet.log WHERE run_id = $run AND message LIKE 'boom: % failed'"),
+    'ERROR|22012|boom: step "boom" failed|division by zero', 'and the inner step with its SQLSTATE');
 $f->package('slow', t => { sql => 'SELECT pg_sleep(600)', timeout => '200ms' });
 $run = $f->start('slow');
 $f->run_is($run, 'failed', 'a task that takes longer than its timeout has failed');
 is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run"),
     '57014 the task run was stopped because of its timeout', 'and says why');
-$f->done;
+
+# ---- stored, and not started -------------------------------------------------------------------
+
+# The agent ends when the step is stored and its package not started.  How the job's other package,
+# or an attempt before, ended has nothing to do with it.
+my $witness = 'host=127.0.0.1 port=' . $f->node('witness')->port . ' dbname=witness user=witness password=witness';
+$f->sql_on($_, <<"SQL") for qw(parent a1);
+-- Fails the first time, by what the witness saw.
+CREATE FUNCTION etl.second_time() RETURNS text LANGUAGE plpgsql AS \$\$
+BEGIN
+    PERFORM etl.witness('start');
+    IF (SELECT n FROM public.dblink('$witness', format('SELECT count(*) FROM event WHERE what = ''start'' AND key = %L', etl.key()))
+            AS t(n bigint)) = 1 THEN
+        RAISE EXCEPTION 'the first time';
+    END IF;
+    PERFORM etl.witness('end');
+    RETURN etl.key();
+END \$\$;
+GRANT EXECUTE ON FUNCTION etl.second_time() TO etl;
+SQL
+$f->package('one', -params => '{"key": null}', t => { sql => q{SELECT etl.witness('one')} });
+$f->package('two', -params => '{"key": null}', t => { sql => q{SELECT etl.witness('two')} });
+$f->package('second_time', -params => '{"key": null}', t => { sql => 'SELECT etl.second_time()' });
+$f->job('both', { name => 'one', package => 'one' }, { name => 'two', package => 'two' });
+$f->job('retried', { name => 'r', package => 'second_time', retries => 1, retry_wait => '1ms', retry_states => '{P0001}' });
+$f->package('both', -params => '{"key": null}', t => { job => 'both', server => 'a1' });
+$f->package('retried', -params => '{"key": null}', t => { job => 'retried', server => 'a1' });
+$f->package('retried_here', -params => '{"key": null}',
+    t => { package => 'second_time', retries => 1, retry_wait => '1ms', retry_states => '{P0001}' });
+
+sub nested { my ($where, $key) = @_; return $f->sql_on($where, "SELECT string_agg(package || ' ' || state, ', ' ORDER BY run_id) FROM fleet.run WHERE params ->> 'key' = '$key' AND package IN ('one', 'two', 'second_time')"); }
+
+for my $when (1, 2)
+{
+    my $key = "both_$when";
+    $f->point('a1', 'step_before_nested', "exit $when");
+    $run = $f->start('both', qq({"key": "$key"}));
+    $f->point_fired('a1', 'step_before_nested', "step $when: the agent ended before it started the package");
+    $f->run_is($run, 'succeeded', "step $when: succeeded");
+    is($f->witnessed($key, $_), 1, "step $when: package \"$_\" ran once") for qw(one two);
+    is(nested('a1', $key), 'one succeeded, two succeeded', "step $when: one run of each");
+    is($f->sql("SELECT string_agg(step || ' ' || attempt || ' ' || state, ', ' ORDER BY step) FROM fleet.job_log WHERE run_id = $run"), 'one 1 succeeded, two 1 succeeded',
+        "step $when: one attempt of each step");
+}
+for my $case ([ 'a1', 'retried', 'step_before_nested' ], [ 'parent', 'retried_here', 'task_before_nested' ])
+{
+    my ($where, $package, $point) = @$case;
+    $f->point($where, $point, 'exit 2');
+    $run = $f->start($package, qq({"key": "$package"}));
+    $f->point_fired($where, $point, "$package: the agent ended before it started the package again");
+    $f->run_is($run, 'succeeded', "$package: the second attempt succeeds");
+    is($f->witnessed($package, 'start'), 2, "$package: two starts");
+    is($f->witnessed($package, 'end'), 1, "$package: one end");
+    is(nested($where, $package), 'second_time failed, second_time succeeded', "$package: a run for each attempt");
+}
+
+# the package is changed where the job runs, and not the job: the next start has it
+$f->sql_as('etl', q{SELECT fleet.add_task('one', 'extra', sql => $$SELECT etl.witness('extra')$$)}, on => 'a1');
+$run = $f->start('both', '{"key": "changed"}');
+$f->run_is($run, 'succeeded', 'changed: succeeded');
+is(join(' ', map { $f->witnessed('changed', $_) } qw(one extra two)), '1 1 1', 'changed: the new task of the package ran');
+is($f->witnessed('both_1', 'extra'), 0, 'changed: and not before');
+
+# ---- a job that is silent for long -------------------------------------------------------------
+
+# Twice after its start its link is asked whether it is there (a Sync, seen by the session's time),
+# and stays.
+$f->wait_started('long');
+my $link = q{FROM pg_stat_activity WHERE application_name LIKE 'pg_fleet%' AND backend_type = 'client backend'};
+my $session = $f->sql_on('a1', "SELECT pid || ' ' || backend_start $link");
+my ($pid) = $session =~ /^(\d+) /;
+for my $time (1, 2)
+{
+    my $at = $f->sql_on('a1', "SELECT state_change FROM pg_stat_activity WHERE pid = $pid");
+    $f->wait_for('a1', "SELECT state_change > '$at' FROM pg_stat_activity WHERE pid = $pid", 't', "silence, $time: the link is asked");
+}
+is($f->sql_on('a1', "SELECT pid || ' ' || backend_start $link"), $session, 'silence: it is the same connection');
+is($f->sql(q{SELECT state FROM fleet.server_status WHERE server = 'a1'}), 'online', 'silence: the server is not suspect');
+is($f->sql("SELECT state || ' ' || attempt FROM fleet.task_run WHERE run_id = $long"), 'running 1', 'silence: the job runs');
+$f->release('long');
+$f->run_is($long, 'succeeded', 'silence: and succeeds');
+is($f->witnessed('long', 'start'), 1, 'silence: started once');
+$f->done(crashes => 1);
