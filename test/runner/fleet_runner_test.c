@@ -305,6 +305,35 @@ fleet_sql_runner_give(PG_FUNCTION_ARGS)
     PG_RETURN_VOID();
 }
 
+/* runner_give_next(command, run_id): one more, behind the one that runner_give() gave. */
+PG_FUNCTION_INFO_V1(fleet_sql_runner_give_next);
+Datum
+fleet_sql_runner_give_next(PG_FUNCTION_ARGS)
+{
+    FleetStepRequest request = {
+        .kind = FLEET_REQUEST_STEP,
+        .ref = 3,
+        .command = text_to_cstring(PG_GETARG_TEXT_PP(0)),
+        .params = "{}",
+        .transactional = false,
+        .fresh = true,
+        .key = {.run_id = PG_GETARG_INT64(1)},
+        .log_seq = 1000,
+    };
+
+    given->methods->run(given, &request);
+    PG_RETURN_VOID();
+}
+
+/* runner_act(action): on the runner that was given a request */
+PG_FUNCTION_INFO_V1(fleet_sql_runner_act);
+Datum
+fleet_sql_runner_act(PG_FUNCTION_ARGS)
+{
+    act(given, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+    PG_RETURN_VOID();
+}
+
 /* runner_adopt(run_id, transactional, xid, log_seq, on_prepared): is there one? */
 PG_FUNCTION_INFO_V1(fleet_sql_runner_adopt);
 Datum

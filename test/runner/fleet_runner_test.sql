@@ -16,6 +16,9 @@ CREATE FUNCTION runner_resolve(xid bigint) RETURNS text
 CREATE FUNCTION runner_give(role oid, command text, transactional boolean DEFAULT false,
     run_id bigint DEFAULT 0, on_prepared text DEFAULT 'commit') RETURNS void
     LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_give';
+CREATE FUNCTION runner_give_next(command text, run_id bigint) RETURNS void
+    LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_give_next';
+CREATE FUNCTION runner_act(action text) RETURNS void LANGUAGE c STRICT AS :'lib', 'fleet_sql_runner_act';
 CREATE FUNCTION runner_taken() RETURNS text LANGUAGE c AS :'lib', 'fleet_sql_runner_taken';
 CREATE FUNCTION runner_adopt(run_id bigint, transactional boolean, xid bigint, log_seq integer,
     on_prepared text DEFAULT 'commit') RETURNS boolean

@@ -176,12 +176,12 @@ for my $case ([ 't', 0 ], [ 'f', 1 ])
     $agent = $node->background_psql('postgres', on_error_stop => 0);
     my $command = "INSERT INTO effect VALUES ('orphan $transactional'); SELECT pg_advisory_lock(2)";
     $agent->query_until(qr/given/, "\\echo given\n" . step($command, transactional => $transactional));
-    $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner' AND wait_event = 'advisory'});
+    waits_for_lock();
     $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT%runner_test(%' AND pid <> pg_backend_pid()});
-    $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'SELECT%runner_test(%' AND pid <> pg_backend_pid()});
+    ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE query LIKE 'SELECT%runner_test(%' AND pid <> pg_backend_pid()}), 'its agent is gone');
     is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'}), 1, 'a running command is not disturbed');
     $holder->quit;
-    $node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'});
+    none_left();
     is($node->safe_psql('postgres', "SELECT count(*) FROM effect WHERE what = 'orphan $transactional'"), $effects, "agent gone, transactional $transactional");
     eval { $agent->{run}->kill_kill; };
 }
@@ -195,7 +195,7 @@ sub until_heard
 {
     my ($who, $what) = @_;
     my $heard = '';
-    for (1 .. 1800)
+    for (1 .. 600)
     {
         $heard = $who->query_safe('SELECT runner_heard()');
         last if $heard =~ /$what/;
@@ -214,16 +214,22 @@ sub orphan
     my $pid = $first->query_safe('SELECT pg_backend_pid()');
     my $transactional = $o{transactional} // 't';
     $first->query_safe("SELECT runner_give(current_user::regrole, \$cmd\$$talks\$cmd\$, '$transactional', $run_id, 'none')");
-    $node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner' AND wait_event = 'advisory'});
+    waits_for_lock();
     $holder->quit if $o{prepare};
     my $heard = '';
     $heard = until_heard($first, 'PREPARED') if $o{prepare};
     $heard = $first->query_safe('SELECT runner_heard()') for 1 .. $polls;
     my $xid = $first->query_safe('SELECT runner_xid()');
     $first->quit;
-    $node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid");
+    ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"), 'the first agent is gone');
     return ($heard, $xid);
 }
+
+sub runner_pid { return $node->safe_psql('postgres', q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'}); }
+
+sub none_left { return ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'}), 'no runner is left'); }
+
+sub waits_for_lock { return ok($node->poll_query_until('postgres', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner' AND wait_event = 'advisory'}), 'its command waits'); }
 
 sub hold
 {
@@ -259,7 +265,7 @@ for my $stored (0, 1)
     my $second = $node->background_psql('postgres');
     is($second->query_safe("SELECT runner_adopt($run_id, 't', $xid + 1, 1004)"), 'f', "prepared, stored $stored: not another transaction") if $stored;
     is($second->query_safe("SELECT runner_adopt($run_id, 't', $xid * $stored, 1004)"), 't', "prepared, stored $stored: adopted");
-    like(until_heard($second, 'COMMITTED'), qr/^BEGAN (PREPARED )?COMMITTED $/, "prepared, stored $stored: committed");
+    is(until_heard($second, 'COMMITTED'), 'BEGAN PREPARED COMMITTED ', "prepared, stored $stored: committed");
     $second->quit;
     is($node->safe_psql('postgres', q{DELETE FROM effect WHERE what = 'adopted' RETURNING 1}), 1, "prepared, stored $stored: one effect");
 }
@@ -276,6 +282,107 @@ for my $stored (0, 1)
     $second->quit;
     is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'adopted'}), 0, 'without effect');
 }
+
+# a request that an agent left behind is not run under the next one, which adopts what was before it
+for my $transactional (qw(t f))
+{
+    my $what = "left behind, transactional $transactional";
+    $run_id++;
+    my $holder = hold();
+    my $first = $node->background_psql('postgres');
+    my $pid = $first->query_safe('SELECT pg_backend_pid()');
+    $first->query_safe("SELECT runner_give(current_user::regrole, \$cmd\$$talks\$cmd\$, '$transactional', $run_id, 'none')");
+    waits_for_lock();
+    $first->query_safe(q{SELECT runner_act('commit')}) if $transactional eq 't';
+    $first->query_safe("SELECT runner_give_next(\$cmd\$INSERT INTO effect VALUES ('stale')\$cmd\$, 1000000)");
+    $first->quit;
+    ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"), "$what: an agent ends, with a request in the queue");
+    my $runner = runner_pid();
+    my $second = $node->background_psql('postgres');
+    is($second->query_safe("SELECT runner_adopt($run_id, '$transactional', 0, 1000)"), 't', "$what: the one before it is adopted");
+    $holder->quit;
+    is(until_heard($second, 'COMMITTED'), 'BEGAN one two three four ' . ($transactional eq 't' ? 'PREPARED ' : '') . 'COMMITTED ', "$what: and ends");
+    is($second->query_safe('SELECT runner_taken() IS NOT NULL'), 't', "$what: the runner is given back");
+    is($second->query_safe(step('SELECT pg_backend_pid()', select => 'max(output)')), $runner, "$what: and is used again");
+    is($node->safe_psql('postgres', q{SELECT string_agg(what, ',' ORDER BY what) FROM effect WHERE what IN ('stale', 'adopted')}), 'adopted',
+        "$what: it was not run");
+    $node->safe_psql('postgres', q{DELETE FROM effect WHERE what = 'adopted'});
+    $second->quit;
+    none_left();
+}
+
+# nor one that was not even read, when no agent is there any more
+{
+    my $first = $node->background_psql('postgres');
+    my $pid = $first->query_safe('SELECT pg_backend_pid()');
+    $first->query_safe(step('SELECT 1', select => 'max(output)'));
+    my $runner = runner_pid();
+    kill 'STOP', $runner;
+    $first->query_safe(q{SELECT runner_give(current_user::regrole, $cmd$INSERT INTO effect VALUES ('unread')$cmd$, 'f', 1000001)});
+    $first->quit;
+    ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = $pid"), 'an agent ends before its request is read');
+    kill 'CONT', $runner;
+    none_left();
+    is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'unread'}), 0, 'it was not run');
+}
+
+# a cancel that comes before its request is read is not lost, and is not the next one's
+for my $transactional (qw(t f))
+{
+    my $first = $node->background_psql('postgres');
+    $first->query_safe(step('SELECT 1', select => 'max(output)'));
+    my $runner = runner_pid();
+    kill 'STOP', $runner;
+    $first->query_safe("SELECT runner_give(current_user::regrole, \$cmd\$INSERT INTO effect VALUES ('canceled')\$cmd\$, '$transactional')");
+    $first->query_safe(q{SELECT runner_act('cancel')});
+    kill 'CONT', $runner;
+    is(until_heard($first, '57014'), 'ERROR57014 ', "canceled before it was read, transactional $transactional: it never began");
+    $first->query_safe('SELECT runner_taken()');
+    is($first->query_safe(step('SELECT 7', select => 'max(output)')), 7, 'the next one is not touched');
+    $first->quit;
+    none_left();
+}
+is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'canceled'}), 0, 'without effect');
+
+# an idle runner ends after its time, and one that is used does not
+{
+    my $first = $node->background_psql('postgres');
+    $first->query_safe(step('SELECT 1', select => 'max(output)'));
+    is($first->query_safe('SELECT runner_count()'), 1, 'an idle runner stays');
+    $first->query_safe(q{SET fleet.runner_idle_timeout = '1ms'});
+    my $count = '';
+    for (1 .. 1800)
+    {
+        last if ($count = $first->query_safe('SELECT runner_count()')) eq '0';
+        select(undef, undef, undef, 0.01);
+    }
+    is($count, 0, 'and ends after its time');
+    none_left();
+    $first->quit;
+}
+
+# the process ends at the boundaries of the protocol: what became of it is told by its transaction
+for my $case ([ 'before_prepared', '', 'aborted', 0 ], [ 'before_commit', 'PREPARED:1 ', 'aborted', 0 ], [ 'after_commit', 'PREPARED:1 ', 'committed', 1 ])
+{
+    my ($point, $heard, $became, $effects) = @$case;
+    mkdir $node->data_dir . '/fleet_points';
+    append_to_file($node->data_dir . "/fleet_points/runner_$point", "exit\n");
+    my @out = split /\n/, events(step("INSERT INTO effect VALUES ('$point')",
+        select => q{string_agg(concat_ws(':', event, sqlstate, CASE WHEN row_count >= 0 THEN row_count END, CASE WHEN event = 'CUT' THEN never_sent END), ' ')
+            || E'\n' || coalesce(runner_resolve(nullif(max(xid), 0)), 'no id')}));
+    is($out[0], "BEGAN ${heard}CUT:XX000:f", "$point: cut");
+    is($out[1], $heard ? $became : 'no id', "$point: what became of it");
+    is($node->safe_psql('postgres', "SELECT count(*) FROM effect WHERE what = '$point'"), $effects, "$point: effects");
+    ok(!-e $node->data_dir . "/fleet_points/runner_$point", "$point: it ended there");
+}
+
+# messages are whole, each within its cap
+is(events(step(q{DO $$ BEGIN RAISE WARNING 'w' USING detail = 'd', hint = 'h', errcode = '01ZZ1'; RAISE INFO 'i'; RAISE LOG 'l'; RAISE DEBUG 'd'; END $$}, select => $message)),
+    "BEGAN\nLOG|WARNING|01ZZ1|w|d|h|PL/pgSQL function inline_code_block line 1 at RAISE\nLOG|INFO|00000|i|PL/pgSQL function inline_code_block line 1 at RAISE\nPREPARED\nCOMMITTED",
+    'a message is whole: level, SQLSTATE, message, detail, hint, context; LOG and DEBUG go to the server only');
+gives('a value as large as the cap is whole, one larger is clipped', q{SELECT repeat('x', 65536)}, '65536', select => q{max(length(output))});
+gives('at a character', q{SELECT repeat('€', 30000)}, '65535', select => q{max(octet_length(output))});
+gives('clipped', q{SELECT repeat('x', 65537)}, '65536', select => q{max(length(output))});
 
 # nothing is left
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'}), 'no runner is left');

@@ -62,7 +62,8 @@ sub end_agent
     {
         my $pid = $f->agent_pid;
         $f->sql("SELECT pg_terminate_backend($pid)");
-        $f->wait_for('parent', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_fleet agent' AND pid <> $pid AND state = 'idle'");
+        $f->wait_for('parent', "SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'pg_fleet agent' AND pid <> $pid AND state = 'idle'", 't',
+            'the next agent is there');
     }
     return;
 }
@@ -100,7 +101,7 @@ sub talks_through
         $f->run_is($run, 'succeeded', "$name: succeeded");
     }
     is($f->witnessed($key, 'start'), 1, "$name: ran once");
-    is($f->witnessed($key, 'end'), $opt{cancel} ? 0 : 1, "$name: to its end") unless $opt{cancel};
+    is($f->witnessed($key, 'end'), $opt{cancel} ? 0 : 1, $opt{cancel} ? "$name: not to its end" : "$name: to its end");
     is($f->sql("SELECT string_agg(backend_pid::text, ',') FROM fleet_catalog.step_run WHERE run_id = $run"), $pid, "$name: one attempt, in one session");
     my @lines = grep { /^$word / } lines($run);
     my @expected = map { "$word $_" } 1 .. @lines;
@@ -119,24 +120,55 @@ talks_through('procedure', 'procedure', 'CALL etl.talk_and_commit()', effects =>
 talks_through('deferred', 'commit', q{INSERT INTO etl.effect VALUES (etl.key()); INSERT INTO etl.deferred VALUES ('x')}, effects => 1);
 talks_through('stopped', 'function', q{INSERT INTO etl.effect VALUES (etl.key()); SELECT etl.talk('function')}, cancel => 1, effects => 0);
 
-# what it said and did while nobody was there: it ends before the next agent comes
-for my $case ([ 'quiet', 'SELECT etl.quiet()', 'succeeded' ], [ 'vacuum', 'CREATE INDEX CONCURRENTLY indexed_a ON etl.indexed (a)', 'succeeded' ])
+# what it said and did while nobody was there: the next agent is held back until the command has ended
+for my $case ([ 'quiet', 'SELECT etl.quiet()', q{SELECT state FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner'}, 'idle in transaction' ],
+    [ 'vacuum', 'CREATE INDEX CONCURRENTLY indexed_a ON etl.indexed (a)', q{SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('etl.indexed_a')}, 't' ])
 {
-    my ($name, $command, $state) = @$case;
+    my ($name, $command, $query, $ended) = @$case;
     my $holder = $f->parent->background_psql($FleetTest::DB);
     $holder->query_safe('BEGIN; SELECT pg_advisory_xact_lock(4712); LOCK TABLE etl.indexed IN ROW EXCLUSIVE MODE');
     $f->package($name, -params => '{"key": null}', task => { sql => $command });
     my $run = $f->start($name, qq({"key": "$name"}));
     $f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner' AND wait_event_type = 'Lock'}, '1', "$name: it waits");
-    $f->wait_for('parent', "SELECT count(*) FROM fleet_catalog.step_run WHERE run_id = $run AND backend_pid IS NOT NULL", '1');
+    $f->wait_for('parent', "SELECT count(*) FROM fleet_catalog.step_run WHERE run_id = $run AND backend_pid IS NOT NULL", '1', "$name: its session is stored");
     my $agent = $f->agent_pid;
-    $holder->query_safe("SELECT pg_terminate_backend($agent, 10000)");
+    $f->point('parent', 'agent_moved_in', 'wait');
+    is($holder->query_safe("SELECT pg_terminate_backend($agent, 10000)"), 't', "$name: the agent ends");
     $holder->quit;
-    $f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_fleet runner' AND wait_event_type = 'Lock'}, '0');
-    $f->run_is($run, $state, "$name: it ended while there was no agent");
-    is($f->sql("SELECT count(*) FROM fleet_catalog.step_run WHERE run_id = $run"), 1, "$name: one attempt");
+    $f->point_waits('parent', 'agent_moved_in', "$name: the next one is there, and has read nothing");
+    $f->wait_for('parent', $query, $ended, "$name: the command ends meanwhile");
+    $f->point_release('parent', 'agent_moved_in');
+    $f->run_is($run, 'succeeded', "$name: its end is picked up");
+    is($f->sql("SELECT string_agg(attempt || ' ' || state, ',') FROM fleet.job_log WHERE run_id = $run"), '1 succeeded', "$name: one attempt");
     is($f->witnessed($name, 'start'), 1, "$name: ran once") if $name eq 'quiet';
     is(join(' ', lines($run)), 'before after', "$name: the log") if $name eq 'quiet';
+    is($f->sql("SELECT row_count || ' ' || output FROM fleet.task_run WHERE run_id = $run"), '1 1', "$name: the value") if $name eq 'quiet';
+}
+
+# A for_each whose runner, or whose agent, ends in the middle of its rows: all items, each once.
+for my $case ([ 'runner', 'exit 3' ], [ 'agent', 'wait 3' ])
+{
+    my ($who, $word) = @$case;
+    my $name = "items_$who";
+    $f->package($name, items => { sql => 'SELECT etl.work()', throttle => 3,
+        for_each => qq{SELECT jsonb_build_object('key', '$name-' || i) FROM generate_series(1, 10) AS i} });
+    $f->point('parent', 'runner_query_row', $word);
+    my $run = $f->start($name);
+    if ($who eq 'agent')
+    {
+        $f->point_waits('parent', 'runner_query_row', "$name: two rows are there");
+        end_agent();
+        $f->point_release('parent', 'runner_query_row');
+    }
+    else
+    {
+        $f->point_fired('parent', 'runner_query_row', "$name: the runner ended at the third row");
+    }
+    $f->run_is($run, 'succeeded', "$name: succeeded");
+    is($f->sql("SELECT string_agg(concat_ws(' ', item, params ->> 'key', attempt, state), ',' ORDER BY item) FROM fleet.task_run WHERE run_id = $run AND item > 0"),
+        join(',', map { "$_ $name-$_ 1 succeeded" } 1 .. 10), "$name: ten items, each once, in their order");
+    is($f->sql_on('witness', "SELECT count(*) || ' ' || count(DISTINCT key) FROM event WHERE key LIKE '$name-%' AND what = 'start'"), '10 10', "$name: each ran once");
+    is($f->sql("SELECT count(*) || ' ' || count(DISTINCT key) FROM etl.effect WHERE key LIKE '$name-%'"), '10 10', "$name: with one effect");
 }
 
 # a job of several steps stays one session
@@ -178,6 +210,6 @@ is($f->witnessed('session', 'start'), 1, 'job: ran once');
     $f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'dropped' AND backend_type = 'pg_fleet runner' AND wait_event = 'PgSleep'}, '1', 'DROP DATABASE: a step runs there');
     my ($rc, $out, $err) = $f->try_as(undef, 'DROP DATABASE dropped', db => 'postgres');
     is($rc, 0, 'DROP DATABASE: succeeds under a running step') or diag($err);
-    is($f->sql(q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'dropped'}), 0, 'DROP DATABASE: no worker is left');
+    $f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'dropped'}, '0', 'DROP DATABASE: no worker is left');
 }
 $f->done;

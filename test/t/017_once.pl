@@ -16,6 +16,7 @@ for my $server (qw(parent a1))
 CREATE FUNCTION etl.fails_until(times integer) RETURNS text LANGUAGE plpgsql AS \$\$
 BEGIN
     PERFORM etl.witness('start');
+    RAISE NOTICE 'a try';
     IF (SELECT n FROM public.dblink('$witness', format('SELECT count(*) FROM event WHERE what = ''start'' AND key = %L', etl.key()))
             AS t(n bigint)) < times THEN
         RAISE division_by_zero USING MESSAGE = 'not yet';
@@ -207,7 +208,9 @@ is($f->sql_on('a1', q{SELECT token FROM fleet.job_run WHERE params ->> 'key' = '
     'retried: the row shows the token of the second');
 is($f->sql("SELECT string_agg(concat_ws(' ', task_attempt, attempt, state, sqlstate), ', ' ORDER BY task_attempt) FROM fleet.job_log WHERE run_id = $run"),
     '1 1 failed 22012, 2 1 succeeded', 'retried: both attempts are in the log of the job');
-is($f->sql("SELECT count(*) || ' ' || max(seq) FROM fleet.log WHERE run_id = $run"), '4 4', 'retried: the log goes on without a gap');
+is($f->sql("SELECT string_agg(seq || ' ' || level || ' ' || message, ', ' ORDER BY seq) FROM fleet.log WHERE run_id = $run"),
+    '1 INFO step "s" started, 2 NOTICE a try, 3 ERROR not yet, 4 INFO step "s" started, 5 NOTICE a try, 6 INFO step "s" succeeded',
+    'retried: the log goes on without a gap');
 
 # the parent crashes before it sends the second attempt
 $f->point('parent', 'remote_before_start', 'wait 2');
@@ -307,6 +310,38 @@ for my $who ([ 'etl', $other_parent, 1, 'another parent' ], [ 'stranger', $paren
     is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.cancel_request WHERE job_run_id = $id"), '0', "$name does not stop it");
     is($f->sql_on('a1', "SELECT count(acknowledged_at) FROM fleet.job_run WHERE token = '$work'"), '0', "$name acknowledges nothing");
 }
+$f->sql_as('etl', "SELECT fleet.agent_acknowledge('$parent', ARRAY['$work', '$open']::uuid[])", on => 'a1');
+is($f->sql_on('a1', "SELECT string_agg(job, ' ') FROM fleet.job_run WHERE token IN ('$work', '$open') AND acknowledged_at IS NOT NULL"), 'work',
+    'its parent acknowledges what has ended, and not what runs');
+is($f->sql_as('etl', "SELECT string_agg(ord || ' ' || (job_run_id IS NOT NULL) || ' ' || state, ', ' ORDER BY ord) FROM fleet.agent_resume('$parent', 5, ARRAY['$work', '$open']::uuid[])",
+        on => 'a1'), '1 true 11, 2 true 3', 'which is still known, with its state');
+
+# ---- what happens while the server's agent is away ---------------------------------------------
+
+my ($canceled, $stopped) = (uuid(), uuid());
+is(start_as('etl', $parent, 5, $stopped, 'hold'), 'f', 'away: another job that runs');
+$f->wait_started($stopped);
+$f->point('a1', 'agent_moved_in', 'wait');
+my $pid = $f->agent_pid('a1');
+$f->sql_on('a1', "SELECT pg_terminate_backend($pid, 10000)");
+$f->point_waits('a1', 'agent_moved_in', 'away: the next agent has read nothing yet');
+is(start_as('etl', $parent, 5, $canceled, 'work'), 'f', 'away: a start');
+$f->sql_as('etl', "SELECT fleet.agent_cancel('$parent', 5, ARRAY['$canceled', '$stopped']::uuid[])", on => 'a1');
+$f->point_release('a1', 'agent_moved_in');
+$f->wait_for('a1', "SELECT string_agg(job || ' ' || state, ', ' ORDER BY job) FROM fleet.job_run WHERE token IN ('$canceled', '$stopped')", 'hold canceled, work canceled',
+    'away: cancels that were committed meanwhile are carried out');
+is($f->witnessed($canceled, 'start'), 0, 'away: what was canceled before it began never did');
+is($f->witnessed($stopped, 'end'), 0, 'away: what ran did not come to its end');
+$f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$open'", 'running', 'away: the other one was adopted');
+
+# a changed job is run as it is at its start
+my ($before, $after) = (uuid(), uuid());
+is(start_as('etl', $parent, 5, $before, 'other'), 'f', 'changed: a job as it was');
+$f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$before'", 'succeeded', 'changed: has ended');
+$f->sql_as('etl', q{SELECT fleet.add_step('other', 's2', $$SELECT etl.witness('other 2')$$)}, on => 'a1');
+is(start_as('etl', $parent, 5, $after, 'other'), 'f', 'changed: and as it is now');
+$f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$after'", 'succeeded', 'changed: has ended too');
+is(join(' ', map { ($f->witnessed($_, 'other'), $f->witnessed($_, 'other 2')) } $before, $after), '1 0 1 1', 'changed: the second start has both steps, the first one');
 
 # ---- fencing -----------------------------------------------------------------------------------
 
