@@ -2,10 +2,21 @@
 # the agent (fleet_runner_test.c).  Run by run.sh, which builds the library (FLEET_RUNNER_LIB).
 use strict;
 use warnings;
+BEGIN { $ENV{PG_TEST_TIMEOUT_DEFAULT} = $ENV{FLEET_TEST_TIMEOUT} if $ENV{FLEET_TEST_TIMEOUT}; }
 use File::Basename;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(time);
+
+my $PATIENCE = $ENV{FLEET_TEST_TIMEOUT} || 90;
+
+# FLEET_BAIL=1: ends at the first failure (for make mutants, where one is enough).
+if ($ENV{FLEET_BAIL})
+{
+    require Test2::API;
+    Test2::API::test2_stack()->top->listen(sub { my ($hub, $event) = @_; return unless $event->causes_fail; print STDERR "bail: first failure\n"; exit 99; });
+}
 
 my $node = PostgreSQL::Test::Cluster->new('runner');
 $node->init;
@@ -36,7 +47,12 @@ sub step
 }
 
 # Events of these steps, given one after another by one agent.
-sub events { return $node->safe_psql('postgres', join('', @_)); }
+sub events
+{
+    my $out = '';
+    $node->psql('postgres', join('', @_), stdout => \$out, on_error_die => 1, timeout => $PATIENCE);
+    return $out;
+}
 
 sub gives
 {
@@ -74,8 +90,9 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM t'), 2, 'is rolled back');
 # CREATE INDEX CONCURRENTLY waits for the snapshot of who waits for it, so it is looked for.
 my $agent = $node->background_psql('postgres');
 $agent->query_safe(q{SELECT runner_give(current_user::regrole, 'CREATE INDEX CONCURRENTLY ti ON t (a)')});
-my ($taken, $tries) = ('', 0);
-until ($taken || $tries++ > 1800) { $taken = $agent->query_safe('SELECT runner_taken()'); select(undef, undef, undef, 0.1) unless $taken; }
+my $taken = '';
+my $end = time + $PATIENCE;
+until ($taken || time > $end) { $taken = $agent->query_safe('SELECT runner_taken()'); select(undef, undef, undef, 0.02) unless $taken; }
 is($taken, 'BEGAN COMMITTED ', 'CREATE INDEX CONCURRENTLY');
 $agent->quit;
 is($node->safe_psql('postgres', q{SELECT indisvalid FROM pg_index WHERE indexrelid = 'ti'::regclass}), 't', 'made a valid index');
@@ -195,7 +212,8 @@ sub until_heard
 {
     my ($who, $what) = @_;
     my $heard = '';
-    for (1 .. 600)
+    my $end = time + $PATIENCE;
+    while (time < $end)
     {
         $heard = $who->query_safe('SELECT runner_heard()');
         last if $heard =~ /$what/;

@@ -1,6 +1,6 @@
 # Mode agent, exactly one start: intent before effect, one job run a token, a token of its own for
-# every attempt, fencing by epoch, a cancel that meets its start on the way, budgets of retries over
-# a crash.  The parent, its agent or the connection end at named points or at named messages; what
+# every attempt, a cancel that meets its start on the way, budgets of retries over a crash, a fenced
+# parent.  The parent, its agent or the connection end at named points or at named messages; what
 # really ran is what the witness saw.
 use strict;
 use warnings;
@@ -32,12 +32,10 @@ SELECT fleet.create_job('work');
 SELECT fleet.add_step('work', 's', 'SELECT etl.work()');
 SELECT fleet.create_job('hold');
 SELECT fleet.add_step('hold', 's', 'SELECT etl.work_until_released()');
-SELECT fleet.create_job('other');
-SELECT fleet.add_step('other', 's', $$SELECT etl.witness('other')$$);
 SELECT fleet.create_job('twice');
 SELECT fleet.add_step('twice', 's', 'SELECT etl.fails_until(2)');
 SELECT fleet.create_job('stubborn');
-SELECT fleet.add_step('stubborn', 's', 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1s', retry_states => '{22012}');
+SELECT fleet.add_step('stubborn', 's', 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1ms', retry_states => '{22012}');
 SQL
 $f->package($_, -params => '{"key": null}', t => { job => $_, server => 'a1' }) for qw(work hold stubborn);
 $f->package('twice', -params => '{"key": null}',
@@ -228,21 +226,20 @@ is(there($token), '1 succeeded', 'retried, crash: with the token that was stored
 
 # ---- the budget of retries over a crash --------------------------------------------------------
 
-# of a task here
+# Of a task here: the agent ends when the second attempt is stored and not sent.
 $f->package('budget', -params => '{"key": null}',
-    t => { sql => 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1s', retry_states => '{22012}' });
+    t => { sql => 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1ms', retry_states => '{22012}' });
+$f->point('parent', 'step_before_send', 'exit 2');
 $run = $f->start('budget', key('budget_task'));
-$f->wait_for('parent', "SELECT state || ' ' || attempt FROM fleet.task_run WHERE run_id = $run", 'retrying 1', 'budget of a task: the first attempt has failed');
-end_agent('parent');
+$f->point_fired('parent', 'step_before_send', 'budget of a task: the agent ended before it sent the second attempt');
 $f->run_is($run, 'failed', 'budget of a task: failed in the end');
 is($f->witnessed('budget_task', 'start'), 3, 'budget of a task: three attempts over the crash');
 is($f->sql("SELECT attempt || ' ' || sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run"), '3 22012 not yet', 'budget of a task: its row');
 
-# of a step on the server, whose agent ends
+# Of a step on the server: the same there.
+$f->point('a1', 'step_before_send', 'exit 2');
 $run = $f->start('stubborn', key('budget_step'));
-$f->wait_for('a1', q{SELECT string_agg(s.state, ' ') FROM fleet.step_run AS s JOIN fleet.job_run AS j USING (job_run_id) WHERE j.params ->> 'key' = 'budget_step'},
-    'failed', 'budget of a step: the first attempt has failed');
-end_agent('a1');
+$f->point_fired('a1', 'step_before_send', 'budget of a step: the server\'s agent ended before it sent the second attempt');
 $f->run_is($run, 'failed', 'budget of a step: failed in the end');
 is($f->witnessed('budget_step', 'start'), 3, 'budget of a step: three attempts over the crash');
 is($f->sql("SELECT string_agg(attempt || ' ' || state || ' ' || sqlstate, ', ' ORDER BY attempt) FROM fleet.job_log WHERE run_id = $run"),
@@ -250,130 +247,16 @@ is($f->sql("SELECT string_agg(attempt || ' ' || state || ' ' || sqlstate, ', ' O
 is($f->sql("SELECT attempt || ' ' || state || ' ' || sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run"), '1 failed 22012 not yet',
     'budget of a step: within one attempt of the task');
 
-# ---- what a server does with requests ----------------------------------------------------------
-
-my $parent = '00000000-0000-0000-0000-0000000000aa';
-my $other_parent = '00000000-0000-0000-0000-0000000000bb';
-my $n = 0;
-sub uuid { return sprintf '00000000-0000-0000-0000-0000000%05d', 10000 + ++$n; }
-
-# agent_start() as a role: known, SQLSTATE, message
-sub start_as
-{
-    my ($role, $from, $epoch, $uuid, $job) = @_;
-    return $f->sql_as($role, <<"SQL", on => 'a1');
-SELECT concat_ws(' ', known, sqlstate, message) FROM fleet.agent_start('$from', $epoch, ARRAY['$uuid']::uuid[], ARRAY['$job'], ARRAY['{"key": "$uuid"}']::jsonb[])
-SQL
-}
-$f->sql_on('a1', 'CREATE ROLE stranger LOGIN');
-for my $hello ([ 'etl', $parent, 5 ], [ 'etl', $other_parent, 1 ], [ 'stranger', $parent, 5 ], [ 'stranger', $other_parent, 1 ])
-{
-    $f->sql_as($hello->[0], "SELECT agent_protocol FROM fleet.agent_hello(1, '$hello->[1]', $hello->[2], 'by hand')", on => 'a1');
-}
-$f->sql_as('stranger', q{SELECT fleet.create_job('strange'); SELECT fleet.add_step('strange', 's', 'SELECT 1')}, on => 'a1');
-my $work = uuid();
-is(start_as('etl', $parent, 5, $work, 'work'), 'f', 'by hand: a new token starts the job');
-$f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$work'", 'succeeded', 'by hand: which runs');
-is(start_as('etl', $parent, 5, $work, 'work'), 't', 'by hand: the second time it is known');
-is(there($work), '1 succeeded', 'by hand: one job run');
-is($f->witnessed($work, 'start'), 1, 'by hand: one start');
-my $pair = uuid();
-is($f->sql_as('etl', <<"SQL", on => 'a1'), '2 1 0', 'by hand: twice in one request is one job run');
-SELECT count(job_run_id) || ' ' || count(DISTINCT job_run_id) || ' ' || count(sqlstate) FROM fleet.agent_start('$parent', 5,
-    ARRAY['$pair', '$pair']::uuid[], ARRAY['work', 'work'], NULL)
-SQL
-$f->wait_for('a1', "SELECT string_agg(state, ' ') FROM fleet.job_run WHERE token = '$pair'", 'succeeded', 'by hand: which runs');
-is(start_as('etl', $parent, 5, uuid(), 'no_such_job'), 'f 42704 job "no_such_job" does not exist', 'by hand: a job that is not there is refused with its reason');
-
-# a token is bound to parent, role and job
-is(start_as('etl', $other_parent, 1, $work, 'work'), 'f 42710 the token belongs to another parent', 'a token of another parent is refused');
-is(start_as('etl', $parent, 5, $work, 'other'), 'f 42710 the token belongs to another role or job', 'a token of another job is refused');
-is(start_as('stranger', $parent, 5, $work, 'strange'), 'f 42710 the token belongs to another role or job', 'a token of another role is refused');
-my $taken = uuid();
-is(start_as('stranger', $parent, 5, $taken, 'strange'), 'f', 'a token that a stranger took first');
-is(start_as('etl', $parent, 5, $taken, 'work'), 'f 42710 the token belongs to another role or job', 'is not taken for a start of ours');
-is($f->witnessed($taken, 'start'), 0, 'nothing of ours ran for it');
-is(there($work), '1 succeeded', 'and the job run is as it was');
-
-# nobody else reads, stops or acknowledges
-my $open = uuid();
-is(start_as('etl', $parent, 5, $open, 'hold'), 'f', 'a job that runs');
-$f->wait_started($open);
-my $id = $f->sql_on('a1', "SELECT job_run_id FROM fleet.job_run WHERE token = '$open'");
-for my $who ([ 'etl', $other_parent, 1, 'another parent' ], [ 'stranger', $parent, 5, 'another role' ])
-{
-    my ($role, $from, $epoch, $name) = @$who;
-    is($f->sql_as($role, "SELECT count(job_run_id) FROM fleet.agent_resume('$from', $epoch, ARRAY['$open']::uuid[])", on => 'a1'), '0', "$name does not find it");
-    is($f->sql_as($role, "SELECT count(*) FROM fleet.agent_fetch('$from', $epoch, ARRAY[$id], ARRAY[0])", on => 'a1'), '0', "$name reads nothing of it");
-    $f->sql_as($role, "SELECT fleet.agent_cancel('$from', $epoch, ARRAY['$open']::uuid[])", on => 'a1');
-    $f->sql_as($role, "SELECT fleet.agent_acknowledge('$from', ARRAY['$work']::uuid[])", on => 'a1');
-    is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.cancel_request WHERE job_run_id = $id"), '0', "$name does not stop it");
-    is($f->sql_on('a1', "SELECT count(acknowledged_at) FROM fleet.job_run WHERE token = '$work'"), '0', "$name acknowledges nothing");
-}
-$f->sql_as('etl', "SELECT fleet.agent_acknowledge('$parent', ARRAY['$work', '$open']::uuid[])", on => 'a1');
-is($f->sql_on('a1', "SELECT string_agg(job, ' ') FROM fleet.job_run WHERE token IN ('$work', '$open') AND acknowledged_at IS NOT NULL"), 'work',
-    'its parent acknowledges what has ended, and not what runs');
-is($f->sql_as('etl', "SELECT string_agg(ord || ' ' || (job_run_id IS NOT NULL) || ' ' || state, ', ' ORDER BY ord) FROM fleet.agent_resume('$parent', 5, ARRAY['$work', '$open']::uuid[])",
-        on => 'a1'), '1 true 11, 2 true 3', 'which is still known, with its state');
-
-# ---- what happens while the server's agent is away ---------------------------------------------
-
-my ($canceled, $stopped) = (uuid(), uuid());
-is(start_as('etl', $parent, 5, $stopped, 'hold'), 'f', 'away: another job that runs');
-$f->wait_started($stopped);
-$f->point('a1', 'agent_moved_in', 'wait');
-my $pid = $f->agent_pid('a1');
-$f->sql_on('a1', "SELECT pg_terminate_backend($pid, 10000)");
-$f->point_waits('a1', 'agent_moved_in', 'away: the next agent has read nothing yet');
-is(start_as('etl', $parent, 5, $canceled, 'work'), 'f', 'away: a start');
-$f->sql_as('etl', "SELECT fleet.agent_cancel('$parent', 5, ARRAY['$canceled', '$stopped']::uuid[])", on => 'a1');
-$f->point_release('a1', 'agent_moved_in');
-$f->wait_for('a1', "SELECT string_agg(job || ' ' || state, ', ' ORDER BY job) FROM fleet.job_run WHERE token IN ('$canceled', '$stopped')", 'hold canceled, work canceled',
-    'away: cancels that were committed meanwhile are carried out');
-is($f->witnessed($canceled, 'start'), 0, 'away: what was canceled before it began never did');
-is($f->witnessed($stopped, 'end'), 0, 'away: what ran did not come to its end');
-$f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$open'", 'running', 'away: the other one was adopted');
-
-# a changed job is run as it is at its start
-my ($before, $after) = (uuid(), uuid());
-is(start_as('etl', $parent, 5, $before, 'other'), 'f', 'changed: a job as it was');
-$f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$before'", 'succeeded', 'changed: has ended');
-$f->sql_as('etl', q{SELECT fleet.add_step('other', 's2', $$SELECT etl.witness('other 2')$$)}, on => 'a1');
-is(start_as('etl', $parent, 5, $after, 'other'), 'f', 'changed: and as it is now');
-$f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$after'", 'succeeded', 'changed: has ended too');
-is(join(' ', map { ($f->witnessed($_, 'other'), $f->witnessed($_, 'other 2')) } $before, $after), '1 0 1 1', 'changed: the second start has both steps, the first one');
+# While it waits for its next attempt.
+$f->package('patient', -params => '{"key": null}',
+    t => { sql => 'SELECT etl.fails_until(99)', retries => 1, retry_wait => '5s', retry_states => '{22012}' });
+$run = $f->start('patient', key('patient'));
+$f->wait_for('parent', "SELECT state || ' ' || attempt FROM fleet.task_run WHERE run_id = $run", 'retrying 1', 'budget, waiting: the first attempt has failed');
+end_agent('parent');
+$f->run_is($run, 'failed', 'budget, waiting: failed in the end');
+is($f->witnessed('patient', 'start'), 2, 'budget, waiting: two attempts over the crash');
 
 # ---- fencing -----------------------------------------------------------------------------------
-
-my $late = uuid();
-my %request = (
-    hello  => sub { "SELECT fleet.agent_hello(1, '$_[0]', $_[1], 'old')" },
-    start  => sub { "SELECT fleet.agent_start('$_[0]', $_[1], ARRAY['$late']::uuid[], ARRAY['work'], NULL)" },
-    known  => sub { "SELECT fleet.agent_start('$_[0]', $_[1], ARRAY['$work']::uuid[], ARRAY['work'], NULL)" },
-    resume => sub { "SELECT fleet.agent_resume('$_[0]', $_[1], ARRAY['$open']::uuid[])" },
-    fetch  => sub { "SELECT fleet.agent_fetch('$_[0]', $_[1], ARRAY[$id], ARRAY[0])" },
-    cancel => sub { "SELECT fleet.agent_cancel('$_[0]', $_[1], ARRAY['$open', '$late']::uuid[])" },
-    deploy => sub { "SELECT fleet.agent_deploy('$_[0]', $_[1], '{\"name\": \"late\", \"params\": {}, \"steps\": []}')" });
-for my $name (sort keys %request)
-{
-    $f->fails($request{$name}->($parent, 4), 'FE001', "epoch 4 after 5: $name is refused", as => 'etl', on => 'a1',
-        like => qr/epoch 4 of parent $parent is over(?s:.*)It has come with epoch 5\./);
-    next if $name eq 'hello';
-    $f->fails($request{$name}->('00000000-0000-0000-0000-0000000000cc', 4), 'FE001', "a parent that never said hello: $name is refused",
-        as => 'etl', on => 'a1', like => qr/This server does not know that parent\./);
-}
-is(there($late), '0', 'nothing was started by an old epoch');
-is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.cancel_request WHERE job_run_id = $id"), '0', 'nor canceled');
-is($f->sql_on('a1', q{SELECT count(*) FROM fleet_catalog.job WHERE name = 'late'}), '0', 'nor deployed');
-is($f->sql_on('a1', "SELECT string_agg(role || ' ' || epoch, ' ' ORDER BY role::text) FROM fleet_catalog.parent WHERE parent_uuid = '$parent'"), 'etl 5 stranger 5',
-    'the epoch did not go back');
-$f->sql_as('stranger', "SELECT fleet.agent_hello(1, '$parent', 99, 'raised by a stranger')", on => 'a1');
-is($f->sql_as('etl', "SELECT count(job_run_id) FROM fleet.agent_resume('$parent', 5, ARRAY['$open']::uuid[])", on => 'a1'), '1', 'an epoch that another role raises is that role\'s');
-$f->sql_as('etl', "SELECT fleet.agent_hello(1, '$parent', 6, 'new')", on => 'a1');
-$f->fails($request{start}->($parent, 5), 'FE001', 'after the hello of a new epoch the old one is refused', as => 'etl', on => 'a1', like => qr/epoch 5 of parent/);
-$f->sql_as('etl', "SELECT fleet.agent_cancel('$parent', 6, ARRAY['$open']::uuid[])", on => 'a1');
-$f->wait_for('a1', "SELECT state || ' ' || sqlstate FROM fleet.job_run WHERE token = '$open'", 'canceled 57014', 'and the new one cancels');
-is($f->witnessed($open, 'end'), 0, 'it did not come to its end');
 
 # The link of an agent whose epoch is over: what it asks for fails with the reason, nothing runs.
 $f->sql_on('a1', q{UPDATE fleet_catalog.parent SET epoch = epoch + 1000 WHERE name <> '' AND parent_uuid IN (SELECT parent_uuid FROM fleet.job_run WHERE params ->> 'key' = 'usual')});
