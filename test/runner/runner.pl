@@ -49,8 +49,9 @@ sub step
 # Events of these steps, given one after another by one agent.
 sub events
 {
-    my $out = '';
-    $node->psql('postgres', join('', @_), stdout => \$out, on_error_die => 1, timeout => $PATIENCE);
+    my ($out, $err, $late) = ('', '');
+    my $rc = $node->psql('postgres', join('', @_), stdout => \$out, stderr => \$err, timeout => $PATIENCE, timed_out => \$late);
+    diag($late ? "not done within $PATIENCE s" : $err) if $late || $rc;
     return $out;
 }
 
@@ -342,6 +343,16 @@ for my $transactional (qw(t f))
     kill 'CONT', $runner;
     none_left();
     is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'unread'}), 0, 'it was not run');
+}
+
+# nor is a prepared one committed that no agent can adopt
+{
+    my $first = $node->background_psql('postgres');
+    $first->query_safe(q{SELECT runner_give(current_user::regrole, $cmd$INSERT INTO effect VALUES ('forsaken')$cmd$, 't', 0, 'none')});
+    like(until_heard($first, 'PREPARED'), qr/PREPARED $/, 'prepared, and its agent ends');
+    $first->quit;
+    none_left();
+    is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'forsaken'}), 0, 'it is rolled back');
 }
 
 # a cancel that comes before its request is read is not lost, and is not the next one's

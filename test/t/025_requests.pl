@@ -1,6 +1,6 @@
 # Mode agent, what a server does with requests, sent by hand as a link sends them: a token once, bound
 # to parent, role and job; results kept until their parent acknowledges them; an epoch that is over is
-# refused in every request; starts and cancels while the server's agent is away.
+# refused in every request; starts and cancels over an end of the server's agent.
 use strict;
 use warnings;
 use FleetTest;
@@ -87,18 +87,20 @@ is($f->sql_on('a1', "SELECT string_agg(job, ' ') FROM fleet.job_run WHERE token 
 is($f->sql_as('etl', "SELECT string_agg(ord || ' ' || (job_run_id IS NOT NULL) || ' ' || state, ', ' ORDER BY ord) FROM fleet.agent_resume('$parent', 5, ARRAY['$work', '$open']::uuid[])",
         on => 'a1'), '1 true 11, 2 true 3', 'which is still known, with its state');
 
-# ---- what happens while the server's agent is away ---------------------------------------------
+# ---- the server's agent ends with what it was told ---------------------------------------------
 
+# It has read a start and not committed; cancels come meanwhile; nobody tells the next agent of them.
 my ($canceled, $stopped) = (uuid(), uuid());
 is(start_as('etl', $parent, 5, $stopped, 'hold'), 'f', 'away: another job that runs');
 $f->wait_started($stopped);
-$f->point('a1', 'agent_moved_in', 'wait');
-my $pid = $f->agent_pid('a1');
-$f->sql_on('a1', "SELECT pg_terminate_backend($pid, 10000)");
-$f->point_waits('a1', 'agent_moved_in', 'away: the next agent has read nothing yet');
+$f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$stopped'", 'running', 'away: which is stored as running');
+$f->point('a1', 'agent_before_commit', 'wait');
 is(start_as('etl', $parent, 5, $canceled, 'work'), 'f', 'away: a start');
+$f->point_waits('a1', 'agent_before_commit', 'away: the agent has read it, and not committed');
 $f->sql_as('etl', "SELECT fleet.agent_cancel('$parent', 5, ARRAY['$canceled', '$stopped']::uuid[])", on => 'a1');
-$f->point_release('a1', 'agent_moved_in');
+my $pid = $f->agent_pid('a1');
+is($f->sql_on('a1', "SELECT pg_terminate_backend($pid, 10000)"), 't', 'away: and ends');
+$f->point_release('a1', 'agent_before_commit');
 $f->wait_for('a1', "SELECT string_agg(job || ' ' || state, ', ' ORDER BY job) FROM fleet.job_run WHERE token IN ('$canceled', '$stopped')", 'hold canceled, work canceled',
     'away: cancels that were committed meanwhile are carried out');
 is($f->witnessed($canceled, 'start'), 0, 'away: what was canceled before it began never did');
