@@ -15,7 +15,7 @@ my $PATIENCE = $ENV{FLEET_TEST_TIMEOUT} || 90;
 if ($ENV{FLEET_BAIL})
 {
     require Test2::API;
-    Test2::API::test2_stack()->top->listen(sub { my ($hub, $event) = @_; return unless $event->causes_fail; print STDERR "bail: first failure\n"; exit 99; });
+    Test2::API::test2_stack()->top->listen(sub { my ($hub, $event) = @_; return unless $event->causes_fail; print STDERR "#   Failed test '", $event->summary, "'\nbail: first failure\n"; exit 99; });
 }
 
 my $node = PostgreSQL::Test::Cluster->new('runner');
