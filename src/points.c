@@ -8,6 +8,7 @@
 
 #ifdef FLEET_TEST_POINTS
 
+#include <malloc.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/pmsignal.h"
+#include "utils/memutils.h"
 
 #define POINTS_DIR "fleet_points"
 
@@ -64,6 +66,33 @@ point_wait(const char *path)
     }
 }
 
+static void
+add_context(MemoryContext context, MemoryContextCounters *total)
+{
+    context->methods->stats(context, NULL, NULL, total, false);
+    for (MemoryContext child = context->firstchild; child != NULL; child = child->nextchild)
+        add_context(child, total);
+}
+
+/* What is used, to the byte, of the memory contexts and, apart from their blocks, of malloc. */
+static void
+point_memory(const char *name)
+{
+    MemoryContextCounters contexts = {0};
+    struct mallinfo2 info = mallinfo2();
+    char path[MAXPGPATH];
+    FILE *file;
+
+    add_context(TopMemoryContext, &contexts);
+    snprintf(path, sizeof(path), POINTS_DIR "/%s.memory", name);
+    file = AllocateFile(path, "w");
+    if (file == NULL)
+        return;
+    fprintf(file, "%zu %zd\n", contexts.totalspace - contexts.freespace,
+            (ssize_t) (info.uordblks + info.hblkhd) - (ssize_t) contexts.totalspace);
+    FreeFile(file);
+}
+
 bool
 fleet_point(const char *name)
 {
@@ -86,6 +115,8 @@ fleet_point(const char *name)
         point_wait(path);
         return true;
     }
+    if (strcmp(word, "memory") == 0)
+        point_memory(name);
     if (when > 1)
         point_write(path, word, when - 1);
     else

@@ -12,6 +12,8 @@
  *     exit    the process ends as after a FATAL error
  *     kill    SIGKILL to itself: the whole cluster restarts
  *     signal  goes on at once (the file is gone: it came by)
+ *     memory  the same; before, NAME.memory gets the bytes that the process uses:
+ *             of its memory contexts, and of malloc besides their blocks
  * A number behind the word ("exit 3") means: only the third time.  Whatever a
  * point did, it did once: the file is removed first.  In the plural ("exits 3",
  * "errors 3", "signals 3") it does it each of the next three times.

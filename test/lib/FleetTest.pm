@@ -499,6 +499,20 @@ sub point_release
     return $n;
 }
 
+# Bytes that the agent of a node uses, to the byte and not by pages: (in memory contexts, of malloc
+# besides them).  For that it is woken once; it should be at rest.
+sub agent_memory
+{
+    my ($self, $node) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    my $file = $self->node($node)->data_dir . '/fleet_points/agent_before_messages.memory';
+    unlink $file;
+    $self->point($node, 'agent_before_messages', 'memory');
+    $self->sql_on($node, q{SELECT fleet_catalog.wake(5, 0)});
+    $self->point_fired($node, 'agent_before_messages', "$node: the agent tells its memory");
+    return split ' ', slurp_file($file);
+}
+
 # ---- what every suite ends with ----------------------------------------------------------------
 
 # Nothing may be left: no session, worker, lock or prepared transaction on any server, at rest and
