@@ -29,7 +29,8 @@ END
 $$;
 
 BEGIN;
-INSERT INTO fleet_catalog.identity (system_identifier, database) VALUES (1, 1);
+-- where an agent was, there is one already
+INSERT INTO fleet_catalog.identity (system_identifier, database) VALUES (1, 1) ON CONFLICT DO NOTHING;
 INSERT INTO fleet_catalog.server (server_id, name, owner) VALUES (1000001, 'regress_s', 10);
 INSERT INTO fleet_catalog.job (job_id, name, owner) VALUES (1000001, 'regress_j', 10);
 INSERT INTO fleet_catalog.step (job_id, step_no, name, command) VALUES (1000001, 1, 'one', 'SELECT 1'), (1000001, 2, 'two', 'SELECT 1');
