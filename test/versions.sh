@@ -114,7 +114,7 @@ for v in "${versions[@]}"; do
     printf '\n== PostgreSQL %s\n' "$v"
     rc=0
     try "$v" "$work/$v" >"$work/$v.log" 2>&1 || rc=$?
-    line=$(grep -xE '[0-9]+ passed, [0-9]+ failed' "$work/$v.log" | tail -n 1) || true
+    line=$(grep -xE '[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?' "$work/$v.log" | tail -n 1) || true
     if [ "$rc" -ne 0 ] || [ -z "$line" ]; then
         cat "$work/$v.log"
         mkdir -p build/test-logs

@@ -46,7 +46,7 @@ for f in $(tree_files 'test/t/*.pl' 'test/runner/*.pl'); do
         report($-[1], "$2: nothing is made of its answer") while $src =~ /^[ \t]*(\$\w+(?:->\w+)*->(wait_run|poll_query_until|fired)\()/gm;
         report($-[0], "it lets time pass: $1") while $src =~ /(?<![\w>\$\@%])(sleep|usleep|nanosleep)\b\s*[\d(\$]/g;
         report($-[0], "it lets time pass: select") while $src =~ /\bselect\s*\(?\s*undef\s*,\s*undef\s*,\s*undef/g;
-        report($-[0], "it lets time pass: pg_sleep") while $src =~ /\b(?:sql|sql_on|sql_as|try_as|safe_psql|psql|query|query_safe)\s*\([^;]{0,80}?(?:q?q?[({]|["\x27])\s*SELECT\s+pg_sleep/gi;
+        report($-[0], "it lets time pass: pg_sleep") while $src =~ /\b(?:sql|sql_on|sql_as|try_as|safe_psql|psql|query|query_safe)\s*\(\s*(?:[^,;]{0,60},\s*)?(?:qq?[({]|["\x27])\s*SELECT\s+pg_sleep/gi;
     ' "$f")"
 done
 finish
