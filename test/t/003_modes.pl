@@ -36,7 +36,7 @@ my %jobs = (
     several   => ["SELECT 1; UPDATE etl.item SET name = 'x' WHERE id <= 7; SELECT 'last' UNION ALL SELECT 'row'"],
     wide      => ['SELECT i, i * 2 FROM generate_series(1, 3) AS i'],
     null      => ['SELECT NULL::int'],
-    unicode   => ["SELECT 'Grüße, 世界 \N{U+1F600}'", 'DO $$BEGIN RAISE NOTICE \'Zeile mit „Anführung“ und \\ und \'\'quote\'\'\'; END$$'],
+    unicode   => ["SELECT 'Grüße, 世界 😀'", 'DO $$BEGIN RAISE NOTICE \'Zeile mit „Anführung“ und \\ und \'\'quote\'\'\'; END$$'],
     raise     => ['SELECT etl.raise_it()'],
     divide    => ['SELECT 1 / 0'],
     duplicate => ["INSERT INTO etl.item VALUES (500, 'a'); INSERT INTO etl.item VALUES (500, 'b')"],
@@ -51,8 +51,39 @@ my %jobs = (
     two       => ["SET work_mem = '7MB'", 'SHOW work_mem'],
     timeout   => [ { command => 'SELECT pg_sleep(600)', timeout => '200ms' } ],
 );
+# what becomes of the task: state, SQLSTATE, message, value, rows
 my %expected = (
-    (map { $_ => 'failed' } qw(raise divide duplicate deferred missing retried hopeless timeout)));
+    value     => 'succeeded|||one value|1',
+    nothing   => 'succeeded||||',
+    count     => 'succeeded||||25',
+    talk      => 'succeeded|||20|1',
+    several   => 'succeeded|||last|2',
+    wide      => 'succeeded|||1|3',
+    null      => 'succeeded||||1',
+    unicode   => 'succeeded||||',
+    raise     => 'failed|ZX123|it went wrong||',
+    divide    => 'failed|22012|division by zero||',
+    duplicate => 'failed|23505|duplicate key value violates unique constraint "item_pkey"||',
+    deferred  => 'failed|23505|duplicate key value violates unique constraint "c_i_key"||',
+    missing   => 'failed|42P01|relation "etl.no_such_table" does not exist||',
+    param     => 'succeeded|||north|1',
+    retried   => 'failed|22012|division by zero||',
+    hopeless  => 'failed|22012|division by zero||',
+    go_on     => 'succeeded|||went on|1',
+    quit      => 'succeeded|||1|1',
+    vacuum    => 'succeeded||||',
+    two       => 'succeeded|||7MB|',
+    timeout   => 'failed|57014|the step was stopped because of its timeout||',
+);
+# how many rows each has in the log of jobs, and the states of these
+my %attempts = (
+    (map { $_ => 'succeeded' } qw(value nothing count talk several wide null param quit vacuum)),
+    (map { $_ => 'failed' } qw(raise divide duplicate deferred missing hopeless timeout)),
+    retried => 'failed,failed,failed',
+    go_on => 'failed,succeeded',
+    unicode => 'succeeded,succeeded',
+    two => 'succeeded,succeeded',
+);
 
 my @tasks;
 for my $name (sort keys %jobs)
@@ -66,14 +97,31 @@ $f->run_is($run, 'failed', 'the run ends, failed because some of its tasks do');
 
 for my $name (sort keys %jobs)
 {
-    is($f->sql("SELECT string_agg(state, ',') FROM fleet.task_run WHERE run_id = $run AND task LIKE '${name}\\_on\\_%'"),
-        join(',', ($expected{$name} || 'succeeded') x 2), "$name: outcome");
+    for my $server (qw(a1 d1))
+    {
+        my $task = "task = '${name}_on_$server'";
+        is($f->sql("SELECT concat_ws('|', state, coalesce(sqlstate, ''), coalesce(message, ''), coalesce(output, ''), coalesce(row_count::text, '')) FROM fleet.task_run WHERE run_id = $run AND $task"),
+            $expected{$name}, "$name on $server: outcome, error, value, rows");
+        is($f->sql("SELECT string_agg(state, ',' ORDER BY started_at) FROM fleet.job_log WHERE run_id = $run AND $task AND server = '$server' AND job = '$name'"),
+            $attempts{$name}, "$name on $server: each attempt of each step has its row");
+    }
 }
-is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run AND task = 'raise_on_d1'"), 'ZX123 it went wrong', 'SQLSTATE and message reach the parent');
-is($f->sql("SELECT output FROM fleet.task_run WHERE run_id = $run AND task = 'param_on_d1'"), 'north', 'parameters reach the step');
-is($f->sql("SELECT row_count FROM fleet.task_run WHERE run_id = $run AND task = 'count_on_a1'"), '25', 'row count');
-is($f->sql("SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND task = 'retried_on_a1'"), '3', 'each attempt of a step has its row');
-is($f->sql("SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND task = 'hopeless_on_a1'"), '1', 'what cannot get better is not tried again');
+for my $server (qw(a1 d1))
+{
+    is($f->sql("SELECT concat_ws('|', sqlstate, message, detail, hint) FROM fleet.job_log WHERE run_id = $run AND task = 'raise_on_$server'"),
+        'ZX123|it went wrong|a detail|a hint', "$server: detail and hint are the step's own");
+    like($f->sql("SELECT context FROM fleet.job_log WHERE run_id = $run AND task = 'raise_on_$server'"),
+        qr/^PL\/pgSQL function raise_it\(\) line 3 at RAISE/, "$server: so is the context");
+    is($f->sql("SELECT string_agg(concat_ws('|', level, sqlstate, message, detail, hint), ';' ORDER BY seq) FROM fleet.log WHERE run_id = $run AND task = 'talk_on_$server' AND level NOT IN ('NOTICE', 'ERROR') AND message NOT LIKE 'step %'"),
+        'WARNING|01F01|careful|some detail|some hint;INFO|00000|for your information', "$server: a warning keeps its SQLSTATE, detail and hint");
+    is($f->sql("SELECT string_agg(level || ' ' || coalesce(sqlstate, '-') || ' ' || message, ';' ORDER BY seq) FROM fleet.log WHERE run_id = $run AND task = 'divide_on_$server'"),
+        'INFO - step "s1" started;ERROR 22012 division by zero', "$server: the error is told once");
+    is($f->sql("SELECT output FROM fleet.job_log WHERE run_id = $run AND task = 'unicode_on_$server' AND step = 's1'"), "Gr\xc3\xbc\xc3\x9fe, \xe4\xb8\x96\xe7\x95\x8c \xf0\x9f\x98\x80",
+        "$server: characters of all lengths");
+    # ground truth: what is in the child's own tables
+    is($f->sql_on($server, q{SELECT count(*) || ' ' || count(*) FILTER (WHERE name = 'x') || ' ' || count(*) FILTER (WHERE id = 500) FROM etl.item}), '25 7 0', "$server: what was done there, and nothing of what failed");
+    is($f->sql_on($server, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)%' AND state = 'active'}), '0', "$server: what ran out of its time does not go on");
+}
 
 # The same rows but for times, places and identities, column by column, whatever columns there are.
 my @differs = qw(run_id task_no job_run_id server token queued_at started_at finished_at logged_at duration elapsed
@@ -93,7 +141,8 @@ for my $relation (
     };
     my @agent = split /\n/, $rows->('a1');
     my @direct = split /\n/, $rows->('d1');
-    cmp_ok(scalar @agent, '>=', scalar keys %jobs, "fleet.$table has rows");
+    my $many = { task_run => scalar keys %jobs, job_log => 26, step_run => 26 }->{$table};
+    is(scalar @agent, $many, "fleet.$table has its rows") if $many;
     is_deeply(\@direct, \@agent, "fleet.$table: the same in both modes");
 }
 
@@ -104,6 +153,7 @@ for my $server (qw(a1 d1))
         join(' ', map { "line $_" } 1 .. 20), "$server: NOTICEs in order");
     is($f->sql("SELECT count(*) FROM (SELECT seq - row_number() OVER (PARTITION BY task, item ORDER BY seq) AS d, task, item FROM fleet.log WHERE run_id = $run AND task LIKE '%$server') AS x GROUP BY task, item HAVING min(d) <> max(d)"),
         '', "$server: without gap or duplicate");
+    is($f->sql("SELECT count(*) FROM (SELECT task FROM fleet.log WHERE run_id = $run AND task LIKE '%$server' GROUP BY task HAVING min(seq) = 1) AS x"), scalar keys %jobs, "$server: from 1 on");
 }
 
 # ---- a line is there while its step still runs -------------------------------------------------
@@ -124,9 +174,10 @@ for my $place (qw(here a1 d1))
     note sprintf '%s: seen %.3f s after the step told the witness', $place, time - $begin;
     is($f->witnessed($key, 'end'), 0, "$place: while the step still sleeps");
     is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run"), 'running', "$place: and is running");
-    cmp_ok($f->sql("SELECT extract(epoch FROM clock_timestamp() - started_at) < 600 FROM fleet.task_run WHERE run_id = $run"), 'eq', 't', "$place: with its start time");
+    is($f->sql("SELECT started_at BETWEEN queued_at AND clock_timestamp() AND finished_at IS NULL FROM fleet.task_run WHERE run_id = $run"), 't', "$place: with its start time");
     $f->release($key);
     $f->run_is($run, 'succeeded', "$place: then it ends");
+    is($f->sql("SELECT string_agg(level || ' ' || message, ';' ORDER BY seq) FROM fleet.log WHERE run_id = $run AND level = 'NOTICE'"), "NOTICE said before sleeping $key", "$place: the line is there once");
     is($f->witnessed($key, 'start'), 1, "$place: started once");
 }
 

@@ -35,20 +35,26 @@ SQL
 # here, jobs belong to etl too
 $f->sql('GRANT CREATE ON DATABASE dw TO etl');
 
-# One job in each place; the run's outcome and what is there afterwards.  "here" is a task of kind
-# sql a step, in order, so that all steps of the job are done there too.
+# One job in each place; the run's outcome and what is there afterwards.  "here" is a job of etl,
+# started by itself.  The outcome is a state, and for failures the SQLSTATE and message behind it
+# ("failed 22012 division by zero"; SESSION in it is a
+# connection or a runner).
 my $n = 0;
 
 sub everywhere
 {
-    my ($name, $steps, $state, $check, $value, $job_state) = @_;
+    my ($name, $steps, $outcome, $check, $value, $job_state) = @_;
+    my ($state, $sqlstate, $message) = split / /, $outcome, 3;
     $job_state ||= $state;
+    die "$name: a failure without SQLSTATE" if $job_state ne 'succeeded' && !defined $message;
     $n++;
     my $job = "kind_$n";
     $f->job($job, @$steps);
     for my $place (@places)
     {
         my $package = "${job}_$place";
+        my $session = $place eq 'd1' ? 'connection' : 'background worker "pg_fleet runner"';
+        my $error = defined $message ? "$sqlstate " . ($message =~ s/SESSION/$session/r) : '';
         if ($place eq 'here')
         {
             # as a job of etl, started by itself
@@ -57,14 +63,15 @@ sub everywhere
                     my $c = FleetTest::quote_literal(delete $s{command});
                     $n++; "SELECT fleet.add_step('$job\_here', 's$n', $c" . join('', map { ", $_ => " . FleetTest::quote_literal($s{$_}) } sort keys %s) . ');' } @$steps);
             my $id = $f->sql_as('etl', "SELECT fleet.start_job('$job\_here')");
-            $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $id", $job_state, "$name ($place): $job_state");
+            $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $id AND finished_at IS NOT NULL", $job_state, "$name ($place): $job_state");
+            is($f->sql("SELECT concat_ws(' ', sqlstate, message) FROM fleet.job_run WHERE job_run_id = $id"), $error, "$name ($place): by what");
         }
         else
         {
             $f->package($package, t => { job => $job, server => $place });
             my $run = $f->start($package);
             $f->run_is($run, $state, "$name ($place): $state");
-            is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run"), $job_state, "$name ($place): the task is $job_state");
+            is($f->sql("SELECT concat_ws(' ', state, sqlstate, message) FROM fleet.task_run WHERE run_id = $run"), $job_state . ($error ne '' ? " $error" : ''), "$name ($place): the task is $job_state");
         }
         my $server = $place eq 'here' ? 'parent' : $place;
         is($f->sql_on($server, $check =~ s/PLACE/$place/gr), $value, "$name ($place): effect") if defined $check;
@@ -76,7 +83,7 @@ everywhere('several statements are one transaction',
     ["INSERT INTO etl.log VALUES ('m1'); INSERT INTO etl.log VALUES ('m2')"], 'succeeded',
     q{SELECT count(DISTINCT xmin::text) || ' ' || count(*) FROM etl.log WHERE t IN ('m1', 'm2')}, '1 2');
 everywhere('if one fails, none stays',
-    ["INSERT INTO etl.log VALUES ('gone'); SELECT 1 / 0; INSERT INTO etl.log VALUES ('gone')"], 'failed',
+    ["INSERT INTO etl.log VALUES ('gone'); SELECT 1 / 0; INSERT INTO etl.log VALUES ('gone')"], 'failed 22012 division by zero',
     q{SELECT count(*) FROM etl.log WHERE t = 'gone'}, '0');
 everywhere('VACUUM', ['VACUUM (ANALYZE) etl.big'], 'succeeded',
     q{SELECT reltuples FROM pg_class WHERE oid = 'etl.big'::regclass}, '1000');
@@ -84,7 +91,7 @@ everywhere('CREATE INDEX CONCURRENTLY', ['CREATE INDEX CONCURRENTLY big_id ON et
     q{SELECT indisvalid FROM pg_index WHERE indexrelid = 'etl.big_id'::regclass}, 't');
 everywhere('a procedure that commits', ['CALL etl.commits()'], 'succeeded',
     q{SELECT count(DISTINCT xmin::text) || ' ' || count(*) FROM etl.log WHERE t IN ('first', 'second')}, '2 2');
-everywhere('a procedure that commits and fails', ['CALL etl.commits_and_fails()'], 'failed',
+everywhere('a procedure that commits and fails', ['CALL etl.commits_and_fails()'], 'failed P0001 after a commit',
     q{SELECT string_agg(t, ',') FROM etl.log WHERE t LIKE '%kept'}, 'kept');
 everywhere('DO with COMMIT', [q{DO $$BEGIN INSERT INTO etl.log VALUES ('do1'); COMMIT; INSERT INTO etl.log VALUES ('do2'); END$$}], 'succeeded',
     q{SELECT count(*) FROM etl.log WHERE t LIKE 'do_'}, '2');
@@ -92,22 +99,29 @@ everywhere('BEGIN and COMMIT in the text', ["BEGIN; INSERT INTO etl.log VALUES (
     q{SELECT count(*) FROM etl.log WHERE t LIKE 'tx_'}, '2');
 everywhere('a transaction left open is rolled back', ["BEGIN; INSERT INTO etl.log VALUES ('open')"], 'succeeded',
     q{SELECT count(*) FROM etl.log WHERE t = 'open'}, '0');
-everywhere('COPY to a file', [qq{COPY (SELECT 'copied') TO PROGRAM 'true'}], 'failed');
+everywhere('COPY to a program, by a role that may not', [qq{COPY (SELECT 'copied') TO PROGRAM 'true'}],
+    'failed 42501 must be superuser or have privileges of the pg_execute_server_program role to COPY to or from an external program');
 everywhere('COPY to a file by a role that may', [qq{DO \$\$BEGIN EXECUTE format('COPY (SELECT ''copied'') TO %L', '$dir/' || pg_backend_pid()); END\$\$}], 'succeeded');
 is(scalar(grep { slurp_file($_) eq "copied\n" } glob "$dir/*"), 3, 'three files were written');
 $f->sql(q{SELECT fleet.create_job('refused')});
-for my $command ('COPY etl.big TO STDOUT', 'COPY etl.big FROM STDIN', 'SELEC 1', '')
+for (
+    [ 'COPY etl.big TO STDOUT', '0A000', 'failed 0A000 COPY FROM STDIN and COPY TO STDOUT are not possible in a step' ],
+    [ 'COPY etl.big FROM STDIN', '0A000', 'failed 0A000 COPY FROM STDIN and COPY TO STDOUT are not possible in a step' ],
+    [ 'SELEC 1', '42601', 'failed 42601 syntax error at or near "SELEC"' ],
+    [ '', '22023', undef ])
 {
-    $f->fails("SELECT fleet.add_step('refused', 's', '$command')", '\\w{5}', "refused at once: $command", help => 1);
+    my ($command, $sqlstate, $outcome) = @$_;
+    $f->fails("SELECT fleet.add_step('refused', 's', '$command')", $sqlstate, "refused at once: $command", help => 1);
     # on a server of another version the parser may know better
-    everywhere("unchecked: $command", [ { command => $command, check_syntax => 'false' } ], 'failed') if $command =~ /^SELEC|^COPY/;
+    everywhere("unchecked: $command", [ { command => $command, check_syntax => 'false' } ], $outcome) if $outcome;
 }
-everywhere('a syntax error at run time', [q{DO $$BEGIN EXECUTE 'SELEC 1'; END$$}], 'failed');
+is($f->sql(q{SELECT count(*) FROM fleet.step WHERE job = 'refused'}), '0', 'nothing that was refused is a step');
+everywhere('a syntax error at run time', [q{DO $$BEGIN EXECUTE 'SELEC 1'; END$$}], 'failed 42601 syntax error at or near "SELEC"');
 everywhere('a deferred constraint fails at COMMIT',
-    ['CREATE TABLE etl.deferred (i int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO etl.deferred VALUES (1), (1)'], 'failed',
+    ['CREATE TABLE etl.deferred (i int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO etl.deferred VALUES (1), (1)'], 'failed 23505 duplicate key value violates unique constraint "deferred_i_key"',
     q{SELECT to_regclass('etl.deferred') IS NULL}, 't');
 everywhere('a step that ends its own session, marked to be outside of a transaction',
-    [ { command => 'SELECT pg_terminate_backend(pg_backend_pid())', transactional => 'false' } ], 'failed', undef, undef, 'unknown');
+    [ { command => 'SELECT pg_terminate_backend(pg_backend_pid())', transactional => 'false' } ], 'failed 57P01 terminating SESSION due to administrator command', undef, undef, 'unknown');
 
 # Steps of one job share a session, as in psql.
 everywhere('steps of one job are one session',
@@ -194,13 +208,21 @@ everywhere('a step is its owner, whatever it resets',
 
 # Much output is capped, not fatal.
 everywhere('a value of 10 MB', [q{SELECT repeat('x', 10000000)}], 'succeeded');
+is($f->sql(qq{SELECT string_agg(DISTINCT length(output)::text, ',') FROM fleet.$_ WHERE job LIKE 'kind\\_$n%' OR job LIKE 'kind\\_} . ($n - 1) . q{%'}), '65536', "a value of 10 MB: 64 kB of it are kept ($_)") for qw(task_run job_run);
 everywhere('100,000 rows', ['SELECT * FROM generate_series(1, 100000)'], 'succeeded');
+is($f->sql(qq{SELECT string_agg(DISTINCT row_count || ' ' || output, ',') FROM fleet.$_ WHERE job LIKE 'kind\\_$n%' OR job LIKE 'kind\\_} . ($n - 1) . q{%'}), '100000 1', "100,000 rows: counted, the first one kept ($_)") for qw(task_run job_run);
 everywhere('20,000 notices', [q{DO $$BEGIN FOR i IN 1..20000 LOOP RAISE NOTICE '%', i; END LOOP; END$$}], 'succeeded');
+# the first 10,000 in order, then how many there were besides
+is($f->sql(q{SELECT string_agg(DISTINCT lines || ' ' || first || ' ' || last || ' ' || ordered, ',') FROM (
+        SELECT count(*) AS lines, min(message::int) AS first, max(message::int) AS last, bool_and(message::int = seq - 1) AS ordered
+          FROM fleet.log WHERE level = 'NOTICE' AND message ~ '^\d+$' GROUP BY run_id, job_run_id, task, item HAVING count(*) > 100) AS x}),
+    '10000 1 10000 true', '20,000 notices: the first 10,000 of them are kept, in order');
+is($f->sql(q{SELECT count(*) FROM fleet.log WHERE level = 'WARNING' AND message LIKE '%10000%'}), '3', '20,000 notices: one line says how many are not');
 
 # A step that kills its own session: transactional, so it surely had no effect; it must not be tried
 # for ever, and must not take the agent with it.
 everywhere('a step that ends its own session',
-    [ q{INSERT INTO etl.log VALUES ('suicide'); SELECT pg_terminate_backend(pg_backend_pid())} ], 'failed',
+    [ q{INSERT INTO etl.log VALUES ('suicide'); SELECT pg_terminate_backend(pg_backend_pid())} ], 'failed 57P01 terminating SESSION due to administrator command',
     q{SELECT count(*) FROM etl.log WHERE t = 'suicide'}, '0');
 everywhere('and the next job runs', ['SELECT 1'], 'succeeded');
 

@@ -15,8 +15,8 @@ for my $server (qw(a1 d1))
             for_each => "SELECT jsonb_build_object('n', i) FROM generate_series(1, $items) AS i" });
 }
 
-$f->run_is($f->start('many_d1'), 'succeeded', 'undisturbed');
-my $agent = $f->agent_pid;
+$f->run_is($f->start("many_$_"), 'succeeded', "undisturbed: $_") for qw(a1 d1);
+my %agent = map { $_ => $f->agent_pid($_) } qw(parent a1);
 
 # Each statement is repeated until the runs are over, and has met them while they went on.
 sub meanwhile
@@ -36,10 +36,12 @@ sub meanwhile
     for my $run (@runs)
     {
         $f->run_is($run, 'succeeded', "$name: the run");
-        is($f->sql("SELECT count(*) FROM fleet.task_run WHERE run_id = $run AND item > 0 AND state = 'succeeded'"), $items, "$name: each item");
-        is($f->sql("SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND state = 'succeeded'"), $items, "$name: each in the log");
+        is($f->sql("SELECT count(*) || ' ' || count(DISTINCT item) || ' ' || max(attempt) FROM fleet.task_run WHERE run_id = $run AND item > 0 AND state = 'succeeded'"),
+            "$items $items 1", "$name: each item, at the first attempt");
+        is($f->sql("SELECT count(*) || ' ' || count(DISTINCT item) FROM fleet.job_log WHERE run_id = $run AND state = 'succeeded'"), "$items $items", "$name: each in the log, once");
     }
-    is($f->agent_pid, $agent, "$name: the same agent");
+    is($f->sql_on('a1', 'SELECT count(*) FROM fleet.job_run WHERE NOT (state = $$succeeded$$ AND acknowledged_at IS NOT NULL)'), '0', "$name: the child's job runs are over and acknowledged");
+    is($f->agent_pid($_), $agent{$_}, "$name: the same agent on $_") for qw(parent a1);
     return;
 }
 
