@@ -282,3 +282,21 @@ SELECT fleet.drop_package(p) FROM unnest('{p,p2}'::text[]) p;
 SELECT fleet.remove_server('regress_a');
 RESET ROLE;
 DROP ROLE regress_fleet_arg, regress_fleet_arg2;
+
+-- a copy of a parent, told which of the two it is: it keeps the identity or gets one of its own; its
+-- epochs go on behind the last one in both cases
+BEGIN;
+INSERT INTO fleet_catalog.identity (system_identifier, database) VALUES (1, 1) ON CONFLICT DO NOTHING;
+SELECT parent_uuid AS uuid FROM fleet_catalog.identity \gset
+UPDATE fleet_catalog.identity SET paused_reason = 'a copy', system_identifier = 1, database = 1, last_epoch = (7::bigint << 32) + 9, epoch_base = 0;
+SELECT paused_reason FROM fleet.agent_status();
+SAVEPOINT s;
+SELECT fleet.resume_parent('same');
+SELECT parent_uuid = :'uuid' AS same, paused_reason, epoch_base >> 32 AS base, epoch_base & 4294967295 AS counter,
+       system_identifier = (SELECT system_identifier FROM pg_control_system()) AS this_cluster, database = (SELECT oid FROM pg_database WHERE datname = current_database()) AS this_database
+  FROM fleet_catalog.identity;
+ROLLBACK TO s;
+SELECT fleet.resume_parent('new');
+SELECT parent_uuid = :'uuid' AS same, paused_reason, epoch_base >> 32 AS base FROM fleet_catalog.identity;
+SELECT parent_uuid = :'uuid' AS same, paused_reason FROM fleet.agent_status();
+ROLLBACK;
