@@ -396,6 +396,7 @@ loop(void)
         {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);
+            agent_settings_changed();
         }
     }
 }

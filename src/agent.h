@@ -129,7 +129,7 @@ struct AgentRun
     FleetState durable;     /* as in the row */
     uint8 *task_durable;    /* per task: state of item 0's row */
     uint64 *task_written;   /* per task: turn in which item 0's row was put into the batch */
-    char **expand_error;    /* per task: why its for_each failed */
+    char **cannot_begin;    /* per task: why its for_each or its condition failed */
     dlist_head tasks;       /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */
     AgentUnit *parent_unit;
@@ -358,6 +358,7 @@ extern bool agent_protected(void (*function)(void *arg), void *arg, AgentFailure
 
 /* ---- agent_server.c ---- */
 extern void agent_servers_init(void);
+extern void agent_settings_changed(void);
 extern void agent_servers_load(void); /* inside a transaction; again whenever they changed */
 /* Once a turn: links that were retired and have nothing left to do are closed. */
 extern void agent_servers_tidy(void);
@@ -388,6 +389,8 @@ extern void agent_task_free(AgentTask *task);
 extern void agent_task_finished(AgentTask *task, FleetState outcome);
 /* It can never run: reason. */
 extern void agent_task_fail(AgentTask *task, const char *sqlstate, const char *message);
+/* The same, where the log has a line of it already; false: it had ended. */
+extern bool agent_task_fail_told(AgentTask *task, const char *sqlstate, const char *message);
 extern void agent_task_prepare(AgentTask *task); /* before the commit of its start */
 extern void agent_task_effects(AgentTask *task); /* after the commit */
 extern void agent_estimates_load(AgentRun *run);

@@ -28,6 +28,28 @@ static dlist_head health = DLIST_STATIC_INIT(health);
 static bool speeds_changed = false;
 static bool links_retired = false; /* some server may have one */
 
+/* This server as one of the placer's: its slots are for local tasks. */
+static void
+local_server(void)
+{
+    FleetServerSpec local = {.state = FLEET_SERVER_ONLINE,
+                             .slots = (uint32) fleet_guc_max_runners,
+                             .weight = 1,
+                             .speed = 1};
+
+    fleet_engine_server(agent.engine, AGENT_LOCAL_SERVER, &local, fleet_clock_now());
+}
+
+/* The configuration was loaded again. */
+void
+agent_settings_changed(void)
+{
+    fleet_engine_limits(agent.engine, FLEET_MS((FleetTime) fleet_guc_lost_after),
+                        (uint32) fleet_guc_max_active_runs);
+    local_server();
+    agent.again = true;
+}
+
 void
 agent_servers_init(void)
 {
@@ -35,10 +57,6 @@ agent_servers_init(void)
         .keysize = sizeof(int), .entrysize = sizeof(AgentServer), .hcxt = agent.context};
     HASHCTL targets = {
         .keysize = sizeof(((Target *) 0)->key), .entrysize = sizeof(Target), .hcxt = agent.context};
-    FleetServerSpec local = {.state = FLEET_SERVER_ONLINE,
-                             .slots = (uint32) fleet_guc_max_runners,
-                             .weight = 1,
-                             .speed = 1};
     FleetServerSpec nowhere = {
         .state = FLEET_SERVER_ONLINE, .slots = 1000000, .weight = 1, .speed = 1};
     uint32 number = AGENT_NOWHERE_SERVER;
@@ -49,7 +67,7 @@ agent_servers_init(void)
         hash_create("pg_fleet targets", 64, &targets, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
     agent.nservers = AGENT_FIRST_SERVER;
     agent.ntargets = AGENT_FIRST_TARGET;
-    fleet_engine_server(agent.engine, AGENT_LOCAL_SERVER, &local, fleet_clock_now());
+    local_server();
     fleet_engine_server(agent.engine, AGENT_NOWHERE_SERVER, &nowhere, fleet_clock_now());
     fleet_placer_target(fleet_engine_placer(agent.engine), AGENT_NOWHERE_TARGET, &number, 1);
 }

@@ -76,6 +76,9 @@ typedef struct FleetEngineConfig
 extern FleetEngine *fleet_engine_create(const FleetAlloc *alloc, const FleetEngineConfig *config,
                                         uint64_t seed);
 extern void fleet_engine_free(FleetEngine *engine);
+/* Other limits from now on; what is suspect or waits is judged by them at once. */
+extern void fleet_engine_limits(FleetEngine *engine, FleetTime lost_after,
+                                uint32_t max_active_runs);
 
 /* Servers and targets live in the engine's placer; set them there.  After a change of a server's
  * state go through this call, so that the engine sees it too. */

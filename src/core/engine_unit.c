@@ -104,6 +104,15 @@ arm_server(FleetEngine *engine, uint32_t number)
 }
 
 void
+fleet_engine_limits(FleetEngine *engine, FleetTime lost_after, uint32_t max_active_runs)
+{
+    engine->config.lost_after = lost_after;
+    engine->config.max_active_runs = max_active_runs;
+    for (uint32_t i = 0; i < engine->nservers; i++)
+        arm_server(engine, i);
+}
+
+void
 fleet_eng_join_server(FleetEngine *engine, uint32_t live, uint32_t number)
 {
     Live *l = &engine->lives[live];
