@@ -92,7 +92,7 @@ expand_failed(AgentQuery *query, const char *message)
 {
     AgentRun *run = query->run;
 
-    run->expand_error[query->task] =
+    run->cannot_begin[query->task] =
         MemoryContextStrdup(run->context, psprintf("for_each: %s", message));
     (void) fleet_engine_items_failed(agent.engine, run->handle, query->task, fleet_clock_now());
 }
@@ -126,16 +126,15 @@ static void
 condition_failed(AgentQuery *query, const char *message)
 {
     AgentRun *run = query->run;
+    const FleetEdgeSpec *edge = &run->def->edges[query->edge];
+    FleetTaskRef ref = {run->handle, edge->to, 0};
 
-    if (run->message == NULL)
-        run->message = MemoryContextStrdup(
+    if (run->cannot_begin[edge->to] == NULL)
+        run->cannot_begin[edge->to] = MemoryContextStrdup(
             run->context,
             psprintf("the condition between \"%s\" and \"%s\" could not be evaluated: %s",
-                     run->def->tasks[run->def->edges[query->edge].from].name,
-                     run->def->tasks[run->def->edges[query->edge].to].name, message));
-    (void) fleet_engine_fail(agent.engine,
-                             (FleetTaskRef){run->handle, run->def->edges[query->edge].to, 0}, NULL,
-                             fleet_clock_now());
+                     run->def->tasks[edge->from].name, run->def->tasks[edge->to].name, message));
+    (void) fleet_engine_fail(agent.engine, ref, NULL, fleet_clock_now());
 }
 
 static void

@@ -169,7 +169,7 @@ run_create(const FleetRunRow *row)
     run->task_params = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
     run->task_durable = MemoryContextAllocZero(context, Max(run->def->ntasks, 1));
     run->task_written = MemoryContextAllocZero(context, sizeof(uint64) * Max(run->def->ntasks, 1));
-    run->expand_error = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
+    run->cannot_begin = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
     agent_estimates_load(run);
     for (uint32 t = 0; t < run->def->ntasks; t++)
     {

@@ -32,6 +32,23 @@ note_failure(AgentTask *task)
                                            fleet_state_name(task->state), why));
 }
 
+/* A failure that no step tells: its line in the log is written here. */
+static void
+failure_line(const AgentRun *run, FleetTaskRef ref, int seq, const char *sqlstate,
+             const char *message)
+{
+    FleetLineWrite w = {.run_id = run->run_id,
+                        .task = ref.task,
+                        .item = ref.item,
+                        .seq = seq,
+                        .logged_at = fleet_clock_wall(),
+                        .level = "ERROR",
+                        .sqlstate = sqlstate,
+                        .message = message};
+
+    fleet_line_write(&w);
+}
+
 void
 agent_task_finished(AgentTask *task, FleetState outcome)
 {
@@ -43,16 +60,23 @@ agent_task_finished(AgentTask *task, FleetState outcome)
     agent.again = true;
 }
 
-void
-agent_task_fail(AgentTask *task, const char *sqlstate, const char *message)
+bool
+agent_task_fail_told(AgentTask *task, const char *sqlstate, const char *message)
 {
     agent_result_clear(&task->result);
     task->result.row_count = -1;
     task->result.sqlstate = agent_strdup(task->context, sqlstate);
     task->result.message = agent_strdup(task->context, message);
     task->finished_at = fleet_clock_wall();
-    (void) fleet_engine_fail(agent.engine, task->ref, sqlstate, fleet_clock_now());
     agent.again = true;
+    return fleet_engine_fail(agent.engine, task->ref, sqlstate, fleet_clock_now());
+}
+
+void
+agent_task_fail(AgentTask *task, const char *sqlstate, const char *message)
+{
+    if (agent_task_fail_told(task, sqlstate, message))
+        failure_line(task->run, task->ref, ++task->log_seq, sqlstate, task->result.message);
 }
 
 void
@@ -145,10 +169,11 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
         run->task_written[d->ref.task] = agent.turn;
         run->task_durable[d->ref.task] = (uint8) d->state;
     }
-    if (d->ref.item == 0 && d->state == FLEET_FAILED && run->expand_error[d->ref.task] != NULL)
+    if (d->ref.item == 0 && d->state == FLEET_FAILED && run->cannot_begin[d->ref.task] != NULL)
     {
         w.sqlstate = "F0001";
-        w.message = run->expand_error[d->ref.task];
+        w.message = run->cannot_begin[d->ref.task];
+        failure_line(run, d->ref, 1, w.sqlstate, w.message);
         if (run->message == NULL)
             run->message = MemoryContextStrdup(
                 run->context,
@@ -165,6 +190,20 @@ timed_out(AgentTask *task)
     pfree(task->result.message);
     task->result.message =
         agent_strdup(task->context, "the task run was stopped because of its timeout");
+}
+
+static void
+lost(AgentTask *task)
+{
+    AgentResult *result = &task->result;
+
+    if (result->message == NULL)
+        result->message =
+            agent_strdup(task->context, "its server did not come back within fleet.lost_after");
+    if (result->sqlstate == NULL)
+        result->sqlstate = agent_strdup(task->context, "08006");
+    if (task->unit == NULL) /* else its step tells it */
+        failure_line(task->run, task->ref, ++task->log_seq, result->sqlstate, result->message);
 }
 
 static void
@@ -197,9 +236,8 @@ decide_state(AgentRun *run, const FleetDecision *d)
     {
         if (task->finished_at == 0)
             task->finished_at = fleet_clock_wall();
-        if (d->state == FLEET_LOST && task->result.message == NULL)
-            task->result.message =
-                agent_strdup(task->context, "its server did not come back within fleet.lost_after");
+        if (d->state == FLEET_LOST)
+            lost(task);
         if (d->state == FLEET_SUCCEEDED)
             agent_task_learn(task);
         if (d->state == FLEET_FAILED || d->state == FLEET_LOST || d->state == FLEET_UNKNOWN)

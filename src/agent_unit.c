@@ -672,6 +672,19 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
 
 /* ---- the job ---- */
 
+/* No step failed, the job did: its result is not its last step's, and the line is its own. */
+static void
+went_round(AgentUnit *unit)
+{
+    FleetExecutorEvent event = {.row_count = -1,
+                                .level = "ERROR",
+                                .sqlstate = "54001",
+                                .message = "the job's steps went round too often"};
+
+    result_set(unit, &unit->result, &event);
+    log_line(unit, &event);
+}
+
 static void
 unit_finish(AgentUnit *unit)
 {
@@ -684,7 +697,7 @@ unit_finish(AgentUnit *unit)
     unit->job_dirty = true;
     agent_unit_dirty(unit);
     if (unit->job.state == FLEET_FAILED && unit->job.step_runs >= FLEET_JOB_MAX_STEP_RUNS)
-        agent_unit_error(unit, "54001", "the job's steps went round too often");
+        went_round(unit);
     if (unit->task != NULL)
     {
         AgentTask *task = unit->task;

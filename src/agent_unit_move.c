@@ -74,6 +74,6 @@ agent_link_units_refused(AgentLink *link, const char *sqlstate, const char *reas
         if (unit->task == NULL)
             continue;
         end_row(unit, FLEET_FAILED, sqlstate, reason);
-        agent_task_fail(let_go(unit), sqlstate, reason);
+        (void) agent_task_fail_told(let_go(unit), sqlstate, reason);
     }
 }
