@@ -53,6 +53,10 @@
 #define AGENT_NOWHERE_SERVER 1
 #define AGENT_FIRST_SERVER 2
 
+/* What a task or a step says that is lost with its server. */
+#define AGENT_LOST_SQLSTATE "08006"
+#define AGENT_LOST_MESSAGE "its server did not come back within fleet.lost_after"
+
 #define AGENT_NOWHERE_TARGET 0
 #define AGENT_LOCAL_TARGET 1
 #define AGENT_FIRST_TARGET 2

@@ -198,10 +198,9 @@ lost(AgentTask *task)
     AgentResult *result = &task->result;
 
     if (result->message == NULL)
-        result->message =
-            agent_strdup(task->context, "its server did not come back within fleet.lost_after");
+        result->message = agent_strdup(task->context, AGENT_LOST_MESSAGE);
     if (result->sqlstate == NULL)
-        result->sqlstate = agent_strdup(task->context, "08006");
+        result->sqlstate = agent_strdup(task->context, AGENT_LOST_SQLSTATE);
     if (task->unit == NULL) /* else its step tells it */
         failure_line(task->run, task->ref, ++task->log_seq, result->sqlstate, result->message);
 }

@@ -884,6 +884,7 @@ agent_unit_abandon(AgentUnit *unit)
     unit->task = NULL;
     if (unit->step.first_seq != 0 && unit->step.last_seq == 0)
     {
+        agent_unit_error(unit, AGENT_LOST_SQLSTATE, AGENT_LOST_MESSAGE);
         unit->step.state = FLEET_LOST;
         unit->step.finished_at = fleet_clock_wall();
         unit->step.last_seq = ++unit->log_seq;

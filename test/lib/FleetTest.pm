@@ -691,6 +691,22 @@ sub fired
     return eval { $self->ctl('wait', $route, $seconds || $FleetTest::PATIENCE); 1 } ? 1 : 0;
 }
 
+# Connections that a route has taken so far.
+sub accepted
+{
+    my ($self, $route) = @_;
+    return ($self->ctl('status', $route) =~ /"accepted": (\d+)/)[0];
+}
+
+# True once it has taken so many.
+sub accepts
+{
+    my ($self, $route, $n) = @_;
+    my $end = Time::HiRes::time + $FleetTest::PATIENCE;
+    select undef, undef, undef, 0.05 until $self->accepted($route) >= $n || Time::HiRes::time > $end;
+    return $self->accepted($route) >= $n;
+}
+
 sub stop
 {
     my ($self) = @_;

@@ -57,7 +57,7 @@ sub gives
     $f->sql("SELECT fleet.alter_job('$job', leaves_clean => true)") if $opt{leaves_clean};
     $f->package($job, -params => '{"key": null, "region": "north"}', t => { job => $job, server => 'd1' });
     my $run = $f->start($job, "{\"key\": \"$job\"}");
-    $f->wait_run($run);
+    $f->run_is($run, (split /\|/, $expected)[0], "$name: it ends");
     is($f->sql("SELECT concat_ws('|', state, sqlstate, message, detail, hint, coalesce(row_count::text, '-'), coalesce(output, '-')) FROM fleet.step_run WHERE run_id = $run"),
         $expected, $name);
     return $run;
@@ -249,6 +249,7 @@ started('lost');
 $proxy->ctl('refuse', 'd1');
 $f->run_is($run, 'failed', 'lost: the run fails');
 is(task($run), 'lost 1 d1 08006 its server did not come back within fleet.lost_after', 'lost: the task is lost, and says why');
+is($f->sql("SELECT concat_ws(' ', state, attempt, server, sqlstate, message) FROM fleet.job_log WHERE run_id = $run"), task($run), 'lost: so does its step');
 $proxy->ctl('allow', 'd1');
 $f->run_is($f->start('work_d1', '{"key": "back"}'), 'succeeded', 'lost: when it is back it is used');
 is($f->witnessed('lost', 'start'), 1, 'lost: what was lost is not done again');
