@@ -96,7 +96,7 @@ extern void fleet_direct_release(DirectSession *session); /* sends a request tha
 
 /* direct_result.c */
 extern void fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result);
-extern bool fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, bool to_server);
+extern bool fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, ExecStatusType status);
 extern void fleet_direct_done(FleetConn *conn, FleetExpect expect);
 extern bool fleet_direct_notice(FleetConn *conn, const FleetExpect *head,
                                 const FleetNotice *notice);

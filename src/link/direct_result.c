@@ -231,7 +231,7 @@ names_copy(const char *command)
  * asked for that, or was told already.
  */
 bool
-fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, bool to_server)
+fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, ExecStatusType status)
 {
     DirectSession *session = SESSION_OF(conn);
     DirectRequest *request;
@@ -242,7 +242,8 @@ fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, bool to_server)
     request = &session->requests[expect->slot];
     if (request->phase == DIRECT_NONE)
         return false;
-    if (request->pipelined || request->copy_in || !names_copy(request->command.data))
+    if (request->pipelined || status == PGRES_COPY_BOTH || request->copy_in ||
+        !names_copy(request->command.data))
     {
         fleet_direct_set_error(request, "08P01",
                                "the server wants to copy, which nobody asked for");
@@ -252,7 +253,7 @@ fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, bool to_server)
     first = !request->copy;
     request->copy = true;
     set_copy_error(request);
-    if (to_server)
+    if (status == PGRES_COPY_IN)
     {
         request->copy_in = true;
         if (PQputCopyEnd(conn->pg, COPY_REFUSED) < 0)

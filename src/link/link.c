@@ -231,8 +231,7 @@ conn_deliver_notifies(FleetConn *conn)
 static void
 conn_copy(FleetConn *conn, ExecStatusType status)
 {
-    if (status != PGRES_COPY_BOTH && conn->methods->copy != NULL &&
-        conn->methods->copy(conn, &conn->ring[conn->head], status == PGRES_COPY_IN))
+    if (conn->methods->copy != NULL && conn->methods->copy(conn, &conn->ring[conn->head], status))
         return;
     fleet_conn_fail(conn, "08P01", false, "the server wants to copy, which nobody asked for");
 }

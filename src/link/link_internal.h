@@ -102,7 +102,7 @@ typedef struct FleetConnMethods
     void (*down)(FleetConn *conn, const char *sqlstate, const char *reason, bool permanent);
     /* the server wants to copy: true if the request at the head may have asked for that.  NULL: no
      * request of this owner may */
-    bool (*copy)(FleetConn *conn, const FleetExpect *expect, bool to_server);
+    bool (*copy)(FleetConn *conn, const FleetExpect *expect, ExecStatusType status);
     /* next time timer() must be called, or FLEET_NEVER; only asked while READY */
     FleetTime (*due)(FleetConn *conn);
     void (*timer)(FleetConn *conn, FleetTime now);

@@ -18,12 +18,14 @@ expression, is looked for in an event's text:
 The first rule that fits, and was used fewer than "count" times (no count: always), sends its
 actions instead of the usual answer, or, with "then", before it.  ACTIONs:
     "copyin" "copyout" "copyboth" "copydone" "ready" "close" "nodata" "empty"
+    "hang" (nothing more is answered on this connection)
     ["copydata", TEXT] ["complete", TAG] ["row", [VALUE or null, …]] ["columns", [NAME, …]]
     ["error" or "notice" or "fatal", SQLSTATE, MESSAGE] ["raw", HEX] ["times", N, ACTION]
 {password} in a message is what the client has sent as its password.
 
 The usual answers are those of a server on which every statement succeeds and returns nothing;
-only what pg_fleet has to know of it has rows: transaction ids, their status, agent_hello().
+only what pg_fleet has to know of it has rows: transaction ids, their status (aborted), the timeline,
+agent_hello().
 """
 
 import base64
@@ -90,6 +92,7 @@ class Connection:
         self.sock, self.script = sock, script
         self.statements, self.portal, self.params = {}, "", []
         self.status, self.skipping, self.sent_password = b"I", False, ""
+        self.hanging = False
 
     # -- messages --
 
@@ -165,6 +168,8 @@ class Connection:
         elif name == "times":
             for _ in range(args[0]):
                 self.act(args[1])
+        elif name == "hang":
+            self.hanging = True
         elif name == "close":
             raise Closed
         else:
@@ -241,6 +246,8 @@ class Connection:
             return (["params", "xid"], [["{}"] + xid], "SELECT 1") if "set_config" in sql else (["xid"], [xid], "SELECT 1")
         if "pg_xact_status" in sql:
             return ["status"], [["aborted"]], "SELECT 1"
+        if "pg_walfile_name" in sql:
+            return ["timeline"], [["00000001"]], "SELECT 1"
         if "agent_hello" in sql:
             return (["protocol", "version", "instance", "system_identifier", "timeline"],
                     [[struct.pack("!i", int(self.params[0])), b"0.1.0", b"f" * 16, struct.pack("!q", 7), struct.pack("!i", 1)]],
@@ -294,6 +301,8 @@ class Connection:
             kind, body = self.message()
             if kind == b"X":
                 return
+            if self.hanging:
+                continue
             if kind == b"S":
                 self.skipping = False
                 if not self.scripted("sync"):
