@@ -4,6 +4,7 @@
 \set VERBOSITY verbose
 CREATE ROLE regress_fleet_arg;
 CREATE ROLE regress_fleet_arg2;
+GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_arg;
 -- how many rows each table of the catalog has, as one text
 CREATE FUNCTION pg_temp.everything() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
@@ -281,6 +282,7 @@ SELECT fleet.drop_job(j) FROM unnest('{j,j2}'::text[]) j;
 SELECT fleet.drop_package(p) FROM unnest('{p,p2}'::text[]) p;
 SELECT fleet.remove_server('regress_a');
 RESET ROLE;
+REVOKE USAGE ON FOREIGN DATA WRAPPER pg_fleet FROM regress_fleet_arg;
 DROP ROLE regress_fleet_arg, regress_fleet_arg2;
 
 -- a copy of a parent, told which of the two it is: it keeps the identity or gets one of its own; its

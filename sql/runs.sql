@@ -4,6 +4,7 @@
 CREATE ROLE regress_fleet_runner;
 CREATE ROLE regress_fleet_stranger;
 CREATE ROLE regress_fleet_watcher;
+GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_runner;
 GRANT fleet_reader TO regress_fleet_watcher;
 SET ROLE regress_fleet_runner;
 SELECT fleet.create_package('day', params => '{"day": null, "n": 1}');
@@ -178,4 +179,5 @@ SELECT fleet.unschedule_package('day');
 SELECT fleet.unschedule_package('nothing');
 
 SELECT fleet.drop_package('day'), fleet.drop_package('needs'), fleet.drop_job('work'), fleet.drop_job('picky');
+REVOKE USAGE ON FOREIGN DATA WRAPPER pg_fleet FROM regress_fleet_runner;
 DROP ROLE regress_fleet_runner, regress_fleet_stranger, regress_fleet_watcher;

@@ -3,6 +3,7 @@
 \set VERBOSITY verbose
 CREATE ROLE regress_fleet_owner;
 CREATE ROLE regress_fleet_guest;
+GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_owner;
 SET ROLE regress_fleet_owner;
 
 SELECT fleet.add_server('etl1', 'host=192.0.2.1 port=5432 dbname=dw', username => 'etl', password => 'canary', slots => 4, groups => '{etl,all}') > 0;
@@ -128,4 +129,5 @@ DROP SERVER regress_own CASCADE;
 SELECT fleet.drop_job('ship');
 RESET ROLE;
 SELECT fleet.drop_package('guest'), fleet.drop_job('guest_job');
+REVOKE USAGE ON FOREIGN DATA WRAPPER pg_fleet FROM regress_fleet_owner;
 DROP ROLE regress_fleet_owner, regress_fleet_guest;
