@@ -9,7 +9,22 @@ my $f = FleetTest->new(agents => 1, direct => 1, slots => 2, conf => "wal_level 
 my $items = 200;
 
 $f->job('short', 'SELECT pg_sleep(0.005)');
-$f->job('hold', 'SELECT etl.work_until_released()');
+# Stays until it is released, without a snapshot or a transaction that REINDEX CONCURRENTLY would wait for.
+my $witness = 'host=127.0.0.1 port=' . $f->node('witness')->port . ' dbname=witness user=witness password=witness';
+$f->job('hold', <<"SQL");
+DO \$\$
+DECLARE
+    released boolean := false;
+BEGIN
+    PERFORM etl.witness('start');
+    WHILE NOT released LOOP
+        SELECT n > 0 INTO released FROM public.dblink('$witness', format('SELECT count(*) FROM event WHERE what = ''release'' AND key = %L', etl.key())) AS t(n bigint);
+        COMMIT;
+        PERFORM pg_sleep(0.05);
+        COMMIT;
+    END LOOP;
+END \$\$
+SQL
 for my $server (qw(a1 d1))
 {
     # "hold" keeps the run open, and one of the two slots, until what is to meet it has been there
@@ -45,7 +60,7 @@ sub meanwhile
             "$items $items 1", "$name: each item, at the first attempt");
         is($f->sql("SELECT count(*) || ' ' || count(DISTINCT item) FROM fleet.job_log WHERE run_id = $run AND task = 't' AND state = 'succeeded'"), "$items $items", "$name: each in the log, once");
     }
-    is($f->sql_on('a1', 'SELECT count(*) FROM fleet.job_run WHERE NOT (state = $$succeeded$$ AND acknowledged_at IS NOT NULL)'), '0', "$name: the child's job runs are over and acknowledged");
+    $f->wait_for('a1', q{SELECT count(*) FROM fleet.job_run WHERE NOT (state = 'succeeded' AND acknowledged_at IS NOT NULL)}, '0', "$name: the child's job runs are over and acknowledged");
     is($f->agent_pid($_), $agent{$_}, "$name: the same agent on $_") for qw(parent a1);
     return;
 }
