@@ -82,6 +82,7 @@ job_run_fail(const FleetJobRunRow *row, const AgentFailure *failure)
 
     if (entry != NULL)
         agent_unit_free(*(AgentUnit **) (entry + sizeof(int64)));
+    fleet_job_run_close(row->job_run_id, failure->sqlstate, failure->message);
     fleet_job_run_write(&w);
     if (row->parent_uuid != NULL)
         agent_notice(row->parent_uuid, row->job_run_id);

@@ -409,6 +409,7 @@ static void
 run_refuse(const FleetRunRow *row, const AgentFailure *failure)
 {
     run_drop(row->run_id);
+    fleet_run_close(row->run_id, failure->sqlstate, failure->message);
     fleet_run_write(row->run_id, row->state, FLEET_FAILED, 0, fleet_clock_wall(), failure->message);
     fleet_run_flush(); /* who started it reads its state */
     if (nrefused == refused_capacity)

@@ -9,14 +9,15 @@
 #include "agent_unit_internal.h"
 #include "miscadmin.h"
 
-/* Its task run is not its own any more. */
+/* Its task run is not its own any more.  Numbers of the log that have no row are used again. */
 static AgentTask *
 let_go(AgentUnit *unit)
 {
     AgentTask *task = unit->task;
 
     agent_unit_stop_waiting(unit);
-    task->log_seq = unit->log_seq;
+    if (unit->step.inserted)
+        task->log_seq = unit->log_seq;
     task->unit = NULL;
     unit->task = NULL;
     unit->step.dirty = false;

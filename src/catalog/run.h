@@ -219,6 +219,10 @@ typedef struct FleetLineWrite
 } FleetLineWrite;
 extern void fleet_line_write(const FleetLineWrite *write);
 
+/* A run, a job run that cannot be loaded: its open task runs and step runs end, with the reason. */
+extern void fleet_run_close(int64 run_id, const char *sqlstate, const char *message);
+extern void fleet_job_run_close(int64 job_run_id, const char *sqlstate, const char *message);
+
 extern void fleet_condition_write(int64 run_id, uint32 from, uint32 to, bool holds);
 
 /*
