@@ -9,6 +9,7 @@
  *   agent_home.c      which process is the agent, and that there is always one again
  *   agent_server.c    servers, targets, links as the core's servers
  *   agent_run.c       runs: loading requests and durable state, requests, ends
+ *   agent_run_recover.c  … taken up again after a restart
  *   agent_task.c      task runs: decisions of the engine, effects, ends
  *   agent_learn.c     learned durations
  *   agent_unit*.c     jobs that this agent executes itself, step by step,
@@ -147,6 +148,13 @@ struct AgentRun
     uint32 learned_count, learned_capacity;
     HTAB *estimates; /* by task and item key; NULL: none known */
 };
+
+/* Of agent.runs. */
+typedef struct AgentRunEntry
+{
+    int64 run_id; /* hash key */
+    AgentRun *run;
+} AgentRunEntry;
 
 /* What finished work took: written to the learned durations at the end of the run. */
 typedef struct AgentLearned
@@ -380,7 +388,6 @@ extern void agent_deployments_send(void); /* reads queued deployments; inside a 
 
 /* ---- agent_run.c ---- */
 extern void agent_runs_load(const int64 *ids, int n); /* NULL: all open ones */
-extern void agent_runs_recovered(void);               /* after all were loaded at start */
 extern AgentRun *agent_run_find(int64 run_id);
 extern AgentRun *agent_run_by_handle(uint32 handle);
 extern AgentTask *agent_task_create(AgentRun *run, FleetTaskRef ref);
@@ -416,6 +423,9 @@ extern void agent_runs_refused_tell(void);
 /* The uuid of that run: by it the run is found again after a restart. */
 extern void agent_nested_uuid(const AgentTask *task, const AgentUnit *unit, char *uuid);
 extern void agent_run_learn(AgentRun *run); /* writes durations; inside the transaction */
+
+/* ---- agent_run_recover.c ---- */
+extern void agent_runs_recovered(void); /* after all were loaded at start */
 
 /* ---- agent_unit*.c ---- */
 extern AgentUnit *agent_unit_for_task(AgentTask *task, FleetJobDef *def, Oid owner,
