@@ -540,6 +540,32 @@ typedef struct Deployment
     AgentLink *link;
 } Deployment;
 
+static void
+deployment_send(void *arg)
+{
+    const FleetDeploymentRow *row = arg;
+    AgentServer *server = agent_server_by_id(row->server_id);
+    const char *sqlstate;
+    char *error = "the server is not known";
+    AgentLink *link = server == NULL ? NULL : agent_link_get(server, row->owner, &sqlstate, &error);
+    Deployment *deployment;
+
+    if (link == NULL || !server->agent_mode)
+    {
+        fleet_deployment_write(row->server_id, row->job, false,
+                               link == NULL ? error
+                                            : "a server of mode direct runs the job's steps "
+                                              "from here and needs no deployment");
+        return;
+    }
+    deployment = MemoryContextAlloc(agent.context, sizeof(Deployment));
+    deployment->server_id = row->server_id;
+    deployment->job = MemoryContextStrdup(agent.context, row->job);
+    deployment->link = link;
+    link->deploying++;
+    fleet_link_deploy(link->link, agent_request_new(REQUEST_DEPLOY, deployment), row->document);
+}
+
 void
 agent_deployments_send(void)
 {
@@ -548,28 +574,10 @@ agent_deployments_send(void)
 
     for (int i = 0; i < n; i++)
     {
-        AgentServer *server = agent_server_by_id(rows[i].server_id);
-        const char *sqlstate;
-        char *error = "the server is not known";
-        AgentLink *link =
-            server == NULL ? NULL : agent_link_get(server, rows[i].owner, &sqlstate, &error);
-        Deployment *deployment;
+        AgentFailure failure;
 
-        if (link == NULL || !server->agent_mode)
-        {
-            fleet_deployment_write(rows[i].server_id, rows[i].job, false,
-                                   link == NULL ? error
-                                                : "a server of mode direct runs the job's steps "
-                                                  "from here and needs no deployment");
-            continue;
-        }
-        deployment = MemoryContextAlloc(agent.context, sizeof(Deployment));
-        deployment->server_id = rows[i].server_id;
-        deployment->job = MemoryContextStrdup(agent.context, rows[i].job);
-        deployment->link = link;
-        link->deploying++;
-        fleet_link_deploy(link->link, agent_request_new(REQUEST_DEPLOY, deployment),
-                          rows[i].document);
+        if (!agent_protected(deployment_send, &rows[i], &failure))
+            fleet_deployment_write(rows[i].server_id, rows[i].job, false, failure.message);
     }
 }
 
