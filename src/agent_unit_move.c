@@ -51,13 +51,13 @@ agent_link_units_lost(AgentLink *link)
     dlist_foreach_modify(iter, &link->waiting)
     {
         AgentUnit *unit = dlist_container(AgentUnit, wait_node, iter.cur);
-        AgentTask *task;
+        AgentTask *task = unit->task;
 
-        if (unit->any_sent || unit->task == NULL)
+        if (unit->any_sent || task == NULL)
             continue;
         if (unit->step.inserted)
             end_row(unit, FLEET_SKIPPED, "08006", "it never began: the server does not answer");
-        task = let_go(unit);
+        (void) let_go(unit);
         (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
         agent.again = true;
     }
