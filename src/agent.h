@@ -114,6 +114,7 @@ struct AgentLink
     bool retired;   /* may or can not be used like this any more: finishes what it has */
     uint32 deploying;   /* answers to come */
     dlist_head waiting; /* AgentUnit.wait_node: direct, want a session */
+    dlist_head unclean; /* … are being stopped, and may still run over there */
     dlist_head tasks;   /* AgentTask.link_node: remote task runs on this link */
 };
 
@@ -243,6 +244,7 @@ struct AgentUnit
     Oid executor_role;
     bool fresh;    /* the next request is the first on its executor, which is to be reset */
     bool any_sent; /* something of this job was sent (it started) */
+    bool cut_off;  /* direct: … over a session that was cut, where it may still run */
     uint64 ref;    /* of the request in flight */
     char *params;
     int log_seq;
@@ -253,7 +255,7 @@ struct AgentUnit
     AgentRun *nested;       /* package step */
     bool nested_expected;   /* recovery: its run is still to be found */
     bool leaving;           /* only COMMIT is left: slot and session are the next one's */
-    bool waiting;           /* in a list of units that want an executor */
+    bool waiting;           /* in a list of units that want an executor, or a clean server */
     dlist_node wait_node;
     bool timed; /* in agent.timed */
     dlist_node timed_node;
@@ -440,6 +442,7 @@ extern void agent_units_recovered(void);
 extern FleetTime agent_units_timers(FleetTime now);
 extern void agent_units_runners(void); /* gives waiting units their runners */
 extern void agent_link_sessions(AgentLink *link);
+extern void agent_link_clean(AgentLink *link); /* nothing that was cut off runs there any more */
 extern void agent_link_units_lost(AgentLink *link); /* waiting ones that surely never started */
 extern void agent_link_units_refused(AgentLink *link, const char *sqlstate, const char *reason);
 extern void agent_unit_event(AgentUnit *unit, FleetExecutor *executor,

@@ -270,7 +270,9 @@ task_load(AgentRun *run, const FleetTaskRow *row)
 {
     FleetTaskRef ref = {run->handle, row->task, row->item};
     FleetLoad load = {.ref = ref, .state = row->state, .attempt = row->attempt};
-    bool started = row->state != FLEET_QUEUED && !FLEET_STATE_IS_FINAL(row->state);
+    /* One that never started there waits for its next attempt, and has said something already. */
+    bool started =
+        (row->state != FLEET_QUEUED || row->attempt > 0) && !FLEET_STATE_IS_FINAL(row->state);
 
     load.failures = row->failures;
     load.server = row->attempt == 0 ? FLEET_NO_SERVER : row_server(row);

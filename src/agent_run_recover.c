@@ -89,7 +89,7 @@ recover_task(AgentTask *task, const FleetStepRow *steps, int n)
         }
     }
     task->log_seq = max_seq;
-    if (task->state == FLEET_RETRYING)
+    if (task->state == FLEET_RETRYING || task->state == FLEET_QUEUED)
         return;
     if (task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE)
         recover_nested(task);

@@ -365,6 +365,7 @@ link_new(AgentServer *server, const FleetLinkSpec *spec)
     link->server = server;
     link->role = spec->role;
     dlist_init(&link->waiting);
+    dlist_init(&link->unclean);
     dlist_init(&link->tasks);
     link->link = fleet_link_create(agent.loop, &agent.identity, spec, link);
     dlist_push_tail(&server->links, &link->node);
@@ -515,7 +516,10 @@ fleet_on_link_down(FleetServerLink *server_link, const char *sqlstate, const cha
     if (server->agent_mode)
         agent_remote_down(link, sqlstate, reason, permanent);
     else if (permanent)
+    {
+        agent_link_clean(link); /* nobody will tell any more */
         agent_link_units_refused(link, sqlstate, reason);
+    }
     else
         agent_link_units_lost(link);
     if (!permanent)
@@ -529,6 +533,12 @@ void
 fleet_on_session(FleetServerLink *server_link)
 {
     agent_link_sessions(fleet_link_owner(server_link));
+}
+
+void
+fleet_on_link_clean(FleetServerLink *server_link)
+{
+    agent_link_clean(fleet_link_owner(server_link));
 }
 
 /* ---- deployments ---- */

@@ -661,10 +661,11 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
             unit->ref = 0;
             if (mine)
                 unit->executor = NULL; /* it is gone with all it had */
-            if (is_poison(unit))
-                agent_unit_end_step(unit, unit->exec.stopping ? FLEET_CANCELED : FLEET_FAILED);
+            unit->cut_off = unit->cut_off || !event->never_sent;
+            if (is_poison(unit) && !unit->exec.stopping)
+                agent_unit_end_step(unit, FLEET_FAILED);
             else
-                agent_unit_exec_event(unit, FLEET_EXEC_CUT);
+                agent_unit_cut(unit);
             break;
         case FLEET_EXECUTOR_RESOLVED: agent_unit_resolved(unit, event->status); break;
     }
@@ -716,35 +717,6 @@ unit_finish(AgentUnit *unit)
     agent_unit_report(unit);
 }
 
-static void
-cancel_step(AgentUnit *unit)
-{
-    if (unit->nested != NULL)
-    {
-        agent_run_cancel(unit->nested->run_id);
-        return;
-    }
-    if (unit->effect == UNIT_EFFECT_NESTED)
-    {
-        unit->effect = UNIT_EFFECT_NONE;
-        agent_unit_end_step(unit, FLEET_CANCELED);
-        return;
-    }
-    if (unit->waiting || unit->effect == UNIT_EFFECT_SEND)
-    {
-        /* not sent: there is nothing to stop */
-        agent_unit_stop_waiting(unit);
-        unit->effect = UNIT_EFFECT_NONE;
-        unit->exec.in_flight = false;
-        if (unit->exec.phase == FLEET_EXEC_OPEN)
-        {
-            agent_unit_end_step(unit, FLEET_CANCELED);
-            return;
-        }
-    }
-    agent_unit_exec_event(unit, FLEET_EXEC_CANCEL);
-}
-
 void
 agent_unit_job(AgentUnit *unit, FleetJobDo what)
 {
@@ -754,7 +726,7 @@ agent_unit_job(AgentUnit *unit, FleetJobDo what)
             /* the same attempt again, or a new one? its row knows */
             step_start(unit, unit->step.first_seq != 0 && unit->step.last_seq == 0);
             break;
-        case FLEET_JOB_CANCEL_STEP: cancel_step(unit); break;
+        case FLEET_JOB_CANCEL_STEP: agent_unit_stop_step(unit); break;
         case FLEET_JOB_WAIT: release_executor(unit); break;
         case FLEET_JOB_FINISH:
             if (unit->step.first_seq != 0 && unit->step.last_seq == 0)
@@ -897,16 +869,6 @@ agent_unit_abandon(AgentUnit *unit)
     agent_unit_dirty(unit);
     release_executor(unit);
     agent_unit_stop_waiting(unit);
-}
-
-void
-agent_unit_cancel(AgentUnit *unit)
-{
-    unit->job_dirty = true;
-    agent_unit_dirty(unit);
-    agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                         FLEET_JOB_CANCEL, FLEET_QUEUED, NULL, fleet_clock_now(),
-                                         &agent.random));
 }
 
 /* ---- who waits for an executor ---- */

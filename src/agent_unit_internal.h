@@ -3,8 +3,8 @@
  *     What the files of the units share: agent_unit.c (machines and events),
  *     agent_unit_rows.c (rows), agent_unit_recover.c (taking up what is
  *     durable), agent_unit_nested.c (steps that run a package),
- *     agent_unit_move.c (units that go elsewhere), agent_job_run.c (job runs
- *     as a whole).  Nobody else.
+ *     agent_unit_move.c (units that go elsewhere), agent_unit_stop.c (cancel),
+ *     agent_job_run.c (job runs as a whole).  Nobody else.
  */
 #ifndef FLEET_AGENT_UNIT_INTERNAL_H
 #define FLEET_AGENT_UNIT_INTERNAL_H
@@ -27,6 +27,10 @@ extern void agent_unit_end_step(AgentUnit *unit, FleetState outcome);
 /* Does what the job machine answered; feeds an event to the protocol's machine. */
 extern void agent_unit_job(AgentUnit *unit, FleetJobDo what);
 extern void agent_unit_exec_event(AgentUnit *unit, FleetExecEvent event);
+/* The present attempt was cut off: its executor is gone, or its agent was. */
+extern void agent_unit_cut(AgentUnit *unit);
+/* From the job machine: the present step is to be stopped, now or once it can be. */
+extern void agent_unit_stop_step(AgentUnit *unit);
 /* What a runner that outlives us is found again by. */
 extern FleetStepKey agent_unit_step_key(const AgentUnit *unit);
 /* Gives the present step to its executor, or queues the unit for one. */

@@ -89,7 +89,8 @@ agent_unit_recover(AgentUnit *unit, const FleetStepRow *row)
     if (unit->exec.phase == FLEET_EXEC_OPEN)
         agent_unit_error(unit, "08006",
                          "the agent was interrupted while a step ran that is not transactional");
-    agent_unit_exec_event(unit, FLEET_EXEC_CUT);
+    unit->cut_off = true;
+    agent_unit_cut(unit);
 }
 
 /* After all runs are loaded: package steps find their runs again. */

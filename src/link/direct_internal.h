@@ -48,12 +48,13 @@ typedef struct DirectRequest
     bool ended_itself; /* the command committed on its own */
     bool in_rows;      /* within the rows of one statement */
     bool has_output;
-    bool copy_in; /* … from it, which was refused */
-    bool copy;    /* the command wanted to copy from or to the client */
-    bool cancel_wanted;
-    bool given_back;  /* its COMMIT is on its way, and the session is another unit's */
-    bool handed;      /* the command was given to libpq … */
-    uint64 handed_at; /* … when so many flushes had been */
+    bool copy_in;       /* … from it, which was refused */
+    bool copy;          /* the command wanted to copy from or to the client */
+    bool cancel_wanted; /* to be sent */
+    bool cancel_asked;  /* by the agent: sent again until the request is over */
+    bool given_back;    /* its COMMIT is on its way, and the session is another unit's */
+    bool handed;        /* the command was given to libpq … */
+    uint64 handed_at;   /* … when so many flushes had been */
     uint64 xid;
     int64 row_count;
     int lines;
@@ -71,9 +72,10 @@ typedef struct DirectSession
     DirectRequest requests[2];
     int current; /* the one that runs; -1: none */
     int last_slot;
-    int committing;   /* the one before it, whose COMMIT is on its way; -1: none */
-    bool cancel_sent; /* an answer is to come; nothing new is sent before it */
-    bool prepared;    /* ENTER is, which lasts until DISCARD ALL */
+    int committing;         /* the one before it, whose COMMIT is on its way; -1: none */
+    bool cancel_sent;       /* an answer is to come; nothing new is sent before it */
+    FleetTime cancel_again; /* when to send it again; FLEET_NEVER: not */
+    bool prepared;          /* ENTER is, which lasts until DISCARD ALL */
     bool sweep_asked;
     int probe_strikes;
     FleetTime vouched_at, probe_at;

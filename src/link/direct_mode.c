@@ -25,6 +25,7 @@
 #include "link/direct_internal.h"
 #include "utils/memutils.h"
 
+#define CANCEL_AGAIN FLEET_SECONDS(1)
 #define PROBE_AFTER FLEET_SECONDS(5)
 #define PROBE_EVERY FLEET_SECONDS(20)
 
@@ -338,6 +339,12 @@ direct_canceled(FleetConn *conn)
 
     session->cancel_sent = false;
     fleet_conn_work(conn); /* a request may have waited for this */
+    if (session->current >= 0 && session->requests[session->current].cancel_asked)
+    {
+        /* It may have come between two messages, where a server forgets it: again, if need be. */
+        session->cancel_again = fleet_link_now() + CANCEL_AGAIN;
+        fleet_link_due_at(session->cancel_again);
+    }
 }
 
 /* A cancel reaches whatever the backend does at that moment: so only when it is surely this one. */
@@ -363,6 +370,7 @@ direct_cancel(FleetExecutor *executor)
     if (session->current < 0)
         return; /* COMMIT was sent: too late, its outcome comes */
     session->requests[session->current].cancel_wanted = true;
+    session->requests[session->current].cancel_asked = true;
     fleet_conn_work(&session->conn);
 }
 
@@ -473,6 +481,8 @@ direct_due(FleetConn *conn)
     DirectSession *session = SESSION_OF(conn);
     FleetTime due;
 
+    if (session->cancel_again != FLEET_NEVER)
+        return session->cancel_again;
     if (!conn->user_runs)
         return FLEET_NEVER;
     due = session->probing || session->self.pooled
@@ -488,8 +498,16 @@ direct_timer(FleetConn *conn, FleetTime now)
 {
     DirectSession *session = SESSION_OF(conn);
     bool commit = conn->count > 0 && conn->ring[conn->head].tag == TAG_COMMIT;
+    DirectRequest *request = session->current < 0 ? NULL : &session->requests[session->current];
 
-    if (commit && Max(conn->heard_at, session->vouched_at) + FLEET_SILENCE <= now)
+    if (session->cancel_again != FLEET_NEVER)
+    {
+        session->cancel_again = FLEET_NEVER;
+        if (request != NULL && request->cancel_asked && request->phase != DIRECT_PREPARED)
+            request->cancel_wanted = true;
+        fleet_conn_work(conn);
+    }
+    else if (commit && Max(conn->heard_at, session->vouched_at) + FLEET_SILENCE <= now)
         fleet_conn_fail(conn, "08006", false,
                         "the server has not answered to COMMIT for %d seconds",
                         (int) (FLEET_SILENCE / FLEET_SECONDS(1)));
@@ -501,6 +519,16 @@ direct_timer(FleetConn *conn, FleetTime now)
 }
 
 /* ---- login and loss ---- */
+
+/* Over there the session lives on until its server notices. */
+static bool
+runs_something(const DirectSession *session)
+{
+    const DirectRequest *request =
+        session->current < 0 ? NULL : &session->requests[session->current];
+
+    return request != NULL && request->handed && request->handed_at != session->conn.flushes;
+}
 
 /*
  * Sessions that our own crashed predecessor left there must be gone before
@@ -519,12 +547,7 @@ send_sweep(DirectSession *session)
     fleet_conn_send(
         &session->conn, TAG_SWEEP, FLEET_NO_SLOT,
         "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity"
-        " WHERE usename OPERATOR(pg_catalog.=) CURRENT_USER"
-        " AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"
-        " AND CASE WHEN pg_catalog.starts_with(application_name, $1)"
-        " AND application_name OPERATOR(pg_catalog.~) '^pg_fleet [0-9a-f]{8} [0-9]{1,20}$'"
-        " THEN pg_catalog.split_part(application_name, ' ', 3)::pg_catalog.numeric"
-        " OPERATOR(pg_catalog.<) $2::pg_catalog.numeric ELSE false END",
+        " WHERE " FLEET_PREDECESSORS,
         2, values, false, false);
     fleet_conn_sync(&session->conn);
 }
@@ -553,6 +576,9 @@ direct_down(FleetConn *conn, const char *sqlstate, const char *reason, bool perm
 
     fleet_side_forget(conn->link, conn, true);
     session->cancel_sent = session->probing = false;
+    session->cancel_again = FLEET_NEVER;
+    if (runs_something(session) && !session->self.pooled && session->self.backend_start != 0)
+        fleet_side_end(conn->link, session->self.backend_pid, session->self.backend_start);
     if (session->committing >= 0)
         fleet_direct_emit_cut(session, session->committing, sqlstate, reason);
     if (session->current >= 0)
@@ -595,6 +621,7 @@ session_create(FleetServerLink *link)
     session->conn.wants_notice = fleet_direct_wants_notice;
     session->executor.methods = &direct_methods;
     session->current = session->committing = -1;
+    session->cancel_again = FLEET_NEVER;
     return session;
 }
 
@@ -644,7 +671,11 @@ fleet_link_session_done(FleetExecutor *executor)
         if (session->requests[session->current].phase == DIRECT_PREPARED)
             fleet_direct_rollback(session);
         else /* given back in the middle of something */
+        {
+            if (runs_something(session) && session->self.backend_start != 0)
+                fleet_side_end(conn->link, session->self.backend_pid, session->self.backend_start);
             fleet_conn_fail(conn, "57014", false, "the session was given up");
+        }
         session->requests[session->current].phase = DIRECT_NONE;
     }
     if (session->committing >= 0)

@@ -67,6 +67,9 @@ request_end(DirectSession *session, int slot)
         session->current = -1;
     if (session->committing == slot)
         session->committing = -1;
+    session->cancel_again = FLEET_NEVER;
+    if (session->cancel_sent && fleet_side_withdraw(session->conn.link, &session->conn))
+        session->cancel_sent = false; /* it was not on its way yet */
     fleet_conn_work(&session->conn);
 }
 

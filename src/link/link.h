@@ -174,6 +174,14 @@ extern void fleet_link_session_done(FleetExecutor *session); /* give it back */
 extern void fleet_on_session(FleetServerLink *link);         /* one is idle now */
 
 /*
+ * False: on that server may still run what this agent had sent over a session
+ * that was cut, or what its predecessors had sent.  Those sessions are being
+ * ended then, and fleet_on_link_clean() tells when none is left.
+ */
+extern bool fleet_link_clean(FleetServerLink *link);
+extern void fleet_on_link_clean(FleetServerLink *link);
+
+/*
  * Asks what became of a transaction of a session that was cut.  Refused as
  * UNKNOWN when the identity differs from "then".  If it is still in progress
  * the session with that backend pid is terminated there, and the question is

@@ -185,10 +185,13 @@ struct FleetServerLink
     bool has_pump;
     dlist_node starved_node; /* in the list of links that wait for a file descriptor */
     bool starved;
-    bool plain;  /* no startup options: refused over there (a pooler) */
-    bool up;     /* told the agent so */
-    bool wanted; /* somebody has asked for a connection since it was up last */
-    bool swept;  /* direct: sessions of our predecessors are ended */
+    bool plain;        /* no startup options: refused over there (a pooler) */
+    bool up;           /* told the agent so */
+    bool wanted;       /* somebody has asked for a connection since it was up last */
+    bool swept;        /* direct: sessions of our predecessors are ended */
+    int remains;       /* direct: sessions to be ended that something of ours may still run in */
+    bool sweeping;     /* direct: … those of our predecessors among them */
+    bool clean_wanted; /* direct: the agent is to be told when none is left */
     bool closing;
     bool hungry; /* direct: a session was asked for and there was none */
     bool waited; /* direct: … and who asked is to be told when one is idle */
@@ -284,13 +287,30 @@ typedef struct FleetSelf
 {
     FleetLinkIdentity identity;
     int backend_pid;
-    bool pooled; /* a pooler is between: the pid is not the one libpq was told */
+    int64
+        backend_start; /* microseconds; with the pid it names the session for good.  0: not known */
+    bool pooled;       /* a pooler is between: the pid is not the one libpq was told */
     bool in_recovery;
 } FleetSelf;
 
 extern void fleet_self_ask(FleetConn *conn, FleetSelf *self);
 extern bool fleet_self_result(FleetConn *conn, FleetSelf *self, const FleetExpect *expect,
                               const PGresult *result);
+
+/* In a query of pg_stat_activity: when a session began, in microseconds. */
+#define FLEET_BACKEND_START                                                                        \
+    "(EXTRACT(epoch FROM backend_start) OPERATOR(pg_catalog.*)"                                    \
+    " 1000000::pg_catalog.numeric)::pg_catalog.int8"
+
+/* In a query of pg_stat_activity: the sessions of this link's role that an earlier agent of this
+ * parent had opened.  $1: 'pg_fleet', first digits of the parent's uuid; $2: our epoch. */
+#define FLEET_PREDECESSORS                                                                         \
+    "usename OPERATOR(pg_catalog.=) CURRENT_USER"                                                  \
+    " AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"                                 \
+    " AND CASE WHEN pg_catalog.starts_with(application_name, $1)"                                  \
+    " AND application_name OPERATOR(pg_catalog.~) '^pg_fleet [0-9a-f]{8} [0-9]{1,20}$'"            \
+    " THEN pg_catalog.split_part(application_name, ' ', 3)::pg_catalog.numeric"                    \
+    " OPERATOR(pg_catalog.<) $2::pg_catalog.numeric ELSE false END"
 
 /* ---- resolve.c ---- */
 
@@ -325,6 +345,8 @@ typedef struct FleetSide
 extern void fleet_side_cancel(FleetServerLink *link, FleetConn *conn, int pid,
                               void (*answered)(FleetConn *conn));
 /* Asks whether that backend is still at work. */
+/* True: a cancel of this session had not been sent yet, and is not any more. */
+extern bool fleet_side_withdraw(FleetServerLink *link, FleetConn *conn);
 extern void fleet_side_probe(FleetServerLink *link, FleetConn *conn, int pid,
                              void (*answered)(FleetConn *conn, bool known, bool active));
 /* Takes back what was not sent yet for "conn"; true if answers are still to come.  "gone": the
@@ -332,6 +354,8 @@ extern void fleet_side_probe(FleetServerLink *link, FleetConn *conn, int pid,
 extern bool fleet_side_forget(FleetServerLink *link, FleetConn *conn, bool gone);
 extern void fleet_side_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
                                const FleetLinkIdentity *then);
+/* Ends that session, until it is surely gone; pid 0: those of our predecessors. */
+extern void fleet_side_end(FleetServerLink *link, int pid, int64 backend_start);
 extern void fleet_side_pump(FleetServerLink *link);
 extern bool fleet_side_wants(FleetServerLink *link);
 extern FleetConn *fleet_side_idle(FleetServerLink *link); /* NULL: there is none, or it works */

@@ -18,6 +18,7 @@
 #include "compat.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
@@ -99,6 +100,31 @@ loop_append(FleetLoop *loop, FleetLoopMember *member)
     loop->used = member->position + 1;
 }
 
+/*
+ * The set's own descriptor counts among those of which the server grants a
+ * third of all, and cancels may have taken more than that (conn_start.c).  It
+ * must be had all the same: so the members' are not counted for that moment.
+ */
+static WaitEventSet *
+set_create(FleetLoop *loop)
+{
+    WaitEventSet *volatile set = NULL;
+
+    for (int i = 0; i < loop->count; i++)
+        ReleaseExternalFD();
+    PG_TRY();
+    {
+        set = fleet_wait_event_set_create(loop->context, loop->capacity);
+    }
+    PG_FINALLY();
+    {
+        for (int i = 0; i < loop->count; i++)
+            ReserveExternalFD();
+    }
+    PG_END_TRY();
+    return set;
+}
+
 /* A new set with room to grow, holding the living members only. */
 static void
 loop_rebuild(FleetLoop *loop)
@@ -124,7 +150,7 @@ loop_rebuild(FleetLoop *loop)
     }
     memset(loop->at, 0, sizeof(*loop->at) * loop->capacity);
 
-    loop->set = fleet_wait_event_set_create(loop->context, loop->capacity);
+    loop->set = set_create(loop);
     AddWaitEventToSet(loop->set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
     loop->used =
         AddWaitEventToSet(loop->set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL) + 1;

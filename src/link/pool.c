@@ -400,7 +400,9 @@ fleet_self_ask(FleetConn *conn, FleetSelf *self)
                     PQparameterStatus(conn->pg, "server_version"));
     fleet_conn_send(
         conn, FLEET_TAG_SELF, FLEET_NO_SLOT,
-        "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), stats_reset"
+        "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), stats_reset,"
+        " (SELECT " FLEET_BACKEND_START " FROM pg_catalog.pg_stat_activity"
+        " WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())"
         " FROM pg_catalog.pg_stat_archiver",
         0, NULL, true, false);
     fleet_conn_sync(conn);
@@ -446,12 +448,13 @@ fleet_self_result(FleetConn *conn, FleetSelf *self, const FleetExpect *expect,
     switch (expect->tag)
     {
         case FLEET_TAG_SELF:
-            if (rows && PQnfields(result) == 3)
+            if (rows && PQnfields(result) == 4)
             {
                 self->backend_pid = (int) binary_int(result, 0);
                 self->in_recovery =
                     PQgetlength(result, 0, 1) == 1 && PQgetvalue(result, 0, 1)[0] != 0;
                 self->identity.crash_mark = (int64) binary_int(result, 2);
+                self->backend_start = (int64) binary_int(result, 3);
             }
             else
                 self->backend_pid = PQbackendPID(conn->pg);
@@ -502,6 +505,9 @@ work_all(void)
 static void
 link_pump(FleetServerLink *link)
 {
+    /* Whether the server is there is told by a session, not by the side connection: so, while that
+     * is not known, and only one attempt is made at a time, it is a session's. */
+    bool session_first = !link->agent_mode && link->wanted && !link->up && !link->starved;
     dlist_mutable_iter iter;
 
     dlist_foreach_modify(iter, &link->conns)
@@ -511,13 +517,16 @@ link_pump(FleetServerLink *link)
         if (conn->state == CONN_RESOLVING && !conn->lost)
             fleet_conn_resolved(conn);
     }
-    fleet_side_pump(link);
+    if (!session_first)
+        fleet_side_pump(link);
     if (link->starved)
         return; /* fleet_link_feed() comes here again */
     if (link->agent_mode)
         fleet_agent_pump(link);
     else
         fleet_direct_pump(link);
+    if (session_first)
+        fleet_side_pump(link);
 }
 
 /* Is a connection to be opened once the backoff is over? */

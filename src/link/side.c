@@ -2,14 +2,16 @@
  * link/side.c
  *     The second connection of a link, opened on demand: what must be asked
  *     or done about another session of that server.  Cancel, probe ("is it
- *     still at work?"), resolve ("what became of that transaction?").
+ *     still at work?"), resolve ("what became of that transaction?"), end (a
+ *     session that was cut: its server may not have noticed yet).
  *
  * In the agent's process.  Called by direct_mode.c; answers by callback or as
  * RESOLVED events.  libpq's own PQcancel blocks for minutes in a black hole,
  * so a cancel is a query here.
  *
  * A request:  waiting → sent → answered
- *             (RESOLVE goes back to waiting until it is decided)
+ *             (RESOLVE and END go back to waiting until it is decided; a cancel
+ *             that could not be sent waits for the next connection)
  */
 #include "postgres.h"
 
@@ -17,12 +19,14 @@
 
 #define TAG_SIDE FLEET_TAG_OWN
 #define RESOLVE_AGAIN FLEET_MS(200)
+#define END_AGAIN FLEET_MS(100)
 
 typedef enum SideKind
 {
     SIDE_CANCEL,
     SIDE_PROBE,
     SIDE_RESOLVE,
+    SIDE_END,
 } SideKind;
 
 typedef struct SideRequest
@@ -34,6 +38,7 @@ typedef struct SideRequest
     void (*canceled)(FleetConn *conn);
     void (*probed)(FleetConn *conn, bool known, bool active);
     uint64 ref, xid;
+    int64 backend_start; /* END */
     FleetLinkIdentity then;
     bool terminating; /* RESOLVE: the statement sent ends the session */
     FleetTime not_before;
@@ -116,10 +121,46 @@ side_resolve_result(FleetSide *side, SideRequest *request)
     return true;
 }
 
+/* False: such a session is there still.  It was told to end, and is looked for again. */
+static bool
+side_end_result(FleetSide *side, SideRequest *request)
+{
+    FleetServerLink *link = side->conn.link;
+
+    if (!request->ok || strcmp(request->text, "0") != 0)
+    {
+        request->not_before = fleet_link_now() + END_AGAIN;
+        return false;
+    }
+    link->remains--;
+    if (request->pid == 0)
+    {
+        link->swept = true;
+        link->sweeping = false;
+    }
+    if (link->remains == 0 && link->swept && link->clean_wanted)
+    {
+        link->clean_wanted = false;
+        fleet_link_told();
+        fleet_on_link_clean(link);
+    }
+    return true;
+}
+
+/* Not decided yet: it is asked again. */
+static void
+side_again(FleetSide *side, SideRequest *request)
+{
+    dlist_push_tail(&side->waiting, &request->node);
+    if (request->not_before > fleet_link_now())
+        fleet_link_due_at(request->not_before);
+    fleet_conn_work(&side->conn);
+    fleet_link_pump_soon(side->conn.link);
+}
+
 static void
 side_finish(FleetSide *side, SideRequest *request)
 {
-    FleetServerLink *link = side->conn.link;
 
     switch (request->kind)
     {
@@ -136,11 +177,14 @@ side_finish(FleetSide *side, SideRequest *request)
         case SIDE_RESOLVE:
             if (!side_resolve_result(side, request))
             {
-                dlist_push_tail(&side->waiting, &request->node);
-                if (request->not_before > fleet_link_now())
-                    fleet_link_due_at(request->not_before);
-                fleet_conn_work(&side->conn);
-                fleet_link_pump_soon(link);
+                side_again(side, request);
+                return;
+            }
+            break;
+        case SIDE_END:
+            if (!side_end_result(side, request))
+            {
+                side_again(side, request);
                 return;
             }
             break;
@@ -212,6 +256,36 @@ side_done(FleetConn *conn, FleetExpect expect)
     side_finish(side, request);
 }
 
+/* The count of sessions that are there and were told to end. */
+static void
+send_end(FleetSide *side, const SideRequest *request)
+{
+    FleetServerLink *link = side->conn.link;
+    char pid[16], start[32], prefix[32], epoch[32];
+    const char *values[2] = {pid, start};
+
+    snprintf(pid, sizeof(pid), "%d", request->pid);
+    snprintf(start, sizeof(start), INT64_FORMAT, request->backend_start);
+    if (request->pid != 0)
+    {
+        fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
+                        "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
+                        " FROM pg_catalog.pg_stat_activity"
+                        " WHERE pid OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
+                        " AND " FLEET_BACKEND_START " OPERATOR(pg_catalog.=) $2::pg_catalog.int8",
+                        2, values, false, false);
+        return;
+    }
+    snprintf(prefix, sizeof(prefix), "pg_fleet %.8s ", link->parent.uuid);
+    snprintf(epoch, sizeof(epoch), UINT64_FORMAT, link->parent.epoch);
+    values[0] = prefix;
+    values[1] = epoch;
+    fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
+                    "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
+                    " FROM pg_catalog.pg_stat_activity WHERE " FLEET_PREDECESSORS,
+                    2, values, false, false);
+}
+
 static void
 side_send(FleetSide *side, SideRequest *request)
 {
@@ -250,6 +324,7 @@ side_send(FleetSide *side, SideRequest *request)
                                 "SELECT pg_catalog.pg_xact_status($1::pg_catalog.xid8)", 1,
                                 values + 1, false, false);
             break;
+        case SIDE_END: send_end(side, request); break;
     }
     fleet_conn_sync(&side->conn);
 }
@@ -287,7 +362,7 @@ side_gather(FleetConn *conn)
     }
 }
 
-/* Lost: resolves are asked again; cancels and probes have no answer. */
+/* Lost: all is asked again, but probes have no answer. */
 static void
 side_down(FleetConn *conn, const char *sqlstate, const char *reason, bool permanent)
 {
@@ -306,8 +381,14 @@ side_down(FleetConn *conn, const char *sqlstate, const char *reason, bool perman
     {
         SideRequest *request = dlist_container(SideRequest, node, iter.cur);
 
-        if (request->kind == SIDE_RESOLVE)
+        if (request->kind != SIDE_PROBE)
+        {
+            if (request->target != NULL || request->kind != SIDE_CANCEL)
+                continue;
+            dlist_delete(&request->node);
+            pfree(request); /* the session is gone */
             continue;
+        }
         dlist_delete(&request->node);
         /* A refusal comes from a server that is there: no reason to distrust its sessions. */
         request->ok = strncmp(sqlstate, "08", 2) != 0;
@@ -396,6 +477,26 @@ fleet_side_probe(FleetServerLink *link, FleetConn *conn, int pid,
 }
 
 bool
+fleet_side_withdraw(FleetServerLink *link, FleetConn *conn)
+{
+    dlist_mutable_iter iter;
+
+    if (link->side == NULL)
+        return false;
+    dlist_foreach_modify(iter, &link->side->waiting)
+    {
+        SideRequest *request = dlist_container(SideRequest, node, iter.cur);
+
+        if (request->target != conn || request->kind != SIDE_CANCEL)
+            continue;
+        dlist_delete(&request->node);
+        pfree(request);
+        return true;
+    }
+    return false;
+}
+
+bool
 fleet_side_forget(FleetServerLink *link, FleetConn *conn, bool gone)
 {
     dlist_mutable_iter iter;
@@ -435,6 +536,28 @@ fleet_side_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pi
     request->ref = ref;
     request->xid = xid;
     request->then = *then;
+}
+
+void
+fleet_side_end(FleetServerLink *link, int pid, int64 backend_start)
+{
+    side_ask(link, SIDE_END, NULL, pid)->backend_start = backend_start;
+    link->remains++;
+}
+
+bool
+fleet_link_clean(FleetServerLink *link)
+{
+    if (!link->swept && !link->sweeping)
+    {
+        link->sweeping = true;
+        fleet_side_end(link, 0, 0);
+    }
+    if (link->remains == 0)
+        return true;
+    link->clean_wanted = true;
+    fleet_link_need(link);
+    return false;
 }
 
 void
