@@ -28,6 +28,7 @@ typedef struct Pending
     int count;
     int capacity;
     FleetMessage *messages;
+    int *levels; /* of the subtransactions that they belong to */
     int agent_pid;
 } Pending;
 
@@ -153,12 +154,31 @@ xact_callback(XactEvent event, void *arg)
     }
 }
 
+/* What a subtransaction asked for is rolled back with it, or becomes its parent's. */
+static void
+subxact_callback(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg)
+{
+    int level = GetCurrentTransactionNestLevel();
+
+    if (event == SUBXACT_EVENT_ABORT_SUB)
+    {
+        while (pending.count > 0 && pending.levels[pending.count - 1] >= level)
+            pending.count--;
+    }
+    else if (event == SUBXACT_EVENT_COMMIT_SUB)
+    {
+        for (int i = pending.count - 1; i >= 0 && pending.levels[i] >= level; i--)
+            pending.levels[i] = level - 1;
+    }
+}
+
 void
 fleet_wake_at_commit(FleetMessageKind kind, int64 id)
 {
     if (!callback_registered)
     {
         RegisterXactCallback(xact_callback, NULL);
+        RegisterSubXactCallback(subxact_callback, NULL);
         callback_registered = true;
     }
     if (pending.count == 0)
@@ -171,12 +191,15 @@ fleet_wake_at_commit(FleetMessageKind kind, int64 id)
         pending.capacity = 8;
         pending.messages =
             MemoryContextAlloc(TopTransactionContext, sizeof(FleetMessage) * pending.capacity);
+        pending.levels = MemoryContextAlloc(TopTransactionContext, sizeof(int) * pending.capacity);
     }
     else if (pending.count == pending.capacity)
     {
         pending.capacity *= 2;
         pending.messages = repalloc(pending.messages, sizeof(FleetMessage) * pending.capacity);
+        pending.levels = repalloc(pending.levels, sizeof(int) * pending.capacity);
     }
+    pending.levels[pending.count] = GetCurrentTransactionNestLevel();
     pending.messages[pending.count++] = (FleetMessage){kind, id};
 }
 

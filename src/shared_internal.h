@@ -12,8 +12,13 @@
 #include "storage/spin.h"
 
 #define FLEET_SHARED_MAGIC 0x466c6565
+#ifdef FLEET_TEST_POINTS /* small, so that tests can fill them */
+#define FLEET_RING_SIZE 1024
+#define FLEET_MAX_WAITERS 64
+#else
 #define FLEET_RING_SIZE 8192
 #define FLEET_MAX_WAITERS 1024
+#endif
 
 typedef struct FleetWaiter
 {

@@ -112,9 +112,11 @@ is($f->sql("SELECT count(*) FROM fleet.task_run WHERE run_id >= $run AND state <
 # A package step, of a job here and of a job on an agent server.
 for my $node (qw(parent a1))
 {
-    $f->sql_on($node, q{SELECT fleet.create_package('inside', params => '{"key": "inside"}')}) ;
-    $f->sql_on($node, 'SELECT fleet.add_task(' . join(', ', map { FleetTest::quote_literal($_) } 'inside', 't') . ', sql => ' . FleetTest::quote_literal(stuck('inside')) . ')');
-    $f->sql_on($node, q{SELECT fleet.create_job('steps'), fleet.add_step('steps', 'run', package => 'inside'), fleet.add_step('steps', 'next', command => $$SELECT etl.witness('next')$$)});
+    # over there it belongs to the role of the link
+    my $as = $node eq 'a1' ? 'SET ROLE etl; ' : '';
+    $f->sql_on($node, $as . q{SELECT fleet.create_package('inside', params => '{"key": "inside"}')}) ;
+    $f->sql_on($node, $as . 'SELECT fleet.add_task(' . join(', ', map { FleetTest::quote_literal($_) } 'inside', 't') . ', sql => ' . FleetTest::quote_literal(stuck('inside')) . ')');
+    $f->sql_on($node, $as . q{SELECT fleet.create_job('steps'), fleet.add_step('steps', 'run', package => 'inside'), fleet.add_step('steps', 'next', command => $$SELECT etl.witness('next')$$)});
 }
 my $job_run = $f->sql(q{SELECT fleet.start_job('steps')});
 $f->wait_for('witness', q{SELECT count(*) FROM event WHERE key = 'inside'}, '1', 'a package step of a job here runs');
