@@ -6,8 +6,7 @@ use warnings;
 use FleetTest;
 use Test::More;
 
-my $f = FleetTest->new(agents => 1, direct => 1);
-my $witness = $f->node('witness')->port;
+my $f = FleetTest->new(agents => 1, direct => 1, register => 0, conf => "restart_after_crash = on\n");
 
 sub events { my ($key) = @_; return $f->sql_on('witness', "SELECT coalesce(string_agg(what || '\@' || server, ',' ORDER BY id), '') FROM event WHERE key = '$key'"); }
 
@@ -57,6 +56,9 @@ $f->wait_for('parent', q{SELECT count(*) FROM fleet.run WHERE state = 'succeeded
 is($f->effects('parent', 'once'), '3', 'each once, none of the others');
 is(scalar($f->workers('parent', 'agent')), 1, 'one agent');
 
+$f->{opt}{register} = 1;
+$f->register($_) for $f->children;
+
 # ---- the ring overflows ------------------------------------------------------------------------
 
 # 1,024 messages in a test build.  The agent stands before it looks; among more requests than that
@@ -100,12 +102,13 @@ $f->sql("SELECT pg_terminate_backend($pid)");
 $f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%'}, '0', 'no agent is there');
 is($f->sql('SELECT running FROM fleet.agent_status()'), 'f', 'agent_status() says so');
 $run = $f->start('once');
-$f->run_is($run, 'succeeded', 'a request starts one');
-my $after = $f->agent_pid;
-isnt($after, $pid, 'it is another one');
+$stuck = $f->start('stuck');
+is($f->sql("SELECT fleet.cancel_run($stuck)"), 't', 'a request, and one with its cancel, meet no agent');
 $f->point_release('parent', 'starter_after_delay');
-$f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet starter%'}, '0', 'the starter comes later');
-is(join(',', $f->workers('parent', 'agent')), $after, 'and makes no second one');
+$f->run_is($run, 'succeeded', 'the next agent finds the request');
+$f->run_is($stuck, 'canceled', '… and the cancel');
+is(scalar($f->workers('parent', 'agent')), 1, 'one agent');
+is(events('stuck'), 'start@parent,start@parent', 'what was canceled did not start');
 
 # The agent has the message and is killed before it has done anything: the cluster restarts.
 $run = $f->start('stuck');
