@@ -24,7 +24,7 @@ GRANT batch1, batch2, owner2 TO alice;
 GRANT USAGE ON FOREIGN SERVER a1, d1 TO alice, batch1, batch2, owner2, chief;
 CREATE USER MAPPING FOR alice SERVER d1 OPTIONS (user 'etl', password '$pw');
 CREATE USER MAPPING FOR alice SERVER a1 OPTIONS (user 'etl', password '$pw');
-CREATE USER MAPPING FOR owner2 SERVER d1 OPTIONS (user 'etl', password '$pw');
+CREATE USER MAPPING FOR owner2 SERVER d1 OPTIONS (user 'etl_b2', password 'two');
 CREATE USER MAPPING FOR batch1 SERVER d1 OPTIONS (user 'etl_b1', password 'one');
 CREATE USER MAPPING FOR batch2 SERVER d1 OPTIONS (user 'etl_b2', password 'two');
 GRANT USAGE ON SCHEMA etl TO PUBLIC;
@@ -312,6 +312,9 @@ for my $owner (qw(owner2 leaver))
 {
     as($owner, "SELECT fleet.create_job('of $owner'); SELECT fleet.add_step('of $owner', 's', \$\$SELECT etl.witness('of $owner')\$\$)");
 }
+as('alice', q{SELECT fleet.create_package('of owner2'); SELECT fleet.add_task('of owner2', 't', job => 'of owner2', server => 'd1')});
+is(outcome('of owner2'), 'succeeded||', 'd1, a job of a role that the run\'s owner is a member of: runs');
+is(events(), 'of owner2 d1 etl_b2', 'd1: as the user of the job owner\'s mapping, not of the run owner\'s');
 as('alice', <<'SQL');
 SELECT fleet.create_package('gate', params => '{"key": null}');
 SELECT fleet.add_task('gate', 'gate', sql => 'SELECT etl.work_until_released()');
