@@ -217,7 +217,7 @@ sub until_heard
     while (time < $end)
     {
         $heard = $who->query_safe('SELECT runner_heard()');
-        last if $heard =~ /$what/;
+        last if $heard =~ /$what|COMMITTED|ERROR|CUT/; # nothing comes after these
         select(undef, undef, undef, 0.05);
     }
     return $heard;
