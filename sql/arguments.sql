@@ -20,6 +20,16 @@ BEGIN
     RETURN v_all || (SELECT count(*) FROM pg_foreign_server) || ' ' || (SELECT count(*) FROM pg_user_mappings);
 END
 $$;
+-- the SQLSTATE and message of a statement that must fail
+CREATE FUNCTION pg_temp.refused(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statement;
+    RETURN 'nothing: it was accepted';
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE || ' ' || SQLERRM;
+END
+$$;
+GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_arg;
 SET ROLE regress_fleet_arg;
 SELECT fleet.create_job('j');
 SELECT fleet.add_step('j', 's', 'SELECT 1');
@@ -106,6 +116,9 @@ SELECT fleet.drop_task(NULL, 't');
 SELECT fleet.add_precedence(NULL, 't', 't');
 SELECT fleet.add_precedence('p', 't', NULL);
 SELECT fleet.add_precedence('p', 't', 't', on_outcome => NULL);
+SELECT condition, pg_temp.refused(format('SELECT fleet.add_precedence(''p'', ''t'', ''t'', condition => %L)', condition)) FROM unnest(ARRAY[
+    '1), (2', 'true) FROM pg_class WHERE (true', 'true) UNION SELECT (false', 'true) WHERE (false', 'true) ORDER BY (1', 'true) LIMIT (0', 'true) OFFSET (1',
+    'true) GROUP BY (1', 'true) HAVING (false', 'true) FOR UPDATE --', 'true) INTO x --', 'VALUES (1)', 'DELETE FROM t']) AS condition;
 SELECT fleet.drop_precedence(NULL, 't', 't');
 SELECT fleet.drop_precedence('p', 't', NULL);
 
@@ -215,6 +228,21 @@ SELECT fleet.alter_server('regress_a', slots => 7, groups => '{a,b}', weight => 
 SELECT name, mode, state, slots, groups, weight, owner FROM fleet.server;
 SELECT fleet.set_server_state('regress_a', 'offline'), fleet.set_server_slots('regress_a', 2);
 SELECT name, mode, state, slots, groups, weight, owner FROM fleet.server;
+ROLLBACK;
+
+-- the documents of a run: all that was given, in the units of the core
+RESET ROLE;
+BEGIN;
+SELECT fleet.create_package('doc', params => '{"a": 1}', overlap => 'skip', priority => 4);
+SELECT fleet.add_task('doc', 'one', job => 'j', server => 'regress_a', params => '{"p": 1}', retries => 2, retry_wait => '90s', retry_max => '1h', retry_states => '{40,!40P01}', timeout => '2h');
+SELECT fleet.add_task('doc', 'two', sql => 'SELECT 2', for_each => 'SELECT 1', throttle => 3, completion => 'minimum_share', min_share => 0.5, balance => 'weighted', join_type => 'any', on_lost => 'retry');
+SELECT fleet.add_task('doc', 'three', package => 'p2');
+SELECT fleet.add_precedence('doc', 'one', 'two', on_outcome => 'failure', condition => $$fleet.param('a') = '1'$$);
+SELECT fleet.add_precedence('doc', 'two', 'three', on_outcome => 'completion');
+SELECT fleet.alter_job('j', owner => 'regress_fleet_arg2', leaves_clean => true, params => '{"q": 2}');
+SELECT fleet.add_step('j', 'two', 'VACUUM', on_success => 'quit_failure', failure_goto => 's', retries => 1, retry_wait => '3s', retry_max => '4min', retry_states => '{57P01}',
+                      timeout => '1 day', on_unknown => 'retry', transactional => false, run_as => 'regress_fleet_arg2');
+SELECT jsonb_pretty(fleet_catalog.package_body('doc', '{}') - 'owner');
 ROLLBACK;
 
 -- too many steps, tasks, levels

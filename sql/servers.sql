@@ -5,6 +5,14 @@ CREATE ROLE regress_fleet_owner;
 CREATE ROLE regress_fleet_guest;
 GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_owner;
 SET ROLE regress_fleet_owner;
+-- servers are made by those who have USAGE on the wrapper: nobody has, but members of fleet_operator
+SELECT fleet.add_server('etl1', 'host=192.0.2.1', password => 'canary');
+CREATE SERVER regress_own FOREIGN DATA WRAPPER pg_fleet OPTIONS (host '192.0.2.3');
+SELECT has_foreign_data_wrapper_privilege('fleet_operator', 'pg_fleet', 'USAGE') AS operator, has_foreign_data_wrapper_privilege('fleet_reader', 'pg_fleet', 'USAGE') AS reader;
+SELECT (SELECT count(*) FROM fleet.server) + (SELECT count(*) FROM pg_foreign_server) + (SELECT count(*) FROM pg_user_mappings) AS left_behind;
+RESET ROLE;
+GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_owner;
+SET ROLE regress_fleet_owner;
 
 SELECT fleet.add_server('etl1', 'host=192.0.2.1 port=5432 dbname=dw', username => 'etl', password => 'canary', slots => 4, groups => '{etl,all}') > 0;
 SELECT fleet.add_server('etl2', 'postgresql://etl@192.0.2.2/dw?connect_timeout=3', password => 'canary', mode => 'direct', groups => '{etl}') > 0;

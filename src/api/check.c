@@ -95,18 +95,32 @@ check_query(const char *query)
     return 1;
 }
 
+/* SELECT, one value, and nothing else of what a SELECT may have. */
+static bool
+is_one_expression(List *statements)
+{
+    SelectStmt *select;
+
+    if (list_length(statements) != 1)
+        return false;
+    select = (SelectStmt *) castNode(RawStmt, linitial(statements))->stmt;
+    return IsA(select, SelectStmt) && list_length(select->targetList) == 1 &&
+           select->op == SETOP_NONE && select->distinctClause == NIL &&
+           select->intoClause == NULL && select->fromClause == NIL && select->whereClause == NULL &&
+           select->groupClause == NIL && select->havingClause == NULL &&
+           select->windowClause == NIL && select->sortClause == NIL &&
+           select->limitOffset == NULL && select->limitCount == NULL &&
+           select->lockingClause == NIL;
+}
+
 static int
 check_condition(const char *condition)
 {
     static const char prefix[] = "SELECT (";
     char *query = psprintf("%s%s\n)", prefix, condition);
     List *statements = parse(query, condition, (int) strlen(prefix), condition_hint);
-    SelectStmt *select = NULL;
 
-    if (list_length(statements) == 1)
-        select = (SelectStmt *) castNode(RawStmt, linitial(statements))->stmt;
-    if (select == NULL || !IsA(select, SelectStmt) || list_length(select->targetList) != 1 ||
-        select->fromClause != NIL || select->op != SETOP_NONE)
+    if (!is_one_expression(statements))
         ereport(ERROR,
                 (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                  errmsg("a condition must be one SQL expression"), errhint("%s", condition_hint)));
