@@ -44,6 +44,20 @@ SELECT kind, step_no, first_seq, last_seq, seq FROM fleet.agent_fetch(:p, 8, ARR
 SELECT count(*) FROM fleet.agent_fetch(:q, 1, ARRAY[:id]::bigint[], ARRAY[0]);
 SELECT seq, step, level, sqlstate, message FROM fleet.log WHERE job_run_id = :id ORDER BY seq;
 SELECT job, step, attempt, state, duration, sqlstate, message FROM fleet.job_log WHERE job_run_id = :id ORDER BY step_no;
+-- a step that goes on is told each time: its end is to come; what ended is told once
+RESET ROLE;
+SAVEPOINT going;
+UPDATE fleet_catalog.job_run SET state = 3, finished_at = NULL, log_seq = 6 WHERE job_run_id = :id;
+INSERT INTO fleet_catalog.step_run (job_run_id, step_no, attempt, state, phase, first_seq, last_seq, started_at, step) VALUES (:id, 3, 1, 3, 2, 6, NULL, '2026-01-01 00:01+00', 'u');
+SET LOCAL ROLE regress_fleet_etl;
+SELECT kind, step_no, state, first_seq, last_seq, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[6]);
+SELECT kind, step_no, state, first_seq, last_seq, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[5]);
+SELECT kind, step_no, state, first_seq, last_seq, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], NULL);
+-- and is not acknowledged before it ended
+SELECT fleet.agent_acknowledge(:p, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT state, acknowledged_at IS NOT NULL AS acknowledged FROM fleet.job_run WHERE job_run_id = :id;
+ROLLBACK TO going;
+SET LOCAL ROLE regress_fleet_etl;
 SELECT fleet.agent_cancel(:p, 8, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
 SELECT fleet.agent_acknowledge(:q, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
 SELECT acknowledged_at IS NOT NULL AS acknowledged FROM fleet.job_run WHERE job_run_id = :id;
