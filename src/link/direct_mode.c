@@ -13,7 +13,7 @@
  *     [COMMIT of the one before] [DISCARD ALL] BEGIN
  *     SELECT parameters, xid  Flush  command  Sync
  * or, for what may begin with SET TRANSACTION (DO, CALL, …)
- *     …  BEGIN  Flush  [SET LOCAL]  command  SELECT xid  Sync
+ *     …  BEGIN  [SET LOCAL]  Flush  command  SELECT xid  Sync
  * If that COMMIT fails, the server skips the rest, and the rest is sent again.
  * Anything else (several statements, not in a transaction, COPY) is sent as
  * psql would, by the simple protocol, between a prologue and an epilogue.
@@ -160,11 +160,13 @@ fleet_direct_send(DirectSession *session, int slot)
                             NULL, false, false);
         if (request->plain_query)
             send_enter(session, slot);
-        if (request->pipelined && !conn->lost)
-            PQsendFlushRequest(conn->pg); /* BEGAN now, not when the command has ended */
     }
     if (set && !request->plain_query && !send_params(session, slot, request->transactional))
         return;
+    /* All answers before the command's come now, not when it has ended: while one of those is
+     * awaited, the server's silence is none of the command. */
+    if (request->pipelined && !conn->lost)
+        PQsendFlushRequest(conn->pg);
     if (!request->transactional && !set && !request->fresh)
     {
         fleet_direct_release(session);

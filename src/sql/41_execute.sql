@@ -96,33 +96,44 @@ DECLARE
     v_state text;
     v_news record;
     v_line text;
-    v_seen jsonb := '{}';
+    v_seen jsonb; -- null: nothing was printed yet
     v_final boolean := false;
     v_canceled boolean := false;
+    v_asked boolean := false;
     v_failure text;
 BEGIN
     v_run := fleet.run_parent_package(execute_package.package, execute_package.params);
     COMMIT;
-    RAISE INFO 'run % of package "%"', v_run, execute_package.package;
     LOOP
-        -- Only the wait is in a block of its own: there must be no COMMIT in one.
+        -- Whatever a cancel meets, it cancels the run; only COMMIT must not be in the block.
         BEGIN
+            IF v_seen IS NULL THEN
+                RAISE INFO 'run % of package "%"', v_run, execute_package.package;
+                v_seen := '{}';
+            END IF;
             v_state := fleet.wait_for_change(v_run, '1min'::pg_catalog.interval);
+            v_final := v_state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,canceled,skipped,lost,unknown}'::text[]) OR v_state IS NULL;
+            v_news := fleet.run_news(v_run, v_seen);
+            v_seen := v_news.seen_now;
+            FOREACH v_line IN ARRAY v_news.lines LOOP
+                RAISE INFO '%', v_line;
+            END LOOP;
         EXCEPTION WHEN query_canceled THEN
             v_canceled := true;
         END;
-        EXIT WHEN v_canceled;
-        v_final := v_state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,canceled,skipped,lost,unknown}'::text[]) OR v_state IS NULL;
-        v_news := fleet.run_news(v_run, v_seen);
-        v_seen := v_news.seen_now;
-        FOREACH v_line IN ARRAY v_news.lines LOOP
-            RAISE INFO '%', v_line;
-        END LOOP;
-        EXIT WHEN v_final;
+        EXIT WHEN v_final OR v_canceled;
         COMMIT; -- no snapshot is held while waiting
     END LOOP;
+    -- One cancel may come as two signals (to the process and to its group), and people press the key twice.
+    WHILE v_canceled AND NOT v_asked LOOP
+        BEGIN
+            PERFORM fleet.cancel_run(v_run);
+            v_asked := true;
+        EXCEPTION WHEN query_canceled THEN
+            NULL;
+        END;
+    END LOOP;
     IF v_canceled THEN
-        PERFORM fleet.cancel_run(v_run);
         COMMIT;
         RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = pg_catalog.format('canceling run %s of package "%s" due to user request', v_run, execute_package.package),
             HINT = pg_catalog.format('It is being stopped: SELECT fleet.wait_for_run(%s) waits until it has.', v_run);

@@ -203,6 +203,25 @@ cancel($run);
 $f->run_is($run, 'canceled', 'it is sent again until the step is over');
 is(events('deaf'), 'start@d1,canceled@d1,canceled@d1', '… twice');
 
+# ---- what never began there, over the agent's end -----------------------------------------------
+
+# Its step has a row already, since it does not fit a transaction; the next attempt counts on from it.
+$f->job('moves', { command => q{SELECT etl.work()}, transactional => 'false' });
+$f->proxy->ctl('refuse', 'd1');
+$f->sql("SELECT fleet.add_server('new', '" . $f->conninfo('d1') . "', username => 'etl', password => '$FleetTest::PASSWORD', mode => 'direct')");
+$f->package('moves', t => { job => 'moves', server => 'new', params => '{"key": "moves"}' });
+$run = $f->start('moves');
+$f->wait_for('parent', "SELECT string_agg(state, ',') FROM fleet.job_log WHERE run_id = $run", 'skipped', 'a step that never began on a server that is not there');
+$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'queued', 'its task waits for the server');
+my $gone = $f->agent_pid;
+$f->sql("SELECT pg_terminate_backend($gone)");
+$f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%' AND pid <> $gone", '1', 'another agent comes');
+my $next = $f->agent_pid;
+$f->proxy->ctl('allow', 'd1');
+$f->run_is($run, 'succeeded', 'the next attempt runs when the server is back');
+is($f->agent_pid, $next, 'and no agent stumbles over the rows of the first');
+is($f->effects('d1', 'moves'), '1', 'it ran once');
+
 # ---- the request is a part of its transaction --------------------------------------------------
 
 $run = $f->start('cut');
@@ -229,7 +248,7 @@ $f->run_is($run, 'canceled', 'asked for in a savepoint that was released, and ag
 $run = $s->query_safe("BEGIN; SELECT fleet.run_parent_package('cut') AS r \\gset\nSELECT fleet.cancel_run(:r), :r; COMMIT");
 $run =~ s/^t\|//;
 $f->run_is($run, 'canceled', 'asked for and canceled in one transaction');
-is(events('cut'), join(',', ('start@d1') x 5), 'it never started');
+is(events('cut'), join(',', ('start@d1') x 5), 'it never started') or diag($f->sql_on('witness', q{SELECT * FROM event WHERE key = 'cut'}), "\n", $f->sql(q{SELECT run_id, step, state, started_at, finished_at, sqlstate, message FROM fleet.job_log WHERE package = 'cut' ORDER BY 1}));
 $s->quit;
 
 $f->done;

@@ -43,6 +43,11 @@ sub lines
     return join "\n", map { s/^INFO:  00000: //r } grep { /^INFO:/ } split /\n/, $p->{err};
 }
 
+# Longer than a silent server is borne: looked at in the end.
+$f->job('quiet', q{DO $$ BEGIN PERFORM etl.witness('start'); PERFORM pg_sleep(12); PERFORM etl.witness('end'); END $$});
+$f->package('quiet', t => { job => 'quiet', server => 'd2', params => '{"key": "quiet"}' });
+my $quiet = $f->start('quiet');
+
 # ---- execute_package ---------------------------------------------------------------------------
 
 $f->job('said', q{DO $$ BEGIN RAISE NOTICE 'half'; PERFORM etl.work_until_released(); RAISE WARNING 'whole'; END $$}, { command => 'SELECT 7' });
@@ -151,6 +156,11 @@ is($f->sql(q{SELECT string_agg(s.name || '=' || h.speed_samples, ' ' ORDER BY s.
     $f->sql(q{SELECT string_agg(e.server || '=' || e.n, ' ' ORDER BY e.server) FROM (SELECT t.server, count(*) AS n FROM (SELECT t.*, row_number() OVER (PARTITION BY t.server ORDER BY t.finished_at) AS k
         FROM fleet.task_run AS t JOIN fleet.run AS r USING (run_id) WHERE r.package LIKE 'nap%' AND t.item > 0) AS t WHERE t.k > 1 AND t.finished_at - t.started_at >= '50ms' GROUP BY t.server) AS e}),
     'speeds are learned of what was foreseen and took long enough, on the server where it ran');
+
+# ---- a long step -------------------------------------------------------------------------------
+
+$f->run_is($quiet, 'succeeded', 'a DO with parameters on a direct server may take longer than the server may be silent');
+is(events('quiet'), 'start@d2,end@d2', '… and is not taken for cut off');
 
 # ---- servers that change -----------------------------------------------------------------------
 
