@@ -25,7 +25,7 @@ actions instead of the usual answer, or, with "then", before it.  ACTIONs:
 
 The usual answers are those of a server on which every statement succeeds and returns nothing;
 only what pg_fleet has to know of it has rows: transaction ids, their status (aborted), the timeline,
-agent_hello().
+how many sessions were told to end (0), agent_hello().
 """
 
 import base64
@@ -246,6 +246,8 @@ class Connection:
             return (["params", "xid"], [["{}"] + xid], "SELECT 1") if "set_config" in sql else (["xid"], [xid], "SELECT 1")
         if "pg_xact_status" in sql:
             return ["status"], [["aborted"]], "SELECT 1"
+        if "count(pg_catalog.pg_terminate_backend" in sql:
+            return ["count"], [["0"]], "SELECT 1"
         if "pg_walfile_name" in sql:
             return ["timeline"], [["00000001"]], "SELECT 1"
         if "agent_hello" in sql:

@@ -199,7 +199,10 @@ for my $case ([ 'copyin', '^execute BEGIN' ], [ 'copyout', '^execute SELECT pg_c
     $fake->rules([ on => $on, send => [$kind], count => 1 ], [ on => '^execute SELECT 7', send => [ [ 'complete', 'SELECT 1' ] ] ]);
     ($server, $run) = begin('direct', undef, command => 'SELECT 7');
     $f->run_is($run, 'succeeded', "$kind once to $on: the run succeeds");
-    is("@{ $fake->stats->{fired} }", '1 2', "$kind once to $on: what surely did not commit was done again");
+    my @fired = @{ $fake->stats->{fired} };
+    is($fired[0], 1, "$kind once to $on: it was answered so");
+    # What was in the same packet as the first two may have been read there, or not.
+    is($fired[1], 2, "$kind once to $on: what surely did not commit was done again") if $on =~ /COMMIT/;
     offline($server);
 }
 
