@@ -83,7 +83,7 @@ $f->job('stuck', $stuck);
 $f->package('stuck', '-params' => '{"key": null}', here => { sql => $stuck }, agent => { job => 'stuck', server => 'a1' }, direct => { job => 'stuck', server => 'd1' });
 for my $how (qw(INT pg_cancel_backend))
 {
-    $f->sql_on('witness', 'DELETE FROM event');
+    $f->sql_on('witness', q{DELETE FROM event WHERE key = 'int'});
     $p = psql_begin(q{CALL fleet.execute_package('stuck', params => '{"key": "int"}')});
     $f->wait_started('int', 3);
     $run = $f->sql(q{SELECT max(run_id) FROM fleet.run});
@@ -117,8 +117,10 @@ my $mean = learned('learn', 'log_mean');
 my $two = $f->start('learn', '{"s": "0.01"}');
 $f->run_is($two, 'succeeded', 'a second run, much shorter');
 is(learned('learn', 'samples'), '2', 'two samples');
-is(learned('learn', "abs(log_mean - ($mean - 0.5)) < 0.0001"), 't', 'it moves by half of what is cut at two spreads');
-is(learned('learn', "abs(log_spread - (0.5 + 0.5 * (1.2533 - 0.5))) < 0.0001"), 't', 'the spread grows');
+# on a machine that is not busy the cut is met: a fortieth of the first one
+my $residual = 'greatest(-1, least(1, ln(' . took($two, 't') . ") - $mean))";
+is(learned('learn', "abs(log_mean - ($mean + 0.5 * $residual)) < 0.0001"), 't', 'it moves by half of what differs, cut at two spreads');
+is(learned('learn', "abs(log_spread - (0.5 + 0.5 * (1.2533 * abs($residual) - 0.5))) < 0.0001"), 't', 'so does the spread');
 is($f->sql(q{SELECT abs(extract(epoch FROM p.duration) * 1000000 / exp(d.log_mean) - 1) < 0.1 FROM fleet.plan('learn') AS p, fleet_catalog.duration AS d WHERE d.package = 'learn'}), 't', 'plan() says it');
 $mean = learned('learn', 'log_mean');
 $run = $f->start('learn', '{"s": "no"}');
