@@ -93,7 +93,7 @@ my $agent = $node->background_psql('postgres');
 $agent->query_safe(q{SELECT runner_give(current_user::regrole, 'CREATE INDEX CONCURRENTLY ti ON t (a)')});
 my $taken = '';
 my $end = time + $PATIENCE;
-until ($taken || time > $end) { $taken = $agent->query_safe('SELECT runner_taken()'); select(undef, undef, undef, 0.02) unless $taken; }
+until ($taken || time > $end) { $taken = $agent->query_safe('SELECT runner_taken() FROM pg_sleep(0.02)'); }
 is($taken, 'BEGAN COMMITTED ', 'CREATE INDEX CONCURRENTLY');
 $agent->quit;
 is($node->safe_psql('postgres', q{SELECT indisvalid FROM pg_index WHERE indexrelid = 'ti'::regclass}), 't', 'made a valid index');
@@ -216,9 +216,8 @@ sub until_heard
     my $end = time + $PATIENCE;
     while (time < $end)
     {
-        $heard = $who->query_safe('SELECT runner_heard()');
+        $heard = $who->query_safe('SELECT runner_heard() FROM pg_sleep(0.02)');
         last if $heard =~ /$what|COMMITTED|ERROR|CUT/; # nothing comes after these
-        select(undef, undef, undef, 0.05);
     }
     return $heard;
 }
@@ -382,8 +381,7 @@ is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'canc
     my $count = '';
     for (1 .. 1800)
     {
-        last if ($count = $first->query_safe('SELECT runner_count()')) eq '0';
-        select(undef, undef, undef, 0.01);
+        last if ($count = $first->query_safe('SELECT runner_count() FROM pg_sleep(0.01)')) eq '0';
     }
     is($count, 0, 'and ends after its time');
     none_left();
