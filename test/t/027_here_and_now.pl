@@ -29,7 +29,7 @@ sub psql_says
     while ($p->{err} !~ $pattern && time < $end)
     {
         $p->{run}->pump_nb;
-        select undef, undef, undef, 0.02;
+        select undef, undef, undef, 0.02; # (time passes) between two looks
     }
     return like($p->{err}, $pattern, $name);
 }

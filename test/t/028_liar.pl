@@ -44,7 +44,7 @@ sub fired
 {
     my ($rule, $name) = @_;
     my $end = time + $FleetTest::PATIENCE;
-    select undef, undef, undef, 0.02 until $fake->fired($rule) || time > $end;
+    select undef, undef, undef, 0.02 until $fake->fired($rule) || time > $end; # (time passes) between two looks
     ok($fake->fired($rule) >= 1, $name);
     return;
 }
