@@ -147,6 +147,25 @@ like(answer('w2'), qr/^(?:running|succeeded)$/, 'who waited for a change too');
 is(events('gate'), 'start@parent,end@parent', 'the step was not disturbed');
 is($f->sql("SELECT fleet.wait_for_run($run)"), 'succeeded', 'waiting for one that has ended returns at once');
 
+# The answer of a condition is the run's: it is not asked again by the next agent.
+$f->sql('CREATE TABLE answer AS SELECT true AS holds');
+$f->package('asked',
+    first  => { sql => 'SELECT 1' },
+    slow   => { sql => 'SELECT etl.work_until_released()', params => '{"key": "slow"}' },
+    behind => { sql => 'SELECT etl.work()', params => '{"key": "behind"}', after => '{slow}' });
+$f->sql(q{SELECT fleet.add_precedence('asked', 'first', 'behind', condition => '(SELECT a.holds FROM public.answer AS a)')});
+$run = $f->start('asked');
+$f->wait_started('slow');
+$f->wait_for('parent', "SELECT count(*) FILTER (WHERE holds) || ' of ' || count(*) FROM fleet_catalog.condition_result WHERE run_id = $run", '1 of 1', 'a condition holds, and what it leads to waits for another task');
+$pid = $f->agent_pid;
+$f->sql("UPDATE answer SET holds = false; SELECT pg_terminate_backend($pid)");
+$f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%' AND pid <> $pid", '1', 'the next agent is there, and the condition would not hold any more');
+$f->release('slow');
+$f->run_is($run, 'succeeded', 'the run goes on with the answer that it had');
+is($f->sql("SELECT string_agg(task || ' ' || state, ', ' ORDER BY task) FROM fleet.task_run WHERE run_id = $run"),
+    'behind succeeded, first succeeded, slow succeeded', '… so what the condition let through ran');
+is(events('behind'), 'start@parent,end@parent', '… once');
+
 # Slots of waiters (64 in a test build) come back, however their sessions end.
 $run = $f->start('stuck');
 $f->wait_started('stuck', 4);
