@@ -8,6 +8,7 @@
 #include "agent.h"
 #include "catalog/spi.h"
 #include "compat.h"
+#include "points.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
@@ -333,6 +334,7 @@ start_nested(AgentTask *task)
     AgentRun *run = task->run;
     AgentFailure failure;
 
+    FLEET_POINT("task_before_nested");
     task->nested = agent_run_nested(run->def->tasks[task->ref.task].package, run->owner,
                                     task->params, run->priority, task, NULL, &failure);
     if (task->nested == NULL)

@@ -222,7 +222,7 @@ for my $kind (qw(copyin copyout copyboth))
 # … a cancel, a look whether the session is still at work
 $fake->rules(
     [ on => '^execute SELECT 7', send => ['hang'] ],
-    [ on => '^execute .*pg_cancel_backend', send => ['copyin'] ],
+    [ on => '^execute .*pg_cancel_backend', send => ['copyin'], count => 1 ],
     [ on => '^execute SELECT state FROM pg_catalog.pg_stat_activity', send => ['copyout'] ]);
 ($server, $run) = begin('direct', undef, command => 'SELECT 7');
 fired(0, 'the command is sent');
