@@ -228,14 +228,39 @@ sub quote_literal
 sub sql
 {
     my ($self, $query) = @_;
-    return $self->parent->safe_psql($DB, $query);
+    return $self->sql_on('parent', $query);
 }
 
+# The same on any of the clusters.  A session that is kept does it, as if it were new: a process and
+# a login each time would be most of the suite's time.  What is for psql itself, or leaves a
+# transaction open, has a psql of its own.
 sub sql_on
 {
     my ($self, $name, $query) = @_;
     my $db = $name eq 'witness' ? 'witness' : $DB;
-    return $self->node($name)->safe_psql($db, $query);
+    my $node = $self->node($name);
+    return $node->safe_psql($db, $query) if $query =~ /\\|\b(?:BEGIN|START TRANSACTION|COPY)\b/i;
+    my ($rc, $out, $err) = $self->kept($name)->run($query);
+    return $out if $rc == 0;
+    print STDERR "\n#### Begin standard error\n", $err, "\n#### End standard error\n";
+    die "error running SQL: '$err'\nwhile running '$query'";
+}
+
+# The session of a cluster that is kept; it is made when it is first asked, and again when it has gone.
+sub kept
+{
+    my ($self, $name) = @_;
+    my $db = $name eq 'witness' ? 'witness' : $DB;
+    return $self->{kept}{$name} ||= FleetTest::Kept->new($self->node($name), $db);
+}
+
+# No session of the test itself is on this cluster, until the next statement.
+sub forget
+{
+    my ($self, $name) = @_;
+    my $kept = delete $self->{kept}{$name};
+    $kept->close if $kept;
+    return;
 }
 
 # As somebody else: logs in as that role.  (rc, stdout, stderr); errors are verbose.
@@ -279,17 +304,15 @@ sub wait_for
     my ($self, $node, $query, $expected, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     $expected = 't' unless defined $expected;
-    my $db = $node eq 'witness' ? 'witness' : $DB;
     my $out = '';
     my $end = time + $PATIENCE;
-    my $poll = FleetTest::Poll->new($self->node($node), $db);
     while (time < $end)
     {
-        $out = $poll->ask($query);
+        my ($rc, $answer, $err) = $self->kept($node)->run($query);
+        $out = $answer . $err;
         last if $out eq $expected;
         select undef, undef, undef, 0.05;
     }
-    $poll->close;
     my $ok = $out eq $expected;
     ok($ok, $name) if defined $name;
     diag("waited for \"$expected\" on $node, got \"$out\"\n  $query") unless $ok;
@@ -588,14 +611,17 @@ sub start_proxy
 
 sub proxy { return $_[0]{proxy}; }
 
-# One psql for all polls of a wait: a process and a login each time would be most of the work.
-# A server that is down or ends the session is tried again.
-package FleetTest::Poll;
+# A psql whose session is kept between statements.  Each finds it as a new one would be: what SET ROLE,
+# SET, LISTEN, prepared statements, advisory locks and temporary tables have left is gone.
+package FleetTest::Kept;
 
 use strict;
 use warnings;
+use File::Temp;
 use IPC::Open3;
 use PostgreSQL::Test::Utils;
+
+my $END = '-- end of the answer';
 
 sub new
 {
@@ -607,42 +633,70 @@ sub _open
 {
     my ($self) = @_;
     my $node = $self->{node};
-    $self->{pid} = open3(my $in, my $out, undef, $node->installed_command('psql'), '-XAtq', '-d', $node->connstr($self->{db}), '-f', '-');
+    $self->{err} = File::Temp->new;
+    open my $err, '>>', $self->{err}->filename or die "$!";
+    $self->{pid} = open3(my $in, my $out, '>&' . fileno $err, $node->installed_command('psql'),
+        '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($self->{db}), '-f', '-');
     $in->autoflush(1);
     @$self{qw(in out)} = ($in, $out);
     return;
 }
 
-# What psql printed, errors included.
-sub ask
+# What psql prints until it has done this; undef if it has ended before.
+sub _ask
+{
+    my ($self, $text) = @_;
+    local $SIG{PIPE} = 'IGNORE';
+    local $SIG{ALRM} = sub { die "no answer: $text" };
+    alarm 2 * $FleetTest::PATIENCE;
+    print { $self->{in} } "$text\n;\n\\echo\n\\echo $END\n";
+    my $answer = '';
+    my $line;
+    while (defined($line = readline $self->{out}) && $line ne "$END\n")
+    {
+        $answer .= $line;
+    }
+    alarm 0;
+    return $answer =~ s/\n?\n\z//r if defined $line;
+    $self->{rest} = $answer;
+    return;
+}
+
+# (exit code of psql, its output, its errors): 0 if all statements succeeded, 3 if one failed, 2 if there
+# is no session or it was lost.  No statement is sent twice.
+sub run
 {
     my ($self, $query) = @_;
-    local $SIG{PIPE} = 'IGNORE';
+    $self->close if $self->{pid} && !defined $self->_ask('DISCARD ALL');
     $self->_open unless $self->{pid};
-    print { $self->{in} } "$query\n;\n\\echo\n\\echo -- end of the answer\n";
-    my $text = '';
-    while (defined(my $line = readline $self->{out}))
+    truncate $self->{err}, 0;
+    my $answer = $self->_ask($query);
+    my $rc = 0;
+    my $text = slurp_file($self->{err}->filename);
+    if (!defined $answer)
     {
-        if ($line eq "-- end of the answer\n")
-        {
-            $text =~ s/\n\n\z//;
-            $text =~ s/\n\z//;
-            return $text;
-        }
-        $text .= $line;
+        $answer = $self->{rest} =~ s/\n\z//r;
+        $rc = $self->close;
     }
-    $self->close;
-    return $text;
+    chomp $text;
+    return ($rc, $answer, $text);
 }
 
 sub close
 {
     my ($self) = @_;
-    my $pid = delete $self->{pid} or return;
+    my $pid = delete $self->{pid} or return 0;
     close $self->{in};
     close $self->{out};
     local ($?, $!);
     waitpid $pid, 0;
+    return $? >> 8 || 2;
+}
+
+sub DESTROY
+{
+    my ($self) = @_;
+    $self->close;
     return;
 }
 

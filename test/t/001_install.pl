@@ -79,6 +79,7 @@ $f->run_is($f->start('hello'), 'succeeded', 'leaves a working extension');
 
 # ---- DROP DATABASE, CREATE DATABASE … TEMPLATE -------------------------------------------------
 
+$f->forget('parent');
 ($rc, $out, $err) = $f->try_as(undef, "SET statement_timeout = '$limit'; CREATE DATABASE copy TEMPLATE $FleetTest::DB", db => 'postgres');
 is($rc, 0, 'CREATE DATABASE from a template with a running agent') or diag($err);
 $f->run_is($f->start('hello'), 'succeeded', 'the template goes on working');
@@ -103,6 +104,7 @@ $f->fails("SELECT fleet.resume_parent('new')", '55000', 'a parent that is not pa
 ($rc, $out, $err) = $f->try_as(undef, "SET statement_timeout = '$limit'; DROP DATABASE copy", db => 'postgres');
 is($rc, 0, 'DROP DATABASE with a running agent') or diag($err);
 is($f->sql(q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%' AND datname IS DISTINCT FROM current_database()}), '0', 'whose agent is gone');
+$f->forget('parent');
 ($rc, $out, $err) = $f->try_as(undef, "SET statement_timeout = '$limit'; ALTER DATABASE $FleetTest::DB RENAME TO renamed; ALTER DATABASE renamed RENAME TO $FleetTest::DB", db => 'postgres');
 is($rc, 0, 'ALTER DATABASE … RENAME with a running agent') or diag($err);
 $f->run_is($f->start('hello'), 'succeeded', 'which works on under the old name');

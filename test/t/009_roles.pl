@@ -110,12 +110,14 @@ BEGIN INSERT INTO alice.who VALUES ('now ' || current_user, session_user, curren
 SQL
 $f->sql(q{TRUNCATE alice.who; ALTER DATABASE dw SET search_path = alice, pg_catalog});
 $f->sql("ALTER ROLE \"$super\" SET search_path = alice, pg_catalog");
+$f->forget('parent');    # new sessions have them
 my $pid = $f->agent_pid;
 $f->sql("SELECT pg_catalog.pg_terminate_backend($pid)") if $pid;
 $run = $f->sql_as('alice', q{SELECT fleet.run_parent_package('alice package')});
 is($f->sql_as('alice', "SELECT fleet.wait_for_run($run, timeout => '60s')"), 'succeeded', 'with a hostile search_path of database and role');
 is($f->sql(q{SELECT count(*) FROM alice.who WHERE super OPERATOR(pg_catalog.=) 'on'}), '0', 'nothing of the user ran with more than his rights');
 $f->sql("ALTER DATABASE dw RESET search_path; ALTER ROLE \"$super\" RESET search_path");
+$f->forget('parent');
 
 # ---- what others see ---------------------------------------------------------------------------
 

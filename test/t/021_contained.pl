@@ -278,6 +278,9 @@ sub once_each
     return;
 }
 
+$f->job('touch', 'SELECT 1');
+$f->package('touch', t => { job => 'touch', server => 'd1' });
+
 # Items that wait for a session on d1, which lets in two, when it stops.  What ran there goes on
 # there, what waited goes to a1.
 sub direct_stops
@@ -285,7 +288,9 @@ sub direct_stops
     my ($name, $step, $steps) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     only('d1');
-    $f->sql_on('d1', q{ALTER ROLE etl CONNECTION LIMIT 2; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'etl'});
+    $f->sql_on('d1', q{ALTER ROLE etl CONNECTION LIMIT 2; SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'etl'});
+    # after this one the agent knows that the sessions are gone
+    $f->run_is($f->start('touch'), 'succeeded', "$name: d1 works");
     my $run = start_items($name, 6, $step);
     $f->wait_for('parent', "SELECT string_agg(state || ' ' || server, ', ' ORDER BY state, server) FROM fleet.task_run WHERE run_id = $run AND item > 0",
         'running d1, running d1, starting d1, starting d1, starting d1, starting d1', "$name: two run, four wait for a session");

@@ -45,6 +45,7 @@ my $group = $f->start('group');
 wait_states($group, 't', '4 queued, 1 running', 'of five items one runs: on the free slot of the server that is online');
 my $too = $f->start('pinned_too');
 later('meanwhile others run');
+wait_witnessed('group', '1', 'the one item has begun');
 is(who('group') . '; ' . who('too%'), 'w1 1; ', 'draining and offline servers get nothing new, and a full one neither');
 is(states($group, 't'), '4 queued, 1 running', 'and the rest waits');
 is($f->sql("SELECT string_agg(task || '=' || state, ' ' ORDER BY task_no) FROM fleet.task_run WHERE run_id = $too"), 'on_w1=queued on_w2=queued on_w3=queued on_a1=queued', 'also what is meant for them');
