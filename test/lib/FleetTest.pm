@@ -41,7 +41,9 @@ if ($ENV{FLEET_BAIL})
 }
 
 # new(agents => n, direct => n, proxy => 0|1, preload => 0|1, witness => 0|1, parent => {…},
-#     slots => n, register => 0|1)
+#     slots => n, register => 0|1, delays => 0|1)
+#     delays => 0: where agents end one after the other, the next one comes at once (test/t/022_return.pl
+#     is about the delays).
 #     Children are called a1…, d1…; so are their servers, all in group "all", besides in "agents"
 #     or "direct".
 sub new
@@ -123,6 +125,7 @@ CREATE TABLE etl.effect (key text, at timestamptz DEFAULT clock_timestamp());
 CREATE FUNCTION etl.key() RETURNS text LANGUAGE sql
     AS $$SELECT coalesce(current_setting('fleet.params', true)::jsonb ->> 'key', '-')$$;
 SQL
+    $self->without_delays($name) if $extension && !($self->{opt}{delays} // 1);
     return unless $self->{nodes}{witness};
     my $port = $self->{nodes}{witness}->port;
     $node->safe_psql($DB, <<"SQL");
@@ -250,16 +253,20 @@ sub sql_on
 sub kept
 {
     my ($self, $name) = @_;
+    my $node = $self->node($name);    # a name may come to mean another cluster, as after a failover
     my $db = $name eq 'witness' ? 'witness' : $DB;
-    return $self->{kept}{$name} ||= FleetTest::Kept->new($self->node($name), $db);
+    return $self->{kept}{ $node->name . ' ' . $db } ||= FleetTest::Kept->new($node, $db);
 }
 
 # No session of the test itself is on this cluster, until the next statement.
 sub forget
 {
     my ($self, $name) = @_;
-    my $kept = delete $self->{kept}{$name};
-    $kept->close if $kept;
+    my $prefix = $self->node($name)->name . ' ';
+    for my $key (grep { index($_, $prefix) == 0 } keys %{ $self->{kept} })
+    {
+        (delete $self->{kept}{$key})->close;
+    }
     return;
 }
 
@@ -496,6 +503,15 @@ sub _wait_for_file
     return $ok;
 }
 
+# Agents that end soon after their start come back at once.
+sub without_delays
+{
+    my ($self, $node) = @_;
+    $self->point($node, 'starter_before_delay', 'signals 100000');
+    $self->{points} = { map { $_ => $self->{points}{$_} } grep { !/starter_before_delay/ } keys %{ $self->{points} } };
+    return;
+}
+
 # Some process waits at this point.
 sub point_waits
 {
@@ -693,9 +709,11 @@ sub close
     return $? >> 8 || 2;
 }
 
+# It may wait for a server that sleeps.
 sub DESTROY
 {
     my ($self) = @_;
+    kill 'KILL', $self->{pid} if $self->{pid};
     $self->close;
     return;
 }

@@ -89,7 +89,7 @@ my @tasks;
 for my $name (sort keys %jobs)
 {
     $f->job($name, @{ $jobs{$name} });
-    push @tasks, "${name}_on_a1" => { job => $name, server => 'a1' }, "${name}_on_d1" => { job => $name, server => 'd1' };
+    push @tasks, map { ("${name}_on_$_" => { job => $name, server => $_, $name eq 'several' ? (after => "{count_on_$_}") : () }) } qw(a1 d1);
 }
 $f->package('both', -params => '{"region": "north", "key": "k"}', @tasks);
 my $run = $f->start('both');

@@ -5,7 +5,7 @@ use warnings;
 use FleetTest;
 use Test::More;
 
-my $f = FleetTest->new(agents => 2, direct => 1, preload => 1);
+my $f = FleetTest->new(agents => 2, direct => 1, preload => 1, delays => 0);
 $f->job('work', 'SELECT etl.work()');
 $f->job('hold', { name => 'before', command => q{SELECT etl.witness('before')} }, { name => 'hold', command => 'SELECT etl.work_until_released()' });
 $f->job('open', { command => q{CALL etl.open_work()}, transactional => 'false' });

@@ -6,9 +6,7 @@ use FleetTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $f = FleetTest->new;
-# Agents end here one after the other: the delays between them are left out, or a runner might lose patience.
-$f->point('parent', 'starter_before_delay', 'signals 1000');
+my $f = FleetTest->new(delays => 0);    # a runner might lose patience
 my $witness = 'host=127.0.0.1 port=' . $f->node('witness')->port . ' dbname=witness user=witness password=witness';
 
 $f->sql(<<"SQL");
@@ -214,5 +212,4 @@ is($f->witnessed('session', 'start'), 1, 'job: ran once');
     is($rc, 0, 'DROP DATABASE: succeeds under a running step') or diag($err);
     $f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE datname = 'dropped'}, '0', 'DROP DATABASE: no worker is left');
 }
-$f->point_release('parent', 'starter_before_delay');
 $f->done;

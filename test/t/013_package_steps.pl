@@ -6,7 +6,7 @@ use warnings;
 use FleetTest;
 use Test::More;
 
-my $f = FleetTest->new(agents => 1, direct => 0, preload => 1);
+my $f = FleetTest->new(agents => 1, direct => 0, preload => 1, delays => 0);
 $f->job('long', 'SELECT etl.work_until_released()');
 $f->package('long', -params => '{"key": null}', t => { job => 'long', server => 'a1' });
 my $long = $f->start('long', '{"key": "long"}');

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $f = FleetTest->new(register => 0, preload => 1);
+my $f = FleetTest->new(register => 0, preload => 1, delays => 0);
 # d1 has a standby, and the witness's cluster can stand in for it: the same database, another system
 $f->{nodes}{d1} = $f->make_node('d1', streaming => 1);
 $f->prepare_database('d1', extension => 0);

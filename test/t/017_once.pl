@@ -7,7 +7,7 @@ use warnings;
 use FleetTest;
 use Test::More;
 
-my $f = FleetTest->new(agents => 1, proxy => 1, preload => 1);
+my $f = FleetTest->new(agents => 1, proxy => 1, preload => 1, delays => 0);
 my $witness = 'host=127.0.0.1 port=' . $f->node('witness')->port . ' dbname=witness user=witness password=witness';
 for my $server (qw(parent a1))
 {

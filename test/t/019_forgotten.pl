@@ -6,7 +6,7 @@ use warnings;
 use FleetTest;
 use Test::More;
 
-my $f = FleetTest->new(agents => 1, direct => 1, register => 0, conf => "restart_after_crash = on\n");
+my $f = FleetTest->new(agents => 1, direct => 1, register => 0, conf => "restart_after_crash = on\n", delays => 0);
 
 sub events { my ($key) = @_; return $f->sql_on('witness', "SELECT coalesce(string_agg(what || '\@' || server, ',' ORDER BY id), '') FROM event WHERE key = '$key'"); }
 

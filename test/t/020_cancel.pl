@@ -7,7 +7,7 @@ use warnings;
 use FleetTest;
 use Test::More;
 
-my $f = FleetTest->new(agents => 1, direct => 1, proxy => 1);
+my $f = FleetTest->new(agents => 1, direct => 1, proxy => 1, delays => 0);
 
 # Sessions that run such a command on a cluster, whoever looks.
 sub active

@@ -8,7 +8,7 @@ use warnings;
 use FleetTest qw(quote_literal);
 use Test::More;
 
-my $f = FleetTest->new(agents => 1, direct => 1, slots => 8);
+my $f = FleetTest->new(agents => 1, direct => 1, slots => 8, delays => 0);
 
 # How often agents started: exact, so that one that came and went is seen too.
 sub starts { my ($node) = @_; return $f->sql_on($node, 'SELECT starts FROM fleet_catalog.agent'); }

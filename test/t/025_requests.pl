@@ -6,7 +6,7 @@ use warnings;
 use FleetTest;
 use Test::More;
 
-my $f = FleetTest->new(agents => 1, preload => 1, register => 0);
+my $f = FleetTest->new(agents => 1, preload => 1, register => 0, delays => 0);
 $f->sql_as('etl', <<'SQL', on => 'a1');
 SELECT fleet.create_job('work');
 SELECT fleet.add_step('work', 's', 'SELECT etl.work()');
