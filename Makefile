@@ -115,4 +115,5 @@ JOBS ?= 2
 mutants:
 	test/setup.sh
 	test/mutants/run.py --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(if $(RANDOM),--random $(RANDOM)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(QUICK),--quick) $(if $(RESUME),--resume)
+		$(if $(SEED),--seed $(SEED)) $(if $(QUICK),--quick) $(if $(RESUME),--resume) \
+		$(if $(SHUFFLE),--shuffle $(SHUFFLE))

@@ -29,7 +29,6 @@ EXCEPTION WHEN OTHERS THEN
     RETURN SQLSTATE || ' ' || SQLERRM;
 END
 $$;
-GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_arg;
 SET ROLE regress_fleet_arg;
 SELECT fleet.create_job('j');
 SELECT fleet.add_step('j', 's', 'SELECT 1');

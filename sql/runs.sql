@@ -6,7 +6,6 @@ CREATE ROLE regress_fleet_stranger;
 CREATE ROLE regress_fleet_watcher;
 GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_runner;
 GRANT fleet_reader TO regress_fleet_watcher;
-GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_runner;
 SET ROLE regress_fleet_runner;
 SELECT fleet.create_package('day', params => '{"day": null, "n": 1}');
 SELECT fleet.run_parent_package('day', params => '{"day": "x"}');

@@ -3,7 +3,6 @@
 \set VERBOSITY verbose
 CREATE ROLE regress_fleet_owner;
 CREATE ROLE regress_fleet_guest;
-GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_owner;
 SET ROLE regress_fleet_owner;
 -- servers are made by those who have USAGE on the wrapper: nobody has, but members of fleet_operator
 SELECT fleet.add_server('etl1', 'host=192.0.2.1', password => 'canary');

@@ -15,7 +15,6 @@ GRANT fleet_reader TO regress_fleet_reads;
 GRANT fleet_operator TO regress_fleet_operates;
 GRANT pg_monitor TO regress_fleet_monitors;
 
-GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO regress_fleet_mine;
 BEGIN;
 SET LOCAL ROLE regress_fleet_mine;
 SELECT fleet.create_package('seen', params => '{"a": 1}', priority => 3, description => 'all states');

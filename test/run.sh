@@ -147,7 +147,7 @@ WRAPPER
     run()
     {
         (cd "$work/tree" && "${as_user[@]}" env -u HOME HOME="$work/out" TMPDIR="$work/out" \
-            FLEET_TEMPLATES="$work/out/templates" LC_ALL=C.UTF-8 PATH="$bindir:$PATH" FLEET_TREE="$work/tree" "$@")
+            FLEET_TEMPLATES="${FLEET_TEMPLATES:-$work/out/templates}" LC_ALL=C.UTF-8 PATH="$bindir:$PATH" FLEET_TREE="$work/tree" "$@")
     }
 fi
 

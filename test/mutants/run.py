@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plants bugs one after the other, and tells which test catches each: see README.md here.
 
-usage: run.py [--only REGEX] [--random N --seed S] [--jobs N] [--quick] [--resume] [--list]
+usage: run.py [--only REGEX] [--random N --seed S] [--jobs N] [--quick] [--resume] [--shuffle S] [--list]
 Exit 0: every mutant was caught (or is marked equivalent).
 """
 import argparse
@@ -228,13 +228,17 @@ class Worker:
         self.tmp.mkdir(parents=True)
         os.chmod(folder, 0o755)
         os.chmod(self.tmp, 0o755)
+        templates = folder / "templates"  # clusters that all runs of the tests copy
+        templates.mkdir()
+        os.chmod(templates, 0o777)
         files = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=TOP, check=True,
                                capture_output=True).stdout.decode().split("\0")
         for name in filter(None, files):
             if (TOP / name).is_file():
                 (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(TOP / name, self.tree / name)
-        self.env = dict(os.environ, TMPDIR=str(self.tmp), FLEET_BAIL="1", JOBS="1")
+        self.env = dict(os.environ, TMPDIR=str(self.tmp), FLEET_BAIL="1", JOBS="1",
+                        FLEET_TEMPLATES=str(templates))
         self.env.setdefault("FLEET_TEST_TIMEOUT", PATIENCE)
         self.log = folder / "log"
 
@@ -419,6 +423,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--shuffle", type=int, help="the named ones in a random order: what has been judged is a fair sample")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     began = time.time()
@@ -432,6 +437,8 @@ def main():
         return 1 if any(m.error for m in chosen) else 0
     campaign = Campaign(options)
     todo = queue.Queue()
+    if options.shuffle is not None:
+        random.Random(options.shuffle).shuffle(chosen)
     for mutant in chosen:
         if not (mutant.equivalent or mutant.error or mutant.key() in campaign.results):
             todo.put(mutant)
