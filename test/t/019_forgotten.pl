@@ -110,6 +110,35 @@ $f->run_is($stuck, 'canceled', '… and the cancel');
 is(scalar($f->workers('parent', 'agent')), 1, 'one agent');
 is(events('stuck'), 'start@parent,start@parent', 'what was canceled did not start');
 
+# Items over the agent's end: those that run and those that wait have the parameters of their row, over
+# the task's, over the run's.
+my %place = (parent => 1, a1 => 2, d1 => 2);    # and how many of three run on each: one more than there are slots waits
+my $saw = q{DO $$ BEGIN PERFORM etl.witness(current_setting('fleet.params')::jsonb::text); PERFORM etl.work_until_released(); END $$};
+$f->job('saw', $saw);
+for my $place (sort keys %place)
+{
+    $f->package("items_$place", -params => '{"key": "run", "run": "run", "task": "run", "item": "run"}',
+        t => {
+            $place eq 'parent' ? (sql => $saw) : (job => 'saw', server => $place),
+            params => '{"key": "task", "task": "task", "item": "task"}', throttle => $place{$place},
+            for_each => "SELECT jsonb_build_object('key', 'items $place ' || i, 'item', i) FROM generate_series(1, 3) AS i" });
+}
+my %items = map { $_ => $f->start("items_$_") } sort keys %place;
+my $begun = q{SELECT count(DISTINCT key) FROM event WHERE what = 'start' AND key LIKE 'items %'};
+$f->wait_for('witness', $begun, '5', 'five items run');
+$f->wait_for('parent', 'SELECT count(*) FILTER (WHERE state = \'running\') || \' \' || count(*) FILTER (WHERE state = \'queued\') FROM fleet.task_run WHERE item > 0 AND run_id IN (' . join(',', values %items) . ')',
+    '5 4', 'four wait');
+$pid = $f->agent_pid;
+$f->sql("SELECT pg_terminate_backend($pid)");
+$f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%' AND pid <> $pid", '1', 'items: the agent ends, another one comes');
+for my $place (sort keys %place)
+{
+    $f->release("items $place $_") for 1 .. 3;
+    $f->run_is($items{$place}, 'succeeded', "items on $place: all succeed");
+    is($f->sql_on('witness', "SELECT string_agg(what, '; ' ORDER BY what) FROM (SELECT DISTINCT what FROM event WHERE key LIKE 'items $place %' AND what LIKE '{%') AS x"),
+        join('; ', map { qq({"key": "items $place $_", "run": "run", "item": $_, "task": "task"}) } 1 .. 3), "items on $place: each has its own parameters, before and after");
+}
+
 # The agent has the message and is killed before it has done anything: the cluster restarts.
 $run = $f->start('stuck');
 $f->wait_started('stuck', 3);
