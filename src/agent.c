@@ -250,6 +250,7 @@ load_everything(void)
     agent_runs_recovered();
     agent_units_recovered();
     agent_deployments_send();
+    agent_decisions(); /* before any effect: what is canceled is not begun */
     agent.again = true;
 }
 

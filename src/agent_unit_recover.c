@@ -93,7 +93,27 @@ agent_unit_recover(AgentUnit *unit, const FleetStepRow *row)
     agent_unit_cut(unit);
 }
 
-/* After all runs are loaded: package steps find their runs again. */
+/* The run of a package step after a restart, which was not among those that are open. */
+static void
+recover_step_package(AgentUnit *unit)
+{
+    FleetState state;
+    char *message;
+    char uuid[37];
+
+    agent_nested_uuid(NULL, unit, uuid);
+    state = fleet_run_nested_state(uuid, &message);
+    if (FLEET_STATE_IS_FINAL(state))
+    {
+        agent_unit_nested_ended(unit, state, message);
+        return;
+    }
+    /* it was to be started and never was */
+    unit->effect = UNIT_EFFECT_NESTED;
+    agent_unit_wants_effect(unit);
+}
+
+/* After all runs are loaded: package steps find their runs again, and stop what is canceled. */
 void
 agent_units_recovered(void)
 {
@@ -102,22 +122,13 @@ agent_units_recovered(void)
     dlist_foreach_modify(iter, &agent.units)
     {
         AgentUnit *unit = dlist_container(AgentUnit, node, iter.cur);
-        FleetState state;
-        char *message;
-        char uuid[37];
 
-        if (!unit->nested_expected || unit->nested != NULL)
+        if (!unit->nested_expected)
             continue;
         unit->nested_expected = false;
-        agent_nested_uuid(NULL, unit, uuid);
-        state = fleet_run_nested_state(uuid, &message);
-        if (state == 0 || !FLEET_STATE_IS_FINAL(state))
-        {
-            /* it was to be started and never was */
-            unit->effect = UNIT_EFFECT_NESTED;
-            agent_unit_wants_effect(unit);
-            continue;
-        }
-        agent_unit_nested_ended(unit, state, message);
+        if (unit->nested == NULL)
+            recover_step_package(unit);
+        if (!unit->finished && unit->job.step_state == FLEET_CANCELING)
+            agent_unit_stop_step(unit);
     }
 }

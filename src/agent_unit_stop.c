@@ -70,6 +70,8 @@ agent_link_clean(AgentLink *link)
 void
 agent_unit_stop_step(AgentUnit *unit)
 {
+    if (unit->nested_expected)
+        return; /* agent_units_recovered() stops it, when it knows what there is to stop */
     if (unit->nested != NULL)
     {
         agent_run_cancel(unit->nested->run_id);

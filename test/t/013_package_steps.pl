@@ -97,6 +97,47 @@ for my $case ([ 'a1', 'retried', 'step_before_nested' ], [ 'parent', 'retried_he
     is(nested($where, $package), 'second_time failed, second_time succeeded', "$package: a run for each attempt");
 }
 
+# Canceled before the next agent is there: it is not started at all.
+my $known = q{SELECT count(*) FROM fleet_catalog.cancel_request AS c JOIN fleet_catalog.job_run AS r USING (job_run_id) WHERE r.state < 11};
+for my $case ([ 'a1', 'both', 'step_before_nested' ], [ 'parent', 'retried_here', 'task_before_nested' ])
+{
+    my ($where, $package, $point) = @$case;
+    my $key = "${package}_canceled";
+    $f->point($where, $point, 'exit');
+    $f->point($where, 'starter_after_delay', 'wait');
+    $run = $f->start($package, qq({"key": "$key"}));
+    $f->point_fired($where, $point, "$key: the agent ended before it started the package");
+    $f->point_waits($where, 'starter_after_delay', "$key: no agent is there");
+    is($f->sql("SELECT fleet.cancel_run($run)"), 't', "$key: then it is canceled");
+    $f->wait_for('a1', $known, '1', "$key: which the server knows") if $where eq 'a1';
+    $f->point_release($where, 'starter_after_delay');
+    $f->run_is($run, 'canceled', "$key: canceled");
+    is(nested($where, $key), '', "$key: its package was never started");
+    is($f->witnessed($key, $_), 0, "$key: nothing ran ($_)") for qw(one two start);
+}
+
+# Canceled while its package runs and no agent is there: the package's run is canceled.
+$f->package('holds', -params => '{"key": null}', t => { sql => 'SELECT etl.work_until_released()' });
+$f->job('holds', { name => 'h', package => 'holds' });
+$f->package('holds_there', -params => '{"key": null}', t => { job => 'holds', server => 'a1' });
+$f->package('holds_here', -params => '{"key": null}', t => { package => 'holds' });
+for my $case ([ 'a1', 'holds_there' ], [ 'parent', 'holds_here' ])
+{
+    my ($where, $package) = @$case;
+    $run = $f->start($package, qq({"key": "$package"}));
+    $f->wait_started($package);
+    $f->point($where, 'starter_after_delay', 'wait');
+    my $pid = $f->agent_pid($where);
+    $f->sql_on($where, "SELECT pg_terminate_backend($pid)");
+    $f->point_waits($where, 'starter_after_delay', "$package: no agent is there");
+    is($f->sql("SELECT fleet.cancel_run($run)"), 't', "$package: then it is canceled");
+    $f->wait_for('a1', $known, '1', "$package: which the server knows") if $where eq 'a1';
+    $f->point_release($where, 'starter_after_delay');
+    $f->run_is($run, 'canceled', "$package: canceled");
+    is($f->sql_on($where, "SELECT string_agg(state, ' ') FROM fleet.run WHERE package = 'holds'"), 'canceled', "$package: and so is the run of its package");
+    is($f->witnessed($package, 'end'), 0, "$package: which was stopped");
+}
+
 # the package is changed where the job runs, and not the job: the next start has it
 $f->sql_as('etl', q{SELECT fleet.add_task('one', 'extra', sql => $$SELECT etl.witness('extra')$$)}, on => 'a1');
 $run = $f->start('both', '{"key": "changed"}');

@@ -98,6 +98,11 @@ gives('the next job does not see it', q{SELECT coalesce(nullif(current_setting('
 gives('a job that says that it leaves nothing is taken at its word', q{SELECT set_config('my.own', 'left', false)}, 'succeeded|1|left', leaves_clean => 1);
 gives('its session is not reset', q{SELECT coalesce(nullif(current_setting('my.own', true), ''), 'none')}, 'succeeded|1|left');
 gives('after another job it is', q{SELECT coalesce(nullif(current_setting('my.own', true), ''), 'none')}, 'succeeded|1|none');
+for my $time (1 .. 3)
+{
+    gives("$time: another job leaves something", q{SELECT set_config('my.own', 'left', false)}, 'succeeded|1|left');
+    gives("$time: its session is reset, as it did not say that it leaves nothing", q{SELECT coalesce(nullif(current_setting('my.own', true), ''), 'none')}, 'succeeded|1|none');
+}
 
 # ---- errors that only COMMIT finds -------------------------------------------------------------
 
