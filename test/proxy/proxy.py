@@ -20,8 +20,9 @@ exactly before or exactly after one message.  DIR is c2s (client to server) or s
                                 WHEN: before | after forwarding the first message that PATTERN (a
                                 Python regular expression on its bytes, type byte included) matches.
                                 ACTION: kill (default; this connection), kill-all (of the route),
-                                hole, refuse (kill-all and refuse).  COUNT times (default 1), after
-                                letting SKIP matches pass.
+                                hole, refuse (kill-all and refuse), strand (the client loses the
+                                connection, its server keeps it: the message arrives at "allow").
+                                COUNT times (default 1), after letting SKIP matches pass.
     wait ROUTE SECONDS          answers when a rule has fired (since the last "allow" or "wait")
     quit
 
@@ -155,6 +156,11 @@ class Connection:
             if not self.dead:
                 self.reset_quietly()
 
+    def strand(self):
+        """The client loses it; towards the server it stays, with what is on its way."""
+        self.route.landing.clear()
+        self.client[1].transport.abort()
+
     def reset_quietly(self):
         for pair in (self.client, self.server):
             if pair is not None:
@@ -183,6 +189,7 @@ class Connection:
                 if rule is not None and rule.when == "before":
                     route.fire(self, rule)
                     # a hole holds the message back; a kill drops it
+                    await route.landing.wait()
                     await route.open_gate.wait()
                     if self.dead:
                         return
@@ -236,6 +243,7 @@ class Route:
         self.fired_count = 0
         self.fired_event = asyncio.Event()
         self.open_gate = asyncio.Event()
+        self.landing = asyncio.Event()
         self.allow()
 
     def allow(self):
@@ -245,6 +253,7 @@ class Route:
         self.drop_after = {}
         self.fired_event.clear()
         self.open_gate.set()
+        self.landing.set()
 
     def match(self, direction, message):
         for rule in self.rules:
@@ -264,6 +273,8 @@ class Route:
             self.kill()
         elif rule.action == "hole":
             self.open_gate.clear()
+        elif rule.action == "strand":
+            connection.strand()
         self.fired()
 
     def kill(self):
@@ -335,7 +346,7 @@ class Proxy:
             if rest[1] not in ("before", "after"):
                 raise ValueError("before or after")
             action = rest[3] if len(rest) > 3 else "kill"
-            if action not in ("kill", "kill-all", "hole", "refuse"):
+            if action not in ("kill", "kill-all", "hole", "refuse", "strand"):
                 raise ValueError("unknown action " + action)
             route.rules.append(
                 Rule(

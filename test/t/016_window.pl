@@ -203,6 +203,20 @@ for my $case (
     ends_once($run, $key, 'parent', $starts);
 }
 
+# ---- the connection is lost with COMMIT on its way ---------------------------------------------
+
+# Over there the session waits for it, with its transaction in progress: it is ended before anything is done again.
+{
+    my $key = 'direct_commit_on_its_way';
+    $proxy->ctl('on', 'd1', 'c2s', 'before', '^[QP].*COMMIT', 'strand');
+    $run = $f->start('work', "{\"key\": \"$key\"}");
+    ok($proxy->fired('d1'), "$key: the connection is lost before COMMIT has arrived");
+    ends_once($run, $key, 'd1', 2);
+    $proxy->ctl('allow', 'd1');
+    $f->wait_for('d1', q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'etl' AND state LIKE 'idle in transaction%'}, '0', "$key: when it arrives, its session is gone");
+    is($f->effects('d1', $key), 1, "$key: and it has no effect");
+}
+
 # ---- the direct server crashes -----------------------------------------------------------------
 
 for my $point (qw(step_prepared step_before_send_commit))
