@@ -215,5 +215,18 @@ $f->sql("SELECT fleet.cancel_run($run)");
 is(answer("u$_"), 'canceled', "waiter $_ is woken by the end") for 1, 64;
 $s->query_safe("SELECT dblink_disconnect('u' || i) FROM generate_series(2, 63) AS i");
 
+# ---- another one writes ------------------------------------------------------------------------
+
+# A state is only changed from the state that it is known to be in.
+$f->package('disputed', t => { sql => 'SELECT etl.work_until_released()', params => '{"key": "disputed"}' });
+$run = $f->start('disputed');
+$f->wait_started('disputed');
+$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'running', 'disputed: a task runs');
+$f->sql("UPDATE fleet_catalog.task_run SET state = 12, sqlstate = 'ZZ001', message = 'by hand', finished_at = now() WHERE run_id = $run");
+$f->release('disputed');
+$f->run_is($run, 'failed', 'disputed: the run ends as what is stored says');
+is($f->sql("SELECT concat_ws(' ', state, sqlstate, message) FROM fleet.task_run WHERE run_id = $run"), 'failed ZZ001 by hand', 'disputed: what another one wrote is not written over');
+like(PostgreSQL::Test::Utils::slurp_file($f->parent->logfile), qr/ERROR:  a row of task_run is in state 12 instead of 3/, 'disputed: and the log of the server says so');
+
 $s->quit;
 $f->done(crashes => 1);
