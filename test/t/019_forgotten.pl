@@ -164,6 +164,13 @@ is($f->sql("SELECT coalesce(fleet.wait_for_run($run, timeout => '50ms'), 'null')
 is($f->sql("SELECT fleet.wait_for_change($run, timeout => '50ms')"), 'running', 'wait_for_change: the state at the timeout');
 is($f->sql("SELECT coalesce(fleet.wait_for_run($run, timeout => '0'), 'null')"), 'null', 'a timeout of nothing looks only');
 $f->fails('SELECT fleet.wait_for_run(-1)', '42704', 'a run that there is not', like => 'there is no run -1', help => 1);
+# the timeout is over before a step of 30 s
+$f->package('nap', t => { sql => 'SELECT pg_sleep(30)' });
+my $nap = $f->start('nap');
+is($f->sql("SELECT coalesce(fleet.wait_for_run($nap, timeout => '100ms'), 'null')"), 'null', 'wait_for_run: the timeout is over before the step is');
+is($f->sql("SELECT fleet.wait_for_change($nap, timeout => '100ms') IN ('queued', 'running')"), 't', 'wait_for_change too');
+$f->sql("SELECT fleet.cancel_run($nap)");
+$f->run_is($nap, 'canceled', 'and then it is canceled');
 ask('w1', "SELECT fleet.wait_for_run($run)");
 ask('w2', "SELECT fleet.wait_for_change($run)");
 waits(2, $run, 'two sessions wait: for the end and for a change');
