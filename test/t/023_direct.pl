@@ -241,7 +241,7 @@ $f->wait_for('d2', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application
     'a session that is silent is asked about');
 $f->release('silent');
 $f->run_is($silent, 'succeeded', 'a job that is silent for long is left alone');
-is($f->witnessed('silent', 'start'), 1, 'and was started once');
+is($f->witnessed('silent', 'start'), 2, 'and was started once by each of the two agents');
 
 # ---- a server that does not come back in time -------------------------------------------------
 
