@@ -24,6 +24,8 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 HERE = TOP / "test" / "mutants"
 PATIENCE = "30"  # FLEET_TEST_TIMEOUT of the tests: with a bug in it, many things never come
 LONGEST = 900  # seconds that one part of the tests may take before it counts as hung
+# Parts that reach much, for a random mutant in a file of which the named ones say too little.
+BROAD = ["regress", "t/003_modes", "t/019_forgotten", "t/026_placement", "t/017_once", "t/012_adopt"]
 # What no test can tell: these say something to a developer, or give memory back early.
 UNTOLD = re.compile(
     r"^\s*(Assert|StaticAssert\w*|FLEET_POINT|pfree|list_free|pgstat_report_\w+|elog\(DEBUG|ereport\((DEBUG|LOG)"
@@ -214,6 +216,7 @@ def random_mutants(count, seed, named):
         mutant = Mutant(f"random-{seed}-{n}", {"why": f"{relative}:{line} {what}"}, text[begin:end], new)
         tests = by_file.get(relative, {})
         mutant.tests = sorted(tests, key=lambda t: -tests[t])[:6]
+        mutant.tests += [t for t in BROAD if t not in mutant.tests][: 6 - len(mutant.tests)]
         mutant.edit = (relative, text[:begin] + new + text[end:])
         yield mutant
 
