@@ -117,8 +117,8 @@ sub prepare_database
 CREATE DATABASE $DB;
 CREATE ROLE etl LOGIN PASSWORD '$PASSWORD';
 SQL
-    $node->safe_psql($DB, 'CREATE EXTENSION pg_fleet') if $extension;
-    $node->safe_psql($DB, <<'SQL');
+    $self->sql_on($name, 'CREATE EXTENSION pg_fleet') if $extension;
+    $self->sql_on($name, <<'SQL');
 CREATE SCHEMA etl AUTHORIZATION etl;
 SET ROLE etl;
 CREATE TABLE etl.effect (key text, at timestamptz DEFAULT clock_timestamp());
@@ -128,7 +128,7 @@ SQL
     $self->without_delays($name) if $extension && !($self->{opt}{delays} // 1);
     return unless $self->{nodes}{witness};
     my $port = $self->{nodes}{witness}->port;
-    $node->safe_psql($DB, <<"SQL");
+    $self->sql_on($name, <<"SQL");
 CREATE EXTENSION dblink SCHEMA public;
 CREATE FUNCTION etl.witness(what text) RETURNS void LANGUAGE plpgsql AS \$\$
 BEGIN
@@ -242,7 +242,7 @@ sub sql_on
     my ($self, $name, $query) = @_;
     my $db = $name eq 'witness' ? 'witness' : $DB;
     my $node = $self->node($name);
-    return $node->safe_psql($db, $query) if $query =~ /\\|\b(?:BEGIN|START TRANSACTION|COPY)\b/i;
+    return $node->safe_psql($db, $query) if $query =~ /\\|\bBEGIN\s*(?:;|\z|TRANSACTION|WORK|ISOLATION)|\b(?:START TRANSACTION|COPY)\b/i;
     my ($rc, $out, $err) = $self->kept($name)->run($query);
     return $out if $rc == 0;
     print STDERR "\n#### Begin standard error\n", $err, "\n#### End standard error\n";
@@ -451,10 +451,9 @@ sub effects
 sub workers
 {
     my ($self, $node, $kind, $db) = @_;
-    my $out = $self->node($node)->safe_psql('postgres',
+    return split /\n/, $self->sql_on($node,
         'SELECT pid FROM pg_stat_activity WHERE backend_type LIKE ' . quote_literal("pg_fleet $kind%")
           . ' AND datname = ' . quote_literal($db || $DB) . ' ORDER BY 1');
-    return split /\n/, $out;
 }
 
 sub agent_pid { my ($self, $node) = @_; return ($self->workers($node || 'parent', 'agent'))[0]; }

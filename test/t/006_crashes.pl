@@ -1,3 +1,4 @@
+# (runs long)
 # Processes and servers end: the parent's agent, the parent, the child's agent, the child, a runner.
 # Everything is preloaded, so that agents are back by themselves.
 use strict;

@@ -1,3 +1,4 @@
+# (runs long)
 # One of three servers becomes a black hole: connections stay open, nothing comes.  The other two go
 # on undelayed; when the hole ends, the work there ends too.
 use strict;

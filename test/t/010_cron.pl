@@ -1,3 +1,4 @@
+# (runs long)
 # The bridge to pg_cron, from the same database and from another one of the cluster: a plain user
 # schedules, changes and takes away what is his, it fires as him, and nobody else's is touched.
 # Without pg_cron there is an error that says how to get it.

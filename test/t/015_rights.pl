@@ -1,3 +1,4 @@
+# (runs long)
 # Rights at the moment of use.  A step is the role that it says, whichever step came before it and
 # wherever it runs; and a right that was there at the definition, or when the run began, and is gone
 # when it is used, is refused: one SQLSTATE, one message, nothing done.  Given back, the same package

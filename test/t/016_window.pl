@@ -1,3 +1,4 @@
+# (runs long)
 # The window between "the transaction id has been received" and "the answer to COMMIT is there".
 # Who ends in it (the parent, its agent, a runner, the direct server, or what stands behind its
 # address) and exactly where: one effect, or the outcome is unknown with 08007.  Never guessed, never

@@ -1,3 +1,4 @@
+# (runs long)
 # What a row holds is never the end of the agent: long values (stored out of line) are read whole
 # wherever they are, at any time; a package or job that makes no sense is the failure of what runs it,
 # with SQLSTATE and message, while other roles' runs go on; work that moves to another server because

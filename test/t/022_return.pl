@@ -1,3 +1,4 @@
+# (runs long)
 # An agent always comes back: terminated at any moment, failing again and again, after a crash, with
 # no free worker slot, with and without preload.  From the termination on nobody asks for it: what is
 # looked at are pg_stat_activity, the log of the server and plain tables of the catalog, by psql.
