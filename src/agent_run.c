@@ -276,7 +276,10 @@ task_load(AgentRun *run, const FleetTaskRow *row)
 
     load.failures = row->failures;
     load.server = row->attempt == 0 ? FLEET_NO_SERVER : row_server(row);
-    load.since = fleet_clock_now();
+    /* its timeout counts from its start, whichever agent that was under */
+    load.since = row->state == FLEET_RUNNING && row->started_at != 0
+                     ? fleet_clock_from_wall(row->started_at)
+                     : fleet_clock_now();
     load.retry_at = row->state == FLEET_RETRYING ? fleet_clock_from_wall(row->finished_at) : 0;
     if (row->item == 0)
         run->task_durable[row->task] = (uint8) row->state;

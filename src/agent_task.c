@@ -187,9 +187,13 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
 static void
 timed_out(AgentTask *task)
 {
-    pfree(task->result.message);
+    if (task->result.message != NULL)
+        pfree(task->result.message);
     task->result.message =
         agent_strdup(task->context, "the task run was stopped because of its timeout");
+    if (task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE) /* no step tells it */
+        failure_line(task->run, task->ref, ++task->log_seq, task->result.sqlstate,
+                     task->result.message);
 }
 
 static void
@@ -219,8 +223,7 @@ decide_state(AgentRun *run, const FleetDecision *d)
     stopped = task->state == FLEET_CANCELING && d->state != FLEET_CANCELED;
     task->state = d->state;
     task->failures = d->failures;
-    if (stopped && task->result.message != NULL && task->result.sqlstate != NULL &&
-        strcmp(task->result.sqlstate, "57014") == 0)
+    if (stopped && task->result.sqlstate != NULL && strcmp(task->result.sqlstate, "57014") == 0)
         timed_out(task);
     if (d->state == FLEET_RETRYING)
         task->finished_at = fleet_clock_to_wall(d->at);

@@ -38,6 +38,18 @@ adopt_runner(AgentUnit *unit)
     return true;
 }
 
+/* The step is under way: its timeout counts from its start. */
+static void
+resume_step(AgentUnit *unit)
+{
+    unit->step.state = FLEET_RUNNING;
+    agent_unit_step_dirty(unit, AGENT_LAZY);
+    agent_unit_job(unit,
+                   fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
+                                   FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
+                                   fleet_clock_from_wall(unit->step.started_at), &agent.random));
+}
+
 /* Takes up what is durable: the newest step run of the unit (NULL: none yet). */
 void
 agent_unit_recover(AgentUnit *unit, const FleetStepRow *row)
@@ -85,7 +97,11 @@ agent_unit_recover(AgentUnit *unit, const FleetStepRow *row)
         return;
     }
     if (adopt_runner(unit))
+    {
+        if (unit->step.backend_pid != 0 && unit->job.step_state == FLEET_STARTING)
+            resume_step(unit);
         return;
+    }
     if (unit->exec.phase == FLEET_EXEC_OPEN)
         agent_unit_error(unit, "08006",
                          "the agent was interrupted while a step ran that is not transactional");
@@ -128,6 +144,8 @@ agent_units_recovered(void)
         unit->nested_expected = false;
         if (unit->nested == NULL)
             recover_step_package(unit);
+        else
+            resume_step(unit);
         if (!unit->finished && unit->job.step_state == FLEET_CANCELING)
             agent_unit_stop_step(unit);
     }

@@ -138,6 +138,39 @@ for my $case ([ 'a1', 'holds_there' ], [ 'parent', 'holds_here' ])
     is($f->witnessed($package, 'end'), 0, "$package: which was stopped");
 }
 
+# Timeouts count from the start, whichever agent that was under: here it was an hour ago, for all that the
+# next agent knows.
+my $hold = 'SELECT etl.work_until_released()';
+$f->job('unlimited', { name => 's', command => $hold });
+$f->job('limited', { name => 's', command => $hold, timeout => '30min' });
+$f->job('limited_package', { name => 's', package => 'holds', timeout => '30min' });
+my ($task, $step) = map { "57014 the $_ was stopped because of its timeout" } 'task run', 'step';
+for my $case (
+    [ 'parent', 'task_run', 'task here', $task, { sql => $hold, timeout => '30min' } ],
+    [ 'parent', 'task_run', 'package here', $task, { package => 'holds', timeout => '30min' } ],
+    [ 'parent', 'task_run', 'task there', $task, { job => 'unlimited', server => 'a1', timeout => '30min' } ],
+    [ 'a1', 'step_run', 'step', $step, { job => 'limited', server => 'a1' } ],
+    [ 'a1', 'step_run', 'package step', $step, { job => 'limited_package', server => 'a1' } ])
+{
+    my ($where, $table, $package, $error, $def) = @$case;
+    $f->package($package, -params => '{"key": null}', t => $def);
+    $run = $f->start($package, qq({"key": "$package"}));
+    $f->wait_started($package);
+    my $open = "FROM fleet_catalog.$table WHERE state = 3" . ($where eq 'parent' ? " AND run_id = $run" : ' AND backend_pid IS DISTINCT FROM 0');
+    $f->wait_for($where, "SELECT count(*) > 0 $open", 't', "$package: it runs, as is stored");
+    $f->point($where, 'starter_after_delay', 'wait');
+    my $pid = $f->agent_pid($where);
+    $f->sql_on($where, "SELECT pg_terminate_backend($pid)");
+    $f->point_waits($where, 'starter_after_delay', "$package: no agent is there");
+    $f->sql_on($where, $open =~ s/^FROM (\S+) WHERE/UPDATE $1 SET started_at = started_at - interval '1h' WHERE/r);
+    $f->point_release($where, 'starter_after_delay');
+    $f->run_is($run, 'failed', "$package: its timeout stops it");
+    is($f->sql("SELECT concat_ws(' ', state, attempt, sqlstate, message) FROM fleet.task_run WHERE run_id = $run"), "failed 1 $error", "$package: and says so");
+    is($f->sql("SELECT count(*) FROM fleet.log WHERE run_id = $run AND level = 'ERROR' AND sqlstate = '57014'"), 1, "$package: once, in the log too");
+    is($f->witnessed($package, 'end'), 0, "$package: it did not come to its end");
+    is($f->witnessed($package, 'start'), 1, "$package: and was not done again");
+}
+
 # the package is changed where the job runs, and not the job: the next start has it
 $f->sql_as('etl', q{SELECT fleet.add_task('one', 'extra', sql => $$SELECT etl.witness('extra')$$)}, on => 'a1');
 $run = $f->start('both', '{"key": "changed"}');
