@@ -50,6 +50,8 @@ my %jobs = (
     vacuum    => ['VACUUM etl.item'],
     two       => ["SET work_mem = '7MB'", 'SHOW work_mem'],
     timeout   => [ { command => 'SELECT pg_sleep(600)', timeout => '200ms' } ],
+    left_open => [ { command => q{BEGIN; INSERT INTO etl.item VALUES (600, 'left')}, transactional => 'false' } ],
+    own_end   => [q{INSERT INTO etl.effect VALUES ('own end'); COMMIT}],
 );
 # what becomes of the task: state, SQLSTATE, message, value, rows
 my %expected = (
@@ -74,10 +76,12 @@ my %expected = (
     vacuum    => 'succeeded||||',
     two       => 'succeeded|||7MB|',
     timeout   => 'failed|57014|the step was stopped because of its timeout||',
+    left_open => 'succeeded||||1',
+    own_end   => 'succeeded||||',
 );
 # how many rows each has in the log of jobs, and the states of these
 my %attempts = (
-    (map { $_ => 'succeeded' } qw(value nothing count talk several wide null param quit vacuum)),
+    (map { $_ => 'succeeded' } qw(value nothing count talk several wide null param quit vacuum left_open own_end)),
     (map { $_ => 'failed' } qw(raise divide duplicate deferred missing hopeless timeout)),
     retried => 'failed,failed,failed',
     go_on => 'failed,succeeded',
@@ -116,6 +120,10 @@ for my $server (qw(a1 d1))
         'WARNING|01F01|careful|some detail|some hint;INFO|00000|for your information', "$server: a warning keeps its SQLSTATE, detail and hint");
     is($f->sql("SELECT string_agg(level || ' ' || coalesce(sqlstate, '-') || ' ' || message, ';' ORDER BY seq) FROM fleet.log WHERE run_id = $run AND task = 'divide_on_$server'"),
         'INFO - step "s1" started;ERROR 22012 division by zero', "$server: the error is told once");
+    is($f->sql("SELECT string_agg(task || ': ' || concat_ws('|', level, sqlstate, message), ';' ORDER BY task) FROM fleet.log WHERE run_id = $run AND task IN ('left_open_on_$server', 'own_end_on_$server') AND message NOT LIKE 'step %'"),
+        "left_open_on_$server: WARNING|01000|the step left a transaction open, which was rolled back;"
+          . "own_end_on_$server: WARNING|25P01|there is no transaction in progress", "$server: what a step does with its transaction is told");
+    is($f->effects($server, 'own end'), 1, "$server: what it has committed stays, once");
     is($f->sql("SELECT output FROM fleet.job_log WHERE run_id = $run AND task = 'unicode_on_$server' AND step = 's1'"), "Gr\xc3\xbc\xc3\x9fe, \xe4\xb8\x96\xe7\x95\x8c \xf0\x9f\x98\x80",
         "$server: characters of all lengths");
     # ground truth: what is in the child's own tables
@@ -141,7 +149,7 @@ for my $relation (
     };
     my @agent = split /\n/, $rows->('a1');
     my @direct = split /\n/, $rows->('d1');
-    my $many = { task_run => scalar keys %jobs, job_log => 26, step_run => 26 }->{$table};
+    my $many = { task_run => scalar keys %jobs, job_log => 28, step_run => 28 }->{$table};
     is(scalar @agent, $many, "fleet.$table has its rows") if $many;
     is_deeply(\@direct, \@agent, "fleet.$table: the same in both modes");
 }
