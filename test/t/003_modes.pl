@@ -189,4 +189,25 @@ for my $place (qw(here a1 d1))
     is($f->witnessed($key, 'start'), 1, "$place: started once");
 }
 
+# ---- several addresses of one server -----------------------------------------------------------
+
+# libpq's lists, with blanks and elements left out: the first of them refuses, the second is the server.
+my $dead = PostgreSQL::Test::Cluster::get_free_port();
+my $live = $f->port_of('d1');
+my %lists = (
+    'names'            => "host='localhost,127.0.0.1' port='$dead,$live'",
+    'addresses'        => "host='no.such.host.invalid, localhost' hostaddr='127.0.0.1,127.0.0.1' port='$dead,$live'",
+    'the first is it'  => "host='127.0.0.1,127.0.0.2' port='$live,$dead'",
+    'one of two ports' => "host='127.0.0.3,127.0.0.1' port='$live'");
+for my $list (sort keys %lists)
+{
+    $f->sql(sprintf q{SELECT fleet.add_server('list', %s, username => 'etl', password => %s, mode => 'direct')},
+        map { FleetTest::quote_literal($_) } "$lists{$list} dbname=$FleetTest::DB sslmode=disable", $FleetTest::PASSWORD);
+    $f->package("list $list", t => { job => 'value', server => 'list' });
+    $run = $f->start("list $list");
+    $f->run_is($run, 'succeeded', "several addresses, $list: the job runs");
+    is($f->sql("SELECT server || ' ' || output FROM fleet.task_run WHERE run_id = $run"), 'list one value', "several addresses, $list: there");
+    $f->sql("SELECT fleet.drop_package('list $list'); SELECT fleet.remove_server('list')");
+}
+
 $f->done;
