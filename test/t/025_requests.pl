@@ -63,6 +63,10 @@ is(start_as('stranger', $parent, 5, $work, 'strange'), 'f 42710 the token belong
 my $taken = uuid();
 is(start_as('stranger', $parent, 5, $taken, 'strange'), 'f', 'a token that a stranger took first');
 is(start_as('etl', $parent, 5, $taken, 'work'), 'f 42710 the token belongs to another role or job', 'is not taken for a start of ours');
+my $forestalled = uuid();
+$f->sql_as('stranger', "SELECT fleet.agent_cancel('$parent', 5, ARRAY['$forestalled']::uuid[])", on => 'a1');
+is(there($forestalled), '1 canceled', 'a token that a stranger canceled before it came');
+is(start_as('etl', $parent, 5, $forestalled, 'work'), 'f 42710 the token belongs to another role or job', 'is not taken for a cancel of ours');
 is($f->witnessed($taken, 'start'), 0, 'nothing of ours ran for it');
 is(there($work), '1 succeeded', 'and the job run is as it was');
 
