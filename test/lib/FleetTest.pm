@@ -112,13 +112,17 @@ sub prepare_database
 {
     my ($self, $name, %opt) = @_;
     my $node = $self->node($name);
+    my $kept = sub {
+        my ($rc, $out, $err) = $self->kept($name, $DB)->run(@_);
+        croak "$name: $err" if $rc != 0;
+    };
     my $extension = exists $opt{extension} ? $opt{extension} : 1;
     $node->safe_psql('postgres', <<"SQL");
 CREATE DATABASE $DB;
 CREATE ROLE etl LOGIN PASSWORD '$PASSWORD';
 SQL
-    $self->sql_on($name, 'CREATE EXTENSION pg_fleet') if $extension;
-    $self->sql_on($name, <<'SQL');
+    $kept->('CREATE EXTENSION pg_fleet') if $extension;
+    $kept->(<<'SQL');
 CREATE SCHEMA etl AUTHORIZATION etl;
 SET ROLE etl;
 CREATE TABLE etl.effect (key text, at timestamptz DEFAULT clock_timestamp());
@@ -128,7 +132,7 @@ SQL
     $self->without_delays($name) if $extension && !($self->{opt}{delays} // 1);
     return unless $self->{nodes}{witness};
     my $port = $self->{nodes}{witness}->port;
-    $self->sql_on($name, <<"SQL");
+    $kept->(<<"SQL");
 CREATE EXTENSION dblink SCHEMA public;
 CREATE FUNCTION etl.witness(what text) RETURNS void LANGUAGE plpgsql AS \$\$
 BEGIN
@@ -252,9 +256,9 @@ sub sql_on
 # The session of a cluster that is kept; it is made when it is first asked, and again when it has gone.
 sub kept
 {
-    my ($self, $name) = @_;
+    my ($self, $name, $db) = @_;
     my $node = $self->node($name);    # a name may come to mean another cluster, as after a failover
-    my $db = $name eq 'witness' ? 'witness' : $DB;
+    $db ||= $name eq 'witness' ? 'witness' : $DB;
     return $self->{kept}{ $node->name . ' ' . $db } ||= FleetTest::Kept->new($node, $db);
 }
 

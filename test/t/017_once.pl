@@ -44,6 +44,9 @@ $f->package('twice', -params => '{"key": null}',
 sub key { my ($key) = @_; return qq({"key": "$key"}); }
 sub token { my ($run) = @_; return $f->sql("SELECT token FROM fleet.task_run WHERE run_id = $run AND task = 't'"); }
 
+# What ended before is told and acknowledged: the next answer on the link is that to a start.
+sub settled { return $f->wait_for('a1', 'SELECT count(*) FROM fleet_catalog.job_run WHERE state >= 11 AND acknowledged_at IS NULL', '0', 'nothing is to be told'); }
+
 # What the server has of this token: how many job runs, and in which state.
 sub there
 {
@@ -112,6 +115,7 @@ is(there(token($run)), '1 succeeded', 'intent, agent: one job run');
 # ---- sent, and the answer does not come --------------------------------------------------------
 
 # The server has started it, the answer is lost with the connection.
+settled();
 $f->proxy->ctl(qw(on a1 s2c before ^D));
 $run = $f->start('hold', key('unanswered'));
 ok($f->proxy->fired('a1'), 'unanswered: the connection is cut before the answer');
@@ -124,6 +128,7 @@ is($f->witnessed('unanswered', 'start'), 1, 'unanswered: started once');
 is(there(token($run)), '1 succeeded', 'unanswered: one job run');
 
 # The same, and the parent crashes before it hears.
+settled();
 $f->proxy->ctl(qw(on a1 s2c before ^D hole));
 $run = $f->start('hold', key('unheard'));
 ok($f->proxy->fired('a1'), 'unheard: the answer is held back');
@@ -170,6 +175,7 @@ is(there($token), '1 canceled', 'on the way: still canceled');
 is($f->witnessed('on_the_way', 'start'), 0, 'on the way: nothing ran');
 
 # Held back before the parent: the server runs it already.
+settled();
 $f->proxy->ctl(qw(on a1 s2c before ^D hole));
 $run = $f->start('hold', key('on_the_way_back'));
 ok($f->proxy->fired('a1'), 'on the way back: the answer is held');

@@ -87,6 +87,9 @@ for my $how (qw(INT pg_cancel_backend))
     $p = psql_begin(q{CALL fleet.execute_package('stuck', params => '{"key": "int"}')});
     $f->wait_started('int', 3);
     $run = $f->sql(q{SELECT max(run_id) FROM fleet.run});
+    # it has said all that there is to say, and waits
+    psql_says($p, qr/(?:: started.*){3}/s, "$how: all have begun");
+    $f->wait_for('parent', q{SELECT wait_event FROM pg_stat_activity WHERE query LIKE 'CALL fleet.execute_package%'}, 'Extension', "$how: it waits");
     $how eq 'INT' ? $p->{run}->signal('INT')
       : $f->sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CALL fleet.execute_package%' AND pid <> pg_backend_pid()});
     psql_end($p);
