@@ -21,6 +21,8 @@ $f->run_is($f->start('tick'), 'succeeded', 'the agents work');
 $f->job('noop', 'SELECT 1');
 my @key = (-params => '{"key": null}');
 my $run;
+# each has said that it is there
+$f->wait_for($_, 'SELECT count(*) FROM fleet_catalog.agent AS a JOIN pg_stat_activity AS s ON s.pid = a.pid WHERE a.starts > 0', '1', "$_: its agent is there") for qw(parent a1);
 my %agent = map { $_ => [ $f->agent_pid($_), starts($_) ] } qw(parent a1);
 
 sub same_agents
