@@ -49,6 +49,14 @@ failure_line(const AgentRun *run, FleetTaskRef ref, int seq, const char *sqlstat
     fleet_line_write(&w);
 }
 
+/* The same for a task run that is in memory: behind its other lines. */
+static void
+task_failure_line(AgentTask *task)
+{
+    failure_line(task->run, task->ref, ++task->log_seq, task->result.sqlstate,
+                 task->result.message);
+}
+
 void
 agent_task_finished(AgentTask *task, FleetState outcome)
 {
@@ -76,7 +84,7 @@ void
 agent_task_fail(AgentTask *task, const char *sqlstate, const char *message)
 {
     if (agent_task_fail_told(task, sqlstate, message))
-        failure_line(task->run, task->ref, ++task->log_seq, sqlstate, task->result.message);
+        task_failure_line(task);
 }
 
 void
@@ -191,9 +199,11 @@ timed_out(AgentTask *task)
         pfree(task->result.message);
     task->result.message =
         agent_strdup(task->context, "the task run was stopped because of its timeout");
-    if (task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE) /* no step tells it */
-        failure_line(task->run, task->ref, ++task->log_seq, task->result.sqlstate,
-                     task->result.message);
+    if (task->run->def->specs[task->ref.task].kind != FLEET_TASK_PACKAGE)
+        return;
+    /* no step tells it; the next attempt may be another agent's, which knows only what is stored */
+    task_failure_line(task);
+    task->log_base = task->log_seq;
 }
 
 static void
@@ -206,7 +216,7 @@ lost(AgentTask *task)
     if (result->sqlstate == NULL)
         result->sqlstate = agent_strdup(task->context, AGENT_LOST_SQLSTATE);
     if (task->unit == NULL) /* else its step tells it */
-        failure_line(task->run, task->ref, ++task->log_seq, result->sqlstate, result->message);
+        task_failure_line(task);
 }
 
 static void

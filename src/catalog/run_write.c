@@ -385,6 +385,8 @@ write_task_states(FleetRows *rows)
         set_int2(rows, TASK_FAILURES, w->failures);
         if (w->server_id != 0)
             set_int4(rows, TASK_SERVER_ID, w->server_id, 0);
+        if (w->log_base != 0)
+            set_int4(rows, TASK_LOG_SEQ, w->log_base, -1);
         if (w->started_at != 0)
             set_int8(rows, TASK_STARTED_AT, w->started_at, 0);
         set_int8(rows, TASK_FINISHED_AT, w->finished_at, 0);

@@ -171,6 +171,22 @@ for my $case (
     is($f->witnessed($package, 'start'), 1, "$package: and was not done again");
 }
 
+# Two attempts of a package task that both run out of their time, each under an agent of its own: the
+# lines of the second count on behind those of the first.
+$f->package('twice over time', -params => '{"key": null}',
+    t => { package => 'holds', timeout => '200ms', retries => 1, retry_wait => '1h', retry_states => '{57014}' });
+$run = $f->start('twice over time', '{"key": "over"}');
+$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'retrying', 'twice over time: the first attempt waits to be made again');
+$f->point('parent', 'starter_after_delay', 'wait');
+my $first = $f->agent_pid;
+$f->sql("SELECT pg_terminate_backend($first)");
+$f->point_waits('parent', 'starter_after_delay', 'twice over time: no agent is there');
+$f->sql("UPDATE fleet_catalog.task_run SET finished_at = now() WHERE run_id = $run");    # until then it waits
+$f->point_release('parent', 'starter_after_delay');
+$f->run_is($run, 'failed', 'twice over time: failed in the end');
+is($f->sql("SELECT concat_ws(' ', state, attempt, sqlstate, message) FROM fleet.task_run WHERE run_id = $run"), "failed 2 $task", 'twice over time: after two attempts');
+is($f->sql("SELECT string_agg(seq || ' ' || sqlstate, ', ' ORDER BY seq) FROM fleet.log WHERE run_id = $run"), '1 57014, 2 57014', 'twice over time: each has its line');
+
 # the package is changed where the job runs, and not the job: the next start has it
 $f->sql_as('etl', q{SELECT fleet.add_task('one', 'extra', sql => $$SELECT etl.witness('extra')$$)}, on => 'a1');
 $run = $f->start('both', '{"key": "changed"}');
