@@ -4,8 +4,8 @@ EXTVERSION = 0.1.0
 MODULE_big = pg_fleet
 BUILD ?= build/obj
 
-SOURCES := $(sort $(wildcard src/*.c src/*/*.c))
-HEADERS := $(sort $(wildcard src/*.h src/*/*.h))
+SOURCES := $(sort $(wildcard src/*.c src/*/*.c src/*/*/*.c))
+PRIVATE_HEADERS := $(sort $(wildcard src/*.h src/*/*.h src/*/*/*.h))
 OBJS = $(SOURCES:src/%.c=$(BUILD)/%.o)
 SQL_SCRIPT = pg_fleet--$(EXTVERSION).sql
 DATA_built = $(SQL_SCRIPT)
@@ -49,7 +49,7 @@ all: $(SQL_SCRIPT)
 
 # One pattern rule, so that objects stay out of src/.  Every object depends on every header: the
 # project is small, and a stale object costs more than a rebuild.
-$(BUILD)/%.o: src/%.c $(HEADERS) Makefile
+$(BUILD)/%.o: src/%.c $(PRIVATE_HEADERS) Makefile
 	@mkdir -p $(@D)
 	$(if $(V),,@echo 'CC $<';)$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $<
 
@@ -102,7 +102,7 @@ lint:
 	test/lint/run.sh
 
 format:
-	clang-format -i $(SOURCES) $(HEADERS) $(wildcard test/core/*.[ch] test/*/*.c)
+	clang-format -i $(SOURCES) $(PRIVATE_HEADERS) $(wildcard test/core/*.[ch] test/*/*.c)
 
 demo:
 	demo/run.sh

@@ -2,7 +2,7 @@
  * executor.h
  *     What the agent may ask of whatever executes steps, and what it hears
  *     back.  Two implementations, with the same events in the same order for
- *     the same step: runners behind shared-memory queues (runner_pool.c) and
+ *     the same step: runners behind shared-memory queues (runner/pool.c) and
  *     sessions on direct servers (link/direct_mode.c).
  *
  * In the agent's process.  All functions return at once; events come later,

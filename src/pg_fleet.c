@@ -6,7 +6,7 @@
 
 #include "fmgr.h"
 #include "guc.h"
-#include "launcher.h"
+#include "launcher/launcher.h"
 #include "miscadmin.h"
 #include "pg_fleet.h"
 

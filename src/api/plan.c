@@ -8,7 +8,7 @@
 
 #include "api/alloc.h"
 #include "catalog/pg_type.h"
-#include "core/plan.h"
+#include "core/plan/plan.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"

@@ -6,11 +6,11 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
-#include "catalog/session.h"
+#include "store/session.h"
 #include "core/state.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "shared.h"
+#include "mailbox/mailbox.h"
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 

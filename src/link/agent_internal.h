@@ -6,7 +6,7 @@
 #ifndef FLEET_LINK_AGENT_INTERNAL_H
 #define FLEET_LINK_AGENT_INTERNAL_H
 
-#include "link/link_internal.h"
+#include "link/internal.h"
 #include "utils/hsearch.h"
 
 typedef enum AgentTag

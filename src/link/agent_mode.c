@@ -6,7 +6,7 @@
  *     other agent notifies of is fetched, one fetch at a time.  What comes
  *     back is in agent_report.c.
  *
- * In the agent's process.  Called by the agent (link.h) and by link.c.
+ * In the agent's process.  Called by the agent (link.h) and by conn.c.
  *
  * A start:   queued → sent → STARTED | NOT_STARTED | (lost) START_UNCLEAR
  * A child:   known by token; notified → dirty → fetched → report

@@ -3,7 +3,7 @@
  *     Mode agent: what comes back.  Rows become answers to calls, and reports
  *     about job runs.
  *
- * In the agent's process; called by link.c through agent_mode.c.  Everything
+ * In the agent's process; called by conn.c through agent_mode.c.  Everything
  * is asked for in binary, so numbers and times need no parsing; text of the
  * other side is cleaned before it goes on.
  */

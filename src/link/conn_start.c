@@ -3,7 +3,7 @@
  *     How a FleetConn gets connected: hosts and their addresses, defaults,
  *     libpq's error texts, and the rule about passwords.
  *
- * In the agent's process; called by pool.c and link.c.
+ * In the agent's process; called by server_link.c and conn.c.
  *
  *   CLOSED → RESOLVING (only if a host is a name) → CONNECTING → SETUP
  *
@@ -16,7 +16,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "link/link_internal.h"
+#include "link/internal.h"
 #include "mb/pg_wchar.h"
 #include "storage/fd.h"
 #include "storage/latch.h"

@@ -6,7 +6,7 @@
 #ifndef FLEET_LINK_DIRECT_INTERNAL_H
 #define FLEET_LINK_DIRECT_INTERNAL_H
 
-#include "link/link_internal.h"
+#include "link/internal.h"
 
 typedef enum DirectTag
 {

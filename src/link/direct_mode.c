@@ -5,7 +5,7 @@
  *     what they send; direct_result.c: what comes back.
  *
  * In the agent's process.  Called by the agent (link.h, executor.h) and by
- * link.c (results, timers).
+ * conn.c (results, timers).
  *
  * A request:  NONE → (QUEUED) → PROLOGUE → … → PREPARED → COMMITTING → NONE
  *

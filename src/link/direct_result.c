@@ -3,7 +3,7 @@
  *     Mode direct: what comes back from a session, and what is done about it.
  *     direct_mode.c says what was sent.
  *
- * In the agent's process, called by link.c from fleet_loop_wait() only.
+ * In the agent's process, called by conn.c from fleet_loop_wait() only.
  *
  * The results of a request are gathered in its DirectRequest; at the Sync that
  * ends its message (or the end of its simple query) it is decided:
@@ -230,7 +230,7 @@ names_copy(const char *command)
 
 /*
  * There is no client to copy from or to.  What the server sends is read and
- * thrown away (link.c), and it is told to stop.  False: the command has not
+ * thrown away (conn.c), and it is told to stop.  False: the command has not
  * asked for that, or was told already.
  */
 bool

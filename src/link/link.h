@@ -44,7 +44,7 @@ typedef struct FleetParentIdentity
 /*
  * Describes the connection.  Strings are copied.  keywords/values: from the
  * foreign server and the user mapping, already checked by security.c
- * (allowlist); link.c adds the defaults that are not set: connect_timeout 10,
+ * (allowlist); conn.c adds the defaults that are not set: connect_timeout 10,
  * keepalives_idle 5, keepalives_interval 2, keepalives_count 2,
  * tcp_user_timeout 10000, gssencmode disable, application_name, client_encoding,
  * fallback_application_name.

@@ -3,11 +3,11 @@
  *     What a server says besides its answers: notices, kept until libpq is left
  *     again, and its last words.
  *
- * In the agent's process; called by link.c, and by libpq itself.
+ * In the agent's process; called by conn.c, and by libpq itself.
  */
 #include "postgres.h"
 
-#include "link/link_internal.h"
+#include "link/internal.h"
 
 static char *
 notice_field(char **at, const PGresult *result, int code)

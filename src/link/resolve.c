@@ -20,7 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "link/link_internal.h"
+#include "link/internal.h"
 #include "link/resolver.h"
 #include "pg_fleet.h"
 

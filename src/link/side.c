@@ -15,7 +15,7 @@
  */
 #include "postgres.h"
 
-#include "link/link_internal.h"
+#include "link/internal.h"
 
 #define TAG_SIDE FLEET_TAG_OWN
 #define RESOLVE_AGAIN FLEET_MS(200)

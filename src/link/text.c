@@ -9,7 +9,7 @@
 
 #include <ctype.h>
 
-#include "link/link_internal.h"
+#include "link/internal.h"
 #include "mb/pg_wchar.h"
 
 /* Bytes of s that are whole, valid characters, up to the first bad one. */

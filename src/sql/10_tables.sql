@@ -42,7 +42,7 @@ COMMENT ON TABLE fleet_catalog.agent IS 'The agent of this database: its process
 INSERT INTO fleet_catalog.agent DEFAULT VALUES;
 
 -- An empty table that the agent keeps locked (ACCESS SHARE) while it lives: DROP EXTENSION runs
--- into it, and the agent leaves (see src/agent.c).
+-- into it, and the agent leaves (see src/agent/main.c).
 CREATE TABLE fleet_catalog.sentinel ();
 COMMENT ON TABLE fleet_catalog.sentinel IS 'Locked by the agent while it lives, so that DROP EXTENSION can ask it to leave';
 

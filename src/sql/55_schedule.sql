@@ -2,7 +2,7 @@
 --
 -- pg_cron lives in one database of a cluster (cron.database_name).  If that is this one, its
 -- functions are called here, as the caller.  If it is another one, a background worker connected to
--- that database as the caller calls cron.schedule_in_database() there (src/cron_bridge.c).
+-- that database as the caller calls cron.schedule_in_database() there (src/api/cron.c).
 
 CREATE FUNCTION fleet.prepare_schedule(package text, cron text, params jsonb, OUT job_name text, OUT command text, OUT cron_db text) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';

@@ -11,10 +11,16 @@ mkdir -p "$OUT"
 
 build() { # bug program
     objects=
-    for source in "$here"/sim*.c "$core"/*.c; do
+    for source in "$here"/sim*.c "$core"/*.c "$core"/*/*.c; do
         name=$(basename "$source" .c)
         plain=$PLAIN/$name.o
-        case $source in "$core"/*) plain=$PLAIN/core/$name.o ;; esac
+        case $source in
+            "$core"/*)
+                name=${source#"$core"/}
+                plain=$PLAIN/core/${name%.c}.o
+                name=$(echo "${name%.c}" | tr / _)
+                ;;
+        esac
         if grep -q "$1" "$source"; then
             $CC $FLAGS "-D$1=1" -c -o "$2.$name.o" "$source" || return 1
             plain=$2.$name.o

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Line coverage of src/core/: a line a file, and the total; fails under LEAST percent.
-# coverage.sh DIR-OF-OBJECTS SOURCE…
+# coverage.sh DIR-OF-OBJECTS SOURCE…  (a source below src/core/, its object below the directory)
 dir=$1
 shift
 for source in "$@"; do
-    object=$dir/$(basename "$source" .c)
-    (cd "$dir" && gcov -n -o "$(basename "$object").o" "$(basename "$source")" 2>/dev/null) |
-        awk -v name="$(basename "$source")" '
+    name=${source##*/src/core/}
+    (cd "$dir" && gcov -n -o "${name%.c}.o" "$(basename "$source")" 2>/dev/null) |
+        awk -v name="$name" '
             /^File / { mine = index($0, name) > 0 && $0 ~ ("/" name "\x27$") }
             mine && /^Lines executed/ {
                 split($0, part, /[:% ]+/)

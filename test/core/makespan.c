@@ -10,7 +10,7 @@
  * the placer that the agent uses.  The two rules to compare with (a fixed list
  * a server, and a queue that fills any free slot) are written out here.
  */
-#include "core/plan.h"
+#include "core/plan/plan.h"
 
 #include <math.h>
 #include <stdio.h>

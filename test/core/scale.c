@@ -16,7 +16,7 @@
  *
  * The servers are of speeds 1, 1, 2, 4 in turn, with 2 slots each.
  */
-#include "core/engine.h"
+#include "core/engine/engine.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -31,11 +31,11 @@
 #define FLEET_SIM_H
 
 #include "core/core.h"
-#include "core/engine.h"
+#include "core/engine/engine.h"
 #include "core/exec.h"
 #include "core/graph.h"
 #include "core/job.h"
-#include "core/placement.h"
+#include "core/placement/placement.h"
 #include "core/state.h"
 
 #include "sim_bugs.h"

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "core/placement.h"
+#include "core/placement/placement.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "core/plan.h"
+#include "core/plan/plan.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -12,14 +12,14 @@ only()
     done
 }
 only 'libpq-fe\.h|libpq-events\.h' '^src/link/'
-only 'executor/spi\.h' '^src/(catalog/|api/|runner_exec\.c|cron_bridge\.c)'
+only 'executor/spi\.h' '^src/(store/|api/|runner/exec\.c)'
 # rows without SPI: the hot path's tables only
-only 'catalog/rows\.h' '^src/catalog/(rows|tables|places)\.[ch]$'
-only 'catalog/tables\.h' '^src/(catalog/(tables|run_write|run_read)\.c|api/child\.c)$'
+only 'store/rows\.h' '^src/store/(rows|tables|places)\.[ch]$'
+only 'store/tables\.h' '^src/(store/(tables|run_write|run_read)\.c|api/child\.c)$'
 only 'libpq/libpq-be-fe-helpers\.h|internal/.*' '^$'
 
 # the core is plain C: its own headers and the C library's
-for f in src/core/*.[ch]; do
+while IFS= read -r f; do
     while IFS= read -r line; do
         file=$(sed -E 's/.*[<"]([^>"]*)[>"].*/\1/' <<<"$line")
         case $line in
@@ -33,7 +33,7 @@ for f in src/core/*.[ch]; do
         esac
         breach "$f: $line"
     done < <(grep -hE '^[[:space:]]*#[[:space:]]*include' "$f")
-done
+done < <(find src/core -name '*.[ch]' | sort)
 
 # downward only: who may include whom
 layer_is_clean() # FILES-REGEX FORBIDDEN-INCLUDE-REGEX
@@ -44,7 +44,8 @@ layer_is_clean() # FILES-REGEX FORBIDDEN-INCLUDE-REGEX
         breach "$(grep -nE "#[[:space:]]*include[[:space:]]+\"($2)" "$f" | sed "s|^|$f:|")"
     done
 }
-layer_is_clean '^src/(link|catalog)/' 'agent|launcher|api/'
-layer_is_clean '^src/catalog/' 'link/'
-layer_is_clean '^src/link/' 'catalog/'
+layer_is_clean '^src/(link|store|runner)/' 'agent/|launcher/|api/'
+layer_is_clean '^src/mailbox/' 'agent/|api/'
+layer_is_clean '^src/store/' 'link/|runner/|mailbox/'
+layer_is_clean '^src/link/' 'store/|mailbox/'
 finish

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Rule: SQL of our own qualifies every relation, function and operator that a search_path could lead astray
 . "$(dirname "$0")/lib.sh"
-files=$(find src/catalog src/link src/api src -maxdepth 1 -name '*.c' | sort -u)
+files=$(find src -name '*.c' | sort -u)
 for f in $files; do
     breach "$(F=$f perl -0777 -ne '
         # adjacent string constants are one text; remember the line where each begins

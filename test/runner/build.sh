@@ -10,5 +10,4 @@ config=${PG_CONFIG:-pg_config}
     ${CFLAGS:-} -I"$src" -isystem "$("$config" --includedir-server)" \
     "-DFLEET_RUNNER_LIBRARY=\"$out/fleet_runner_test\"" \
     -o "$out/fleet_runner_test.so" "$here/fleet_runner_test.c" \
-    "$src"/runner.c "$src"/runner_exec.c "$src"/runner_output.c "$src"/runner_message.c \
-    "$src"/runner_pool.c "$src"/runner_process.c "$src"/runner_segment.c "$src"/runner_ring.c "$src"/runner_resolve.c "$src"/clock.c "$src"/points.c
+    "$src"/runner/*.c "$src"/clock.c "$src"/points.c

@@ -12,7 +12,7 @@
 #include "funcapi.h"
 #include "guc.h"
 #include "miscadmin.h"
-#include "runner_pool.h"
+#include "runner/pool.h"
 #include "storage/dsm.h"
 #include "storage/latch.h"
 #include "storage/lock.h"

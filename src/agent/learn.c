@@ -1,0 +1,154 @@
+/*
+ * agent/learn.c
+ *     Learned durations of a run's tasks: read when it begins, used for
+ *     placement, written with its end.  In the agent's process.
+ */
+#include "postgres.h"
+
+#include "agent/agent.h"
+#include "common/hashfn.h"
+#include "utils/memutils.h"
+
+/* Items that are over in a moment are not worth a row each: their task's estimate does. */
+#define LEARN_ITEM_FROM FLEET_MS(50)
+#define LEARN_KEY_MAX 200
+
+typedef struct EstimateKey
+{
+    uint32 task;
+    uint32 hash; /* of the item key; 0: by task */
+    uint32 length;
+} EstimateKey;
+
+typedef struct EstimateEntry
+{
+    EstimateKey key;
+    FleetEstimate estimate;
+} EstimateEntry;
+
+static FleetEstimate *
+estimate_find(AgentRun *run, uint32 task, const char *item_key, bool enter)
+{
+    EstimateKey key;
+    EstimateEntry *entry;
+    bool found;
+
+    if (run->estimates == NULL)
+        return NULL;
+    memset(&key, 0, sizeof(key));
+    key.task = task;
+    if (item_key != NULL && item_key[0] != '\0')
+    {
+        key.length = (uint32) strlen(item_key);
+        key.hash = hash_bytes((const unsigned char *) item_key, (int) key.length);
+    }
+    entry = hash_search(run->estimates, &key, enter ? HASH_ENTER : HASH_FIND, &found);
+    if (entry != NULL && !found)
+        fleet_estimate_init(&entry->estimate);
+    return entry == NULL ? NULL : &entry->estimate;
+}
+
+void
+agent_estimates_load(AgentRun *run)
+{
+    HASHCTL ctl = {
+        .keysize = sizeof(EstimateKey), .entrysize = sizeof(EstimateEntry), .hcxt = run->context};
+    FleetDurationRow *rows;
+    int n = fleet_duration_read(run->def->name, &rows);
+
+    run->estimates =
+        hash_create("pg_fleet estimates", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    for (int i = 0; i < n; i++)
+    {
+        for (uint32 t = 0; t < run->def->ntasks; t++)
+        {
+            const FleetTaskDef *task = &run->def->tasks[t];
+            bool by_job =
+                rows[i].task[0] == '\0' && task->job != NULL && strcmp(rows[i].job, task->job) == 0;
+
+            if (by_job && estimate_find(run, t, NULL, false) == NULL)
+                *estimate_find(run, t, NULL, true) = rows[i].estimate;
+            else if (strcmp(rows[i].task, task->name) == 0)
+                *estimate_find(run, t, rows[i].item_key, true) = rows[i].estimate;
+        }
+    }
+    for (uint32 t = 0; t < run->def->ntasks; t++)
+        run->def->specs[t].estimate =
+            fleet_estimate_predict(NULL, estimate_find(run, t, NULL, false), NULL);
+}
+
+FleetTime
+agent_item_estimate(AgentRun *run, uint32 task, const char *params)
+{
+    return fleet_estimate_predict(estimate_find(run, task, params, false),
+                                  estimate_find(run, task, NULL, false), NULL);
+}
+
+static bool
+has_key(const AgentTask *task, FleetTime duration)
+{
+    return task->item_params != NULL && duration >= LEARN_ITEM_FROM &&
+           strlen(task->item_params) <= LEARN_KEY_MAX;
+}
+
+/* Remembers what a succeeded task run took; the end of the run writes it. */
+void
+agent_task_learn(AgentTask *task)
+{
+    AgentRun *run = task->run;
+    AgentLearned *learned;
+
+    if (run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE || task->started_at == 0)
+        return;
+    if (run->learned_count == run->learned_capacity)
+    {
+        uint32 capacity = run->learned_capacity == 0 ? 64 : run->learned_capacity * 2;
+
+        if (run->learned == NULL)
+            run->learned = MemoryContextAllocHuge(run->context, sizeof(AgentLearned) * capacity);
+        else
+            run->learned = repalloc_huge(run->learned, sizeof(AgentLearned) * capacity);
+        run->learned_capacity = capacity;
+    }
+    learned = &run->learned[run->learned_count++];
+    learned->task = task->ref.task;
+    learned->duration = Max(task->finished_at - task->started_at, 1);
+    learned->item_key = has_key(task, learned->duration)
+                            ? MemoryContextStrdup(run->context, task->item_params)
+                            : NULL;
+    learned->server = task->server;
+}
+
+void
+agent_run_learn(AgentRun *run)
+{
+    bool *touched = palloc0(sizeof(bool) * Max(run->def->ntasks, 1));
+
+    for (uint32 i = 0; i < run->learned_count; i++)
+    {
+        AgentLearned *l = &run->learned[i];
+        const FleetTaskDef *task = &run->def->tasks[l->task];
+        double speed = l->server == NULL ? 1 : fleet_speed_value(&l->server->speed);
+        FleetTime predicted = agent_item_estimate(run, l->task, l->item_key);
+
+        if (l->server != NULL && predicted > 0 && l->duration >= LEARN_ITEM_FROM)
+            agent_server_speed(l->server, predicted, l->duration);
+        fleet_estimate_add(estimate_find(run, l->task, NULL, true), l->duration, speed);
+        touched[l->task] = true;
+        if (l->item_key != NULL)
+        {
+            FleetEstimate *item = estimate_find(run, l->task, l->item_key, true);
+
+            fleet_estimate_add(item, l->duration, speed);
+            fleet_duration_write(run->def->name, task->name, l->item_key, "", item);
+            fleet_duration_flush(); /* the same key may come twice in one run */
+        }
+    }
+    for (uint32 t = 0; t < run->def->ntasks; t++)
+    {
+        if (touched[t])
+            fleet_duration_write(run->def->name, run->def->tasks[t].name, "", "",
+                                 estimate_find(run, t, NULL, false));
+    }
+    fleet_duration_flush();
+}

@@ -1,0 +1,306 @@
+/*
+ * agent/life.c
+ *     Which process is the agent of a database, and that there is always one
+ *     again: coming and going of the agent.
+ *
+ * Three heavyweight locks a database, in tags that no SQL function can take
+ * (launcher/launcher.h):
+ *   agent    held by the agent: one a database
+ *   starter  held by the starter that brings the next one, until that one is
+ *            at home: whoever else comes meanwhile leaves, and so nobody
+ *            comes before the delay is over
+ *   heir     held by the one process that waits for the agent's lock
+ *
+ * Who finds the agent's lock taken was launched because somebody has something
+ * for an agent.  It makes the agent that is there read everything again.  If
+ * nobody is there who could be told (that one is about to end, or has not yet
+ * begun), it waits for its lock instead.  It leaves only if a starter or an
+ * heir will do the same: both read the rows later than the request's commit.
+ *
+ * Who ends without having decided that there is nothing to do here hands over
+ * to a starter, in the exit itself.  If that cannot be (no worker slot is
+ * free, an error in the exit, a crash), the process's own slot stays its own:
+ * it ends with exit code 1, and the postmaster starts it again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "agent/agent.h"
+#include "catalog/namespace.h"
+#include "store/session.h"
+#include "commands/extension.h"
+#include "launcher/launcher.h"
+#include "miscadmin.h"
+#include "points.h"
+#include "mailbox/internal.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/wait_event.h"
+
+#define RESTART_DELAY_MS 1000
+#define RESTART_DELAY_MAX_MS 30000
+#define LIVED_LONG FLEET_SECONDS(10)
+#define LOOK_AGAIN_MS 20
+
+volatile sig_atomic_t agent_leave_requested = false;
+
+static bool nothing_to_do = false; /* decided: no successor is needed */
+static bool at_home = false;
+static bool handed_over = false;
+static LockRelId sentinel_lock; /* held for the session, if relId is set */
+
+/* ---- going ---- */
+
+/* The first restart is immediate; an agent that ended soon after its start waits longer before the
+ * next try. */
+static int
+restart_delay(void)
+{
+    int last = fleet_agent_last_delay();
+
+    if (last == FLEET_NOT_RESTARTED || fleet_clock_now() - agent.born > LIVED_LONG)
+        return 0;
+    return Min(Max(last * 2, RESTART_DELAY_MS), RESTART_DELAY_MAX_MS);
+}
+
+/*
+ * At exit.  The exit code tells the postmaster whether it has to start us
+ * again, so it is made to fit: 0 if somebody else cares for a successor.
+ */
+static void
+hand_over(int code, Datum arg)
+{
+    bool ok;
+
+    if (nothing_to_do || handed_over)
+        return;
+    handed_over = true;
+    /* Before there can be a successor, who would leave if we could still be told something. */
+    if (agent.shared != NULL)
+        fleet_shared_leave(agent.shared);
+    if (at_home)
+        fleet_runner_shutdown(agent_leave_requested); /* all, if the database is dropped */
+    /* The server releases a session's relation locks only with a transaction's end. */
+    if (OidIsValid(sentinel_lock.relId))
+        UnlockRelationIdForSession(&sentinel_lock, AccessShareLock);
+    sentinel_lock.relId = InvalidOid;
+    FLEET_POINT("agent_before_hand_over");
+    ok = fleet_starter_launch(agent.database, restart_delay());
+    FLEET_POINT("agent_after_hand_over");
+    if (ok != (code == 0))
+        proc_exit(ok ? 0 : 1); /* goes on with the callbacks that are left */
+}
+
+/*
+ * To be told by DROP DATABASE and by a waiting DROP EXTENSION (main.c).
+ * Nothing else in the server treats a process with this flag differently:
+ * VACUUM's own flags are separate ones.
+ */
+static void
+be_dispensable(void)
+{
+    LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+    MyProc->statusFlags |= PROC_IS_AUTOVACUUM;
+    ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
+    LWLockRelease(ProcArrayLock);
+}
+
+/* Twice, since callbacks run in the reverse order: the first one is for an end before there is a
+ * database; the second one, run first, still holds our locks. */
+void
+agent_home_prepare(void)
+{
+    before_shmem_exit(hand_over, (Datum) 0);
+}
+
+void
+agent_home_connected(void)
+{
+    before_shmem_exit(hand_over, (Datum) 0);
+    be_dispensable();
+}
+
+/* ---- coming ---- */
+
+static void
+wait_a_moment(void)
+{
+    (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_AGAIN_MS,
+                     PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+}
+
+/* The memory of an agent that has published itself and has not ended; NULL: there is none. */
+static dsm_segment *
+other_agent(void)
+{
+    int pid;
+    uint32 handle;
+    dsm_segment *segment;
+    FleetShared *shared;
+    bool live = false;
+
+    StartTransactionCommand();
+    fleet_catalog_agent(&pid, &handle);
+    CommitTransactionCommand();
+    segment = handle == 0 ? NULL : dsm_attach(handle);
+    if (segment == NULL)
+        return NULL;
+    shared = dsm_segment_address(segment);
+    /* else the row is still the one of the database that ours is a copy of */
+    if (shared->magic == FLEET_SHARED_MAGIC && shared->database == agent.database)
+    {
+        SpinLockAcquire(&shared->mutex);
+        live = shared->agent != NULL;
+        SpinLockRelease(&shared->mutex);
+    }
+    if (live)
+        return segment;
+    dsm_detach(segment);
+    return NULL;
+}
+
+/* It must read everything again.  False: it has ended meanwhile. */
+static bool
+poke(dsm_segment *segment)
+{
+    FleetShared *shared = dsm_segment_address(segment);
+    PGPROC *other;
+
+    SpinLockAcquire(&shared->mutex);
+    shared->overflow = true;
+    other = shared->agent;
+    SpinLockRelease(&shared->mutex);
+    if (other != NULL)
+        SetLatch(&other->procLatch);
+    dsm_detach(segment);
+    return other != NULL;
+}
+
+/*
+ * True: we are the only agent.  False: another one is, or will be (or we were
+ * asked to leave).  What a starter launched is what all the others rely on: it
+ * leaves for nobody but an agent that has been told.
+ */
+static bool
+claim(void)
+{
+    LOCKTAG home = fleet_home_lock(agent.database, FLEET_HOME_AGENT);
+    LOCKTAG heir = fleet_home_lock(agent.database, FLEET_HOME_HEIR);
+    bool expected = fleet_agent_last_delay() != FLEET_NOT_RESTARTED;
+    bool is_heir = false, mine = false;
+
+    while (!mine && !agent_leave_requested)
+    {
+        dsm_segment *other;
+
+        mine = LockAcquire(&home, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+        if (!expected && fleet_starter_is_there(agent.database))
+        {
+            if (mine)
+                LockRelease(&home, ExclusiveLock, true);
+            mine = false;
+            break;
+        }
+        if (mine)
+            break;
+        if (!expected && !is_heir &&
+            LockAcquire(&heir, ExclusiveLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+            break;
+        is_heir = !expected;
+        other = other_agent();
+        if (other == NULL)
+        {
+            FLEET_POINT("agent_waits_for_home");
+            wait_a_moment();
+            continue;
+        }
+        /* First: who comes after we have poked must not rely on us. */
+        if (is_heir)
+            LockRelease(&heir, ExclusiveLock, true);
+        is_heir = false;
+        if (poke(other))
+            break;
+    }
+    if (is_heir)
+        LockRelease(&heir, ExclusiveLock, true);
+    return mine;
+}
+
+/* Our starter ends when it sees us at home.  Until then, nobody could tell it from the next one. */
+static void
+starter_ends(void)
+{
+    for (int i = 0; i < 50 && fleet_starter_is_there(agent.database); i++)
+        wait_a_moment();
+}
+
+static Oid
+find_sentinel(void)
+{
+    Oid schema;
+
+    if (!OidIsValid(get_extension_oid("pg_fleet", true)) ||
+        !OidIsValid(schema = get_namespace_oid("fleet_catalog", true)))
+        return InvalidOid;
+    return get_relname_relid("sentinel", schema);
+}
+
+/* Waits for a DROP EXTENSION that is under way; then keeps the next one waiting, which tells us. */
+static bool
+keep_sentinel(void)
+{
+    Oid sentinel;
+    bool found;
+
+    StartTransactionCommand();
+    (void) GetTransactionSnapshot();
+    sentinel = find_sentinel();
+    if (OidIsValid(sentinel))
+    {
+        LockRelationOid(sentinel, AccessShareLock);
+        AcceptInvalidationMessages();
+    }
+    found = OidIsValid(sentinel) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(sentinel));
+    if (found)
+    {
+        sentinel_lock = (LockRelId){sentinel, agent.database};
+        LockRelationIdForSession(&sentinel_lock, AccessShareLock);
+    }
+    CommitTransactionCommand();
+    return found;
+}
+
+bool
+agent_move_in(void)
+{
+    bool installed;
+
+    StartTransactionCommand();
+    (void) GetTransactionSnapshot();
+    installed = OidIsValid(find_sentinel());
+    CommitTransactionCommand();
+    /* The sentinel is not locked by who only waits: DROP EXTENSION tells one process to leave. */
+    if (!installed || !claim())
+    {
+        nothing_to_do = !agent_leave_requested;
+        return false;
+    }
+    if (!keep_sentinel())
+    {
+        nothing_to_do = true;
+        return false;
+    }
+    starter_ends();
+    at_home = true;
+    return true;
+}

@@ -1,0 +1,182 @@
+/*
+ * agent/recover.c
+ *     Runs after a restart of the agent: task runs that were under way are
+ *     re-attached to what executes them.  In the agent's process.
+ */
+#include "postgres.h"
+
+#include "agent/agent.h"
+#include "store/spi.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+static void
+recover_unit(AgentTask *task, const FleetStepRow *steps, int n)
+{
+    const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
+    FleetJobDef *job = def->job_def;
+    const FleetStepRow *row = NULL;
+    const char *sqlstate = "42704";
+    char *error = NULL;
+    AgentLink *link = NULL;
+    AgentUnit *unit;
+
+    for (int i = 0; i < n && row == NULL; i++)
+    {
+        if (steps[i].task == task->ref.task && steps[i].item == task->ref.item &&
+            steps[i].task_attempt == task->attempt)
+            row = &steps[i];
+    }
+    if (job == NULL)
+    {
+        agent_task_fail(task, sqlstate, "the job is not defined here");
+        return;
+    }
+    if (task->server != NULL)
+    {
+        link = agent_link_get(task->server, job->owner_oid, &sqlstate, &error);
+        if (link == NULL)
+        {
+            agent_task_fail(task, sqlstate, error);
+            return;
+        }
+    }
+    task->link = link;
+    unit = agent_unit_for_task(task, job, link != NULL ? job->owner_oid : task->run->owner, link);
+    agent_unit_recover(unit, row);
+    if (task->state == FLEET_CANCELING && task->unit == unit && !unit->finished)
+        agent_unit_cancel(unit);
+}
+
+static void
+recover_nested(AgentTask *task)
+{
+    FleetState state;
+    char *message;
+    char uuid[37];
+
+    if (task->nested != NULL)
+        return; /* it runs, and was found */
+    agent_nested_uuid(task, NULL, uuid);
+    state = fleet_run_nested_state(uuid, &message);
+    if (state == 0)
+    {
+        task->effect_start = true; /* its intent is there, the run is not */
+        agent_task_effect(task);
+        return;
+    }
+    if (state != FLEET_SUCCEEDED)
+        task->result.sqlstate =
+            agent_strdup(task->context, state == FLEET_CANCELED ? "57014" : "P0001");
+    task->result.message = agent_strdup(task->context, message);
+    agent_task_finished(task, state);
+}
+
+static void
+recover_task(AgentTask *task, const FleetStepRow *steps, int n)
+{
+    const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
+    int max_seq = task->log_base;
+
+    task->recovering = false;
+    for (int i = 0; i < n; i++)
+    {
+        if (steps[i].task == task->ref.task && steps[i].item == task->ref.item)
+        {
+            max_seq = Max(max_seq, steps[i].max_seq);
+            if (steps[i].task_attempt == task->attempt)
+                task->seen_first = steps[i].first_seq;
+        }
+    }
+    task->log_seq = max_seq;
+    if (task->state == FLEET_RETRYING || task->state == FLEET_QUEUED)
+        return;
+    if (task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE)
+        recover_nested(task);
+    else if (def->sql != NULL || (task->server != NULL && !task->server->agent_mode))
+        recover_unit(task, steps, n);
+    else if (task->server != NULL)
+        agent_remote_recover(task);
+    else
+        agent_task_fail(task, "42704", "the server is not there any more");
+}
+
+/* The parameters of recovered task runs are read again: their rows have the items' own. */
+static void
+recover_params(AgentTask *task)
+{
+    const char *base = agent_task_params(task->run, task->ref.task);
+    char *own = task->ref.item == 0
+                    ? NULL
+                    : fleet_task_item_params(task->run->run_id, task->ref.task, task->ref.item);
+
+    task->item_params = agent_strdup(task->context, own);
+    task->params =
+        MemoryContextStrdup(task->context, own == NULL ? base : fleet_definition_merge(base, own));
+}
+
+typedef struct Recovery
+{
+    AgentRun *run;
+    AgentTask *task;
+    FleetStepRow *steps;
+    int nsteps;
+} Recovery;
+
+static void
+read_steps(void *arg)
+{
+    Recovery *r = arg;
+
+    r->nsteps = fleet_step_read_newest(r->run->run_id, 0, &r->steps);
+}
+
+static void
+take_up(void *arg)
+{
+    Recovery *r = arg;
+
+    recover_params(r->task);
+    recover_task(r->task, r->steps, r->nsteps);
+}
+
+static void
+recover_failed(AgentTask *task, const AgentFailure *failure)
+{
+    task->recovering = false;
+    if (task->unit != NULL)
+        agent_unit_abandon(task->unit);
+    agent_task_fail(task, failure->sqlstate, failure->message);
+}
+
+static void
+recover_run(AgentRun *run)
+{
+    Recovery r = {.run = run};
+    AgentFailure failure;
+    bool readable = agent_protected(read_steps, &r, &failure);
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &run->tasks)
+    {
+        r.task = dlist_container(AgentTask, run_node, iter.cur);
+        if (!r.task->recovering)
+            continue;
+        if (!readable || !agent_protected(take_up, &r, &failure))
+            recover_failed(r.task, &failure);
+    }
+}
+
+void
+agent_runs_recovered(void)
+{
+    HASH_SEQ_STATUS seq;
+    AgentRunEntry *entry;
+
+    hash_seq_init(&seq, agent.runs);
+    while ((entry = hash_seq_search(&seq)) != NULL)
+    {
+        if (!dlist_is_empty(&entry->run->tasks))
+            recover_run(entry->run);
+    }
+}

@@ -1,0 +1,375 @@
+/*
+ * agent/remote.c
+ *     Task runs that another agent executes (mode agent): start by token,
+ *     re-attach after a lost link, reports, acknowledgement.  In the agent's
+ *     process.
+ *
+ * States of a remote task run, besides those of the core: not sent → sent (it
+ * may be there) → acknowledged (it is there) → final report received → stored
+ * → acknowledged to the child, which may then forget it.
+ */
+#include "postgres.h"
+
+#include "agent/agent.h"
+#include "points.h"
+#include "utils/memutils.h"
+
+typedef struct TokenEntry
+{
+    char token[37];
+    AgentTask *task;
+} TokenEntry;
+
+static AgentTask *
+task_of_token(const char *token)
+{
+    TokenEntry *entry = hash_search(agent.tokens, token, HASH_FIND, NULL);
+
+    return entry == NULL ? NULL : entry->task;
+}
+
+static void
+attach(AgentTask *task, AgentLink *link)
+{
+    TokenEntry *entry = hash_search(agent.tokens, task->token, HASH_ENTER, NULL);
+
+    entry->task = task;
+    task->link = link;
+    task->linked = true;
+    dlist_push_tail(&link->tasks, &task->link_node);
+}
+
+void
+agent_remote_leave(AgentTask *task)
+{
+    if (!task->linked)
+        return;
+    hash_search(agent.tokens, task->token, HASH_REMOVE, NULL);
+    dlist_delete(&task->link_node);
+    task->linked = false;
+}
+
+/* A reference that survives: the token is found again by its number. */
+static uint64
+task_ref_number(const AgentTask *task)
+{
+    return ((uint64) (uintptr_t) task);
+}
+
+static AgentTask *
+task_by_number(AgentLink *link, uint64 number)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &link->tasks)
+    {
+        AgentTask *task = dlist_container(AgentTask, link_node, iter.cur);
+
+        if (task_ref_number(task) == number)
+            return task;
+    }
+    return NULL;
+}
+
+void
+agent_remote_start(AgentTask *task)
+{
+    FleetRemoteStart start = {0};
+
+    if (task->token[0] == '\0') /* its server was of mode direct when it was placed */
+        agent_task_token(task);
+    attach(task, task->link);
+    start.ref = task_ref_number(task);
+    strlcpy(start.token, task->token, sizeof(start.token));
+    start.job = task->run->def->tasks[task->ref.task].job;
+    start.params = task->params;
+    FLEET_POINT("remote_before_start");
+    fleet_link_start(task->link->link, &start, 1);
+}
+
+static void
+resume(AgentTask *task)
+{
+    const char *token = task->token;
+    uint64 ref = task_ref_number(task);
+    int after = task->log_seq - task->log_base;
+
+    fleet_link_resume(task->link->link, &token, &ref, &after, 1);
+}
+
+/* After a restart of this agent: is it there? */
+void
+agent_remote_recover(AgentTask *task)
+{
+    const char *sqlstate = "42704";
+    char *error = NULL;
+    AgentLink *link = agent_link_get(task->server, task->run->owner, &sqlstate, &error);
+
+    if (link == NULL)
+    {
+        agent_task_fail(task, sqlstate, error);
+        return;
+    }
+    attach(task, link);
+    task->acknowledged = task->state != FLEET_STARTING;
+    resume(task);
+    if (task->state == FLEET_CANCELING)
+        agent_remote_cancel(task);
+}
+
+void
+agent_remote_cancel(AgentTask *task)
+{
+    const char *token = task->token;
+
+    if (!task->acknowledged && fleet_link_withdraw(task->link->link, task_ref_number(task)))
+    {
+        agent_task_finished(task, FLEET_CANCELED);
+        return;
+    }
+    FLEET_POINT("remote_before_cancel");
+    fleet_link_cancel(task->link->link, &token, 1);
+}
+
+/* Connected again: every token of this link is asked for; cancels are sent again. */
+void
+agent_remote_up(AgentLink *link)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &link->tasks)
+    {
+        AgentTask *task = dlist_container(AgentTask, link_node, iter.cur);
+
+        /* the others are still in the link's queue, and are sent now */
+        if (task->unclear || task->acknowledged)
+            resume(task);
+        if (task->state == FLEET_CANCELING)
+        {
+            const char *token = task->token;
+
+            fleet_link_cancel(link->link, &token, 1);
+        }
+    }
+}
+
+/* What was surely never sent goes back to the engine; the rest waits for the server. */
+void
+agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason, bool permanent)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &link->tasks)
+    {
+        AgentTask *task = dlist_container(AgentTask, link_node, iter.cur);
+
+        if (task->acknowledged || task->over)
+            continue;
+        if (!fleet_link_withdraw(link->link, task_ref_number(task)))
+            continue;
+        if (permanent)
+            agent_task_fail(task, sqlstate, reason);
+        else
+        {
+            agent_remote_leave(task);
+            (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt,
+                                            fleet_clock_now());
+        }
+        agent.again = true;
+    }
+}
+
+void
+fleet_on_start(FleetServerLink *server_link, uint64 ref, FleetStartResult result,
+               const char *sqlstate, const char *message)
+{
+    AgentTask *task = task_by_number(fleet_link_owner(server_link), ref);
+
+    if (task == NULL)
+        return;
+    switch (result)
+    {
+        case FLEET_STARTED:
+            task->acknowledged = true;
+            task->unclear = false;
+            (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
+            break;
+        case FLEET_NOT_STARTED:
+            /* It was refused there (no such job, no right): the reason is the task's. */
+            if (task->state == FLEET_CANCELING)
+                agent_task_finished(task, FLEET_CANCELED);
+            else
+                agent_task_fail(task, sqlstate, message);
+            break;
+        case FLEET_START_UNCLEAR: task->unclear = true; break;
+    }
+    agent.again = true;
+}
+
+void
+fleet_on_resume(FleetServerLink *server_link, uint64 ref, bool known)
+{
+    AgentTask *task = task_by_number(fleet_link_owner(server_link), ref);
+
+    if (task == NULL)
+        return;
+    task->unclear = false;
+    switch (fleet_token_verdict(task->acknowledged ? FLEET_RUNNING : task->state, known))
+    {
+        case FLEET_TOKEN_ADOPT:
+            task->acknowledged = true;
+            (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
+            break;
+        case FLEET_TOKEN_RESEND:
+        {
+            FleetRemoteStart start = {.ref = ref,
+                                      .job = task->run->def->tasks[task->ref.task].job,
+                                      .params = task->params};
+
+            strlcpy(start.token, task->token, sizeof(start.token));
+            fleet_link_start(server_link, &start, 1);
+            break;
+        }
+        case FLEET_TOKEN_LOST:
+            if (task->state == FLEET_CANCELING && !task->acknowledged)
+            {
+                /* Its start may still be under way on the old connection: the cancel leaves a
+                 * canceled row there, which this question, behind it, finds. */
+                const char *token = task->token;
+
+                fleet_link_cancel(server_link, &token, 1);
+                resume(task);
+            }
+            else
+            {
+                agent_result_clear(&task->result);
+                task->result.row_count = -1;
+                task->result.message =
+                    agent_strdup(task->context, "the server came back without this job run");
+                agent_task_finished(task, FLEET_LOST);
+            }
+            break;
+    }
+    agent.again = true;
+}
+
+/* ---- reports ---- */
+
+static void
+report_step(AgentTask *task, const FleetRemoteStep *step)
+{
+    FleetStepWrite w = {0};
+
+    w.run_id = task->run->run_id;
+    w.task = task->ref.task;
+    w.item = task->ref.item;
+    w.task_attempt = task->attempt;
+    w.step_no = step->step_no;
+    w.attempt = step->attempt;
+    w.state = (FleetState) step->state;
+    w.phase = FLEET_STATE_IS_FINAL(w.state) ? FLEET_EXEC_ENDED : FLEET_EXEC_OPEN;
+    w.first_seq = task->log_base + step->first_seq;
+    w.last_seq = step->last_seq == 0 ? 0 : task->log_base + step->last_seq;
+    w.server_id = task->server->server_id;
+    w.row_count = step->row_count;
+    w.started_at = step->started_at;
+    w.finished_at = step->finished_at;
+    w.step = step->step;
+    w.sqlstate = step->sqlstate;
+    w.message = step->message;
+    w.detail = step->detail;
+    w.hint = step->hint;
+    w.context = step->context;
+    w.output = step->output;
+    if (w.first_seq > task->seen_first)
+    {
+        fleet_step_write_new(&w);
+        task->seen_first = w.first_seq;
+    }
+    else
+        fleet_step_write(&w);
+    task->log_seq = Max(task->log_seq, Max(w.first_seq, w.last_seq));
+}
+
+static void
+report_line(AgentTask *task, const FleetRemoteLine *line)
+{
+    FleetLineWrite w = {0};
+
+    w.run_id = task->run->run_id;
+    w.task = task->ref.task;
+    w.item = task->ref.item;
+    w.step_no = line->step_no;
+    w.seq = task->log_base + line->seq;
+    w.logged_at = line->logged_at;
+    w.level = line->level;
+    w.sqlstate = line->sqlstate;
+    w.message = line->message;
+    w.detail = line->detail;
+    w.hint = line->hint;
+    w.context = line->context;
+    if (w.seq <= task->log_line_seq)
+        return; /* had it already */
+    fleet_line_write(&w);
+    task->log_line_seq = w.seq;
+    task->log_seq = Max(task->log_seq, w.seq);
+}
+
+void
+fleet_on_report(FleetServerLink *link, const FleetRemoteReport *report)
+{
+    AgentTask *task = task_of_token(report->token);
+
+    if (task == NULL || task->over)
+    {
+        /* Ended here before: the child need not keep it. */
+        if (task == NULL && FLEET_STATE_IS_FINAL((FleetState) report->state))
+        {
+            const char *token = report->token;
+
+            fleet_link_acknowledge(link, &token, 1);
+        }
+        return;
+    }
+    if (task->reported_turn == agent.turn)
+        fleet_run_flush(); /* rows of the first report of this turn come first */
+    task->reported_turn = agent.turn;
+    for (int i = 0; i < report->nsteps; i++)
+        report_step(task, &report->steps[i]);
+    for (int i = 0; i < report->nlines; i++)
+        report_line(task, &report->lines[i]);
+    agent_run_changed(task->run);
+    if (report->started_at != 0)
+        task->started_at = report->started_at;
+    task->acknowledged = true;
+    (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
+    if (FLEET_STATE_IS_FINAL((FleetState) report->state))
+    {
+        agent_result_clear(&task->result);
+        task->result.row_count = report->row_count;
+        task->result.sqlstate = agent_strdup(task->context, report->sqlstate);
+        task->result.message = agent_strdup(task->context, report->message);
+        task->result.output = agent_strdup(task->context, report->output);
+        task->finished_at = report->finished_at;
+        task->acknowledge = true;
+        if (report->state == FLEET_SKIPPED)
+            agent_task_finished(task, FLEET_FAILED);
+        else
+        {
+            TimestampTz finished = report->finished_at;
+
+            agent_task_finished(task, (FleetState) report->state);
+            task->finished_at = finished;
+        }
+    }
+    agent.again = true;
+}
+
+/* The end of this task run is durable here. */
+void
+agent_remote_acknowledge(AgentTask *task)
+{
+    const char *token = task->token;
+
+    fleet_link_acknowledge(task->link->link, &token, 1);
+}

@@ -1,0 +1,610 @@
+/*
+ * agent/server.c
+ *     Servers as the agent knows them: rows of the catalog, members of the
+ *     core's placer, links with a role each.  In the agent's process.
+ */
+#include "postgres.h"
+
+#include "agent/agent.h"
+#include "store/spi.h"
+#include "guc.h"
+#include "security.h"
+#include "utils/memutils.h"
+
+typedef struct Target
+{
+    char key[NAMEDATALEN * 2 + 210]; /* "s:" server or "g:" group */
+    uint32 number;
+} Target;
+
+/* Health that is to be written at the next flush. */
+typedef struct Health
+{
+    dlist_node node;
+    FleetHealthWrite row;
+} Health;
+
+static dlist_head health = DLIST_STATIC_INIT(health);
+static bool speeds_changed = false;
+static bool links_retired = false; /* some server may have one */
+
+/* This server as one of the placer's: its slots are for local tasks. */
+static void
+local_server(void)
+{
+    FleetServerSpec local = {.state = FLEET_SERVER_ONLINE,
+                             .slots = (uint32) fleet_guc_max_runners,
+                             .weight = 1,
+                             .speed = 1};
+
+    fleet_engine_server(agent.engine, AGENT_LOCAL_SERVER, &local, fleet_clock_now());
+}
+
+/* The configuration was loaded again. */
+void
+agent_settings_changed(void)
+{
+    fleet_engine_limits(agent.engine, FLEET_MS((FleetTime) fleet_guc_lost_after),
+                        (uint32) fleet_guc_max_active_runs);
+    local_server();
+    agent.again = true;
+}
+
+void
+agent_servers_init(void)
+{
+    HASHCTL servers = {
+        .keysize = sizeof(int), .entrysize = sizeof(AgentServer), .hcxt = agent.context};
+    HASHCTL targets = {
+        .keysize = sizeof(((Target *) 0)->key), .entrysize = sizeof(Target), .hcxt = agent.context};
+    FleetServerSpec nowhere = {
+        .state = FLEET_SERVER_ONLINE, .slots = 1000000, .weight = 1, .speed = 1};
+    uint32 number = AGENT_NOWHERE_SERVER;
+
+    agent.servers =
+        hash_create("pg_fleet servers", 64, &servers, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    agent.targets =
+        hash_create("pg_fleet targets", 64, &targets, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+    agent.nservers = AGENT_FIRST_SERVER;
+    agent.ntargets = AGENT_FIRST_TARGET;
+    local_server();
+    fleet_engine_server(agent.engine, AGENT_NOWHERE_SERVER, &nowhere, fleet_clock_now());
+    fleet_placer_target(fleet_engine_placer(agent.engine), AGENT_NOWHERE_TARGET, &number, 1);
+}
+
+AgentServer *
+agent_server_by_id(int server_id)
+{
+    return hash_search(agent.servers, &server_id, HASH_FIND, NULL);
+}
+
+AgentServer *
+agent_server_by_number(uint32 number)
+{
+    return number >= AGENT_FIRST_SERVER && number < agent.nservers ? agent.by_number[number] : NULL;
+}
+
+/* ---- targets ---- */
+
+static bool
+server_matches(const AgentServer *server, const char *key)
+{
+    if (server->gone)
+        return false;
+    if (key[0] == 's')
+        return strcmp(server->name, key + 2) == 0;
+    for (int i = 0; i < server->ngroups; i++)
+    {
+        if (strcmp(server->groups[i], key + 2) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Work for a target without any server goes to «nowhere», where it fails with the reason. */
+static void
+target_define(const Target *target)
+{
+    uint32 *members = palloc(sizeof(uint32) * Max(agent.nservers, 1));
+    uint32 n = 0;
+
+    for (uint32 i = AGENT_FIRST_SERVER; i < agent.nservers; i++)
+    {
+        if (server_matches(agent.by_number[i], target->key))
+            members[n++] = i;
+    }
+    if (n == 0)
+        members[n++] = AGENT_NOWHERE_SERVER;
+    fleet_placer_target(fleet_engine_placer(agent.engine), target->number, members, n);
+    pfree(members);
+}
+
+uint32
+agent_target(const char *server, const char *group)
+{
+    char key[sizeof(((Target *) 0)->key)];
+    bool found;
+    Target *target;
+
+    snprintf(key, sizeof(key), "%c:%s", server != NULL ? 's' : 'g',
+             server != NULL ? server : group);
+    target = hash_search(agent.targets, key, HASH_ENTER, &found);
+    if (!found)
+    {
+        target->number = agent.ntargets++;
+        target_define(target);
+    }
+    return target->number;
+}
+
+/* ---- rows of servers ---- */
+
+static void
+server_apply(AgentServer *server)
+{
+    server->spec.state = server->admin_state;
+    if (server->admin_state == FLEET_SERVER_ONLINE && server->suspect)
+        server->spec.state = FLEET_SERVER_SUSPECT;
+    server->spec.speed = fleet_speed_value(&server->speed);
+    fleet_engine_server(agent.engine, server->number, &server->spec, fleet_clock_now());
+    agent.again = true;
+}
+
+static FleetServerState
+admin_state(const char *state)
+{
+    if (strcmp(state, "online") == 0)
+        return FLEET_SERVER_ONLINE;
+    return strcmp(state, "draining") == 0 ? FLEET_SERVER_DRAINING : FLEET_SERVER_OFFLINE;
+}
+
+static AgentServer *
+server_enter(int server_id)
+{
+    bool found;
+    AgentServer *server = hash_search(agent.servers, &server_id, HASH_ENTER, &found);
+
+    if (found)
+        return server;
+    memset((char *) server + sizeof(int), 0, sizeof(AgentServer) - sizeof(int));
+    server->number = agent.nservers++;
+    dlist_init(&server->links);
+    if (agent.by_number == NULL)
+        agent.by_number = MemoryContextAllocZero(agent.context, sizeof(AgentServer *) * 64);
+    else if (agent.nservers % 64 == 0)
+        agent.by_number = repalloc(agent.by_number, sizeof(AgentServer *) * (agent.nservers + 64));
+    agent.by_number[server->number] = server;
+    return server;
+}
+
+/* Mode or slots may have changed. */
+static void
+links_recheck(AgentServer *server)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &server->links)
+    {
+        dlist_container(AgentLink, node, iter.cur)->checked = 0;
+    }
+}
+
+static void
+server_take(const FleetServerRow *row)
+{
+    AgentServer *server = server_enter(row->server_id);
+
+    server->gone = false;
+    server->name = MemoryContextStrdup(agent.context, row->name);
+    server->agent_mode = row->agent_mode;
+    server->admin_state = admin_state(row->state);
+    links_recheck(server);
+    server->spec.slots = (uint32) row->slots;
+    server->spec.weight = row->weight;
+    server->ngroups = row->ngroups;
+    server->groups = MemoryContextAlloc(agent.context, sizeof(char *) * Max(row->ngroups, 1));
+    for (int i = 0; i < row->ngroups; i++)
+        server->groups[i] = MemoryContextStrdup(agent.context, row->groups[i]);
+    if (server->speed.samples == 0)
+        server->speed = row->speed;
+    server_apply(server);
+}
+
+static void
+server_gone(AgentServer *server)
+{
+    server->gone = true;
+    server->admin_state = FLEET_SERVER_OFFLINE;
+    server_apply(server);
+}
+
+/* Nobody uses it, or will come back to it for the fate of what it did. */
+static bool
+link_is_idle(AgentLink *link)
+{
+    dlist_iter iter;
+
+    if (!dlist_is_empty(&link->tasks) || !dlist_is_empty(&link->waiting) || link->deploying > 0)
+        return false;
+    dlist_foreach(iter, &agent.units)
+    {
+        AgentUnit *unit = dlist_container(AgentUnit, node, iter.cur);
+
+        if (unit->link == link && !unit->finished)
+            return false;
+    }
+    return true;
+}
+
+/* A server is suspect as long as a link is that knocks there: without one, nobody would find out
+ * that it is back. */
+static void
+server_suspects(AgentServer *server)
+{
+    bool suspect = false;
+    dlist_iter iter;
+
+    dlist_foreach(iter, &server->links)
+    {
+        suspect |= dlist_container(AgentLink, node, iter.cur)->suspect;
+    }
+    if (server->suspect == suspect)
+        return;
+    server->suspect = suspect;
+    server_apply(server);
+}
+
+/* Idle links that are of no use are closed; they are made anew when they are needed. */
+static void
+links_refresh(AgentServer *server)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &server->links)
+    {
+        AgentLink *link = dlist_container(AgentLink, node, iter.cur);
+
+        if ((!link->up || link->retired || server->gone) && link_is_idle(link))
+        {
+            fleet_link_close(link->link);
+            dlist_delete(&link->node);
+            pfree(link);
+        }
+        else if (link->retired)
+            links_retired = true;
+    }
+    server_suspects(server);
+}
+
+void
+agent_servers_tidy(void)
+{
+    HASH_SEQ_STATUS seq;
+    AgentServer *server;
+
+    if (!links_retired)
+        return;
+    links_retired = false;
+    hash_seq_init(&seq, agent.servers);
+    while ((server = hash_seq_search(&seq)) != NULL)
+        links_refresh(server);
+}
+
+void
+agent_servers_load(void)
+{
+    FleetServerRow *rows;
+    int n = fleet_server_read(&rows);
+    HASH_SEQ_STATUS seq;
+    AgentServer *server;
+    Target *target;
+
+    hash_seq_init(&seq, agent.servers);
+    while ((server = hash_seq_search(&seq)) != NULL)
+    {
+        bool there = false;
+
+        for (int i = 0; i < n && !there; i++)
+            there = rows[i].server_id == server->server_id;
+        if (!there && !server->gone)
+            server_gone(server);
+    }
+    for (int i = 0; i < n; i++)
+        server_take(&rows[i]);
+    hash_seq_init(&seq, agent.servers);
+    while ((server = hash_seq_search(&seq)) != NULL)
+        links_refresh(server);
+    hash_seq_init(&seq, agent.targets);
+    while ((target = hash_seq_search(&seq)) != NULL)
+        target_define(target);
+}
+
+void
+agent_server_speed(AgentServer *server, FleetTime predicted, FleetTime actual)
+{
+    fleet_speed_add(&server->speed, predicted, actual);
+    server->speed_changed = speeds_changed = true;
+}
+
+/* ---- links ---- */
+
+static AgentLink *
+link_find(AgentServer *server, Oid role)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &server->links)
+    {
+        AgentLink *link = dlist_container(AgentLink, node, iter.cur);
+
+        if (link->role == role && !link->retired)
+            return link;
+    }
+    return NULL;
+}
+
+/*
+ * Its ground is gone, or it would be made otherwise now: it gets nothing new.  What waits for a
+ * session and never started is placed again; what runs ends where it is.
+ */
+static void
+link_retire(AgentLink *link)
+{
+    if (link == NULL)
+        return;
+    link->retired = links_retired = true;
+    agent_link_units_lost(link);
+    agent.again = true;
+}
+
+static AgentLink *
+link_new(AgentServer *server, const FleetLinkSpec *spec)
+{
+    AgentLink *link = MemoryContextAllocZero(agent.context, sizeof(AgentLink));
+
+    link->server = server;
+    link->role = spec->role;
+    dlist_init(&link->waiting);
+    dlist_init(&link->unclean);
+    dlist_init(&link->tasks);
+    link->link = fleet_link_create(agent.loop, &agent.identity, spec, link);
+    dlist_push_tail(&server->links, &link->node);
+    return link;
+}
+
+/* Whether the role may use it is looked at each time, if anything has changed since the last. */
+AgentLink *
+agent_link_get(AgentServer *server, Oid role, const char **sqlstate, char **error)
+{
+    AgentLink *link = link_find(server, role);
+    FleetLinkSpec spec = {.server_id = server->server_id,
+                          .server_name = server->name,
+                          .role = role,
+                          .agent_mode = server->agent_mode,
+                          .slots = (int) server->spec.slots};
+    const char **keywords;
+    const char **values;
+    const char *why;
+    uint64 generation;
+
+    fleet_catalog_begin(); /* the catalog is read */
+    generation = fleet_security_generation();
+    if (link != NULL && link->checked == generation)
+        return link;
+    if (!fleet_security_connection(server->name, role, &keywords, &values, &spec.superuser,
+                                   sqlstate, &why))
+    {
+        *error = pstrdup(why);
+        link_retire(link);
+        return NULL;
+    }
+    spec.keywords = keywords;
+    spec.values = values;
+    if (link != NULL && !fleet_link_fits(link->link, &spec))
+    {
+        link_retire(link);
+        link = NULL;
+    }
+    if (link == NULL)
+        link = link_new(server, &spec);
+    link->checked = generation;
+    return link;
+}
+
+static void
+health_add(const FleetHealthWrite *row)
+{
+    Health *entry = MemoryContextAllocZero(agent.context, sizeof(Health));
+
+    entry->row = *row;
+    entry->row.error = agent_strdup(agent.context, row->error);
+    entry->row.version = agent_strdup(agent.context, row->version);
+    dlist_push_tail(&health, &entry->node);
+    agent.again = true;
+}
+
+bool
+agent_server_dirty(void)
+{
+    return !dlist_is_empty(&health) || speeds_changed;
+}
+
+/* Learned speeds are relative to each other: kept centred, then written. */
+static void
+speeds_flush(void)
+{
+    FleetSpeed **speeds = palloc(sizeof(FleetSpeed *) * Max(agent.nservers, 1));
+    uint32 n = 0;
+
+    if (!speeds_changed)
+        return;
+    speeds_changed = false;
+    for (uint32 i = AGENT_FIRST_SERVER; i < agent.nservers; i++)
+    {
+        if (!agent.by_number[i]->gone)
+            speeds[n++] = &agent.by_number[i]->speed;
+    }
+    fleet_speed_center(speeds, n);
+    for (uint32 i = AGENT_FIRST_SERVER; i < agent.nservers; i++)
+    {
+        AgentServer *server = agent.by_number[i];
+
+        if (!server->speed_changed)
+            continue;
+        server->speed_changed = false;
+        fleet_speed_write(server->server_id, &server->speed);
+        server_apply(server);
+    }
+}
+
+void
+agent_server_flush(void)
+{
+    speeds_flush();
+    while (!dlist_is_empty(&health))
+    {
+        Health *entry = dlist_container(Health, node, dlist_pop_head_node(&health));
+
+        fleet_health_write(&entry->row);
+        if (entry->row.error != NULL)
+            pfree((char *) entry->row.error);
+        if (entry->row.version != NULL)
+            pfree((char *) entry->row.version);
+        pfree(entry);
+    }
+}
+
+void
+fleet_on_link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity)
+{
+    AgentLink *link = fleet_link_owner(server_link);
+    AgentServer *server = link->server;
+    FleetHealthWrite row = {.server_id = server->server_id,
+                            .status = "up",
+                            .version = identity->version,
+                            .seen = true,
+                            .identifier_known = identity->identifier_known,
+                            .system_identifier = identity->system_identifier,
+                            .timeline = identity->timeline,
+                            .crash_mark = identity->crash_mark};
+    dlist_iter iter;
+
+    link->up = true;
+    health_add(&row);
+    dlist_foreach(iter, &server->links)
+    {
+        dlist_container(AgentLink, node, iter.cur)->suspect = false;
+    }
+    server_suspects(server);
+    if (server->agent_mode)
+        agent_remote_up(link);
+    else
+        agent_link_sessions(link);
+}
+
+void
+fleet_on_link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason,
+                   bool permanent)
+{
+    AgentLink *link = fleet_link_owner(server_link);
+    AgentServer *server = link->server;
+    FleetHealthWrite row = {
+        .server_id = server->server_id, .status = permanent ? "up" : "suspect", .error = reason};
+
+    link->up = false;
+    health_add(&row);
+    if (server->agent_mode)
+        agent_remote_down(link, sqlstate, reason, permanent);
+    else if (permanent)
+    {
+        agent_link_clean(link); /* nobody will tell any more */
+        agent_link_units_refused(link, sqlstate, reason);
+    }
+    else
+        agent_link_units_lost(link);
+    if (!permanent)
+        link->suspect = true;
+    else if (link_is_idle(link))
+        link->suspect = false; /* it answers; what is placed there learns why it is refused */
+    server_suspects(server);
+}
+
+void
+fleet_on_session(FleetServerLink *server_link)
+{
+    agent_link_sessions(fleet_link_owner(server_link));
+}
+
+void
+fleet_on_link_clean(FleetServerLink *server_link)
+{
+    agent_link_clean(fleet_link_owner(server_link));
+}
+
+/* ---- deployments ---- */
+
+typedef struct Deployment
+{
+    int server_id;
+    char *job;
+    AgentLink *link;
+} Deployment;
+
+static void
+deployment_send(void *arg)
+{
+    const FleetDeploymentRow *row = arg;
+    AgentServer *server = agent_server_by_id(row->server_id);
+    const char *sqlstate;
+    char *error = "the server is not known";
+    AgentLink *link = server == NULL ? NULL : agent_link_get(server, row->owner, &sqlstate, &error);
+    Deployment *deployment;
+
+    if (link == NULL || !server->agent_mode)
+    {
+        fleet_deployment_write(row->server_id, row->job, false,
+                               link == NULL ? error
+                                            : "a server of mode direct runs the job's steps "
+                                              "from here and needs no deployment");
+        return;
+    }
+    deployment = MemoryContextAlloc(agent.context, sizeof(Deployment));
+    deployment->server_id = row->server_id;
+    deployment->job = MemoryContextStrdup(agent.context, row->job);
+    deployment->link = link;
+    link->deploying++;
+    fleet_link_deploy(link->link, agent_request_new(REQUEST_DEPLOY, deployment), row->document);
+}
+
+void
+agent_deployments_send(void)
+{
+    FleetDeploymentRow *rows;
+    int n = fleet_deployment_read_queued(&rows);
+
+    for (int i = 0; i < n; i++)
+    {
+        AgentFailure failure;
+
+        if (!agent_protected(deployment_send, &rows[i], &failure))
+            fleet_deployment_write(rows[i].server_id, rows[i].job, false, failure.message);
+    }
+}
+
+void
+fleet_on_deployed(FleetServerLink *link, uint64 ref, bool ok, const char *sqlstate,
+                  const char *message)
+{
+    AgentRequest *request = agent_request_find(ref);
+    Deployment *deployment;
+
+    if (request == NULL || request->kind != REQUEST_DEPLOY)
+        return;
+    deployment = request->owner;
+    agent_request_forget(ref);
+    deployment->link->deploying--;
+    fleet_deployment_write(deployment->server_id, deployment->job, ok, message);
+    agent.again = true;
+    pfree(deployment->job);
+    pfree(deployment);
+}

@@ -1,0 +1,384 @@
+/*
+ * launcher/launcher.c
+ *     How agents come to life.
+ *
+ *   launcher  static worker, only when the library is preloaded: at server
+ *             start, and after a crash, it launches an agent in every database
+ *             that allows connections, one after another; an agent that finds
+ *             no extension in its database ends at once.  Then it sleeps for
+ *             ever, since the postmaster forgets a worker that ended well, and
+ *             after a crash starts only those again that it remembers.
+ *   starter   short-lived dynamic worker, connected to no database: brings
+ *             an agent back that had to leave.  After the delay it waits on the
+ *             lock that DROP, CREATE … TEMPLATE and ALTER DATABASE hold, looks
+ *             whether the database is still there, launches the agent, waits
+ *             until that is at home, ends.
+ *   on demand the first session that commits a request launches the agent
+ *             (mailbox/session.c), so that nothing has to be preloaded.
+ *
+ * Every one of them is remembered by the postmaster until it ends with exit
+ * code 0: one that fails, is terminated, or dies with the cluster is started
+ * again by it.  So the chain from one agent to the next has no gap.  What is
+ * usual goes by the starter, since a restart by the postmaster knows neither of
+ * delays nor of dropped databases.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_database.h"
+#include "clock.h"
+#include "launcher/launcher.h"
+#include "miscadmin.h"
+#include "points.h"
+#include "pg_fleet.h"
+#include "postmaster/bgworker.h"
+#include "storage/pmsignal.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "tcop/tcopprot.h"
+#include "utils/inval.h"
+#include "utils/wait_event.h"
+
+#define AGAIN_S 5 /* until the postmaster starts an agent again that could not hand over */
+#define STARTER_AGAIN_S 1
+#define LOOK_AGAIN_MS 10
+#define START_PATIENCE_MS 10000
+
+typedef struct StarterArgs
+{
+    Oid database;
+    int32 delay_ms;
+} StarterArgs;
+
+StaticAssertDecl(sizeof(StarterArgs) <= BGW_EXTRALEN, "StarterArgs must fit into bgw_extra");
+
+static void
+worker_init(BackgroundWorker *worker, const char *type, const char *function)
+{
+    memset(worker, 0, sizeof(*worker));
+    worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+    worker->bgw_restart_time = BGW_NEVER_RESTART;
+    strlcpy(worker->bgw_library_name, FLEET_LIBRARY, sizeof(worker->bgw_library_name));
+    strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
+    strlcpy(worker->bgw_type, type, sizeof(worker->bgw_type));
+    strlcpy(worker->bgw_name, type, sizeof(worker->bgw_name));
+}
+
+void
+fleet_launcher_register(void)
+{
+    BackgroundWorker worker;
+
+    worker_init(&worker, "pg_fleet launcher", "fleet_launcher_main");
+    worker.bgw_restart_time = 1;
+    RegisterBackgroundWorker(&worker);
+}
+
+/* ---- locks ---- */
+
+LOCKTAG
+fleet_home_lock(Oid database, FleetHomeLock which)
+{
+    LOCKTAG tag;
+
+    SET_LOCKTAG_ADVISORY(tag, database, which, 0, FLEET_LOCK_FIELD4);
+    return tag;
+}
+
+/* Held, or waited for.  A share lock that is given back at once: nobody takes that for more. */
+static bool
+is_taken(Oid database, FleetHomeLock which)
+{
+    LOCKTAG tag = fleet_home_lock(database, which);
+
+    if (LockAcquire(&tag, ShareLock, true, true) == LOCKACQUIRE_NOT_AVAIL)
+        return true;
+    LockRelease(&tag, ShareLock, true);
+    return false;
+}
+
+bool
+fleet_starter_is_there(Oid database)
+{
+    return is_taken(database, FLEET_HOME_STARTER);
+}
+
+/* ---- registering ---- */
+
+static void
+agent_worker(BackgroundWorker *worker, Oid database, int delay_ms)
+{
+    StarterArgs args = {database, delay_ms};
+
+    worker_init(worker, "pg_fleet agent", "fleet_agent_main");
+    worker->bgw_restart_time = AGAIN_S;
+    worker->bgw_main_arg = ObjectIdGetDatum(database);
+    memcpy(worker->bgw_extra, &args, sizeof(args));
+}
+
+int
+fleet_agent_last_delay(void)
+{
+    StarterArgs args;
+
+    memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+    return args.delay_ms;
+}
+
+bool
+fleet_agent_launch(Oid database)
+{
+    BackgroundWorker worker;
+
+    if (RecoveryInProgress())
+        return true;
+    agent_worker(&worker, database, FLEET_NOT_RESTARTED);
+    return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/* Until the starter holds its lock: from then on nobody can come before it.  At a shutdown the
+ * postmaster throws it away, and says so. */
+static void
+wait_for_starter(Oid database, BackgroundWorkerHandle *handle)
+{
+    pid_t pid;
+
+    for (int ms = 0; ms < START_PATIENCE_MS; ms += LOOK_AGAIN_MS)
+    {
+        if (fleet_starter_is_there(database) ||
+            GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED || !PostmasterIsAlive())
+            return;
+        pg_usleep(LOOK_AGAIN_MS * 1000L);
+    }
+}
+
+bool
+fleet_starter_launch(Oid database, int delay_ms)
+{
+    BackgroundWorker worker;
+    BackgroundWorkerHandle *handle;
+    StarterArgs args = {database, delay_ms};
+    bool registered = false;
+
+    worker_init(&worker, "pg_fleet starter", "fleet_starter_main");
+    worker.bgw_restart_time = STARTER_AGAIN_S;
+    memcpy(worker.bgw_extra, &args, sizeof(args));
+    /* Runners that ended a moment ago may still hold the slots. */
+    for (int i = 0; i < 50 && !registered && PostmasterIsAlive(); i++)
+    {
+        if (i > 0)
+            pg_usleep(20000);
+        registered = RegisterDynamicBackgroundWorker(&worker, &handle);
+    }
+    if (registered)
+        wait_for_starter(database, handle);
+    else
+        ereport(LOG, (errmsg("pg_fleet: no background worker slot is free to bring the agent of "
+                             "database %u back",
+                             database),
+                      errdetail("The agent keeps its own slot, and is started again in %d seconds.",
+                                AGAIN_S),
+                      errhint("Raise max_worker_processes.")));
+    return registered;
+}
+
+/* All of the time, however often the latch is set. */
+static void
+wait_ms(int ms)
+{
+    FleetTime end = fleet_clock_now() + FLEET_MS((FleetTime) ms);
+    FleetTime left;
+
+    while ((left = end - fleet_clock_now()) > 0)
+    {
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+                         (long) ((left + 999) / 1000), PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+/* ---- starter ---- */
+
+static bool
+database_usable(Oid database)
+{
+    HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+    bool usable;
+
+    if (!HeapTupleIsValid(tuple))
+        return false;
+    usable = ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
+    ReleaseSysCache(tuple);
+    return usable;
+}
+
+static void
+wait_for_delay(const StarterArgs *args)
+{
+    if (args->delay_ms > 0)
+        ereport(LOG, (errmsg("pg_fleet: the agent of database %u ended soon after its start; the "
+                             "next one starts in %d seconds",
+                             args->database, args->delay_ms / 1000)));
+    if (!FLEET_POINT_HIT("starter_before_delay"))
+        wait_ms(args->delay_ms);
+    FLEET_POINT("starter_after_delay");
+}
+
+/* Waits for the end of DROP, ALTER and CREATE … TEMPLATE, with whose locks this one conflicts. */
+static bool
+database_is_there(Oid database)
+{
+    bool usable;
+
+    StartTransactionCommand();
+    LockSharedObject(DatabaseRelationId, database, 0, RowExclusiveLock);
+    AcceptInvalidationMessages();
+    usable = database_usable(database);
+    CommitTransactionCommand();
+    return usable;
+}
+
+/* Registers the agent; NULL: no slot.  From then on the postmaster cares for it. */
+static BackgroundWorkerHandle *
+launch(const StarterArgs *args)
+{
+    BackgroundWorker worker;
+    BackgroundWorkerHandle *handle;
+
+    agent_worker(&worker, args->database, args->delay_ms);
+    worker.bgw_notify_pid = MyProcPid;
+    return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
+}
+
+void
+fleet_starter_main(Datum arg)
+{
+    StarterArgs args;
+    LOCKTAG tag;
+    BackgroundWorkerHandle *handle = NULL;
+    bool told = false;
+    pid_t pid;
+
+    memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+    fleet_transaction_timeout_off();
+
+    /* Another one may be there still; it has nothing to do for long, or will find our agent. */
+    tag = fleet_home_lock(args.database, FLEET_HOME_STARTER);
+    StartTransactionCommand();
+    (void) LockAcquire(&tag, ExclusiveLock, true, false);
+    CommitTransactionCommand();
+
+    wait_for_delay(&args);
+    while (database_is_there(args.database) && (handle = launch(&args)) == NULL)
+    {
+        if (!told)
+            ereport(LOG, (errmsg("pg_fleet: the agent of database %u waits for a free background "
+                                 "worker slot",
+                                 args.database),
+                          errhint("Raise max_worker_processes.")));
+        told = true;
+        wait_ms(1000);
+    }
+    /* Nobody else may come before it. */
+    while (handle != NULL && GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED &&
+           !is_taken(args.database, FLEET_HOME_AGENT))
+        wait_ms(LOOK_AGAIN_MS);
+    proc_exit(0);
+}
+
+/* ---- launcher ---- */
+
+/* OIDs of all databases that allow connections, in a palloc'd array of the caller's context. */
+static Oid *
+list_databases(int *count)
+{
+    MemoryContext context = CurrentMemoryContext;
+    Relation relation;
+    TableScanDesc scan;
+    HeapTuple tuple;
+    Oid *oids;
+    int capacity = 16;
+
+    *count = 0;
+    oids = palloc(capacity * sizeof(Oid));
+    StartTransactionCommand();
+    (void) GetTransactionSnapshot();
+    relation = table_open(DatabaseRelationId, AccessShareLock);
+    scan = table_beginscan_catalog(relation, 0, NULL);
+    while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+    {
+        Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+        if (!form->datallowconn)
+            continue;
+        if (*count == capacity)
+            oids = repalloc(oids, (capacity *= 2) * sizeof(Oid));
+        oids[(*count)++] = form->oid;
+    }
+    table_endscan(scan);
+    table_close(relation, AccessShareLock);
+    CommitTransactionCommand();
+    MemoryContextSwitchTo(context);
+    return oids;
+}
+
+/*
+ * Waits until the new agent is either at home (it publishes itself and goes on)
+ * or has ended because its database has no extension: its slot is free again
+ * then, so that a cluster of many databases needs one slot for the search.
+ */
+static void
+launch_and_look(Oid database)
+{
+    BackgroundWorker worker;
+    BackgroundWorkerHandle *handle;
+    pid_t pid;
+
+    agent_worker(&worker, database, FLEET_NOT_RESTARTED);
+    worker.bgw_notify_pid = MyProcPid;
+    while (!RegisterDynamicBackgroundWorker(&worker, &handle))
+        wait_ms(1000);
+    if (WaitForBackgroundWorkerStartup(handle, &pid) != BGWH_STARTED)
+        return;
+    /* A moment for a look into the catalog; an agent that stays needs no waiting for. */
+    for (int i = 0; i < 20 && GetBackgroundWorkerPid(handle, &pid) == BGWH_STARTED; i++)
+        wait_ms(10);
+}
+
+void
+fleet_launcher_main(Datum arg)
+{
+    Oid *databases;
+    int count;
+
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+    fleet_transaction_timeout_off();
+    databases = list_databases(&count);
+    FLEET_POINT("launcher_before_launch");
+    for (int i = 0; i < count; i++)
+        launch_and_look(databases[i]);
+    for (;;)
+    {
+        (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1L, PG_WAIT_EXTENSION);
+        ResetLatch(MyLatch);
+        CHECK_FOR_INTERRUPTS();
+    }
+}

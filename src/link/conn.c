@@ -1,0 +1,639 @@
+/*
+ * link/conn.c
+ *     FleetConn: one libpq connection and its state machine.
+ *
+ * In the agent's process.  Called by server_link.c (timers, end of turn), by the
+ * loop (socket events), and by the three owners of connections:
+ * direct_mode.c, agent_mode.c, side.c.
+ *
+ *   CLOSED → RESOLVING → CONNECTING → SETUP → READY → (lost) → CLOSED
+ *
+ * A connection rests in pipeline mode.  "ring" remembers what was sent and in
+ * which order answers come; answers are handed to the owner one result at a
+ * time.  Nothing here waits, and nothing is thrown while libpq is on the stack.
+ */
+#include "postgres.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "link/internal.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+
+#define RING_FIRST 16
+/* From so many buffered bytes on, libpq may send by itself; then a request counts as sent. */
+#define FLUSHED_BY_ITSELF 4000
+#define MESSAGE_OVERHEAD 160
+
+void
+fleet_conn_init(FleetConn *conn, FleetServerLink *link, const FleetConnMethods *methods, void *arg)
+{
+    memset(conn, 0, sizeof(*conn));
+    conn->link = link;
+    conn->methods = methods;
+    conn->arg = arg;
+    conn->capacity = RING_FIRST;
+    conn->ring = MemoryContextAllocZero(link->context, sizeof(FleetExpect) * RING_FIRST);
+    conn->notices_tail = &conn->notices;
+    conn->sync_slot = FLEET_NO_SLOT;
+    dlist_push_tail(&link->conns, &conn->node);
+}
+
+/* ---- ring of expectations ---- */
+
+void
+fleet_conn_push(FleetConn *conn, uint8 tag, uint8 slot, bool single_row)
+{
+    FleetExpect *expect;
+
+    if (conn->count == conn->capacity)
+    {
+        FleetExpect *bigger =
+            MemoryContextAllocZero(conn->link->context, sizeof(FleetExpect) * conn->capacity * 2);
+
+        for (uint32 i = 0; i < conn->count; i++)
+            bigger[i] = conn->ring[(conn->head + i) & (conn->capacity - 1)];
+        pfree(conn->ring);
+        conn->ring = bigger;
+        conn->head = 0;
+        conn->capacity *= 2;
+    }
+    if (conn->count == 0)
+    {
+        conn->heard_at = fleet_link_now();
+        conn->patience = FLEET_SILENCE;
+        fleet_link_awaits(1);
+    }
+    expect = &conn->ring[(conn->head + conn->count) & (conn->capacity - 1)];
+    expect->tag = tag;
+    expect->slot = slot;
+    expect->single_row = single_row;
+    conn->count++;
+    fleet_link_due_at(conn->heard_at + FLEET_SILENCE);
+}
+
+static void
+conn_pop(FleetConn *conn)
+{
+    conn->head = (conn->head + 1) & (conn->capacity - 1);
+    conn->count--;
+    if (conn->count == 0)
+        fleet_link_awaits(-1);
+    conn->got_result = false;
+    conn->armed = false;
+    conn->incomplete = 0;
+}
+
+/* Single-row mode belongs to the statement at the head, and must be asked for before its rows. */
+static void
+conn_arm(FleetConn *conn)
+{
+    if (conn->armed || conn->count == 0)
+        return;
+    conn->armed = true;
+    if (conn->ring[conn->head].single_row)
+        PQsetSingleRowMode(conn->pg);
+}
+
+bool
+fleet_conn_awaiting(const FleetConn *conn)
+{
+    return conn->count > 0;
+}
+
+/* ---- failure ---- */
+
+void
+fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent, const char *format, ...)
+{
+    StringInfoData text;
+    int missing;
+
+    if (conn->lost)
+        return;
+    initStringInfo(&text);
+    do
+    {
+        va_list args;
+
+        va_start(args, format);
+        missing = appendStringInfoVA(&text, format, args);
+        va_end(args);
+        if (missing > 0)
+            enlargeStringInfo(&text, missing);
+    } while (missing > 0);
+    fleet_link_scrub(conn->link, text.data); /* before it is cut */
+    conn->lost = true;
+    conn->lost_permanent = permanent;
+    if (conn->farewell_sqlstate[0] != '\0' && strncmp(sqlstate, "08", 2) == 0)
+    {
+        strlcpy(conn->lost_sqlstate, conn->farewell_sqlstate, sizeof(conn->lost_sqlstate));
+        strlcpy(conn->lost_reason, conn->farewell, sizeof(conn->lost_reason));
+        fleet_link_scrub(conn->link, conn->lost_reason);
+    }
+    else
+    {
+        strlcpy(conn->lost_sqlstate, sqlstate, sizeof(conn->lost_sqlstate));
+        fleet_text_copy(conn->lost_reason, sizeof(conn->lost_reason), text.data);
+    }
+    pfree(text.data);
+    fleet_conn_work(conn);
+}
+
+/* What libpq says, without its line ends. */
+static void
+conn_fail_libpq(FleetConn *conn)
+{
+    char text[512];
+    size_t length;
+
+    strlcpy(text, PQerrorMessage(conn->pg), sizeof(text));
+    length = strlen(text);
+    while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == ' '))
+        text[--length] = '\0';
+    for (char *p = text; *p != '\0'; p++)
+    {
+        if (*p == '\n' || *p == '\t')
+            *p = ' ';
+    }
+    fleet_conn_fail(conn, "08006", false, "%s", length > 0 ? text : "the connection was lost");
+}
+
+void
+fleet_conn_close(FleetConn *conn)
+{
+    if (conn->member != NULL)
+        fleet_loop_remove(conn->member);
+    conn->member = NULL;
+    if (conn->held != NULL)
+        PQclear(conn->held);
+    conn->held = NULL;
+    if (conn->pg != NULL)
+        PQfinish(conn->pg);
+    conn->pg = NULL;
+    if (conn->fd_reserved)
+    {
+        ReleaseExternalFD();
+        fleet_link_feed();
+    }
+    conn->fd_reserved = false;
+    fleet_conn_drop_notices(conn);
+    if (conn->has_work)
+        dlist_delete(&conn->work);
+    conn->has_work = false;
+    conn->state = CONN_CLOSED;
+    if (conn->count > 0)
+        fleet_link_awaits(-1);
+    conn->head = conn->count = 0;
+    conn->got_result = conn->armed = conn->pipeline = false;
+    conn->needs_sync = conn->needs_flush = conn->attention = conn->user_runs = false;
+    conn->copy_out = false;
+    conn->sync_slot = FLEET_NO_SLOT;
+    conn->lost = false;
+    conn->incomplete = conn->unflushed = 0;
+    conn->farewell[0] = conn->farewell_sqlstate[0] = '\0';
+}
+
+/* End of the turn, for a connection that was marked lost. */
+void
+fleet_conn_finish_lost(FleetConn *conn)
+{
+    char sqlstate[6], reason[sizeof(conn->lost_reason)];
+    bool permanent = conn->lost_permanent;
+
+    strlcpy(sqlstate, conn->lost_sqlstate, sizeof(sqlstate));
+    strlcpy(reason, conn->lost_reason, sizeof(reason));
+    fleet_conn_close(conn);
+    conn->methods->down(conn, sqlstate, reason, permanent);
+}
+
+/* ---- receiving ---- */
+
+static void
+conn_deliver_notifies(FleetConn *conn)
+{
+    PGnotify *notify;
+
+    while (!conn->lost && (notify = PQnotifies(conn->pg)) != NULL)
+    {
+        if (conn->methods->notify != NULL)
+            conn->methods->notify(conn, notify->relname, notify->extra);
+        PQfreemem(notify);
+    }
+}
+
+/* libpq gives this result again and again until the copy is over: so whoever did not ask for one
+ * must not go on. */
+static void
+conn_copy(FleetConn *conn, ExecStatusType status)
+{
+    if (conn->methods->copy != NULL && conn->methods->copy(conn, &conn->ring[conn->head], status))
+        return;
+    fleet_conn_fail(conn, "08P01", false, "the server wants to copy, which nobody asked for");
+}
+
+static void
+conn_result(FleetConn *conn, PGresult *result)
+{
+    ExecStatusType status = PQresultStatus(result);
+
+    conn->incomplete = 0;
+    if (status == PGRES_PIPELINE_SYNC)
+    {
+        FleetExpect expect = conn->ring[conn->head];
+
+        conn_pop(conn);
+        if (expect.tag == FLEET_EXPECT_SYNC)
+            conn->methods->done(conn, expect);
+        else
+            fleet_conn_fail(conn, "08P01", false, "the server answered out of order");
+        return;
+    }
+    if (conn->ring[conn->head].tag == FLEET_EXPECT_SYNC)
+    {
+        fleet_conn_fail(conn, "08P01", false, "the server answered out of order");
+        return;
+    }
+    conn->got_result = true;
+    if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
+    {
+        conn_copy(conn, status);
+        return;
+    }
+    if (status == PGRES_FATAL_ERROR && PQresultErrorField(result, PG_DIAG_SQLSTATE) == NULL)
+    {
+        conn_fail_libpq(conn); /* made by libpq, not by the server */
+        return;
+    }
+    if (status == PGRES_FATAL_ERROR && fleet_conn_said_farewell(conn, result))
+    {
+        fleet_conn_fail(conn, "08006", false, "the server closed the connection");
+        return;
+    }
+    conn->methods->result(conn, &conn->ring[conn->head], result);
+}
+
+/* Throws COPY data away; true when its end has come. */
+static bool
+conn_drain_copy(FleetConn *conn)
+{
+    char *row;
+    int n;
+
+    while ((n = PQgetCopyData(conn->pg, &row, 1)) > 0)
+    {
+        conn->incomplete = 0;
+        PQfreemem(row);
+        CHECK_FOR_INTERRUPTS();
+    }
+    if (n == 0)
+        return false;
+    conn->copy_out = false;
+    return true;
+}
+
+/*
+ * Hands everything that libpq has to the owner.  "attention" stays set if a
+ * callback throws, so that the rest is not forgotten.
+ */
+void
+fleet_conn_process(FleetConn *conn)
+{
+    conn->attention = true;
+    fleet_conn_work(conn);
+    if (conn->held != NULL)
+        PQclear(conn->held); /* a callback threw */
+    conn->held = NULL;
+    while (!conn->lost && conn->state >= CONN_SETUP)
+    {
+        PGresult *result;
+
+        CHECK_FOR_INTERRUPTS();
+        if (conn->copy_out && !conn_drain_copy(conn))
+            break;
+        conn_arm(conn);
+        if (PQisBusy(conn->pg))
+        {
+            fleet_conn_deliver_notices(conn);
+            break;
+        }
+        if (conn->count == 0)
+        {
+            fleet_conn_deliver_notices(conn);
+            break;
+        }
+        result = PQgetResult(conn->pg);
+        fleet_conn_deliver_notices(conn);
+        if (result == NULL)
+        {
+            FleetExpect expect = conn->ring[conn->head];
+
+            if (!conn->got_result)
+                break;
+            conn_pop(conn);
+            conn->methods->done(conn, expect);
+            continue;
+        }
+        conn->held = result;
+        conn_result(conn, result);
+        conn->held = NULL;
+        PQclear(result);
+    }
+    if (!conn->lost && conn->pg != NULL)
+        conn_deliver_notifies(conn);
+    conn->attention = false;
+}
+
+static void
+conn_readable(FleetConn *conn)
+{
+    size_t limit = conn->state == CONN_SETUP ? FLEET_SETUP_BYTES_MAX : FLEET_MESSAGE_BYTES_MAX;
+    int waiting = 0;
+    bool read;
+
+    if (ioctl(PQsocket(conn->pg), FIONREAD, &waiting) == 0)
+        conn->incomplete += (size_t) waiting;
+    conn->heard_at = fleet_link_now();
+    read = PQconsumeInput(conn->pg) == 1;
+    fleet_conn_process(conn);
+    if (conn->lost || conn->pg == NULL)
+        return;
+    if (!read || PQstatus(conn->pg) == CONNECTION_BAD)
+        conn_fail_libpq(conn);
+    else if (conn->incomplete > limit)
+        fleet_conn_fail(conn, "54000", false,
+                        "the server sent more than %d MB without an end of a result",
+                        (int) (limit / (1024 * 1024)));
+}
+
+static void
+conn_event(void *arg, uint32 events)
+{
+    FleetConn *conn = arg;
+
+    if (conn->lost || conn->link->closing)
+        return;
+    if (conn->state == CONN_CONNECTING)
+    {
+        fleet_conn_poll(conn);
+        return;
+    }
+    if (events & WL_SOCKET_READABLE)
+        conn_readable(conn);
+    if ((events & WL_SOCKET_WRITEABLE) && !conn->lost && conn->pg != NULL)
+    {
+        conn->needs_flush = true;
+        fleet_conn_work(conn);
+    }
+}
+
+/*
+ * Watches the socket of the connection.  libpq may have opened another one
+ * under the same number (next host of the list), so the inode is compared.
+ */
+void
+fleet_conn_watch(FleetConn *conn, uint32 events)
+{
+    struct stat st;
+    pgsocket socket = PQsocket(conn->pg);
+
+    if (conn->member != NULL && conn->state >= CONN_SETUP)
+    {
+        fleet_loop_modify(conn->member, events); /* it stays the same from the login on */
+        return;
+    }
+    if (socket == PGINVALID_SOCKET || fstat(socket, &st) != 0)
+        return;
+    if (conn->member != NULL && conn->inode == (uint64) st.st_ino)
+    {
+        fleet_loop_modify(conn->member, events);
+        return;
+    }
+    if (conn->member != NULL)
+        fleet_loop_remove(conn->member);
+    conn->member = NULL;
+    conn->inode = (uint64) st.st_ino;
+    conn->member = fleet_loop_add(conn->link->loop, socket, events, conn_event, conn);
+}
+
+/* ---- sending ---- */
+
+static void
+conn_buffered(FleetConn *conn, size_t bytes)
+{
+    conn->unflushed += bytes + MESSAGE_OVERHEAD;
+    if (conn->unflushed > FLUSHED_BY_ITSELF)
+        conn->flushes++;
+    conn->needs_flush = true;
+    fleet_conn_work(conn);
+}
+
+static size_t
+values_length(const char *const *values, int n)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < n; i++)
+        bytes += values[i] == NULL ? 0 : strlen(values[i]);
+    return bytes;
+}
+
+/* After a request was put into libpq's buffer, or was not. */
+static bool
+conn_sent(FleetConn *conn, int ok, size_t bytes)
+{
+    if (ok != 1)
+    {
+        conn_fail_libpq(conn);
+        return false;
+    }
+    conn_buffered(conn, bytes);
+    conn->needs_sync = true;
+    return true;
+}
+
+bool
+fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int nparams,
+                const char *const *values, bool binary, bool single_row)
+{
+    if (conn->lost || conn->pg == NULL)
+        return false;
+    fleet_conn_push(conn, tag, slot, single_row);
+    return conn_sent(conn,
+                     PQsendQueryParams(conn->pg, sql, nparams, NULL, values, NULL, NULL, binary),
+                     strlen(sql) + values_length(values, nparams));
+}
+
+bool
+fleet_conn_prepare(FleetConn *conn, uint8 tag, uint8 slot, const char *name, const char *sql)
+{
+    if (conn->lost || conn->pg == NULL)
+        return false;
+    fleet_conn_push(conn, tag, slot, false);
+    return conn_sent(conn, PQsendPrepare(conn->pg, name, sql, 0, NULL), strlen(sql));
+}
+
+bool
+fleet_conn_send_prepared(FleetConn *conn, uint8 tag, uint8 slot, const char *name, int nparams,
+                         const char *const *values, bool binary, bool single_row)
+{
+    if (conn->lost || conn->pg == NULL)
+        return false;
+    fleet_conn_push(conn, tag, slot, single_row);
+    return conn_sent(conn, PQsendQueryPrepared(conn->pg, name, nparams, values, NULL, NULL, binary),
+                     strlen(name) + values_length(values, nparams));
+}
+
+bool
+fleet_conn_send_simple(FleetConn *conn, uint8 tag, uint8 slot, const char *sql)
+{
+    if (conn->lost || conn->pg == NULL)
+        return false;
+    fleet_conn_push(conn, tag, slot, true);
+    conn->flushes++; /* it tries to send at once */
+    if (PQsendQuery(conn->pg, sql) != 1)
+    {
+        conn_fail_libpq(conn);
+        return false;
+    }
+    conn_buffered(conn, strlen(sql));
+    return true;
+}
+
+/* Only when nothing is under way. */
+bool
+fleet_conn_pipeline(FleetConn *conn, bool on)
+{
+    if (conn->lost || conn->pg == NULL)
+        return false;
+    if (conn->pipeline == on)
+        return true;
+    if ((on ? PQenterPipelineMode(conn->pg) : PQexitPipelineMode(conn->pg)) != 1)
+    {
+        conn_fail_libpq(conn);
+        return false;
+    }
+    conn->pipeline = on;
+    return true;
+}
+
+void
+fleet_conn_sync(FleetConn *conn)
+{
+    uint8 slot = conn->sync_slot;
+
+    if (conn->lost || conn->pg == NULL)
+        return;
+    conn->needs_sync = false;
+    conn->sync_slot = FLEET_NO_SLOT;
+    fleet_conn_push(conn, FLEET_EXPECT_SYNC, slot, false);
+    conn->flushes++;
+    if (PQpipelineSync(conn->pg) != 1)
+        conn_fail_libpq(conn);
+    else
+    {
+        conn->needs_flush = true;
+        fleet_conn_work(conn);
+    }
+}
+
+/* End of the turn: what was buffered leaves in one packet. */
+void
+fleet_conn_flush(FleetConn *conn)
+{
+    int rest;
+
+    if (conn->state >= CONN_SETUP && conn->methods->gather != NULL)
+        conn->methods->gather(conn);
+    if (conn->lost || conn->pg == NULL || conn->state < CONN_SETUP)
+        return;
+    if (conn->needs_sync && conn->pipeline)
+        fleet_conn_sync(conn);
+    if (conn->lost || !conn->needs_flush)
+        return;
+    conn->flushes++;
+    rest = PQflush(conn->pg);
+    if (rest < 0)
+    {
+        conn_fail_libpq(conn);
+        return;
+    }
+    conn->unflushed = 0;
+    conn->needs_flush = false;
+    fleet_conn_watch(conn, WL_SOCKET_READABLE | (rest > 0 ? WL_SOCKET_WRITEABLE : 0));
+}
+
+/* ---- setup and timers ---- */
+
+/* The connection is there: statements may be sent. */
+void
+fleet_conn_logged_in(FleetConn *conn)
+{
+    conn->state = CONN_SETUP;
+    conn->heard_at = fleet_link_now();
+    PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
+    if (PQsetnonblocking(conn->pg, 1) != 0)
+    {
+        conn_fail_libpq(conn);
+        return;
+    }
+    fleet_conn_watch(conn, WL_SOCKET_READABLE);
+    if (fleet_conn_pipeline(conn, true))
+        conn->methods->login(conn);
+}
+
+void
+fleet_conn_ready(FleetConn *conn)
+{
+    conn->state = CONN_READY;
+    conn->host_shift = 0;
+    fleet_link_came_up(conn->link, conn);
+}
+
+FleetTime
+fleet_conn_due(FleetConn *conn)
+{
+    FleetTime due = FLEET_NEVER;
+
+    switch (conn->state)
+    {
+        case CONN_CLOSED: break;
+        case CONN_RESOLVING:
+        case CONN_CONNECTING: due = conn->deadline; break;
+        case CONN_SETUP:
+        case CONN_READY:
+            if (conn->count > 0 && !conn->user_runs)
+                due = conn->heard_at + conn->patience;
+            if (conn->state == CONN_READY && conn->methods->due != NULL)
+                due = Min(due, conn->methods->due(conn));
+            break;
+    }
+    return due;
+}
+
+void
+fleet_conn_timer(FleetConn *conn, FleetTime now)
+{
+    if (conn->lost || fleet_conn_due(conn) > now)
+        return;
+    switch (conn->state)
+    {
+        case CONN_CLOSED: break;
+        case CONN_RESOLVING:
+            fleet_conn_fail(conn, "08001", false, "looking up the host name took too long");
+            break;
+        case CONN_CONNECTING: fleet_conn_connect_timeout(conn); break;
+        case CONN_SETUP:
+        case CONN_READY:
+            if (conn->count > 0 && !conn->user_runs && conn->heard_at + conn->patience <= now)
+                fleet_conn_fail(conn, "08006", false, "the server has not answered for %d seconds",
+                                (int) (FLEET_SILENCE / FLEET_SECONDS(1)));
+            else if (conn->state == CONN_READY && conn->methods->timer != NULL)
+                conn->methods->timer(conn, now);
+            break;
+    }
+}

@@ -1,0 +1,374 @@
+/*
+ * link/internal.h
+ *     What the files of src/link/ share.  In the agent's process.
+ *
+ *   conn.c         FleetConn: one libpq connection and its state machine
+ *   conn_start.c   how a FleetConn gets connected (hosts, defaults, libpq's errors)
+ *   server_link.c         FleetServerLink: connections of one server, backoff, timers
+ *   text.c         text of the other side made harmless
+ *   resolve.c      host names, looked up by another process
+ *   side.c         the second connection of a link: cancel, terminate, resolve
+ *   direct_mode.c  sessions that execute steps (FleetExecutor)
+ *   agent_mode.c   the connection to another agent; agent_report.c what comes back
+ *
+ * Rules that hold everywhere here:
+ *   - callbacks of the agent are called from fleet_loop_wait() only, never from
+ *     inside a function that the agent called; so a lost connection is only
+ *     marked (fleet_conn_fail) and worked on at the end of the turn;
+ *   - what is sent in a turn travels in one packet a connection: senders only
+ *     put into libpq's buffer, the end of the turn adds Sync and flushes;
+ *   - a FleetConn is never freed inside a callback.
+ */
+#ifndef FLEET_LINK_INTERNAL_H
+#define FLEET_LINK_INTERNAL_H
+
+#include "postgres.h"
+
+#include <libpq-fe.h>
+
+#include "clock.h"
+#include "lib/ilist.h"
+#include "lib/stringinfo.h"
+#include "link/link.h"
+
+#define FLEET_CONNECT_TIMEOUT 10          /* seconds, unless the server says otherwise */
+#define FLEET_SILENCE FLEET_SECONDS(10)   /* no answer for so long: not trusted any more */
+#define FLEET_HEARTBEAT FLEET_SECONDS(5)  /* silence after which the other side is asked */
+#define FLEET_SIDE_IDLE FLEET_SECONDS(30) /* the side connection is closed after that */
+#define FLEET_BACKOFF_MIN FLEET_MS(100)
+#define FLEET_BACKOFF_MAX FLEET_SECONDS(30)
+#define FLEET_RESOLVE_TIMEOUT FLEET_SECONDS(20)
+#define FLEET_MESSAGE_BYTES_MAX (256 * 1024 * 1024) /* bytes without a complete message */
+#define FLEET_SETUP_BYTES_MAX (8 * 1024 * 1024)     /* … while nothing but our own was asked */
+
+typedef struct FleetConn FleetConn;
+
+/* ---- text.c ---- */
+
+/* Appends "s" made valid in the database encoding, at most "cap" bytes of it. */
+extern void fleet_text_append(StringInfo out, const char *s, size_t length, size_t cap);
+/* The same into a buffer of "size" bytes. */
+extern void fleet_text_copy(char *out, size_t size, const char *s);
+/* "s" itself when it is harmless, else a copy in the current context; NULL stays NULL. */
+extern const char *fleet_text_clean(const char *s, size_t cap);
+/* Stars instead of a secret, wherever it stands in the text: as it is, quoted, or as in a URI. */
+extern void fleet_text_scrub(char *text, const char *secret);
+extern bool fleet_text_uuid(const char *s, uint8 *uuid);
+
+/* ---- what is expected next on a connection ---- */
+
+typedef struct FleetExpect
+{
+    uint8 tag;  /* of the owner of the connection; 0: a Sync */
+    uint8 slot; /* the owner's */
+    bool single_row;
+} FleetExpect;
+
+#define FLEET_EXPECT_SYNC 0
+#define FLEET_NO_SLOT 255
+
+/* A notice, copied with malloc because it is made inside libpq. */
+typedef struct FleetNotice
+{
+    struct FleetNotice *next;
+    char level[16];
+    char sqlstate[6];
+    char *message, *detail, *hint, *context; /* in the same allocation */
+} FleetNotice;
+
+typedef enum FleetConnState
+{
+    CONN_CLOSED,     /* nothing there; the pool may open it */
+    CONN_RESOLVING,  /* waits for addresses */
+    CONN_CONNECTING, /* PQconnectPoll */
+    CONN_SETUP,      /* logged in; the owner's first statements are under way */
+    CONN_READY,
+} FleetConnState;
+
+typedef struct FleetConnMethods
+{
+    /* logged in, pipeline mode on: send the first statements */
+    void (*login)(FleetConn *conn);
+    /* one result (rows, end, error) of the head expectation; not for Sync */
+    void (*result)(FleetConn *conn, const FleetExpect *expect, PGresult *result);
+    /* all results of that statement have come; for Sync: it has come */
+    void (*done)(FleetConn *conn, FleetExpect expect);
+    /* false: keep it and ask again after the next result */
+    bool (*notice)(FleetConn *conn, const FleetExpect *head, const FleetNotice *notice);
+    void (*notify)(FleetConn *conn, const char *channel, const char *payload);
+    /* end of the turn, before flushing: send what was gathered */
+    void (*gather)(FleetConn *conn);
+    /* could not be made, or lost; it is CLOSED now */
+    void (*down)(FleetConn *conn, const char *sqlstate, const char *reason, bool permanent);
+    /* the server wants to copy: true if the request at the head may have asked for that.  NULL: no
+     * request of this owner may */
+    bool (*copy)(FleetConn *conn, const FleetExpect *expect, ExecStatusType status);
+    /* next time timer() must be called, or FLEET_NEVER; only asked while READY */
+    FleetTime (*due)(FleetConn *conn);
+    void (*timer)(FleetConn *conn, FleetTime now);
+    /* end of the turn, while CLOSED: the owner asked for work to be done */
+    void (*closed)(FleetConn *conn);
+} FleetConnMethods;
+
+/* One place to connect to. */
+typedef struct FleetHost
+{
+    char *host;    /* NULL: libpq's default */
+    char *port;    /* NULL: libpq's default */
+    char *address; /* given by the user, or the host itself if numeric; NULL: socket or name */
+    bool name;     /* must be looked up */
+} FleetHost;
+
+struct FleetConn
+{
+    dlist_node node; /* in link->conns */
+    dlist_node work; /* in the work list */
+    bool has_work;
+    FleetServerLink *link;
+    const FleetConnMethods *methods;
+    void *arg; /* the owner's */
+    FleetConnState state;
+
+    PGconn *pg;
+    PGresult *held; /* being worked on: freed with the connection if something throws */
+    bool fd_reserved;
+    FleetLoopMember *member;
+    uint64 inode; /* of the socket, to see whether libpq opened another one */
+    FleetTime deadline;
+    int host_shift; /* hosts of the list that timed out in this round */
+    FleetExpect *ring;
+    uint32 head, count, capacity; /* capacity: a power of two */
+    bool got_result, armed;
+    bool copy_out; /* the server sends COPY data: to be thrown away */
+    bool pipeline;
+
+    bool needs_sync, needs_flush, attention;
+    uint8 sync_slot;
+    bool user_runs;     /* the head may take any time: no liveness check */
+    FleetTime patience; /* how long silence is borne while something is awaited */
+    FleetTime heard_at; /* last time anything came, or waiting began */
+    uint64 flushes;     /* counts moments at which buffered requests may have left */
+    size_t unflushed;   /* estimate of bytes in libpq's buffer */
+    size_t incomplete;  /* bytes read since the last complete result */
+
+    FleetNotice *notices, **notices_tail;
+    bool (*wants_notice)(FleetConn *conn); /* inside libpq: must not throw */
+
+    bool lost;
+    bool lost_permanent;
+    char lost_sqlstate[6];
+    char lost_reason[1024];
+    char farewell_sqlstate[6]; /* what the server said when it closed the connection */
+    char farewell[512];
+};
+
+struct FleetServerLink
+{
+    dlist_node node; /* in the list of all links */
+    MemoryContext context;
+    MemoryContextCallback reset;
+    FleetLoop *loop;
+    FleetParentIdentity parent;
+    void *owner;
+    int server_id;
+    char *server_name;
+    Oid role;
+    bool superuser, agent_mode, has_password;
+    int slots;
+    int nparams;
+    char **keywords, **values;
+    int nhosts;
+    FleetHost *hosts;
+    int connect_timeout; /* seconds */
+
+    dlist_node pump; /* in the list of links to look at */
+    bool has_pump;
+    dlist_node starved_node; /* in the list of links that wait for a file descriptor */
+    bool starved;
+    bool plain;        /* no startup options: refused over there (a pooler) */
+    bool up;           /* told the agent so */
+    bool wanted;       /* somebody has asked for a connection since it was up last */
+    bool swept;        /* direct: sessions of our predecessors are ended */
+    int remains;       /* direct: sessions to be ended that something of ours may still run in */
+    bool sweeping;     /* direct: … those of our predecessors among them */
+    bool clean_wanted; /* direct: the agent is to be told when none is left */
+    bool closing;
+    bool hungry; /* direct: a session was asked for and there was none */
+    bool waited; /* direct: … and who asked is to be told when one is idle */
+    FleetTime retry_at;
+    FleetTime backoff;
+    FleetLinkIdentity identity;
+    bool identity_known;
+
+    MemoryContext scratch;  /* NULL: not needed yet */
+    dlist_head conns;       /* every FleetConn, side connection included */
+    struct FleetSide *side; /* NULL: never needed */
+    struct FleetAgentLink *agent;
+};
+
+/* ---- conn.c ---- */
+
+extern void fleet_conn_init(FleetConn *conn, FleetServerLink *link, const FleetConnMethods *methods,
+                            void *arg);
+extern void fleet_conn_work(FleetConn *conn); /* look at it at the end of the turn */
+extern void fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent,
+                            const char *format, ...) pg_attribute_printf(4, 5);
+extern void fleet_conn_close(FleetConn *conn); /* quietly, at once */
+extern void fleet_conn_ready(FleetConn *conn); /* setup is over */
+extern void fleet_conn_process(FleetConn *conn);
+extern void fleet_conn_push(FleetConn *conn, uint8 tag, uint8 slot, bool single_row);
+/* All of these only put into the buffer.  On failure the connection is marked lost. */
+extern bool fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int nparams,
+                            const char *const *values, bool binary, bool single_row);
+/* A named statement: made once on a connection, then executed as fleet_conn_send() does. */
+extern bool fleet_conn_prepare(FleetConn *conn, uint8 tag, uint8 slot, const char *name,
+                               const char *sql);
+extern bool fleet_conn_send_prepared(FleetConn *conn, uint8 tag, uint8 slot, const char *name,
+                                     int nparams, const char *const *values, bool binary,
+                                     bool single_row);
+extern bool fleet_conn_send_simple(FleetConn *conn, uint8 tag, uint8 slot, const char *sql);
+extern void fleet_conn_sync(FleetConn *conn); /* an immediate Sync: setup only */
+extern bool fleet_conn_pipeline(FleetConn *conn, bool on);
+extern void fleet_conn_flush(FleetConn *conn); /* end of the turn */
+extern void fleet_conn_finish_lost(FleetConn *conn);
+extern void fleet_conn_logged_in(FleetConn *conn);
+extern void fleet_conn_watch(FleetConn *conn, uint32 events);
+extern FleetTime fleet_conn_due(FleetConn *conn);
+extern void fleet_conn_timer(FleetConn *conn, FleetTime now);
+extern bool fleet_conn_awaiting(const FleetConn *conn);
+
+/* ---- notice.c ---- */
+
+extern void fleet_conn_notice_receiver(void *arg, const PGresult *result);
+/* True: it was the last one before the server ends the session. */
+extern bool fleet_conn_said_farewell(FleetConn *conn, const PGresult *result);
+extern void fleet_conn_deliver_notices(FleetConn *conn);
+extern void fleet_conn_drop_notices(FleetConn *conn);
+
+/* ---- conn_start.c ---- */
+
+extern void fleet_conn_open(FleetConn *conn);
+extern void fleet_conn_resolved(FleetConn *conn); /* RESOLVING: look whether addresses are there */
+extern void fleet_conn_poll(FleetConn *conn);     /* CONNECTING: the socket is ready */
+extern void fleet_conn_connect_timeout(FleetConn *conn);
+extern void fleet_link_scrub(const FleetServerLink *link, char *text); /* of its passwords */
+extern void fleet_link_parse_hosts(FleetServerLink *link);
+
+/* ---- server_link.c ---- */
+
+extern FleetTime fleet_link_now(void);        /* the turn's time, for deadlines */
+extern void fleet_link_due_at(FleetTime due); /* timers must be looked at no later than that */
+extern void fleet_link_awaits(int change);    /* one connection more (less) waits for answers */
+/* The agent was told something at the end of a turn: it must have a turn before the loop waits. */
+extern void fleet_link_told(void);
+extern void fleet_link_pump_soon(FleetServerLink *link);
+extern void fleet_link_need(FleetServerLink *link);
+extern void fleet_link_came_up(FleetServerLink *link, FleetConn *conn);
+extern void fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstate,
+                                 const char *reason, bool permanent);
+extern int fleet_link_ready_count(FleetServerLink *link);
+extern bool fleet_link_may_open(FleetServerLink *link);
+/* For a descriptor: closes a side connection that is idle, or the session that is idle for longest,
+ * of any link.  False: none is. */
+extern bool fleet_link_evict(void);
+/* None is left, and no session is idle: the link waits for one that will be, instead of failing, as
+ * its server did nothing wrong.  False: there is nothing to wait for. */
+extern bool fleet_link_starve(FleetConn *conn);
+extern void fleet_link_feed(void); /* a session is idle, or a connection was closed */
+
+/* Learning who the other side is; shared by direct sessions and the side connection. */
+#define FLEET_TAG_SELF 1
+#define FLEET_TAG_SYSTEM 2
+#define FLEET_TAG_TIMELINE 3
+#define FLEET_TAG_PIN 4
+#define FLEET_TAG_OWN 10 /* owners' tags start here */
+
+typedef struct FleetSelf
+{
+    FleetLinkIdentity identity;
+    int backend_pid;
+    int64
+        backend_start; /* microseconds; with the pid it names the session for good.  0: not known */
+    bool pooled;       /* a pooler is between: the pid is not the one libpq was told */
+    bool in_recovery;
+} FleetSelf;
+
+extern void fleet_self_ask(FleetConn *conn, FleetSelf *self);
+extern bool fleet_self_result(FleetConn *conn, FleetSelf *self, const FleetExpect *expect,
+                              const PGresult *result);
+
+/* In a query of pg_stat_activity: when a session began, in microseconds. */
+#define FLEET_BACKEND_START                                                                        \
+    "(EXTRACT(epoch FROM backend_start) OPERATOR(pg_catalog.*)"                                    \
+    " 1000000::pg_catalog.numeric)::pg_catalog.int8"
+
+/* In a query of pg_stat_activity: the sessions of this link's role that an earlier agent of this
+ * parent had opened.  $1: 'pg_fleet', first digits of the parent's uuid; $2: our epoch. */
+#define FLEET_PREDECESSORS                                                                         \
+    "usename OPERATOR(pg_catalog.=) CURRENT_USER"                                                  \
+    " AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"                                 \
+    " AND CASE WHEN pg_catalog.starts_with(application_name, $1)"                                  \
+    " AND application_name OPERATOR(pg_catalog.~) '^pg_fleet [0-9a-f]{8} [0-9]{1,20}$'"            \
+    " THEN pg_catalog.split_part(application_name, ' ', 3)::pg_catalog.numeric"                    \
+    " OPERATOR(pg_catalog.<) $2::pg_catalog.numeric ELSE false END"
+
+/* ---- resolve.c ---- */
+
+typedef enum FleetResolved
+{
+    RESOLVE_PENDING,
+    RESOLVE_DONE,
+    RESOLVE_FAILED,
+} FleetResolved;
+
+#define FLEET_ADDRESSES_MAX 8
+#define FLEET_ADDRESS_SIZE 48
+
+/* Asks, or answers from the cache.  On DONE "addresses" has *n addresses; on FAILED "why" a text. */
+extern FleetResolved fleet_resolve(FleetLoop *loop, const char *name,
+                                   char (*addresses)[FLEET_ADDRESS_SIZE], int *n, const char **why);
+
+/* True once after lookups have ended: who waits for addresses should look. */
+extern bool fleet_resolve_news(void);
+
+/* ---- side.c ---- */
+
+typedef struct FleetSide
+{
+    FleetConn conn; /* first */
+    FleetSelf self;
+    dlist_head waiting, sent;
+    FleetTime idle_since;
+} FleetSide;
+
+/* Cancels what "conn"'s backend does; "answered" is called once it was sent, or will never be. */
+extern void fleet_side_cancel(FleetServerLink *link, FleetConn *conn, int pid,
+                              void (*answered)(FleetConn *conn));
+/* Asks whether that backend is still at work. */
+/* True: a cancel of this session had not been sent yet, and is not any more. */
+extern bool fleet_side_withdraw(FleetServerLink *link, FleetConn *conn);
+extern void fleet_side_probe(FleetServerLink *link, FleetConn *conn, int pid,
+                             void (*answered)(FleetConn *conn, bool known, bool active));
+/* Takes back what was not sent yet for "conn"; true if answers are still to come.  "gone": the
+ * connection is closed, none may come any more. */
+extern bool fleet_side_forget(FleetServerLink *link, FleetConn *conn, bool gone);
+extern void fleet_side_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
+                               const FleetLinkIdentity *then);
+/* Ends that session, until it is surely gone; pid 0: those of our predecessors. */
+extern void fleet_side_end(FleetServerLink *link, int pid, int64 backend_start);
+extern void fleet_side_pump(FleetServerLink *link);
+extern bool fleet_side_wants(FleetServerLink *link);
+extern FleetConn *fleet_side_idle(FleetServerLink *link); /* NULL: there is none, or it works */
+
+/* ---- direct_mode.c ---- */
+
+extern void fleet_direct_pump(FleetServerLink *link);    /* opens sessions as wanted */
+extern bool fleet_direct_cut_all(FleetServerLink *link); /* closing; true: none is held any more */
+extern FleetConn *fleet_direct_idlest(FleetServerLink *link);
+
+/* ---- agent_mode.c ---- */
+
+extern void fleet_agent_create(FleetServerLink *link);
+extern void fleet_agent_pump(FleetServerLink *link);
+
+#endif

@@ -1,0 +1,92 @@
+/*
+ * mailbox/agent.c
+ *     The agent's side of the memory that it shares with sessions.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "mailbox/internal.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+
+void
+fleet_shared_leave(FleetShared *shared)
+{
+    PGPROC *wake[FLEET_MAX_WAITERS];
+    int n = 0;
+
+    SpinLockAcquire(&shared->mutex);
+    shared->agent = NULL;
+    for (int i = 0; i < shared->waiters_used; i++)
+    {
+        if (shared->waiters[i].proc != NULL)
+            wake[n++] = shared->waiters[i].proc;
+    }
+    SpinLockRelease(&shared->mutex);
+    for (int i = 0; i < n; i++)
+        SetLatch(&wake[i]->procLatch);
+}
+
+/* However it leaves. */
+static void
+shared_gone(dsm_segment *segment, Datum arg)
+{
+    fleet_shared_leave((FleetShared *) DatumGetPointer(arg));
+}
+
+FleetShared *
+fleet_shared_create(uint32 *handle)
+{
+    dsm_segment *segment = dsm_create(sizeof(FleetShared), 0);
+    FleetShared *shared = dsm_segment_address(segment);
+
+    dsm_pin_mapping(segment);
+    memset(shared, 0, sizeof(*shared));
+    SpinLockInit(&shared->mutex);
+    shared->agent = MyProc;
+    shared->database = MyDatabaseId;
+    shared->magic = FLEET_SHARED_MAGIC;
+    on_dsm_detach(segment, shared_gone, PointerGetDatum(shared));
+    *handle = dsm_segment_handle(segment);
+    return shared;
+}
+
+bool
+fleet_shared_take(FleetShared *shared, FleetMessage *message, bool *overflow)
+{
+    bool found;
+
+    SpinLockAcquire(&shared->mutex);
+    *overflow = shared->overflow;
+    shared->overflow = false;
+    found = shared->head != shared->tail;
+    if (found)
+        *message = shared->ring[shared->head++ % FLEET_RING_SIZE];
+    SpinLockRelease(&shared->mutex);
+    return found;
+}
+
+void
+fleet_shared_run_changed(FleetShared *shared, int64 run_id, bool final)
+{
+    PGPROC *wake[FLEET_MAX_WAITERS];
+    int n = 0;
+
+    if (shared->waiters_used == 0)
+        return; /* unlocked look: a waiter that comes now reads the committed state itself */
+    SpinLockAcquire(&shared->mutex);
+    for (int i = 0; i < shared->waiters_used; i++)
+    {
+        FleetWaiter *w = &shared->waiters[i];
+
+        if (w->proc != NULL && w->run_id == run_id && !w->poked && (final || w->wants_changes))
+        {
+            w->poked = true;
+            wake[n++] = w->proc;
+        }
+    }
+    SpinLockRelease(&shared->mutex);
+    for (int i = 0; i < n; i++)
+        SetLatch(&wake[i]->procLatch);
+}

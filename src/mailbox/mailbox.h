@@ -1,0 +1,53 @@
+/*
+ * mailbox/mailbox.h
+ *     The piece of memory that the agent shares with sessions of its database:
+ *     a ring of short messages (committed requests), and waiters.  A DSM
+ *     segment made by the agent; its handle is in fleet_catalog.agent, so that
+ *     nothing has to be preloaded.
+ */
+#ifndef FLEET_MAILBOX_MAILBOX_H
+#define FLEET_MAILBOX_MAILBOX_H
+
+#include "postgres.h"
+
+typedef enum FleetMessageKind
+{
+    FLEET_MESSAGE_RUN = 1,    /* a run was committed: id */
+    FLEET_MESSAGE_JOB_RUN,    /* a job run was committed: id */
+    FLEET_MESSAGE_CANCEL_RUN, /* a cancel of this run was committed */
+    FLEET_MESSAGE_CANCEL_JOB, /* … of this job run */
+    FLEET_MESSAGE_SERVERS,    /* servers, mappings, slots changed: read them again */
+    FLEET_MESSAGE_DEPLOY,     /* deployments are queued */
+    FLEET_MESSAGE_IDENTITY,   /* paused or resumed */
+} FleetMessageKind;
+
+/* -- sessions (mailbox/session.c) -- */
+
+/* Remembers a message; at COMMIT of the present transaction it is put into the agent's ring and
+ * its latch is set; if there is no agent, one is started then.  Nothing happens at ROLLBACK. */
+extern void fleet_wake_at_commit(FleetMessageKind kind, int64 id);
+
+/* Waits until the run is final, the timeout (ms, -1: none) is over, or "poke" says that its log
+ * grew (poke != NULL).  False: timeout.  Never polls: the agent sets the latch. */
+extern bool fleet_wait_run(int64 run_id, long timeout_ms, bool *poke);
+
+/* -- the agent (mailbox/agent.c) -- */
+
+typedef struct FleetShared FleetShared;
+
+typedef struct FleetMessage
+{
+    FleetMessageKind kind;
+    int64 id;
+} FleetMessage;
+
+extern FleetShared *fleet_shared_create(uint32 *handle);
+/* The agent does not listen any more: who waits, or has something for an agent, must look for a new
+ * one. */
+extern void fleet_shared_leave(FleetShared *shared);
+/* Next message; *overflow set once when messages were lost (read everything again). */
+extern bool fleet_shared_take(FleetShared *shared, FleetMessage *message, bool *overflow);
+/* Wakes who waits for this run: final, or only to look at its log and progress. */
+extern void fleet_shared_run_changed(FleetShared *shared, int64 run_id, bool final);
+
+#endif

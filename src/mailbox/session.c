@@ -1,0 +1,331 @@
+/*
+ * mailbox/session.c
+ *     How a session reaches its database's agent: messages that go out at
+ *     COMMIT, and waiting for a run without polling.  In any session; no
+ *     process of ours is needed beforehand: when no agent is there, the commit
+ *     launches one.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "store/session.h"
+#include "clock.h"
+#include "core/state.h"
+#include "launcher/launcher.h"
+#include "miscadmin.h"
+#include "mailbox/internal.h"
+#include "storage/dsm.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+/* Messages of the present transaction; in TopTransactionContext, gone with it. */
+typedef struct Pending
+{
+    int count;
+    int capacity;
+    FleetMessage *messages;
+    int *levels; /* of the subtransactions that they belong to */
+    int agent_pid;
+} Pending;
+
+static Pending pending;
+static bool callback_registered = false;
+
+/* The mapping of the present agent's memory, kept between calls. */
+static dsm_segment *attached = NULL;
+static uint32 attached_handle = 0;
+
+/* The session ends, or turns to a newer agent, while it waits: leave no waiter behind. */
+static void
+remove_my_waiters(dsm_segment *segment, Datum arg)
+{
+    FleetShared *shared = (FleetShared *) DatumGetPointer(arg);
+
+    SpinLockAcquire(&shared->mutex);
+    for (int i = 0; i < shared->waiters_used; i++)
+    {
+        if (shared->waiters[i].proc == MyProc)
+            shared->waiters[i].proc = NULL;
+    }
+    SpinLockRelease(&shared->mutex);
+}
+
+static FleetShared *
+attach(uint32 handle)
+{
+    FleetShared *shared;
+
+    if (handle == 0)
+        return NULL;
+    if (attached == NULL || attached_handle != handle)
+    {
+        if (attached != NULL)
+            dsm_detach(attached);
+        attached = dsm_find_mapping(handle);
+        if (attached == NULL)
+            attached = dsm_attach(handle);
+        if (attached == NULL)
+            return NULL; /* that agent is gone */
+        dsm_pin_mapping(attached);
+        on_dsm_detach(attached, remove_my_waiters, PointerGetDatum(dsm_segment_address(attached)));
+        attached_handle = handle;
+    }
+    shared = dsm_segment_address(attached);
+    if (shared->magic != FLEET_SHARED_MAGIC || shared->database != MyDatabaseId ||
+        shared->agent == NULL)
+    {
+        dsm_detach(attached);
+        attached = NULL;
+        return NULL;
+    }
+    return shared;
+}
+
+/* Puts the messages into the ring and wakes the agent; false: there is none. */
+static bool
+deliver(FleetShared *shared, const FleetMessage *messages, int count)
+{
+    PGPROC *agent;
+
+    SpinLockAcquire(&shared->mutex);
+    agent = shared->agent;
+    for (int i = 0; i < count && agent != NULL; i++)
+    {
+        if (shared->tail - shared->head == FLEET_RING_SIZE)
+        {
+            shared->overflow = true;
+            break;
+        }
+        shared->ring[shared->tail++ % FLEET_RING_SIZE] = messages[i];
+    }
+    SpinLockRelease(&shared->mutex);
+    if (agent == NULL)
+        return false;
+    SetLatch(&agent->procLatch);
+    return true;
+}
+
+static void
+forget_pending(void)
+{
+    memset(&pending, 0, sizeof(pending));
+}
+
+static void
+at_commit(void)
+{
+    if (attached != NULL && deliver(dsm_segment_address(attached), pending.messages, pending.count))
+        return;
+    if (!fleet_agent_launch(MyDatabaseId))
+        ereport(WARNING,
+                (errmsg("the agent of pg_fleet could not be started: no background worker slot is "
+                        "free"),
+                 errdetail("The request is stored and runs as soon as an agent starts."),
+                 errhint("Raise max_worker_processes.")));
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+    if (pending.count == 0)
+        return;
+    switch (event)
+    {
+        case XACT_EVENT_COMMIT:
+            at_commit();
+            forget_pending();
+            break;
+        case XACT_EVENT_PRE_PREPARE:
+            ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                            errmsg("cannot PREPARE a transaction that has made a request to "
+                                   "pg_fleet"),
+                            errhint("Make the request in a transaction of its own.")));
+            break;
+        case XACT_EVENT_ABORT:
+        case XACT_EVENT_PREPARE: forget_pending(); break;
+        case XACT_EVENT_PRE_COMMIT:
+        case XACT_EVENT_PARALLEL_COMMIT:
+        case XACT_EVENT_PARALLEL_ABORT:
+        case XACT_EVENT_PARALLEL_PRE_COMMIT: break;
+    }
+}
+
+/* What a subtransaction asked for is rolled back with it, or becomes its parent's. */
+static void
+subxact_callback(SubXactEvent event, SubTransactionId sub, SubTransactionId parent, void *arg)
+{
+    int level = GetCurrentTransactionNestLevel();
+
+    if (event == SUBXACT_EVENT_ABORT_SUB)
+    {
+        while (pending.count > 0 && pending.levels[pending.count - 1] >= level)
+            pending.count--;
+    }
+    else if (event == SUBXACT_EVENT_COMMIT_SUB)
+    {
+        for (int i = pending.count - 1; i >= 0 && pending.levels[i] >= level; i--)
+            pending.levels[i] = level - 1;
+    }
+}
+
+void
+fleet_wake_at_commit(FleetMessageKind kind, int64 id)
+{
+    if (!callback_registered)
+    {
+        RegisterXactCallback(xact_callback, NULL);
+        RegisterSubXactCallback(subxact_callback, NULL);
+        callback_registered = true;
+    }
+    if (pending.count == 0)
+    {
+        uint32 handle;
+
+        /* Reading the catalog is not possible any more inside the commit itself. */
+        fleet_catalog_agent(&pending.agent_pid, &handle);
+        (void) attach(handle);
+        pending.capacity = 8;
+        pending.messages =
+            MemoryContextAlloc(TopTransactionContext, sizeof(FleetMessage) * pending.capacity);
+        pending.levels = MemoryContextAlloc(TopTransactionContext, sizeof(int) * pending.capacity);
+    }
+    else if (pending.count == pending.capacity)
+    {
+        pending.capacity *= 2;
+        pending.messages = repalloc(pending.messages, sizeof(FleetMessage) * pending.capacity);
+        pending.levels = repalloc(pending.levels, sizeof(int) * pending.capacity);
+    }
+    pending.levels[pending.count] = GetCurrentTransactionNestLevel();
+    pending.messages[pending.count++] = (FleetMessage){kind, id};
+}
+
+/* ---- waiting ---- */
+
+static FleetWaiter *
+waiter_add(FleetShared *shared, int64 run_id, bool wants_changes)
+{
+    FleetWaiter *volatile found = NULL; /* inlined into a PG_TRY */
+
+    SpinLockAcquire(&shared->mutex);
+    for (int i = 0; i < FLEET_MAX_WAITERS && found == NULL; i++)
+    {
+        if (shared->waiters[i].proc == NULL)
+        {
+            found = &shared->waiters[i];
+            *found = (FleetWaiter){MyProc, run_id, wants_changes, false};
+            if (i >= shared->waiters_used)
+                shared->waiters_used = i + 1;
+        }
+    }
+    SpinLockRelease(&shared->mutex);
+    if (found == NULL)
+        ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+                        errmsg("too many sessions wait for runs of pg_fleet"),
+                        errdetail("At most %d can wait at the same time.", FLEET_MAX_WAITERS),
+                        errhint("Look into fleet.run instead.")));
+    return found;
+}
+
+static void
+waiter_remove(FleetShared *shared, FleetWaiter *waiter)
+{
+    SpinLockAcquire(&shared->mutex);
+    waiter->proc = NULL;
+    while (shared->waiters_used > 0 && shared->waiters[shared->waiters_used - 1].proc == NULL)
+        shared->waiters_used--;
+    SpinLockRelease(&shared->mutex);
+}
+
+static void
+sleep_until(FleetTime deadline, FleetTime at_most)
+{
+    FleetTime now = fleet_clock_now();
+    FleetTime wait = at_most;
+    int events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+
+    if (deadline != FLEET_NEVER)
+        wait = Min(wait, Max(deadline - now, 0));
+    if (wait != FLEET_NEVER)
+        events |= WL_TIMEOUT;
+    (void) WaitLatch(MyLatch, events, wait == FLEET_NEVER ? -1L : (long) ((wait + 999) / 1000),
+                     PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+}
+
+/* No agent at the moment: launch one, unless one is on its way, and give it a moment to publish
+ * itself. */
+static void
+wait_for_agent(FleetTime deadline, bool launch)
+{
+    if (launch && !fleet_starter_is_there(MyDatabaseId) && !fleet_agent_launch(MyDatabaseId))
+        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+                        errmsg("the agent of pg_fleet could not be started: no background worker "
+                               "slot is free"),
+                        errhint("Raise max_worker_processes.")));
+    sleep_until(deadline, FLEET_MS(20));
+}
+
+/* One wait in the agent's memory; true: look again. */
+static bool
+wait_once(FleetShared *shared, int64 run_id, FleetTime deadline, bool *poke)
+{
+    FleetWaiter *waiter = waiter_add(shared, run_id, poke != NULL);
+    volatile bool poked = false;
+
+    PG_TRY();
+    {
+        /* Registered first, then looked: no end can slip through between both. */
+        while (!waiter->poked && shared->agent != NULL && fleet_clock_now() < deadline &&
+               !FLEET_STATE_IS_FINAL(fleet_catalog_run_state(run_id)))
+            sleep_until(deadline, FLEET_NEVER);
+        poked = waiter->poked;
+    }
+    PG_FINALLY();
+    {
+        waiter_remove(shared, waiter);
+    }
+    PG_END_TRY();
+    return poked;
+}
+
+bool
+fleet_wait_run(int64 run_id, long timeout_ms, bool *poke)
+{
+    FleetTime deadline =
+        timeout_ms < 0 ? FLEET_NEVER : fleet_clock_now() + FLEET_MS((FleetTime) timeout_ms);
+    int tries = 0;
+
+    if (poke != NULL)
+        *poke = false;
+    for (;;)
+    {
+        int pid;
+        uint32 handle;
+        FleetShared *shared;
+        int state = fleet_catalog_run_state(run_id);
+
+        if (state == 0 || FLEET_STATE_IS_FINAL(state))
+            return true;
+        if (fleet_clock_now() >= deadline)
+            return false;
+        fleet_catalog_agent(&pid, &handle);
+        shared = attach(handle);
+        if (shared == NULL)
+        {
+            /* Launch now and then only: an agent may be on its way up already. */
+            wait_for_agent(deadline, tries++ % 50 == 25);
+            continue;
+        }
+        tries = 0;
+        if (wait_once(shared, run_id, deadline, poke) && poke != NULL)
+        {
+            *poke = true;
+            return true;
+        }
+    }
+}

@@ -1,0 +1,739 @@
+/*
+ * runner/pool.c
+ *     The agent's side of the runners: starts them, gives them work, reads
+ *     what they say, keeps idle ones, and notices those that are gone.  In
+ *     the agent's process; called by agent*.c, calls fleet_executor_event().
+ *     How one is made and let go is in runner/process.c.
+ *
+ * A runner here is in one of these states:
+ *
+ *     free      idle process; their list begins with the one idle longest
+ *     busy      the agent has it; requests may be in flight, in order
+ *     dead      its process is gone; every request in flight gets its CUT in
+ *               the next poll, and then it is freed.  One without a request
+ *               waits until the agent gives it another one, or gives it back
+ *     orphan    of an agent before this one; adopted while the agent reads
+ *               its rows, or told to end in the first poll
+ *
+ * Nothing here waits: what does not fit into a ring stays in "unsent" and is
+ * tried again in fleet_runner_poll().
+ *
+ * What a runner said is freed in its ring one poll after it was told to the
+ * agent, which has committed it in between (runner/runner.h).
+ *
+ * BEGAN costs no message: the runner publishes the number of the request that
+ * it began, and wakes the agent only if the command takes its time.  Every
+ * later message of that request implies it.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_database.h"
+#include "clock.h"
+#include "guc.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "runner/runner.h"
+#include "runner/pool.h"
+#include "runner/process.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "utils/memutils.h"
+
+/* A request given to a runner, until its last event. */
+typedef struct RunnerInFlight
+{
+    dlist_node node;
+    uint64 number;
+    uint64 ref;
+    uint64 stored_lines; /* lines that an agent before this one has stored */
+    bool began;          /* BEGAN was told */
+} RunnerInFlight;
+
+/* A message that is not yet in the ring completely. */
+typedef struct RunnerUnsent
+{
+    dlist_node node;
+    Size size;
+    Size done;
+    char data[FLEXIBLE_ARRAY_MEMBER];
+} RunnerUnsent;
+
+typedef struct Runner
+{
+    FleetExecutor base; /* first: a FleetExecutor * is a Runner * */
+    dlist_node node;    /* in one of the four lists */
+    Oid role;
+    RunnerProcess process;
+    dlist_head in_flight;
+    dlist_head unsent;
+    uint64 last_number;
+    FleetTime idle_since;
+    bool dead;
+    bool given_back;       /* dead, and the agent knows */
+    char last_sqlstate[6]; /* why it ended, by its own words */
+    char *last_words;
+} Runner;
+
+static MemoryContext pool_context = NULL;
+static Oid pool_database = InvalidOid;
+static dlist_head free_runners = DLIST_STATIC_INIT(free_runners);
+static dlist_head busy_runners = DLIST_STATIC_INIT(busy_runners);
+static dlist_head dead_runners = DLIST_STATIC_INIT(dead_runners);
+static dlist_head orphans = DLIST_STATIC_INIT(orphans);
+static int runner_count = 0;      /* free and busy */
+static FleetTime start_after = 0; /* no new process before, since one could not be started */
+static StringInfoData scratch;
+
+static void find_orphans(void);
+static void read_runner(Runner *runner);
+static void runner_run(FleetExecutor *executor, const FleetStepRequest *request);
+static void runner_commit(FleetExecutor *executor);
+static void runner_cancel(FleetExecutor *executor);
+
+static const FleetExecutorMethods runner_methods = {
+    .run = runner_run,
+    .commit = runner_commit,
+    .cancel = runner_cancel,
+};
+
+void
+fleet_runner_pool_init(MemoryContext context, Oid database)
+{
+    MemoryContext before;
+
+    pool_context = AllocSetContextCreate(context, "fleet runner pool", ALLOCSET_DEFAULT_SIZES);
+    pool_database = database;
+    dlist_init(&free_runners);
+    dlist_init(&busy_runners);
+    dlist_init(&dead_runners);
+    dlist_init(&orphans);
+    runner_count = 0;
+    start_after = 0;
+    before = MemoryContextSwitchTo(pool_context);
+    initStringInfo(&scratch);
+    find_orphans();
+    MemoryContextSwitchTo(before);
+}
+
+/* ---- sending ---- */
+
+/* Takes the runner out of use; its CUTs come in the next poll. */
+static void
+mark_dead(Runner *runner)
+{
+    if (runner->dead)
+        return;
+    runner->dead = true;
+    runner_count--;
+    dlist_delete(&runner->node);
+    dlist_push_tail(&dead_runners, &runner->node);
+    SetLatch(MyLatch); /* so that the poll comes soon, wherever we were called */
+}
+
+static bool
+try_send(Runner *runner, const char *data, Size size, Size *done)
+{
+    bool sent = fleet_ring_write(runner->process.segment.to, data, size, done);
+
+    fleet_runner_wake(&runner->process.shared->runner);
+    return sent;
+}
+
+static void
+flush_unsent(Runner *runner)
+{
+    while (!dlist_is_empty(&runner->unsent))
+    {
+        RunnerUnsent *unsent =
+            dlist_container(RunnerUnsent, node, dlist_head_node(&runner->unsent));
+
+        if (!try_send(runner, unsent->data, unsent->size, &unsent->done))
+            return;
+        dlist_delete(&unsent->node);
+        pfree(unsent);
+    }
+}
+
+static void
+send_message(Runner *runner, const RunnerMessage *message)
+{
+    RunnerUnsent *unsent;
+    Size done = 0;
+
+    if (runner->dead)
+        return;
+    resetStringInfo(&scratch);
+    fleet_runner_message_write(&scratch, message);
+    if (dlist_is_empty(&runner->unsent) &&
+        try_send(runner, scratch.data, (Size) scratch.len, &done))
+        return;
+    unsent = MemoryContextAlloc(pool_context, offsetof(RunnerUnsent, data) + (Size) scratch.len);
+    unsent->size = (Size) scratch.len;
+    unsent->done = done;
+    memcpy(unsent->data, scratch.data, (Size) scratch.len);
+    dlist_push_tail(&runner->unsent, &unsent->node);
+}
+
+static void
+runner_run(FleetExecutor *executor, const FleetStepRequest *request)
+{
+    Runner *runner = (Runner *) executor;
+    RunnerInFlight *flight = MemoryContextAllocZero(pool_context, sizeof(RunnerInFlight));
+    RunnerMessage message;
+
+    flight->number = ++runner->last_number;
+    flight->ref = request->ref;
+    dlist_push_tail(&runner->in_flight, &flight->node);
+    if (runner->dead)
+        SetLatch(MyLatch); /* the next poll tells the CUT */
+
+    fleet_runner_message_init(&message, RUNNER_REQUEST, flight->number, flight->ref);
+    message.request_kind = request->kind;
+    message.transactional = request->transactional;
+    message.single = request->single;
+    message.fresh = request->fresh;
+    message.key = request->key;
+    message.log_seq = request->log_seq;
+    message.generation = pg_atomic_read_u32(&runner->process.shared->generation);
+    message.text[RUNNER_TEXT_COMMAND] = request->command;
+    message.text[RUNNER_TEXT_PARAMS] = request->params ? request->params : "{}";
+    send_message(runner, &message);
+}
+
+static RunnerInFlight *
+first_in_flight(Runner *runner)
+{
+    return dlist_is_empty(&runner->in_flight)
+               ? NULL
+               : dlist_container(RunnerInFlight, node, dlist_head_node(&runner->in_flight));
+}
+
+static void
+runner_commit(FleetExecutor *executor)
+{
+    Runner *runner = (Runner *) executor;
+    RunnerInFlight *flight = first_in_flight(runner);
+    RunnerMessage message;
+
+    if (flight == NULL)
+        return;
+    fleet_runner_message_init(&message, RUNNER_COMMIT, flight->number, flight->ref);
+    send_message(runner, &message);
+}
+
+static void
+runner_cancel(FleetExecutor *executor)
+{
+    Runner *runner = (Runner *) executor;
+    RunnerInFlight *flight;
+
+    if (runner->dead || dlist_is_empty(&runner->in_flight))
+        return;
+    flight = dlist_container(RunnerInFlight, node, dlist_tail_node(&runner->in_flight));
+    pg_atomic_write_u64(&runner->process.shared->cancel, flight->number);
+    pg_atomic_fetch_add_u32(&runner->process.shared->cancels, 1); /* full barrier */
+    /* Before it is connected it has not the handler, but will look at shared->cancel. */
+    if (pg_atomic_read_u32(&runner->process.shared->pid) != 0)
+        fleet_runner_process_interrupt(&runner->process);
+}
+
+/* ---- start and end ---- */
+
+static void
+runner_free(Runner *runner)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &runner->unsent)
+        pfree(dlist_container(RunnerUnsent, node, iter.cur));
+    dlist_foreach_modify(iter, &runner->in_flight)
+        pfree(dlist_container(RunnerInFlight, node, iter.cur));
+    fleet_runner_process_release(&runner->process);
+    if (runner->last_words)
+        pfree(runner->last_words);
+    pfree(runner);
+}
+
+/* Lets an idle process end.  The rest is done by bury_dead(), since the poll that we may be in
+ * still knows this runner. */
+static void
+release_free_runner(Runner *runner)
+{
+    RunnerMessage message;
+
+    fleet_runner_message_init(&message, RUNNER_END, 0, 0);
+    send_message(runner, &message);
+    runner->given_back = true;
+    mark_dead(runner);
+}
+
+static Runner *
+runner_new(Oid role)
+{
+    Runner *runner = MemoryContextAllocZero(pool_context, sizeof(Runner));
+
+    runner->base.methods = &runner_methods;
+    runner->role = role;
+    dlist_init(&runner->in_flight);
+    dlist_init(&runner->unsent);
+    return runner;
+}
+
+static Runner *
+runner_start(Oid role, const char **sqlstate, const char **why)
+{
+    MemoryContext before = MemoryContextSwitchTo(pool_context);
+    Runner *runner = runner_new(role);
+
+    if (fleet_runner_process_start(&runner->process, pool_database, role, sqlstate, why))
+    {
+        dlist_push_tail(&busy_runners, &runner->node);
+        runner_count++;
+    }
+    else
+    {
+        pfree(runner);
+        runner = NULL;
+    }
+    MemoryContextSwitchTo(before);
+    return runner;
+}
+
+/* The free runner of this role that was used last, so that those not needed grow old. */
+static Runner *
+find_free(Oid role)
+{
+    dlist_node *node = dlist_is_empty(&free_runners) ? NULL : dlist_tail_node(&free_runners);
+
+    while (node)
+    {
+        Runner *runner = dlist_container(Runner, node, node);
+
+        node = dlist_has_prev(&free_runners, node) ? dlist_prev_node(&free_runners, node) : NULL;
+        if (runner->role != role)
+            continue;
+        read_runner(runner); /* is it still there? */
+        if (!runner->dead)
+            return runner;
+    }
+    return NULL;
+}
+
+FleetExecutor *
+fleet_runner_get(Oid role, const char **sqlstate, const char **why)
+{
+    Runner *runner = find_free(role);
+
+    if (runner)
+    {
+        dlist_delete(&runner->node);
+        dlist_push_tail(&busy_runners, &runner->node);
+    }
+    else
+    {
+        if (runner_count >= fleet_guc_max_runners && !dlist_is_empty(&free_runners))
+            release_free_runner(dlist_container(Runner, node, dlist_head_node(&free_runners)));
+        if (runner_count >= fleet_guc_max_runners)
+        {
+            *sqlstate = "53400";
+            *why = "all runners are busy (fleet.max_runners)";
+            return NULL;
+        }
+        if (fleet_clock_now() < start_after)
+        {
+            *sqlstate = "53000";
+            *why = "a runner could not be started just now";
+            return NULL;
+        }
+        runner = runner_start(role, sqlstate, why);
+        if (runner == NULL)
+            return NULL;
+    }
+    runner->base.busy = true;
+    runner->base.owner = NULL;
+    return &runner->base;
+}
+
+void
+fleet_runner_done(FleetExecutor *executor)
+{
+    Runner *runner = (Runner *) executor;
+
+    runner->base.owner = NULL;
+    runner->base.busy = false;
+    if (runner->dead)
+    {
+        runner->given_back = true;
+        return;
+    }
+    if (!dlist_is_empty(&runner->in_flight))
+    {
+        /* Given back in the middle of something: it is of no further use to anybody. */
+        fleet_runner_process_terminate(&runner->process);
+        runner->given_back = true;
+        mark_dead(runner);
+        return;
+    }
+    runner->idle_since = fleet_clock_now();
+    dlist_delete(&runner->node);
+    dlist_push_tail(&free_runners, &runner->node);
+}
+
+/* ---- receiving ---- */
+
+static void
+event_init(FleetExecutorEvent *event, FleetExecutorEventKind kind, uint64 ref)
+{
+    memset(event, 0, sizeof(*event));
+    event->kind = kind;
+    event->ref = ref;
+    event->row_count = -1;
+}
+
+static void
+tell_began(Runner *runner, RunnerInFlight *flight)
+{
+    FleetExecutorEvent event;
+
+    if (flight->began)
+        return;
+    flight->began = true;
+    event_init(&event, FLEET_EXECUTOR_BEGAN, flight->ref);
+    event.backend_pid = (int) pg_atomic_read_u32(&runner->process.shared->pid);
+    fleet_executor_event(&runner->base, &event);
+}
+
+static bool
+has_begun(const Runner *runner, const RunnerInFlight *flight)
+{
+    return pg_atomic_read_u64(&runner->process.shared->begun) >= flight->number;
+}
+
+static void
+handle_message(Runner *runner, const RunnerMessage *message)
+{
+    RunnerInFlight *flight = first_in_flight(runner);
+    FleetExecutorEvent event;
+
+    if (message->kind == RUNNER_FATAL)
+    {
+        if (runner->last_words == NULL && message->text[RUNNER_TEXT_MESSAGE])
+        {
+            runner->last_words =
+                MemoryContextStrdup(pool_context, message->text[RUNNER_TEXT_MESSAGE]);
+            strlcpy(runner->last_sqlstate,
+                    message->text[RUNNER_TEXT_SQLSTATE] ? message->text[RUNNER_TEXT_SQLSTATE] : "",
+                    sizeof(runner->last_sqlstate));
+        }
+        return;
+    }
+    if (flight == NULL || flight->number != message->number)
+        return;
+    if (has_begun(runner, flight))
+        tell_began(runner, flight);
+    if (message->kind == RUNNER_LOG && message->line <= flight->stored_lines)
+        return;
+    event_init(&event, FLEET_EXECUTOR_LOG, flight->ref);
+    if (fleet_runner_message_event(message, &event))
+    {
+        /* Before the callback, which may give the next request. */
+        dlist_delete(&flight->node);
+        pfree(flight);
+    }
+    fleet_executor_event(&runner->base, &event);
+}
+
+/* Everything that a live runner has to say. */
+static void
+read_runner(Runner *runner)
+{
+    RunnerProcess *process = &runner->process;
+    RunnerMessage message;
+    RunnerInFlight *flight;
+    const char *data;
+    Size size;
+    bool gone;
+
+    if (runner->dead)
+        return;
+    gone = fleet_runner_process_gone(process); /* before its last words are read */
+    pg_read_barrier();
+    while (!runner->dead && fleet_ring_read(process->segment.from, &process->reader, &data, &size))
+    {
+        if (fleet_runner_message_read(data, size, &message))
+            handle_message(runner, &message);
+    }
+    /* Only for the first in line: what is behind it has to wait for its end. */
+    flight = first_in_flight(runner);
+    if (!runner->dead && flight && has_begun(runner, flight))
+        tell_began(runner, flight);
+    if (gone)
+        mark_dead(runner);
+}
+
+/* What was read before this turn is committed, and the runner need not keep it any longer. */
+static void
+free_read(Runner *runner)
+{
+    if (fleet_ring_free(runner->process.segment.from, runner->process.reader.complete))
+        fleet_runner_wake(&runner->process.shared->runner);
+}
+
+/* The process said why it cannot work for this role, and will say so again: no CONNECT right, no
+ * such role.  Lack of resources, shutdown and system errors are not of this kind. */
+static bool
+is_refused(const Runner *runner)
+{
+    const char *class = runner->last_sqlstate;
+
+    return pg_atomic_read_u32(&runner->process.shared->pid) == 0 && class[0] != '\0' &&
+           strncmp(class, "53", 2) != 0 && strncmp(class, "57", 2) != 0 &&
+           strncmp(class, "58", 2) != 0;
+}
+
+/* Tells what became of the requests of a runner that is gone.  True: the agent had a CUT, and so
+ * does not know this runner any more. */
+static bool
+cut_requests(Runner *runner)
+{
+    RunnerInFlight *flight;
+    bool refused = is_refused(runner);
+    bool connected = pg_atomic_read_u32(&runner->process.shared->pid) != 0;
+    bool told = false;
+
+    while (!runner->given_back && (flight = first_in_flight(runner)) != NULL)
+    {
+        FleetExecutorEvent event;
+
+        if (has_begun(runner, flight))
+            tell_began(runner, flight);
+        if (runner->given_back)
+            break; /* the agent did not want to know more */
+        event_init(&event, refused ? FLEET_EXECUTOR_ERROR : FLEET_EXECUTOR_CUT, flight->ref);
+        event.never_sent = !refused && !has_begun(runner, flight);
+        event.level = "FATAL";
+        event.sqlstate = runner->last_sqlstate[0] ? runner->last_sqlstate : "57P01";
+        event.message = runner->last_words ? runner->last_words
+                        : connected        ? "the runner's process ended"
+                                           : "the runner's process could not be started";
+        dlist_delete(&flight->node);
+        pfree(flight);
+        told = told || !refused;
+        if (!refused && !connected)
+            start_after = fleet_clock_now() + FLEET_SECONDS(1);
+        fleet_executor_event(&runner->base, &event);
+    }
+    return told;
+}
+
+static void
+bury_dead(void)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &dead_runners)
+    {
+        Runner *runner = dlist_container(Runner, node, iter.cur);
+
+        if (cut_requests(runner) || runner->given_back || runner->base.owner == NULL)
+        {
+            dlist_delete(&runner->node);
+            runner_free(runner);
+        }
+    }
+}
+
+/* Ends those that were idle for too long or are too many; returns when the next one will be. */
+static FleetTime
+end_idle(FleetTime now)
+{
+    FleetTime limit = FLEET_MS(fleet_guc_runner_idle_timeout);
+
+    while (!dlist_is_empty(&free_runners))
+    {
+        Runner *oldest = dlist_container(Runner, node, dlist_head_node(&free_runners));
+
+        if (oldest->idle_since + limit > now && runner_count <= fleet_guc_max_runners)
+            return oldest->idle_since + limit;
+        release_free_runner(oldest);
+    }
+    return FLEET_NEVER;
+}
+
+/* ---- runners of an agent before this one ---- */
+
+static void
+find_orphans(void)
+{
+    dsm_handle *handles;
+    int n = fleet_runner_segment_list(pool_database, &handles);
+
+    for (int i = 0; i < n; i++)
+    {
+        RunnerProcess process;
+        Runner *runner;
+
+        if (!fleet_runner_process_find(&process, handles[i], pool_database))
+            continue;
+        runner = runner_new(process.shared->role);
+        runner->process = process;
+        dlist_push_tail(&orphans, &runner->node);
+    }
+    pfree(handles);
+}
+
+static bool
+is_wanted(const Runner *runner, const FleetStepKey *key, bool transactional, uint64 xid)
+{
+    const RunnerShared *shared = runner->process.shared;
+
+    return pg_atomic_read_u32((pg_atomic_uint32 *) &shared->gone) == 0 &&
+           memcmp(&shared->key, key, sizeof(*key)) == 0 && shared->transactional == transactional &&
+           (xid == 0 || xid == pg_atomic_read_u64((pg_atomic_uint64 *) &shared->xid));
+}
+
+static void
+adopt(Runner *runner, uint64 ref, int log_seq)
+{
+    const RunnerShared *shared = runner->process.shared;
+    RunnerInFlight *flight = MemoryContextAllocZero(pool_context, sizeof(RunnerInFlight));
+    MemoryContext before = MemoryContextSwitchTo(pool_context);
+
+    flight->number = runner->last_number = shared->number;
+    flight->ref = ref;
+    flight->stored_lines = (uint64) Max(log_seq - shared->log_seq, 0);
+    dlist_push_tail(&runner->in_flight, &flight->node);
+    fleet_runner_process_adopt(&runner->process);
+    dlist_delete(&runner->node);
+    dlist_push_tail(&busy_runners, &runner->node);
+    runner_count++;
+    runner->base.busy = true;
+    MemoryContextSwitchTo(before);
+    SetLatch(MyLatch); /* it may have said something already */
+}
+
+FleetExecutor *
+fleet_runner_adopt(const FleetStepKey *key, bool transactional, uint64 xid, int log_seq, uint64 ref,
+                   Oid *role)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &orphans)
+    {
+        Runner *runner = dlist_container(Runner, node, iter.cur);
+
+        if (!is_wanted(runner, key, transactional, xid))
+            continue;
+        adopt(runner, ref, log_seq);
+        *role = runner->role;
+        return &runner->base;
+    }
+    return NULL;
+}
+
+/* The agent has read all its rows, and these are in none of them. */
+static void
+end_orphans(void)
+{
+    while (!dlist_is_empty(&orphans))
+    {
+        Runner *runner = dlist_container(Runner, node, dlist_pop_head_node(&orphans));
+
+        fleet_runner_process_terminate(&runner->process);
+        runner_free(runner);
+    }
+}
+
+/* ---- turns ---- */
+
+FleetTime
+fleet_runner_poll(FleetTime now)
+{
+    dlist_mutable_iter iter;
+
+    /*
+     * Callbacks move runners between the lists, so neither list can be walked
+     * while they run: take the busy ones over into an array first.  A runner
+     * is freed in bury_dead() only, never by a callback.
+     */
+    Runner *busy[1024];
+    int n = 0;
+    FleetTime next;
+
+    dlist_foreach_modify(iter, &busy_runners)
+    {
+        if (n < (int) lengthof(busy))
+            busy[n++] = dlist_container(Runner, node, iter.cur);
+    }
+    for (int i = 0; i < n; i++)
+    {
+        free_read(busy[i]);
+        flush_unsent(busy[i]);
+        read_runner(busy[i]);
+    }
+    dlist_foreach_modify(iter, &free_runners)
+    {
+        Runner *runner = dlist_container(Runner, node, iter.cur);
+
+        free_read(runner);
+        read_runner(runner);
+    }
+    end_orphans();
+    next = end_idle(now);
+    bury_dead();
+    return next;
+}
+
+/* ---- the rest ---- */
+
+static void
+leave_all(dlist_head *runners, bool hard)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, runners)
+    {
+        Runner *runner = dlist_container(Runner, node, iter.cur);
+
+        if (hard && !runner->dead)
+            fleet_runner_process_terminate(&runner->process);
+        dlist_delete(&runner->node);
+        runner_free(runner);
+    }
+}
+
+/* Somebody waits for all sessions in the database to be gone, to drop, rename or move it. */
+static bool
+database_is_locked(void)
+{
+    LOCKTAG tag;
+    int holders;
+
+    SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, pool_database, 0);
+    (void) GetLockConflicts(&tag, AccessShareLock, &holders);
+    return holders > 0;
+}
+
+void
+fleet_runner_shutdown(bool hard)
+{
+    if (!hard && OidIsValid(pool_database))
+        hard = database_is_locked();
+    end_orphans();
+    leave_all(&free_runners, hard);
+    leave_all(&busy_runners, hard);
+    leave_all(&dead_runners, false);
+    runner_count = 0;
+}
+
+int
+fleet_runner_count(void)
+{
+    return runner_count;
+}
+
+int
+fleet_runner_pid(const FleetExecutor *executor)
+{
+    return (int) pg_atomic_read_u32(&((const Runner *) executor)->process.shared->pid);
+}

@@ -1,0 +1,237 @@
+/*
+ * store/run.h
+ *     Rows of run, task_run, job_run, step_run and log_line: what the agent
+ *     reads when it starts or is asked for something new, and what it writes,
+ *     all rows of a turn together.  In the agent's process.
+ *
+ * Every change of state is compare-and-set on the state that the agent
+ * believes to be there; a row that is not found so is an ERROR, which ends the
+ * agent: its successor reads the truth.
+ */
+#ifndef FLEET_STORE_RUN_H
+#define FLEET_STORE_RUN_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "core/core.h"
+#include "core/state.h"
+
+/* ---- reading ---- */
+
+typedef struct FleetRunRow
+{
+    int64 run_id;
+    char *run_uuid;
+    char *package;
+    char *definition; /* hash */
+    Oid owner;
+    FleetState state;
+    int32 priority;
+    char *params;
+    int64 parent_run_id; /* 0: none */
+    uint32 parent_task;
+    uint32 parent_item;
+    int64 parent_job_run_id; /* 0: none */
+    bool cancel;
+} FleetRunRow;
+
+/* Open runs with these ids (ids NULL: all open ones), by id; palloc'd in the current context. */
+extern int fleet_run_read(const int64 *ids, int n, FleetRunRow **rows);
+
+typedef struct FleetTaskRow
+{
+    uint32 task;
+    uint32 item;
+    int server_id; /* 0: none */
+    uint16 attempt;
+    uint16 failures;
+    FleetState state;
+    int log_base;
+    TimestampTz started_at; /* 0: null */
+    TimestampTz finished_at;
+} FleetTaskRow;
+
+/* All task runs of one run. */
+extern int fleet_task_read(int64 run_id, FleetTaskRow **rows);
+
+/* An item's own parameters; NULL: none.  palloc'd. */
+extern char *fleet_task_item_params(int64 run_id, uint32 task, uint32 item);
+
+typedef struct FleetStepRow
+{
+    uint32 task; /* of task runs */
+    uint32 item;
+    uint16 task_attempt;
+    int step_no;
+    int attempt;
+    FleetState state;
+    int phase;
+    int first_seq;
+    int max_seq;   /* highest seq of anything of this unit */
+    int step_runs; /* of this unit */
+    int server_id;
+    int backend_pid;
+    uint64 xid;
+    uint64 server_system; /* with an id, mode direct: its history; 0: not readable there */
+    uint32 server_timeline;
+    int64 server_crash;
+    int64 row_count;
+    TimestampTz started_at;
+    char *sqlstate;
+    char *output;
+} FleetStepRow;
+
+/* The newest step run of every task run of this run that is not final, or of this job run. */
+extern int fleet_step_read_newest(int64 run_id, int64 job_run_id, FleetStepRow **rows);
+
+typedef struct FleetJobRunRow
+{
+    int64 job_run_id;
+    char *token;
+    char *job;
+    char *definition;
+    Oid owner;
+    FleetState state;
+    char *parent_uuid; /* NULL: start_job here */
+    char *params;
+    bool cancel;
+} FleetJobRunRow;
+
+extern int fleet_job_run_read(const int64 *ids, int n, FleetJobRunRow **rows);
+
+/* Evaluated conditions of a run: pairs of task numbers. */
+typedef struct FleetConditionRow
+{
+    uint32 from;
+    uint32 to;
+    bool holds;
+} FleetConditionRow;
+extern int fleet_condition_read(int64 run_id, FleetConditionRow **rows);
+
+/* State of the run with this uuid; 0: there is none.  Also its message. */
+extern FleetState fleet_run_nested_state(const char *run_uuid, char **message);
+
+/* ---- writing: rows are collected, and written by fleet_run_flush() ---- */
+
+extern void fleet_run_write_init(MemoryContext context);
+extern bool fleet_run_write_pending(void);
+/* Writes everything in the order that keeps references right. */
+extern void fleet_run_flush(void);
+
+extern void fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz started,
+                            TimestampTz finished, const char *message);
+
+extern void fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued,
+                                 const char *params); /* ERROR if params are no JSON */
+/* What was collected by write_new() since the mark is forgotten. */
+extern int fleet_task_mark_new(void);
+extern void fleet_task_forget_new(int mark);
+
+typedef struct FleetTaskWrite
+{
+    int64 run_id;
+    uint32 task;
+    uint32 item;
+    FleetState old;
+    FleetState state;
+    uint16 attempt;
+    uint16 failures;
+    int server_id; /* 0: null */
+    int log_base;
+    TimestampTz started_at;  /* 0: leave */
+    TimestampTz finished_at; /* 0: null */
+    int64 row_count;         /* -1: null */
+    const char *sqlstate;
+    const char *message;
+    const char *output;
+} FleetTaskWrite;
+
+/* An item's own parameters, as text and as jsonb. */
+typedef struct FleetItemParams
+{
+    const char *text;
+    Datum document;
+} FleetItemParams;
+
+/* A start (state FLEET_STARTING): the row's own params come back through the callback during flush,
+ * before the commit; NULL where the row has none. */
+typedef void (*FleetStartedCallback)(int64 run_id, uint32 task, uint32 item,
+                                     const FleetItemParams *params);
+extern void fleet_task_write_start(const FleetTaskWrite *write);
+extern void fleet_task_on_start(FleetStartedCallback callback);
+extern void fleet_task_write(const FleetTaskWrite *write);
+
+typedef struct FleetJobRunWrite
+{
+    int64 job_run_id;
+    FleetState old;
+    FleetState state;
+    TimestampTz started_at;
+    TimestampTz finished_at;
+    int log_seq;
+    int64 row_count;
+    const char *sqlstate;
+    const char *message;
+    const char *output;
+} FleetJobRunWrite;
+extern void fleet_job_run_write(const FleetJobRunWrite *write);
+
+typedef struct FleetStepWrite
+{
+    int64 run_id;     /* 0: a job run's */
+    int64 job_run_id; /* 0: a task run's */
+    uint32 task;
+    uint32 item;
+    uint16 task_attempt;
+    int step_no;
+    int attempt;
+    FleetState state;
+    int phase;
+    int first_seq;
+    int last_seq; /* 0: null */
+    int server_id;
+    int backend_pid;
+    uint64 xid;
+    uint64 server_system; /* with an id, mode direct: its history; 0: not readable there */
+    uint32 server_timeline;
+    int64 server_crash;
+    int64 row_count;
+    TimestampTz started_at;
+    TimestampTz finished_at;
+    const char *step;
+    const char *sqlstate, *message, *detail, *hint, *context, *output;
+} FleetStepWrite;
+extern void fleet_step_write_new(const FleetStepWrite *write);
+extern void fleet_step_write(const FleetStepWrite *write); /* row found by unit and first_seq */
+
+typedef struct FleetLineWrite
+{
+    int64 run_id;
+    int64 job_run_id;
+    uint32 task;
+    uint32 item;
+    int step_no;
+    int seq;
+    TimestampTz logged_at;
+    const char *level, *sqlstate, *message, *detail, *hint, *context;
+} FleetLineWrite;
+extern void fleet_line_write(const FleetLineWrite *write);
+
+/* A run, a job run that cannot be loaded: its open task runs and step runs end, with the reason. */
+extern void fleet_run_close(int64 run_id, const char *sqlstate, const char *message);
+extern void fleet_job_run_close(int64 job_run_id, const char *sqlstate, const char *message);
+
+extern void fleet_condition_write(int64 run_id, uint32 from, uint32 to, bool holds);
+
+/*
+ * Inserts a nested run (state queued), for a package task or a package step,
+ * if "owner" may run that package; returns its id, 0 with *why if not.
+ */
+extern int64 fleet_run_insert_nested(const char *package, Oid owner, const char *params,
+                                     int32 priority, const char *run_uuid, int64 parent_run_id,
+                                     uint32 parent_task, uint32 parent_item,
+                                     int64 parent_job_run_id, char **why);
+
+#endif
