@@ -68,7 +68,7 @@
 
 typedef struct AgentRun AgentRun;
 typedef struct AgentTask AgentTask;
-typedef struct AgentUnit AgentUnit;
+typedef struct LocalJob LocalJob;
 typedef struct AgentServer AgentServer;
 typedef struct AgentLink AgentLink;
 
@@ -113,7 +113,7 @@ struct AgentLink
     uint64 checked; /* fleet_security_generation() when its ground was looked at */
     bool retired;   /* may or can not be used like this any more: finishes what it has */
     uint32 deploying;   /* answers to come */
-    dlist_head waiting; /* AgentUnit.wait_node: direct, want a session */
+    dlist_head waiting; /* LocalJob.wait_node: direct, want a session */
     dlist_head unclean; /* … are being stopped, and may still run over there */
     dlist_head tasks;   /* AgentTask.link_node: remote task runs on this link */
 };
@@ -138,7 +138,7 @@ struct AgentRun
     char **cannot_begin;    /* per task: why its for_each or its condition failed */
     dlist_head tasks;       /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */
-    AgentUnit *parent_unit;
+    LocalJob *parent_local;
     bool changed; /* in agent.changed: tell who waits for changes */
     dlist_node changed_node;
     bool ended; /* final and to be forgotten after the flush */
@@ -184,7 +184,7 @@ struct AgentTask
     TimestampTz started_at; /* 0: not yet */
     TimestampTz finished_at;
     AgentResult result;
-    AgentUnit *unit;   /* executed by us (sql here, job on a direct server) */
+    LocalJob *local;   /* executed by us (sql here, job on a direct server) */
     AgentRun *nested;  /* kind package */
     AgentLink *link;   /* kind job */
     bool linked;       /* link_node is in link->tasks */
@@ -211,19 +211,19 @@ struct AgentTask
     dlist_node effect_node;
 };
 
-typedef enum AgentUnitEffect
+typedef enum LocalJobEffect
 {
-    UNIT_EFFECT_NONE,
-    UNIT_EFFECT_SEND,
-    UNIT_EFFECT_STORED, /* tell the protocol that what it wanted stored is durable */
-    UNIT_EFFECT_NESTED, /* start the package of a package step */
-    UNIT_EFFECT_RESOLVE,
-} AgentUnitEffect;
+    LOCAL_JOB_EFFECT_NONE,
+    LOCAL_JOB_EFFECT_SEND,
+    LOCAL_JOB_EFFECT_STORED, /* tell the protocol that what it wanted stored is durable */
+    LOCAL_JOB_EFFECT_NESTED, /* start the package of a package step */
+    LOCAL_JOB_EFFECT_RESOLVE,
+} LocalJobEffect;
 
 /* A job whose steps this agent executes itself. */
-struct AgentUnit
+struct LocalJob
 {
-    dlist_node node; /* in agent.units */
+    dlist_node node; /* in agent.locals */
     MemoryContext context;
     AgentTask *task;  /* of a task run, or … */
     int64 job_run_id; /* … of a job run */
@@ -249,13 +249,13 @@ struct AgentUnit
     char *params;
     int log_seq;
     int cuts; /* times that the present attempt was cut off while its command ran */
-    AgentUnitEffect effect;
+    LocalJobEffect effect;
     FleetTime resolve_at;   /* when to ask again for the fate of a transaction; 0: not */
     FleetLinkIdentity then; /* direct: who the server was of which the session is */
     AgentRun *nested;       /* package step */
     bool nested_expected;   /* recovery: its run is still to be found */
     bool leaving;           /* only COMMIT is left: slot and session are the next one's */
-    bool waiting;           /* in a list of units that want an executor, or a clean server */
+    bool waiting;           /* in a list of local jobs that want an executor, or a clean server */
     dlist_node wait_node;
     bool timed; /* in agent.timed */
     dlist_node timed_node;
@@ -297,20 +297,20 @@ typedef struct Agent
     uint32 nservers;
     HTAB *targets;
     uint32 ntargets;
-    HTAB *runs;      /* AgentRun* by run_id */
-    HTAB *tasks;     /* AgentTask* by ref */
-    HTAB *tokens;    /* AgentTask* by token (remote) */
-    HTAB *packages;  /* FleetPackageDef* by hash */
-    HTAB *jobs;      /* FleetJobDef* by hash */
-    HTAB *requests;  /* uint64 ref → unit or query */
-    HTAB *job_units; /* AgentUnit* by job_run_id */
+    HTAB *runs;       /* AgentRun* by run_id */
+    HTAB *tasks;      /* AgentTask* by ref */
+    HTAB *tokens;     /* AgentTask* by token (remote) */
+    HTAB *packages;   /* FleetPackageDef* by hash */
+    HTAB *jobs;       /* FleetJobDef* by hash */
+    HTAB *requests;   /* uint64 ref → local job or query */
+    HTAB *by_job_run; /* LocalJob* by job_run_id */
     uint64 next_ref;
-    dlist_head units;
-    dlist_head timed;          /* units with a due time */
-    dlist_head runner_waiting; /* units that want a runner */
-    dlist_head dirty_runs, dirty_tasks, dirty_units;
+    dlist_head locals;
+    dlist_head timed;          /* local jobs with a due time */
+    dlist_head runner_waiting; /* local jobs that want a runner */
+    dlist_head dirty_runs, dirty_tasks, dirty_locals;
     dlist_head changed; /* runs that something happened to in this turn */
-    dlist_head task_effects, unit_effects;
+    dlist_head task_effects, local_effects;
     dlist_head notices; /* children's reports to be announced */
     uint64 turn;
     bool in_effects; /* everything decided so far is durable: what follows from it may be sent */
@@ -338,7 +338,7 @@ extern FleetAlloc agent_alloc(MemoryContext context);
 /* A new number for a request; the owner is found again by it. */
 typedef enum AgentRequestKind
 {
-    REQUEST_UNIT,
+    REQUEST_LOCAL_JOB,
     REQUEST_QUERY,
     REQUEST_DEPLOY,
 } AgentRequestKind;
@@ -418,43 +418,43 @@ extern void agent_run_forget(AgentRun *run);
 extern void agent_decisions(void); /* drains the engine */
 /* Starts a nested run in the present transaction; NULL with the reason, and nothing done. */
 extern AgentRun *agent_run_nested(const char *package, Oid owner, const char *params,
-                                  int32 priority, AgentTask *task, AgentUnit *unit,
+                                  int32 priority, AgentTask *task, LocalJob *local,
                                   AgentFailure *failure);
 /* After the commit: runs that could not be loaded have ended. */
 extern void agent_runs_refused_tell(void);
 /* The uuid of that run: by it the run is found again after a restart. */
-extern void agent_nested_uuid(const AgentTask *task, const AgentUnit *unit, char *uuid);
+extern void agent_nested_uuid(const AgentTask *task, const LocalJob *local, char *uuid);
 extern void agent_run_learn(AgentRun *run); /* writes durations; inside the transaction */
 
 /* ---- recover.c ---- */
 extern void agent_runs_recovered(void); /* after all were loaded at start */
 
 /* ---- local_job*.c ---- */
-extern AgentUnit *agent_unit_for_task(AgentTask *task, FleetJobDef *def, Oid owner,
-                                      AgentLink *link);
-extern void agent_unit_begin(AgentUnit *unit);
-extern void agent_unit_recover(AgentUnit *unit, const FleetStepRow *row);
-extern void agent_unit_cancel(AgentUnit *unit);
-extern void agent_unit_abandon(AgentUnit *unit); /* the engine gave its task up */
-extern void agent_unit_effect(AgentUnit *unit);  /* after the commit */
-extern void agent_unit_nested_ended(AgentUnit *unit, FleetState state, const char *message);
-extern void agent_units_recovered(void);
-extern FleetTime agent_units_timers(FleetTime now);
-extern void agent_units_runners(void); /* gives waiting units their runners */
-extern void agent_link_sessions(AgentLink *link);
-extern void agent_link_clean(AgentLink *link); /* nothing that was cut off runs there any more */
-extern void agent_link_units_lost(AgentLink *link); /* waiting ones that surely never started */
-extern void agent_link_units_refused(AgentLink *link, const char *sqlstate, const char *reason);
-extern void agent_unit_event(AgentUnit *unit, FleetExecutor *executor,
-                             const FleetExecutorEvent *event);
-extern void agent_unit_resolved(AgentUnit *unit, FleetXactStatus status);
-extern void agent_unit_dirty(AgentUnit *unit);
-extern bool agent_unit_write(AgentUnit *unit, FleetTime now);
-extern void agent_unit_free(AgentUnit *unit);
+extern LocalJob *local_job_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *link);
+extern void local_job_begin(LocalJob *local);
+extern void local_job_recover(LocalJob *local, const FleetStepRow *row);
+extern void local_job_cancel(LocalJob *local);
+extern void local_job_abandon(LocalJob *local); /* the engine gave its task up */
+extern void local_job_effect(LocalJob *local);  /* after the commit */
+extern void local_job_nested_ended(LocalJob *local, FleetState state, const char *message);
+extern void local_jobs_recovered(void);
+extern FleetTime local_jobs_timers(FleetTime now);
+extern void local_jobs_runners(void); /* gives waiting local jobs their runners */
+extern void local_jobs_sessions(AgentLink *link);
+extern void
+local_jobs_link_clean(AgentLink *link); /* nothing that was cut off runs there any more */
+extern void local_jobs_link_lost(AgentLink *link); /* waiting ones that surely never started */
+extern void local_jobs_link_refused(AgentLink *link, const char *sqlstate, const char *reason);
+extern void local_job_event(LocalJob *local, FleetExecutor *executor,
+                            const FleetExecutorEvent *event);
+extern void local_job_resolved(LocalJob *local, FleetXactStatus status);
+extern void local_job_dirty(LocalJob *local);
+extern bool local_job_write(LocalJob *local, FleetTime now);
+extern void local_job_free(LocalJob *local);
 extern void agent_job_runs_load(const int64 *ids, int n); /* NULL: all open ones */
 extern void agent_job_run_cancel(int64 job_run_id);
 /* How many lines of the log were reported: for notices to parents */
-extern void agent_unit_report(AgentUnit *unit);
+extern void local_job_report(LocalJob *local);
 
 /* ---- remote.c ---- */
 extern void agent_remote_start(AgentTask *task);

@@ -213,20 +213,20 @@ tasks_write(FleetTime now, dlist_head *over)
 }
 
 static void
-units_write(FleetTime now, dlist_head *over)
+local_jobs_write(FleetTime now, dlist_head *over)
 {
     dlist_mutable_iter iter;
 
-    dlist_foreach_modify(iter, &agent.dirty_units)
+    dlist_foreach_modify(iter, &agent.dirty_locals)
     {
-        AgentUnit *unit = dlist_container(AgentUnit, dirty_node, iter.cur);
+        LocalJob *local = dlist_container(LocalJob, dirty_node, iter.cur);
 
-        if (!agent_unit_write(unit, now))
+        if (!local_job_write(local, now))
             continue;
-        dlist_delete(&unit->dirty_node);
-        unit->in_dirty = false;
-        if (unit->finished)
-            dlist_push_tail(over, &unit->dirty_node);
+        dlist_delete(&local->dirty_node);
+        local->in_dirty = false;
+        if (local->finished)
+            dlist_push_tail(over, &local->dirty_node);
     }
 }
 
@@ -259,19 +259,19 @@ static void
 effects(void)
 {
     dlist_head tasks = DLIST_STATIC_INIT(tasks);
-    dlist_head units = DLIST_STATIC_INIT(units);
+    dlist_head locals = DLIST_STATIC_INIT(locals);
 
     /* An effect may ask for another one: that is the next turn's. */
     while (!dlist_is_empty(&agent.task_effects))
         dlist_push_tail(&tasks, dlist_pop_head_node(&agent.task_effects));
-    while (!dlist_is_empty(&agent.unit_effects))
-        dlist_push_tail(&units, dlist_pop_head_node(&agent.unit_effects));
-    while (!dlist_is_empty(&units))
+    while (!dlist_is_empty(&agent.local_effects))
+        dlist_push_tail(&locals, dlist_pop_head_node(&agent.local_effects));
+    while (!dlist_is_empty(&locals))
     {
-        AgentUnit *unit = dlist_container(AgentUnit, effect_node, dlist_pop_head_node(&units));
+        LocalJob *local = dlist_container(LocalJob, effect_node, dlist_pop_head_node(&locals));
 
-        unit->in_effects = false;
-        agent_unit_effect(unit);
+        local->in_effects = false;
+        local_job_effect(local);
     }
     while (!dlist_is_empty(&tasks))
     {
@@ -297,13 +297,13 @@ tell_waiters(void)
 }
 
 static void
-free_over(dlist_head *tasks, dlist_head *units, dlist_head *runs)
+free_over(dlist_head *tasks, dlist_head *locals, dlist_head *runs)
 {
-    while (!dlist_is_empty(units))
+    while (!dlist_is_empty(locals))
     {
-        AgentUnit *unit = dlist_container(AgentUnit, dirty_node, dlist_pop_head_node(units));
+        LocalJob *local = dlist_container(LocalJob, dirty_node, dlist_pop_head_node(locals));
 
-        agent_unit_free(unit);
+        local_job_free(local);
     }
     while (!dlist_is_empty(tasks))
     {
@@ -321,8 +321,8 @@ bool
 agent_flush_needed(void)
 {
     return fleet_run_write_pending() || !dlist_is_empty(&agent.dirty_runs) ||
-           !dlist_is_empty(&agent.dirty_tasks) || !dlist_is_empty(&agent.dirty_units) ||
-           !dlist_is_empty(&agent.task_effects) || !dlist_is_empty(&agent.unit_effects) ||
+           !dlist_is_empty(&agent.dirty_tasks) || !dlist_is_empty(&agent.dirty_locals) ||
+           !dlist_is_empty(&agent.task_effects) || !dlist_is_empty(&agent.local_effects) ||
            notices_pending() || agent_server_dirty() || fleet_catalog_is_open();
 }
 
@@ -331,11 +331,11 @@ agent_flush(void)
 {
     FleetTime now = fleet_clock_now();
     dlist_head tasks = DLIST_STATIC_INIT(tasks);
-    dlist_head units = DLIST_STATIC_INIT(units);
+    dlist_head locals = DLIST_STATIC_INIT(locals);
     dlist_head runs = DLIST_STATIC_INIT(runs);
 
     agent.lazy_wakeup = FLEET_NEVER;
-    units_write(now, &units);
+    local_jobs_write(now, &locals);
     tasks_write(now, &tasks);
     runs_write(&runs);
     fleet_run_flush();
@@ -349,5 +349,5 @@ agent_flush(void)
     agent.in_effects = true;
     effects();
     agent.in_effects = false;
-    free_over(&tasks, &units, &runs);
+    free_over(&tasks, &locals, &runs);
 }

@@ -1,6 +1,6 @@
 /*
  * agent/job_run.c
- *     Job runs: start_job here, or asked for by a parent.  Each is a unit.
+ *     Job runs: start_job here, or asked for by a parent.  Each is a local job.
  *     In the agent's process.
  */
 #include "postgres.h"
@@ -34,36 +34,36 @@ job_def(const char *hash)
 static void
 job_run_take(const FleetJobRunRow *row)
 {
-    AgentUnit *unit;
+    LocalJob *local;
     FleetStepRow *steps;
     int nsteps = 0;
     bool found;
-    AgentUnit **entry;
+    LocalJob **entry;
 
-    (void) hash_search(agent.job_units, &row->job_run_id, HASH_FIND, &found);
+    (void) hash_search(agent.by_job_run, &row->job_run_id, HASH_FIND, &found);
     if (found)
         return;
     /* Everything is read before anything is in memory. */
     if (row->state != FLEET_QUEUED)
         nsteps = fleet_step_read_newest(0, row->job_run_id, &steps);
-    unit = agent_unit_create(job_def(row->definition), row->owner);
-    unit->job_run_id = row->job_run_id;
-    unit->durable = row->state;
-    unit->parent_uuid = agent_strdup(unit->context, row->parent_uuid);
-    unit->params = MemoryContextStrdup(unit->context, row->params);
-    entry = (AgentUnit **) ((char *) hash_search(agent.job_units, &row->job_run_id, HASH_ENTER,
-                                                 &found) +
-                            sizeof(int64));
-    *entry = unit;
+    local = local_job_create(job_def(row->definition), row->owner);
+    local->job_run_id = row->job_run_id;
+    local->durable = row->state;
+    local->parent_uuid = agent_strdup(local->context, row->parent_uuid);
+    local->params = MemoryContextStrdup(local->context, row->params);
+    entry = (LocalJob **) ((char *) hash_search(agent.by_job_run, &row->job_run_id, HASH_ENTER,
+                                                &found) +
+                           sizeof(int64));
+    *entry = local;
     if (row->state == FLEET_QUEUED && !row->cancel)
-        agent_unit_begin(unit);
+        local_job_begin(local);
     else if (row->state == FLEET_QUEUED)
-        agent_unit_cancel(unit);
+        local_job_cancel(local);
     else
     {
-        agent_unit_recover(unit, nsteps > 0 ? &steps[0] : NULL);
-        if (row->cancel && !unit->finished)
-            agent_unit_cancel(unit);
+        local_job_recover(local, nsteps > 0 ? &steps[0] : NULL);
+        if (row->cancel && !local->finished)
+            local_job_cancel(local);
     }
 }
 
@@ -78,10 +78,10 @@ job_run_fail(const FleetJobRunRow *row, const AgentFailure *failure)
                           .row_count = -1,
                           .sqlstate = failure->sqlstate,
                           .message = failure->message};
-    char *entry = hash_search(agent.job_units, &row->job_run_id, HASH_FIND, NULL);
+    char *entry = hash_search(agent.by_job_run, &row->job_run_id, HASH_FIND, NULL);
 
     if (entry != NULL)
-        agent_unit_free(*(AgentUnit **) (entry + sizeof(int64)));
+        local_job_free(*(LocalJob **) (entry + sizeof(int64)));
     fleet_job_run_close(row->job_run_id, failure->sqlstate, failure->message);
     fleet_job_run_write(&w);
     if (row->parent_uuid != NULL)
@@ -113,12 +113,12 @@ void
 agent_job_run_cancel(int64 job_run_id)
 {
     bool found;
-    char *entry = hash_search(agent.job_units, &job_run_id, HASH_FIND, &found);
-    AgentUnit *unit;
+    char *entry = hash_search(agent.by_job_run, &job_run_id, HASH_FIND, &found);
+    LocalJob *local;
 
     if (!found)
         return;
-    unit = *(AgentUnit **) (entry + sizeof(int64));
-    if (!unit->finished)
-        agent_unit_cancel(unit);
+    local = *(LocalJob **) (entry + sizeof(int64));
+    if (!local->finished)
+        local_job_cancel(local);
 }

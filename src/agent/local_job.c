@@ -1,16 +1,16 @@
 /*
  * agent/local_job.c
- *     Units: jobs that this agent executes itself, step by step.  In the
+ *     Local jobs: jobs that this agent executes itself, step by step.  In the
  *     agent's process.
  *
- * A unit belongs to a task run (an sql task here, or a job on a server of mode
+ * A local job belongs to a task run (an sql task here, or a job on a server of mode
  * direct) or to a job run (start_job, or asked for by a parent).  Two machines
  * of the core decide: job.h says which step comes next, exec.h what the
  * protocol of one attempt wants (store, send, commit, resolve).  This file
  * turns events of executors into calls of both, and their answers into rows
  * and effects.
  *
- * A unit keeps its executor from its first step to its last, so that a job is
+ * A local job keeps its executor from its first step to its last, so that a job is
  * one session; another role (run_as) gets an executor of its own.
  */
 #include "postgres.h"
@@ -24,42 +24,42 @@
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
-static void exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome);
+static void exec_do(LocalJob *local, FleetExecDo what, FleetState outcome);
 
-static void tell_outer_step(AgentUnit *unit, const char *what, bool bad);
-static void log_line(AgentUnit *unit, const FleetExecutorEvent *event);
+static void tell_outer_step(LocalJob *local, const char *what, bool bad);
+static void log_line(LocalJob *local, const FleetExecutorEvent *event);
 
 /* ---- small things ---- */
 
 const FleetStepDef *
-agent_unit_step(const AgentUnit *unit)
+local_job_step(const LocalJob *local)
 {
-    return &unit->def->steps[unit->job.step];
+    return &local->def->steps[local->job.step];
 }
 
 static void
-result_set(AgentUnit *unit, AgentResult *to, const FleetExecutorEvent *event)
+result_set(LocalJob *local, AgentResult *to, const FleetExecutorEvent *event)
 {
     agent_result_clear(to);
     to->row_count = event->row_count;
-    to->sqlstate = agent_strdup(unit->context, event->sqlstate);
-    to->message = agent_strdup(unit->context, event->message);
-    to->detail = agent_strdup(unit->context, event->detail);
-    to->hint = agent_strdup(unit->context, event->hint);
-    to->context = agent_strdup(unit->context, event->context);
-    to->output = agent_strdup(unit->context, event->output);
+    to->sqlstate = agent_strdup(local->context, event->sqlstate);
+    to->message = agent_strdup(local->context, event->message);
+    to->detail = agent_strdup(local->context, event->detail);
+    to->hint = agent_strdup(local->context, event->hint);
+    to->context = agent_strdup(local->context, event->context);
+    to->output = agent_strdup(local->context, event->output);
 }
 
 void
-agent_unit_error(AgentUnit *unit, const char *sqlstate, const char *message)
+local_job_error(LocalJob *local, const char *sqlstate, const char *message)
 {
     FleetExecutorEvent event = {.row_count = -1, .sqlstate = sqlstate, .message = message};
 
-    result_set(unit, &unit->step.result, &event);
+    result_set(local, &local->step.result, &event);
 }
 
 void
-agent_unit_failure(AgentUnit *unit, const AgentFailure *failure)
+local_job_failure(LocalJob *local, const AgentFailure *failure)
 {
     FleetExecutorEvent event = {.row_count = -1,
                                 .sqlstate = failure->sqlstate,
@@ -67,75 +67,75 @@ agent_unit_failure(AgentUnit *unit, const AgentFailure *failure)
                                 .detail = failure->detail,
                                 .hint = failure->hint};
 
-    result_set(unit, &unit->step.result, &event);
+    result_set(local, &local->step.result, &event);
 }
 
 void
-agent_unit_wants_effect(AgentUnit *unit)
+local_job_wants_effect(LocalJob *local)
 {
-    if (!unit->in_effects)
+    if (!local->in_effects)
     {
-        dlist_push_tail(&agent.unit_effects, &unit->effect_node);
-        unit->in_effects = true;
+        dlist_push_tail(&agent.local_effects, &local->effect_node);
+        local->in_effects = true;
     }
     agent.again = true;
 }
 
 void
-agent_unit_dirty(AgentUnit *unit)
+local_job_dirty(LocalJob *local)
 {
-    if (!unit->in_dirty)
+    if (!local->in_dirty)
     {
-        dlist_push_tail(&agent.dirty_units, &unit->dirty_node);
-        unit->in_dirty = true;
+        dlist_push_tail(&agent.dirty_locals, &local->dirty_node);
+        local->in_dirty = true;
     }
 }
 
 void
-agent_unit_step_dirty(AgentUnit *unit, FleetTime lazy)
+local_job_step_dirty(LocalJob *local, FleetTime lazy)
 {
-    if (unit->step.dirty && unit->step.lazy_until == 0)
+    if (local->step.dirty && local->step.lazy_until == 0)
         lazy = 0; /* what must be written at once stays so */
-    unit->step.dirty = true;
-    unit->step.lazy_until = lazy == 0 ? 0 : fleet_clock_now() + lazy;
-    agent_unit_dirty(unit);
+    local->step.dirty = true;
+    local->step.lazy_until = lazy == 0 ? 0 : fleet_clock_now() + lazy;
+    local_job_dirty(local);
 }
 
-/* The unit is to be looked at when its job's deadline or retry is due. */
+/* The local job is to be looked at when its job's deadline or retry is due. */
 static void
-update_timer(AgentUnit *unit)
+update_timer(LocalJob *local)
 {
-    bool wanted = unit->job.due != FLEET_NEVER || unit->resolve_at != 0;
+    bool wanted = local->job.due != FLEET_NEVER || local->resolve_at != 0;
 
-    if (wanted && !unit->timed)
-        dlist_push_tail(&agent.timed, &unit->timed_node);
-    else if (!wanted && unit->timed)
-        dlist_delete(&unit->timed_node);
-    unit->timed = wanted;
+    if (wanted && !local->timed)
+        dlist_push_tail(&agent.timed, &local->timed_node);
+    else if (!wanted && local->timed)
+        dlist_delete(&local->timed_node);
+    local->timed = wanted;
 }
 
 void
-agent_unit_stop_waiting(AgentUnit *unit)
+local_job_stop_waiting(LocalJob *local)
 {
-    if (unit->waiting)
-        dlist_delete(&unit->wait_node);
-    unit->waiting = false;
+    if (local->waiting)
+        dlist_delete(&local->wait_node);
+    local->waiting = false;
 }
 
 static void
-release_executor(AgentUnit *unit)
+release_executor(LocalJob *local)
 {
-    FleetExecutor *executor = unit->executor;
+    FleetExecutor *executor = local->executor;
 
-    if (unit->ref != 0)
-        agent_request_forget(unit->ref);
-    unit->ref = 0;
-    unit->executor = NULL;
+    if (local->ref != 0)
+        agent_request_forget(local->ref);
+    local->ref = 0;
+    local->executor = NULL;
     if (executor == NULL)
         return;
     executor->owner = NULL;
-    executor->clean = unit->def->leaves_clean && unit->job.state == FLEET_SUCCEEDED;
-    if (unit->link != NULL)
+    executor->clean = local->def->leaves_clean && local->job.state == FLEET_SUCCEEDED;
+    if (local->link != NULL)
         fleet_link_session_done(executor);
     else
         fleet_runner_done(executor);
@@ -146,222 +146,222 @@ release_executor(AgentUnit *unit)
 
 /* Whose rights has this step?  False: the reason is in the step's result. */
 static bool
-step_role(AgentUnit *unit)
+step_role(LocalJob *local)
 {
-    const char *run_as = agent_unit_step(unit)->run_as;
+    const char *run_as = local_job_step(local)->run_as;
     const char *sqlstate;
     const char *why;
 
     fleet_catalog_begin();
-    unit->role = unit->owner;
+    local->role = local->owner;
     if (run_as != NULL)
     {
-        unit->role = get_role_oid(run_as, true);
-        if (!OidIsValid(unit->role))
+        local->role = get_role_oid(run_as, true);
+        if (!OidIsValid(local->role))
         {
-            agent_unit_error(unit, "42704",
-                             psprintf("role \"%s\" does not exist any more", run_as));
+            local_job_error(local, "42704",
+                            psprintf("role \"%s\" does not exist any more", run_as));
             return false;
         }
-        if (!fleet_may_become(unit->owner, unit->role))
+        if (!fleet_may_become(local->owner, local->role))
         {
-            agent_unit_error(
-                unit, "42501",
+            local_job_error(
+                local, "42501",
                 psprintf("the job's owner is not a member of role \"%s\" any more", run_as));
             return false;
         }
     }
-    if (unit->link == NULL && !fleet_security_role_may_run(unit->role, &sqlstate, &why))
+    if (local->link == NULL && !fleet_security_role_may_run(local->role, &sqlstate, &why))
     {
-        agent_unit_error(unit, sqlstate, why);
+        local_job_error(local, sqlstate, why);
         return false;
     }
     return true;
 }
 
 static bool
-step_link(AgentUnit *unit)
+step_link(LocalJob *local)
 {
     const char *sqlstate = "0A000";
     char *error = NULL;
     AgentLink *link;
 
-    if (unit->link == NULL)
+    if (local->link == NULL)
         return true;
-    link = agent_link_get(unit->link->server, unit->role, &sqlstate, &error);
-    if (link == unit->link)
+    link = agent_link_get(local->link->server, local->role, &sqlstate, &error);
+    if (link == local->link)
         return true;
-    release_executor(unit);
+    release_executor(local);
     if (link == NULL)
     {
-        agent_unit_error(unit, sqlstate, error);
+        local_job_error(local, sqlstate, error);
         return false;
     }
-    unit->link = link;
+    local->link = link;
     return true;
 }
 
 static void
-step_new_row(AgentUnit *unit)
+step_new_row(LocalJob *local)
 {
-    memset(&unit->step, 0, sizeof(unit->step));
-    unit->cuts = 0;
-    unit->step.result.row_count = -1;
-    unit->step.first_seq = ++unit->log_seq;
-    unit->step.state = FLEET_STARTING;
-    unit->step.started_at = fleet_clock_wall();
+    memset(&local->step, 0, sizeof(local->step));
+    local->cuts = 0;
+    local->step.result.row_count = -1;
+    local->step.first_seq = ++local->log_seq;
+    local->step.state = FLEET_STARTING;
+    local->step.started_at = fleet_clock_wall();
 }
 
 void
-agent_unit_end_step(AgentUnit *unit, FleetState outcome)
+local_job_end_step(LocalJob *local, FleetState outcome)
 {
     const char *sqlstate;
 
-    unit->step.state = outcome;
-    unit->step.finished_at = fleet_clock_wall();
-    unit->step.last_seq = ++unit->log_seq;
-    unit->exec.phase = FLEET_EXEC_ENDED;
-    if (outcome == FLEET_CANCELED && unit->job.timed_out)
+    local->step.state = outcome;
+    local->step.finished_at = fleet_clock_wall();
+    local->step.last_seq = ++local->log_seq;
+    local->exec.phase = FLEET_EXEC_ENDED;
+    if (outcome == FLEET_CANCELED && local->job.timed_out)
     {
-        unit->step.state = FLEET_FAILED;
-        agent_unit_error(unit, "57014", "the step was stopped because of its timeout");
+        local->step.state = FLEET_FAILED;
+        local_job_error(local, "57014", "the step was stopped because of its timeout");
     }
-    unit->effect = UNIT_EFFECT_NONE;
-    agent_unit_write_step(unit);
-    agent_unit_report(unit);
-    tell_outer_step(unit, fleet_state_name(unit->step.state),
-                    unit->step.state != FLEET_SUCCEEDED && unit->step.state != FLEET_CANCELED);
-    agent_unit_dirty(unit);
-    /* The job's result is its last step's; the strings belong to the unit from now on. */
-    agent_result_clear(&unit->result);
-    unit->result = unit->step.result;
-    memset(&unit->step.result, 0, sizeof(unit->step.result));
-    sqlstate = unit->result.sqlstate;
-    agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                         FLEET_JOB_STEP_ENDED, outcome, sqlstate, fleet_clock_now(),
-                                         &agent.random));
+    local->effect = LOCAL_JOB_EFFECT_NONE;
+    local_job_write_step(local);
+    local_job_report(local);
+    tell_outer_step(local, fleet_state_name(local->step.state),
+                    local->step.state != FLEET_SUCCEEDED && local->step.state != FLEET_CANCELED);
+    local_job_dirty(local);
+    /* The job's result is its last step's; the strings belong to the local job from now on. */
+    agent_result_clear(&local->result);
+    local->result = local->step.result;
+    memset(&local->step.result, 0, sizeof(local->step.result));
+    sqlstate = local->result.sqlstate;
+    local_job_machine(local, fleet_job_event(local->def->specs, local->def->nsteps, &local->job,
+                                             FLEET_JOB_STEP_ENDED, outcome, sqlstate,
+                                             fleet_clock_now(), &agent.random));
 }
 
 /* From the job machine: the present step begins, for the first time or again after a redo. */
 static void
-step_start(AgentUnit *unit, bool redo)
+step_start(LocalJob *local, bool redo)
 {
-    const FleetStepDef *step = agent_unit_step(unit);
+    const FleetStepDef *step = local_job_step(local);
     FleetState outcome = FLEET_FAILED;
 
     if (!redo)
     {
-        step_new_row(unit);
-        fleet_exec_init(&unit->exec, step->transactional);
+        step_new_row(local);
+        fleet_exec_init(&local->exec, step->transactional);
     }
-    unit->step.state = FLEET_STARTING;
-    if (!step_role(unit) || !step_link(unit))
+    local->step.state = FLEET_STARTING;
+    if (!step_role(local) || !step_link(local))
     {
-        agent_unit_end_step(unit, FLEET_FAILED);
+        local_job_end_step(local, FLEET_FAILED);
         return;
     }
     if (step->package != NULL)
     {
-        if (unit->link != NULL)
+        if (local->link != NULL)
         {
-            agent_unit_error(unit, "0A000",
-                             "a step that runs a package needs a server of mode agent");
-            agent_unit_end_step(unit, FLEET_FAILED);
+            local_job_error(local, "0A000",
+                            "a step that runs a package needs a server of mode agent");
+            local_job_end_step(local, FLEET_FAILED);
             return;
         }
-        unit->exec.phase = FLEET_EXEC_OPEN;
-        unit->effect = UNIT_EFFECT_NESTED;
-        agent_unit_step_dirty(unit, 0);
-        agent_unit_wants_effect(unit);
+        local->exec.phase = FLEET_EXEC_OPEN;
+        local->effect = LOCAL_JOB_EFFECT_NESTED;
+        local_job_step_dirty(local, 0);
+        local_job_wants_effect(local);
         return;
     }
-    exec_do(unit, fleet_exec_event(&unit->exec, FLEET_EXEC_BEGIN, &outcome), outcome);
+    exec_do(local, fleet_exec_event(&local->exec, FLEET_EXEC_BEGIN, &outcome), outcome);
 }
 
 /* ---- the protocol of one attempt ---- */
 
 static bool
-acquire_executor(AgentUnit *unit)
+acquire_executor(LocalJob *local)
 {
     const char *sqlstate;
     const char *why;
 
-    if (unit->executor != NULL && unit->executor_role == unit->role)
+    if (local->executor != NULL && local->executor_role == local->role)
         return true;
-    release_executor(unit);
-    if (unit->link != NULL)
-        unit->executor = fleet_link_session(unit->link->link);
+    release_executor(local);
+    if (local->link != NULL)
+        local->executor = fleet_link_session(local->link->link);
     else
-        unit->executor = fleet_runner_get(unit->role, &sqlstate, &why);
-    if (unit->executor == NULL)
+        local->executor = fleet_runner_get(local->role, &sqlstate, &why);
+    if (local->executor == NULL)
     {
-        if (!unit->waiting)
-            dlist_push_tail(unit->link != NULL ? &unit->link->waiting : &agent.runner_waiting,
-                            &unit->wait_node);
-        unit->waiting = true;
+        if (!local->waiting)
+            dlist_push_tail(local->link != NULL ? &local->link->waiting : &agent.runner_waiting,
+                            &local->wait_node);
+        local->waiting = true;
         return false;
     }
-    unit->executor_role = unit->role;
-    unit->executor->owner = unit;
-    unit->fresh = !unit->executor->clean;
-    unit->executor->clean = false;
+    local->executor_role = local->role;
+    local->executor->owner = local;
+    local->fresh = !local->executor->clean;
+    local->executor->clean = false;
     return true;
 }
 
 /* What the present attempt's row and its request to a runner have in common. */
 FleetStepKey
-agent_unit_step_key(const AgentUnit *unit)
+local_job_step_key(const LocalJob *local)
 {
-    FleetStepKey key = {.run_id = unit->run_id,
-                        .job_run_id = unit->job_run_id,
-                        .task = unit->task_no,
-                        .item = unit->item,
-                        .task_attempt = unit->task_attempt,
-                        .first_seq = (uint32) unit->step.first_seq};
+    FleetStepKey key = {.run_id = local->run_id,
+                        .job_run_id = local->job_run_id,
+                        .task = local->task_no,
+                        .item = local->item,
+                        .task_attempt = local->task_attempt,
+                        .first_seq = (uint32) local->step.first_seq};
 
     return key;
 }
 
 void
-agent_unit_send(AgentUnit *unit)
+local_job_send(LocalJob *local)
 {
-    const FleetStepDef *step = agent_unit_step(unit);
+    const FleetStepDef *step = local_job_step(local);
     FleetStepRequest request = {0};
 
-    if (!acquire_executor(unit))
+    if (!acquire_executor(local))
         return;
-    agent_unit_stop_waiting(unit);
-    if (!unit->step.inserted)
-        agent_unit_step_dirty(unit, AGENT_LAZY);
-    if (unit->link != NULL)
-        unit->then = *fleet_link_session_identity(unit->executor);
-    unit->leaving = false;
-    unit->ref = agent_request_new(REQUEST_UNIT, unit);
+    local_job_stop_waiting(local);
+    if (!local->step.inserted)
+        local_job_step_dirty(local, AGENT_LAZY);
+    if (local->link != NULL)
+        local->then = *fleet_link_session_identity(local->executor);
+    local->leaving = false;
+    local->ref = agent_request_new(REQUEST_LOCAL_JOB, local);
     request.kind = FLEET_REQUEST_STEP;
-    request.ref = unit->ref;
+    request.ref = local->ref;
     request.command = step->command;
-    request.params = unit->params;
-    request.transactional = unit->exec.transactional;
+    request.params = local->params;
+    request.transactional = local->exec.transactional;
     request.single = step->single;
-    request.fresh = unit->fresh;
-    request.key = agent_unit_step_key(unit);
-    request.log_seq = unit->log_seq;
-    unit->fresh = false;
-    unit->any_sent = true;
+    request.fresh = local->fresh;
+    request.key = local_job_step_key(local);
+    request.log_seq = local->log_seq;
+    local->fresh = false;
+    local->any_sent = true;
     FLEET_POINT("step_before_send");
-    unit->executor->methods->run(unit->executor, &request);
+    local->executor->methods->run(local->executor, &request);
     FLEET_POINT("step_after_send");
 }
 
 /* With the step's success the job is over. */
 static bool
-is_last_step(const AgentUnit *unit)
+is_last_step(const LocalJob *local)
 {
-    const FleetStepSpec *spec = &unit->def->specs[unit->job.step];
+    const FleetStepSpec *spec = &local->def->specs[local->job.step];
 
     return spec->on_success == FLEET_STEP_QUIT_SUCCESS ||
            spec->on_success == FLEET_STEP_QUIT_FAILURE ||
-           (spec->on_success == FLEET_STEP_NEXT && unit->job.step + 1 == unit->def->nsteps);
+           (spec->on_success == FLEET_STEP_NEXT && local->job.step + 1 == local->def->nsteps);
 }
 
 /*
@@ -370,69 +370,70 @@ is_last_step(const AgentUnit *unit)
  * and its start is stored in the same transaction as the id.
  */
 static void
-leave_slot(AgentUnit *unit)
+leave_slot(LocalJob *local)
 {
-    if (unit->link == NULL || unit->task == NULL || unit->executor == NULL || !is_last_step(unit))
+    if (local->link == NULL || local->task == NULL || local->executor == NULL ||
+        !is_last_step(local))
         return;
-    unit->leaving = fleet_engine_leaving(agent.engine, unit->task->ref, unit->task_attempt);
+    local->leaving = fleet_engine_leaving(agent.engine, local->task->ref, local->task_attempt);
 }
 
 static void
-commit(AgentUnit *unit)
+commit(LocalJob *local)
 {
-    FleetExecutor *executor = unit->executor;
+    FleetExecutor *executor = local->executor;
 
     if (executor == NULL)
         return;
     FLEET_POINT("step_before_send_commit");
     executor->methods->commit(executor);
     FLEET_POINT("step_after_send_commit");
-    if (!unit->leaving)
+    if (!local->leaving)
         return;
-    unit->executor = NULL;
+    local->executor = NULL;
     executor->owner = NULL;
     /* A COMMIT that fails leaves nothing either, of the only step. */
-    executor->clean = unit->def->leaves_clean && unit->def->nsteps == 1;
+    executor->clean = local->def->leaves_clean && local->def->nsteps == 1;
     fleet_link_session_done(executor);
-    agent_link_sessions(unit->link);
+    local_jobs_sessions(local->link);
 }
 
 static void
-exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome)
+exec_do(LocalJob *local, FleetExecDo what, FleetState outcome)
 {
     switch (what)
     {
         case FLEET_EXEC_STORE:
-            unit->effect = UNIT_EFFECT_STORED;
-            agent_unit_step_dirty(unit, 0);
-            agent_unit_wants_effect(unit);
+            local->effect = LOCAL_JOB_EFFECT_STORED;
+            local_job_step_dirty(local, 0);
+            local_job_wants_effect(local);
             break;
         case FLEET_EXEC_SEND:
-            if (unit->step.inserted) /* a new one has no row before it is really sent */
-                agent_unit_step_dirty(unit, AGENT_LAZY);
+            if (local->step.inserted) /* a new one has no row before it is really sent */
+                local_job_step_dirty(local, AGENT_LAZY);
             if (agent.in_effects)
             {
-                agent_unit_send(
-                    unit); /* the start is durable, and a transaction needs no more before its id */
+                local_job_send(
+                    local); /* the start is durable, and a transaction needs no more before its id */
                 break;
             }
-            unit->effect = UNIT_EFFECT_SEND;
-            agent_unit_wants_effect(unit);
+            local->effect = LOCAL_JOB_EFFECT_SEND;
+            local_job_wants_effect(local);
             break;
-        case FLEET_EXEC_SEND_COMMIT: commit(unit); break;
+        case FLEET_EXEC_SEND_COMMIT: commit(local); break;
         case FLEET_EXEC_SEND_CANCEL:
-            if (unit->executor != NULL && unit->ref != 0)
-                unit->executor->methods->cancel(unit->executor);
+            if (local->executor != NULL && local->ref != 0)
+                local->executor->methods->cancel(local->executor);
             break;
         case FLEET_EXEC_RESOLVE:
-            unit->effect = UNIT_EFFECT_RESOLVE;
-            agent_unit_wants_effect(unit);
+            local->effect = LOCAL_JOB_EFFECT_RESOLVE;
+            local_job_wants_effect(local);
             break;
-        case FLEET_EXEC_END: agent_unit_end_step(unit, outcome); break;
+        case FLEET_EXEC_END: local_job_end_step(local, outcome); break;
         case FLEET_EXEC_REDO:
-            agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                                 FLEET_JOB_STEP_REDO, FLEET_QUEUED, NULL,
-                                                 fleet_clock_now(), &agent.random));
+            local_job_machine(local, fleet_job_event(local->def->specs, local->def->nsteps,
+                                                     &local->job, FLEET_JOB_STEP_REDO, FLEET_QUEUED,
+                                                     NULL, fleet_clock_now(), &agent.random));
             break;
         case FLEET_EXEC_NOTHING:
         case FLEET_EXEC_ILLEGAL: break;
@@ -440,75 +441,75 @@ exec_do(AgentUnit *unit, FleetExecDo what, FleetState outcome)
 }
 
 void
-agent_unit_exec_event(AgentUnit *unit, FleetExecEvent event)
+local_job_exec_event(LocalJob *local, FleetExecEvent event)
 {
     FleetState outcome = FLEET_FAILED;
-    FleetExecDo what = fleet_exec_event(&unit->exec, event, &outcome);
+    FleetExecDo what = fleet_exec_event(&local->exec, event, &outcome);
 
-    exec_do(unit, what, outcome);
+    exec_do(local, what, outcome);
 }
 
 /* Effects that waited for the commit. */
 void
-agent_unit_effect(AgentUnit *unit)
+local_job_effect(LocalJob *local)
 {
-    AgentUnitEffect effect = unit->effect;
+    LocalJobEffect effect = local->effect;
 
-    unit->effect = UNIT_EFFECT_NONE;
-    if (unit->finished)
+    local->effect = LOCAL_JOB_EFFECT_NONE;
+    if (local->finished)
         return;
     switch (effect)
     {
-        case UNIT_EFFECT_NONE: break;
-        case UNIT_EFFECT_SEND: agent_unit_send(unit); break;
-        case UNIT_EFFECT_STORED:
+        case LOCAL_JOB_EFFECT_NONE: break;
+        case LOCAL_JOB_EFFECT_SEND: local_job_send(local); break;
+        case LOCAL_JOB_EFFECT_STORED:
         {
             FleetState outcome = FLEET_FAILED;
-            FleetExecDo what = fleet_exec_event(&unit->exec, FLEET_EXEC_STORED, &outcome);
+            FleetExecDo what = fleet_exec_event(&local->exec, FLEET_EXEC_STORED, &outcome);
 
             /* What it wants now has its intent stored already. */
             if (what == FLEET_EXEC_SEND)
-                agent_unit_send(unit);
+                local_job_send(local);
             else
-                exec_do(unit, what, outcome);
+                exec_do(local, what, outcome);
             break;
         }
-        case UNIT_EFFECT_NESTED: agent_unit_start_nested(unit); break;
-        case UNIT_EFFECT_RESOLVE:
+        case LOCAL_JOB_EFFECT_NESTED: local_job_start_nested(local); break;
+        case LOCAL_JOB_EFFECT_RESOLVE:
             FLEET_POINT("step_before_resolve");
-            if (unit->link != NULL)
+            if (local->link != NULL)
             {
-                if (unit->ref != 0)
-                    agent_request_forget(unit->ref);
-                unit->ref = agent_request_new(REQUEST_UNIT, unit);
-                fleet_link_resolve(unit->link->link, unit->ref, unit->exec.xid,
-                                   unit->step.backend_pid, &unit->then);
+                if (local->ref != 0)
+                    agent_request_forget(local->ref);
+                local->ref = agent_request_new(REQUEST_LOCAL_JOB, local);
+                fleet_link_resolve(local->link->link, local->ref, local->exec.xid,
+                                   local->step.backend_pid, &local->then);
             }
             else
-                agent_unit_resolved(unit, fleet_runner_resolve(unit->exec.xid));
+                local_job_resolved(local, fleet_runner_resolve(local->exec.xid));
             break;
     }
 }
 
 void
-agent_unit_resolved(AgentUnit *unit, FleetXactStatus status)
+local_job_resolved(LocalJob *local, FleetXactStatus status)
 {
-    if (unit->ref != 0)
-        agent_request_forget(unit->ref);
-    unit->ref = 0;
+    if (local->ref != 0)
+        agent_request_forget(local->ref);
+    local->ref = 0;
     switch (status)
     {
-        case FLEET_XACT_COMMITTED: agent_unit_exec_event(unit, FLEET_EXEC_XACT_COMMITTED); break;
-        case FLEET_XACT_ABORTED: agent_unit_exec_event(unit, FLEET_EXEC_XACT_ABORTED); break;
+        case FLEET_XACT_COMMITTED: local_job_exec_event(local, FLEET_EXEC_XACT_COMMITTED); break;
+        case FLEET_XACT_ABORTED: local_job_exec_event(local, FLEET_EXEC_XACT_ABORTED); break;
         case FLEET_XACT_UNKNOWN:
-            agent_unit_error(unit, "08007",
-                             "the step was cut off after its transaction was ready, and the server "
-                             "cannot tell any more whether it committed");
-            agent_unit_exec_event(unit, FLEET_EXEC_XACT_UNKNOWN);
+            local_job_error(local, "08007",
+                            "the step was cut off after its transaction was ready, and the server "
+                            "cannot tell any more whether it committed");
+            local_job_exec_event(local, FLEET_EXEC_XACT_UNKNOWN);
             break;
         case FLEET_XACT_IN_PROGRESS:
-            unit->resolve_at = fleet_clock_now() + FLEET_MS(100);
-            update_timer(unit);
+            local->resolve_at = fleet_clock_now() + FLEET_MS(100);
+            update_timer(local);
             break;
     }
 }
@@ -516,25 +517,25 @@ agent_unit_resolved(AgentUnit *unit, FleetXactStatus status)
 /* ---- events of the executor ---- */
 
 static void
-began(AgentUnit *unit, const FleetExecutorEvent *event)
+began(LocalJob *local, const FleetExecutorEvent *event)
 {
-    tell_outer_step(unit, "started", false);
-    unit->step.state = FLEET_RUNNING;
-    unit->step.backend_pid = event->backend_pid;
-    agent_unit_step_dirty(unit, AGENT_LAZY);
-    if (unit->started_at == 0)
-        unit->started_at = fleet_clock_wall();
-    unit->job_dirty = true;
-    if (unit->task != NULL && unit->task->unit == unit)
+    tell_outer_step(local, "started", false);
+    local->step.state = FLEET_RUNNING;
+    local->step.backend_pid = event->backend_pid;
+    local_job_step_dirty(local, AGENT_LAZY);
+    if (local->started_at == 0)
+        local->started_at = fleet_clock_wall();
+    local->job_dirty = true;
+    if (local->task != NULL && local->task->local == local)
     {
-        if (unit->task->started_at == 0)
-            unit->task->started_at = unit->started_at;
-        (void) fleet_engine_accepted(agent.engine, unit->task->ref, unit->task_attempt,
+        if (local->task->started_at == 0)
+            local->task->started_at = local->started_at;
+        (void) fleet_engine_accepted(agent.engine, local->task->ref, local->task_attempt,
                                      fleet_clock_now());
     }
-    agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                         FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
-                                         fleet_clock_now(), &agent.random));
+    local_job_machine(local, fleet_job_event(local->def->specs, local->def->nsteps, &local->job,
+                                             FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
+                                             fleet_clock_now(), &agent.random));
 }
 
 /*
@@ -543,45 +544,46 @@ began(AgentUnit *unit, const FleetExecutorEvent *event)
  * inside: lines of the inner steps are the outer step's lines too.
  */
 static void
-tell_outer(AgentUnit *unit, const FleetExecutorEvent *event)
+tell_outer(LocalJob *local, const FleetExecutorEvent *event)
 {
-    AgentRun *run = unit->task == NULL ? NULL : unit->task->run;
+    AgentRun *run = local->task == NULL ? NULL : local->task->run;
 
-    while (run != NULL && run->parent_unit == NULL)
+    while (run != NULL && run->parent_local == NULL)
         run = run->parent_task == NULL ? NULL : run->parent_task->run;
     if (run != NULL)
-        log_line(run->parent_unit, event);
+        log_line(run->parent_local, event);
 }
 
 static void
-tell_outer_step(AgentUnit *unit, const char *what, bool bad)
+tell_outer_step(LocalJob *local, const char *what, bool bad)
 {
     FleetExecutorEvent event = {.level = bad ? "ERROR" : "INFO"};
 
-    if (unit->task == NULL ||
-        (unit->task->run->parent_unit == NULL && unit->task->run->parent_task == NULL))
+    if (local->task == NULL ||
+        (local->task->run->parent_local == NULL && local->task->run->parent_task == NULL))
         return;
-    event.message = psprintf("%s: step \"%s\" %s", unit->task->run->def->tasks[unit->task_no].name,
-                             agent_unit_step(unit)->name, what);
+    event.message =
+        psprintf("%s: step \"%s\" %s", local->task->run->def->tasks[local->task_no].name,
+                 local_job_step(local)->name, what);
     if (bad)
     {
-        event.sqlstate = unit->step.result.sqlstate;
-        event.detail = unit->step.result.message;
+        event.sqlstate = local->step.result.sqlstate;
+        event.detail = local->step.result.message;
     }
-    tell_outer(unit, &event);
+    tell_outer(local, &event);
 }
 
 static void
-log_line(AgentUnit *unit, const FleetExecutorEvent *event)
+log_line(LocalJob *local, const FleetExecutorEvent *event)
 {
     FleetLineWrite w = {0};
 
-    w.run_id = unit->run_id;
-    w.job_run_id = unit->job_run_id;
-    w.task = unit->task_no;
-    w.item = unit->item;
-    w.step_no = unit->job.step + 1;
-    w.seq = ++unit->log_seq;
+    w.run_id = local->run_id;
+    w.job_run_id = local->job_run_id;
+    w.task = local->task_no;
+    w.item = local->item;
+    w.step_no = local->job.step + 1;
+    w.seq = ++local->log_seq;
     w.logged_at = fleet_clock_wall();
     w.level = event->level;
     w.sqlstate = event->sqlstate;
@@ -590,8 +592,8 @@ log_line(AgentUnit *unit, const FleetExecutorEvent *event)
     w.hint = event->hint;
     w.context = event->context;
     fleet_line_write(&w);
-    agent_unit_report(unit);
-    tell_outer(unit, event);
+    local_job_report(local);
+    tell_outer(local, event);
 }
 
 /*
@@ -602,72 +604,72 @@ log_line(AgentUnit *unit, const FleetExecutorEvent *event)
 #define CUTS_MAX 3
 
 static bool
-is_poison(AgentUnit *unit)
+is_poison(LocalJob *local)
 {
-    return unit->exec.phase == FLEET_EXEC_INTENT && unit->step.state == FLEET_RUNNING &&
-           ++unit->cuts >= CUTS_MAX;
+    return local->exec.phase == FLEET_EXEC_INTENT && local->step.state == FLEET_RUNNING &&
+           ++local->cuts >= CUTS_MAX;
 }
 
 void
-agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEvent *event)
+local_job_event(LocalJob *local, FleetExecutor *executor, const FleetExecutorEvent *event)
 {
-    bool mine = executor != NULL && executor == unit->executor;
+    bool mine = executor != NULL && executor == local->executor;
 
     switch (event->kind)
     {
-        case FLEET_EXECUTOR_BEGAN: began(unit, event); break;
-        case FLEET_EXECUTOR_LOG: log_line(unit, event); break;
+        case FLEET_EXECUTOR_BEGAN: began(local, event); break;
+        case FLEET_EXECUTOR_LOG: log_line(local, event); break;
         case FLEET_EXECUTOR_ROW: break;
         case FLEET_EXECUTOR_PREPARED:
             FLEET_POINT("step_prepared");
-            result_set(unit, &unit->step.result, event);
-            unit->exec.xid = event->xid;
-            agent_unit_exec_event(unit, FLEET_EXEC_GOT_XID);
-            if (unit->exec.phase == FLEET_EXEC_PREPARED)
-                leave_slot(unit);
+            result_set(local, &local->step.result, event);
+            local->exec.xid = event->xid;
+            local_job_exec_event(local, FLEET_EXEC_GOT_XID);
+            if (local->exec.phase == FLEET_EXEC_PREPARED)
+                leave_slot(local);
             break;
         case FLEET_EXECUTOR_COMMITTED:
             FLEET_POINT("step_committed");
-            if (unit->exec.phase != FLEET_EXEC_PREPARED)
-                result_set(unit, &unit->step.result, event);
-            if (unit->exec.phase == FLEET_EXEC_INTENT) /* it ended its transaction by itself */
-                unit->exec.phase = FLEET_EXEC_OPEN;
-            agent_request_forget(unit->ref);
-            unit->ref = 0;
-            agent_unit_exec_event(unit, FLEET_EXEC_GOT_COMMITTED);
+            if (local->exec.phase != FLEET_EXEC_PREPARED)
+                result_set(local, &local->step.result, event);
+            if (local->exec.phase == FLEET_EXEC_INTENT) /* it ended its transaction by itself */
+                local->exec.phase = FLEET_EXEC_OPEN;
+            agent_request_forget(local->ref);
+            local->ref = 0;
+            local_job_exec_event(local, FLEET_EXEC_GOT_COMMITTED);
             break;
         case FLEET_EXECUTOR_ERROR:
-            result_set(unit, &unit->step.result, event);
-            unit->step.result.row_count = -1;
-            agent_request_forget(unit->ref);
-            unit->ref = 0;
-            agent_unit_exec_event(unit, unit->exec.stopping && event->sqlstate != NULL &&
+            result_set(local, &local->step.result, event);
+            local->step.result.row_count = -1;
+            agent_request_forget(local->ref);
+            local->ref = 0;
+            local_job_exec_event(local, local->exec.stopping && event->sqlstate != NULL &&
                                                 strcmp(event->sqlstate, "57014") == 0
                                             ? FLEET_EXEC_GOT_CANCELED
                                             : FLEET_EXEC_GOT_ERROR);
             break;
         case FLEET_EXECUTOR_NOT_TRANSACTIONAL:
-            agent_request_forget(unit->ref);
-            unit->ref = 0;
-            agent_unit_exec_event(unit, FLEET_EXEC_NOT_TRANSACTIONAL);
+            agent_request_forget(local->ref);
+            local->ref = 0;
+            local_job_exec_event(local, FLEET_EXEC_NOT_TRANSACTIONAL);
             break;
         case FLEET_EXECUTOR_CUT:
-            if (unit->exec.phase != FLEET_EXEC_PREPARED)
+            if (local->exec.phase != FLEET_EXEC_PREPARED)
             {
-                result_set(unit, &unit->step.result, event);
-                unit->step.result.row_count = -1;
+                result_set(local, &local->step.result, event);
+                local->step.result.row_count = -1;
             }
-            agent_request_forget(unit->ref);
-            unit->ref = 0;
+            agent_request_forget(local->ref);
+            local->ref = 0;
             if (mine)
-                unit->executor = NULL; /* it is gone with all it had */
-            unit->cut_off = unit->cut_off || !event->never_sent;
-            if (is_poison(unit) && !unit->exec.stopping)
-                agent_unit_end_step(unit, FLEET_FAILED);
+                local->executor = NULL; /* it is gone with all it had */
+            local->cut_off = local->cut_off || !event->never_sent;
+            if (is_poison(local) && !local->exec.stopping)
+                local_job_end_step(local, FLEET_FAILED);
             else
-                agent_unit_cut(unit);
+                local_job_cut(local);
             break;
-        case FLEET_EXECUTOR_RESOLVED: agent_unit_resolved(unit, event->status); break;
+        case FLEET_EXECUTOR_RESOLVED: local_job_resolved(local, event->status); break;
     }
 }
 
@@ -675,214 +677,214 @@ agent_unit_event(AgentUnit *unit, FleetExecutor *executor, const FleetExecutorEv
 
 /* No step failed, the job did: its result is not its last step's, and the line is its own. */
 static void
-went_round(AgentUnit *unit)
+went_round(LocalJob *local)
 {
     FleetExecutorEvent event = {.row_count = -1,
                                 .level = "ERROR",
                                 .sqlstate = "54001",
                                 .message = "the job's steps went round too often"};
 
-    result_set(unit, &unit->result, &event);
-    log_line(unit, &event);
+    result_set(local, &local->result, &event);
+    log_line(local, &event);
 }
 
 static void
-unit_finish(AgentUnit *unit)
+local_job_finish(LocalJob *local)
 {
-    release_executor(unit);
-    agent_unit_stop_waiting(unit);
-    unit->job.due = FLEET_NEVER;
-    unit->resolve_at = 0;
-    update_timer(unit);
-    unit->finished = true;
-    unit->job_dirty = true;
-    agent_unit_dirty(unit);
-    if (unit->job.state == FLEET_FAILED && unit->job.step_runs >= FLEET_JOB_MAX_STEP_RUNS)
-        went_round(unit);
-    if (unit->task != NULL)
+    release_executor(local);
+    local_job_stop_waiting(local);
+    local->job.due = FLEET_NEVER;
+    local->resolve_at = 0;
+    update_timer(local);
+    local->finished = true;
+    local->job_dirty = true;
+    local_job_dirty(local);
+    if (local->job.state == FLEET_FAILED && local->job.step_runs >= FLEET_JOB_MAX_STEP_RUNS)
+        went_round(local);
+    if (local->task != NULL)
     {
-        AgentTask *task = unit->task;
+        AgentTask *task = local->task;
 
         agent_result_clear(&task->result);
-        task->result = unit->result;
-        task->result.sqlstate = agent_strdup(task->context, unit->result.sqlstate);
-        task->result.message = agent_strdup(task->context, unit->result.message);
-        task->result.output = agent_strdup(task->context, unit->result.output);
+        task->result = local->result;
+        task->result.sqlstate = agent_strdup(task->context, local->result.sqlstate);
+        task->result.message = agent_strdup(task->context, local->result.message);
+        task->result.output = agent_strdup(task->context, local->result.output);
         task->result.detail = task->result.hint = task->result.context = NULL;
-        task->log_seq = unit->log_seq;
-        task->unit = NULL;
-        unit->task = NULL;
-        agent_task_finished(task, unit->job.state);
+        task->log_seq = local->log_seq;
+        task->local = NULL;
+        local->task = NULL;
+        agent_task_finished(task, local->job.state);
     }
-    agent_unit_report(unit);
+    local_job_report(local);
 }
 
 void
-agent_unit_job(AgentUnit *unit, FleetJobDo what)
+local_job_machine(LocalJob *local, FleetJobDo what)
 {
     switch (what)
     {
         case FLEET_JOB_START_STEP:
             /* the same attempt again, or a new one? its row knows */
-            step_start(unit, unit->step.first_seq != 0 && unit->step.last_seq == 0);
+            step_start(local, local->step.first_seq != 0 && local->step.last_seq == 0);
             break;
-        case FLEET_JOB_CANCEL_STEP: agent_unit_stop_step(unit); break;
-        case FLEET_JOB_WAIT: release_executor(unit); break;
+        case FLEET_JOB_CANCEL_STEP: local_job_stop_step(local); break;
+        case FLEET_JOB_WAIT: release_executor(local); break;
         case FLEET_JOB_FINISH:
-            if (unit->step.first_seq != 0 && unit->step.last_seq == 0)
+            if (local->step.first_seq != 0 && local->step.last_seq == 0)
             {
                 /* canceled while its step was not under way */
-                unit->step.state = FLEET_CANCELED;
-                unit->step.finished_at = fleet_clock_wall();
-                unit->step.last_seq = ++unit->log_seq;
-                agent_unit_write_step(unit);
+                local->step.state = FLEET_CANCELED;
+                local->step.finished_at = fleet_clock_wall();
+                local->step.last_seq = ++local->log_seq;
+                local_job_write_step(local);
             }
-            unit_finish(unit);
+            local_job_finish(local);
             return;
         case FLEET_JOB_NOTHING:
         case FLEET_JOB_ILLEGAL: break;
     }
-    if (!unit->finished)
-        update_timer(unit);
+    if (!local->finished)
+        update_timer(local);
 }
 
 FleetTime
-agent_units_timers(FleetTime now)
+local_jobs_timers(FleetTime now)
 {
     FleetTime next = FLEET_NEVER;
     dlist_mutable_iter iter;
 
     dlist_foreach_modify(iter, &agent.timed)
     {
-        AgentUnit *unit = dlist_container(AgentUnit, timed_node, iter.cur);
+        LocalJob *local = dlist_container(LocalJob, timed_node, iter.cur);
 
-        if (unit->resolve_at != 0 && unit->resolve_at <= now)
+        if (local->resolve_at != 0 && local->resolve_at <= now)
         {
-            unit->resolve_at = 0;
-            unit->effect = UNIT_EFFECT_RESOLVE;
-            agent_unit_wants_effect(unit);
-            update_timer(unit);
+            local->resolve_at = 0;
+            local->effect = LOCAL_JOB_EFFECT_RESOLVE;
+            local_job_wants_effect(local);
+            update_timer(local);
         }
-        else if (unit->job.due <= now)
-            agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                                 FLEET_JOB_TIMER, FLEET_QUEUED, NULL, now,
-                                                 &agent.random));
+        else if (local->job.due <= now)
+            local_job_machine(local, fleet_job_event(local->def->specs, local->def->nsteps,
+                                                     &local->job, FLEET_JOB_TIMER, FLEET_QUEUED,
+                                                     NULL, now, &agent.random));
     }
     dlist_foreach_modify(iter, &agent.timed)
     {
-        AgentUnit *unit = dlist_container(AgentUnit, timed_node, iter.cur);
+        LocalJob *local = dlist_container(LocalJob, timed_node, iter.cur);
 
-        next = Min(next, unit->job.due);
-        if (unit->resolve_at != 0)
-            next = Min(next, unit->resolve_at);
+        next = Min(next, local->job.due);
+        if (local->resolve_at != 0)
+            next = Min(next, local->resolve_at);
     }
     return next;
 }
 
-/* ---- life of a unit ---- */
+/* ---- life of a local job ---- */
 
-AgentUnit *
-agent_unit_create(FleetJobDef *def, Oid owner)
+LocalJob *
+local_job_create(FleetJobDef *def, Oid owner)
 {
     MemoryContext context =
         AllocSetContextCreate(agent.context, "pg_fleet unit", ALLOCSET_SMALL_SIZES);
-    AgentUnit *unit = MemoryContextAllocZero(context, sizeof(AgentUnit));
+    LocalJob *local = MemoryContextAllocZero(context, sizeof(LocalJob));
 
-    unit->context = context;
-    unit->def = def;
-    unit->owner = owner;
-    unit->role = owner;
-    unit->task_attempt = 1;
-    unit->step.result.row_count = unit->result.row_count = -1;
-    fleet_job_init(&unit->job);
-    dlist_push_tail(&agent.units, &unit->node);
-    return unit;
+    local->context = context;
+    local->def = def;
+    local->owner = owner;
+    local->role = owner;
+    local->task_attempt = 1;
+    local->step.result.row_count = local->result.row_count = -1;
+    fleet_job_init(&local->job);
+    dlist_push_tail(&agent.locals, &local->node);
+    return local;
 }
 
-AgentUnit *
-agent_unit_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *link)
+LocalJob *
+local_job_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *link)
 {
-    AgentUnit *unit = agent_unit_create(def, owner);
+    LocalJob *local = local_job_create(def, owner);
 
-    unit->task = task;
-    unit->run_id = task->run->run_id;
-    unit->task_no = task->ref.task;
-    unit->item = task->ref.item;
-    unit->task_attempt = task->attempt;
-    unit->link = link;
-    unit->log_seq = task->log_seq;
-    unit->params = MemoryContextStrdup(
-        unit->context,
+    local->task = task;
+    local->run_id = task->run->run_id;
+    local->task_no = task->ref.task;
+    local->item = task->ref.item;
+    local->task_attempt = task->attempt;
+    local->link = link;
+    local->log_seq = task->log_seq;
+    local->params = MemoryContextStrdup(
+        local->context,
         link != NULL ? fleet_definition_merge(def->params, task->params) : task->params);
-    task->unit = unit;
-    return unit;
+    task->local = local;
+    return local;
 }
 
 void
-agent_unit_begin(AgentUnit *unit)
+local_job_begin(LocalJob *local)
 {
-    agent_unit_job(unit,
-                   fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job, FLEET_JOB_BEGIN,
-                                   FLEET_QUEUED, NULL, fleet_clock_now(), &agent.random));
+    local_job_machine(local, fleet_job_event(local->def->specs, local->def->nsteps, &local->job,
+                                             FLEET_JOB_BEGIN, FLEET_QUEUED, NULL, fleet_clock_now(),
+                                             &agent.random));
 }
 
 void
-agent_unit_free(AgentUnit *unit)
+local_job_free(LocalJob *local)
 {
-    release_executor(unit);
-    agent_unit_stop_waiting(unit);
-    if (unit->timed)
-        dlist_delete(&unit->timed_node);
-    if (unit->in_effects)
-        dlist_delete(&unit->effect_node);
-    if (unit->in_dirty)
-        dlist_delete(&unit->dirty_node);
-    if (unit->task != NULL)
-        unit->task->unit = NULL;
-    if (unit->nested != NULL)
-        unit->nested->parent_unit = NULL;
-    if (unit->job_run_id != 0)
-        hash_search(agent.job_units, &unit->job_run_id, HASH_REMOVE, NULL);
-    dlist_delete(&unit->node);
-    MemoryContextDelete(unit->context);
+    release_executor(local);
+    local_job_stop_waiting(local);
+    if (local->timed)
+        dlist_delete(&local->timed_node);
+    if (local->in_effects)
+        dlist_delete(&local->effect_node);
+    if (local->in_dirty)
+        dlist_delete(&local->dirty_node);
+    if (local->task != NULL)
+        local->task->local = NULL;
+    if (local->nested != NULL)
+        local->nested->parent_local = NULL;
+    if (local->job_run_id != 0)
+        hash_search(agent.by_job_run, &local->job_run_id, HASH_REMOVE, NULL);
+    dlist_delete(&local->node);
+    MemoryContextDelete(local->context);
 }
 
 /* The engine gave the task run up (lost): what the step did is not known. */
 void
-agent_unit_abandon(AgentUnit *unit)
+local_job_abandon(LocalJob *local)
 {
-    unit->task->log_seq = unit->log_seq + 1;
-    unit->task->unit = NULL;
-    unit->task = NULL;
-    if (unit->step.first_seq != 0 && unit->step.last_seq == 0)
+    local->task->log_seq = local->log_seq + 1;
+    local->task->local = NULL;
+    local->task = NULL;
+    if (local->step.first_seq != 0 && local->step.last_seq == 0)
     {
-        agent_unit_error(unit, AGENT_LOST_SQLSTATE, AGENT_LOST_MESSAGE);
-        unit->step.state = FLEET_LOST;
-        unit->step.finished_at = fleet_clock_wall();
-        unit->step.last_seq = ++unit->log_seq;
-        agent_unit_write_step(unit);
+        local_job_error(local, AGENT_LOST_SQLSTATE, AGENT_LOST_MESSAGE);
+        local->step.state = FLEET_LOST;
+        local->step.finished_at = fleet_clock_wall();
+        local->step.last_seq = ++local->log_seq;
+        local_job_write_step(local);
     }
-    if (unit->executor != NULL && unit->ref != 0)
-        unit->executor->methods->cancel(unit->executor);
-    unit->job.state = FLEET_LOST;
-    unit->finished = true;
-    agent_unit_dirty(unit);
-    release_executor(unit);
-    agent_unit_stop_waiting(unit);
+    if (local->executor != NULL && local->ref != 0)
+        local->executor->methods->cancel(local->executor);
+    local->job.state = FLEET_LOST;
+    local->finished = true;
+    local_job_dirty(local);
+    release_executor(local);
+    local_job_stop_waiting(local);
 }
 
 /* ---- who waits for an executor ---- */
 
 void
-agent_units_runners(void)
+local_jobs_runners(void)
 {
     while (!dlist_is_empty(&agent.runner_waiting))
     {
-        AgentUnit *unit =
-            dlist_container(AgentUnit, wait_node, dlist_head_node(&agent.runner_waiting));
+        LocalJob *local =
+            dlist_container(LocalJob, wait_node, dlist_head_node(&agent.runner_waiting));
 
-        agent_unit_send(unit);
-        if (unit->waiting)
+        local_job_send(local);
+        if (local->waiting)
         {
             /* nothing is given back as long as nothing ends; slots of others may get free */
             agent.runner_retry = fleet_clock_now() + FLEET_SECONDS(1);
@@ -893,14 +895,14 @@ agent_units_runners(void)
 }
 
 void
-agent_link_sessions(AgentLink *link)
+local_jobs_sessions(AgentLink *link)
 {
     while (!dlist_is_empty(&link->waiting))
     {
-        AgentUnit *unit = dlist_container(AgentUnit, wait_node, dlist_head_node(&link->waiting));
+        LocalJob *local = dlist_container(LocalJob, wait_node, dlist_head_node(&link->waiting));
 
-        agent_unit_send(unit);
-        if (unit->waiting)
+        local_job_send(local);
+        if (local->waiting)
             return;
     }
 }

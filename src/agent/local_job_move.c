@@ -1,6 +1,6 @@
 /*
  * agent/local_job_move.c
- *     Units that wait for a session on a server that does not answer: those
+ *     Local jobs that wait for a session on a server that does not answer: those
  *     that surely never started there go back to the engine, which places
  *     their task runs elsewhere.  In the agent's process.
  */
@@ -11,30 +11,30 @@
 
 /* Its task run is not its own any more.  Numbers of the log that have no row are used again. */
 static AgentTask *
-let_go(AgentUnit *unit)
+let_go(LocalJob *local)
 {
-    AgentTask *task = unit->task;
+    AgentTask *task = local->task;
 
-    agent_unit_stop_waiting(unit);
-    if (unit->step.inserted)
-        task->log_seq = unit->log_seq;
-    task->unit = NULL;
-    unit->task = NULL;
-    unit->step.dirty = false;
-    unit->finished = true;
-    agent_unit_dirty(unit);
+    local_job_stop_waiting(local);
+    if (local->step.inserted)
+        task->log_seq = local->log_seq;
+    task->local = NULL;
+    local->task = NULL;
+    local->step.dirty = false;
+    local->finished = true;
+    local_job_dirty(local);
     return task;
 }
 
 static void
-end_row(AgentUnit *unit, FleetState state, const char *sqlstate, const char *message)
+end_row(LocalJob *local, FleetState state, const char *sqlstate, const char *message)
 {
-    unit->step.state = state;
-    unit->step.finished_at = fleet_clock_wall();
-    unit->step.last_seq = ++unit->log_seq;
-    unit->exec.phase = FLEET_EXEC_ENDED;
-    agent_unit_error(unit, sqlstate, message);
-    agent_unit_write_step(unit);
+    local->step.state = state;
+    local->step.finished_at = fleet_clock_wall();
+    local->step.last_seq = ++local->log_seq;
+    local->exec.phase = FLEET_EXEC_ENDED;
+    local_job_error(local, sqlstate, message);
+    local_job_write_step(local);
 }
 
 /*
@@ -44,20 +44,20 @@ end_row(AgentUnit *unit, FleetState state, const char *sqlstate, const char *mes
  * server, counts on from there.
  */
 void
-agent_link_units_lost(AgentLink *link)
+local_jobs_link_lost(AgentLink *link)
 {
     dlist_mutable_iter iter;
 
     dlist_foreach_modify(iter, &link->waiting)
     {
-        AgentUnit *unit = dlist_container(AgentUnit, wait_node, iter.cur);
-        AgentTask *task = unit->task;
+        LocalJob *local = dlist_container(LocalJob, wait_node, iter.cur);
+        AgentTask *task = local->task;
 
-        if (unit->any_sent || task == NULL)
+        if (local->any_sent || task == NULL)
             continue;
-        if (unit->step.inserted)
-            end_row(unit, FLEET_SKIPPED, "08006", "it never began: the server does not answer");
-        (void) let_go(unit);
+        if (local->step.inserted)
+            end_row(local, FLEET_SKIPPED, "08006", "it never began: the server does not answer");
+        (void) let_go(local);
         (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
         agent.again = true;
     }
@@ -65,16 +65,16 @@ agent_link_units_lost(AgentLink *link)
 
 /* The server is there and refuses us for good: what waits for a session fails with the reason. */
 void
-agent_link_units_refused(AgentLink *link, const char *sqlstate, const char *reason)
+local_jobs_link_refused(AgentLink *link, const char *sqlstate, const char *reason)
 {
     while (!dlist_is_empty(&link->waiting))
     {
-        AgentUnit *unit = dlist_container(AgentUnit, wait_node, dlist_head_node(&link->waiting));
+        LocalJob *local = dlist_container(LocalJob, wait_node, dlist_head_node(&link->waiting));
 
-        agent_unit_stop_waiting(unit);
-        if (unit->task == NULL)
+        local_job_stop_waiting(local);
+        if (local->task == NULL)
             continue;
-        end_row(unit, FLEET_FAILED, sqlstate, reason);
-        (void) agent_task_fail_told(let_go(unit), sqlstate, reason);
+        end_row(local, FLEET_FAILED, sqlstate, reason);
+        (void) agent_task_fail_told(let_go(local), sqlstate, reason);
     }
 }

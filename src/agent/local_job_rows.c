@@ -1,6 +1,6 @@
 /*
  * agent/local_job_rows.c
- *     Rows of units: the present step run, the job run; what is due at a flush.
+ *     Rows of local jobs: the present step run, the job run; what is due at a flush.
  *     In the agent's process.
  */
 #include "postgres.h"
@@ -12,115 +12,115 @@
 
 /* Puts the present step run's row into the batch, as it is now. */
 void
-agent_unit_write_step(AgentUnit *unit)
+local_job_write_step(LocalJob *local)
 {
     FleetStepWrite w = {0};
 
-    w.run_id = unit->run_id;
-    w.job_run_id = unit->job_run_id;
-    w.task = unit->task_no;
-    w.item = unit->item;
-    w.task_attempt = unit->task_attempt;
-    w.step_no = unit->job.step + 1;
-    w.attempt = unit->job.attempt;
-    w.state = unit->step.state;
-    w.phase = unit->exec.phase;
-    w.first_seq = unit->step.first_seq;
-    w.last_seq = unit->step.last_seq;
-    w.server_id = unit->link != NULL ? unit->link->server->server_id : 0;
-    w.backend_pid = unit->step.backend_pid;
-    w.xid = unit->exec.xid;
-    if (unit->link != NULL && unit->exec.xid != 0)
+    w.run_id = local->run_id;
+    w.job_run_id = local->job_run_id;
+    w.task = local->task_no;
+    w.item = local->item;
+    w.task_attempt = local->task_attempt;
+    w.step_no = local->job.step + 1;
+    w.attempt = local->job.attempt;
+    w.state = local->step.state;
+    w.phase = local->exec.phase;
+    w.first_seq = local->step.first_seq;
+    w.last_seq = local->step.last_seq;
+    w.server_id = local->link != NULL ? local->link->server->server_id : 0;
+    w.backend_pid = local->step.backend_pid;
+    w.xid = local->exec.xid;
+    if (local->link != NULL && local->exec.xid != 0)
     {
-        w.server_system = unit->then.identifier_known ? unit->then.system_identifier : 0;
-        w.server_timeline = unit->then.timeline;
-        w.server_crash = unit->then.crash_mark;
+        w.server_system = local->then.identifier_known ? local->then.system_identifier : 0;
+        w.server_timeline = local->then.timeline;
+        w.server_crash = local->then.crash_mark;
     }
-    w.row_count = unit->step.result.row_count;
-    w.started_at = unit->step.started_at;
-    w.finished_at = unit->step.finished_at;
-    w.step = agent_unit_step(unit)->name;
-    w.sqlstate = unit->step.result.sqlstate;
-    w.message = unit->step.result.message;
-    w.detail = unit->step.result.detail;
-    w.hint = unit->step.result.hint;
-    w.context = unit->step.result.context;
-    w.output = unit->step.result.output;
-    if (unit->step.inserted)
+    w.row_count = local->step.result.row_count;
+    w.started_at = local->step.started_at;
+    w.finished_at = local->step.finished_at;
+    w.step = local_job_step(local)->name;
+    w.sqlstate = local->step.result.sqlstate;
+    w.message = local->step.result.message;
+    w.detail = local->step.result.detail;
+    w.hint = local->step.result.hint;
+    w.context = local->step.result.context;
+    w.output = local->step.result.output;
+    if (local->step.inserted)
         fleet_step_write(&w);
     else
         fleet_step_write_new(&w);
-    unit->step.inserted = true;
-    unit->step.dirty = false;
+    local->step.inserted = true;
+    local->step.dirty = false;
     /* A job run with a step is not queued any more, in the same transaction: recovery relies on it. */
-    if (unit->durable == FLEET_QUEUED && unit->job_run_id != 0)
+    if (local->durable == FLEET_QUEUED && local->job_run_id != 0)
     {
-        unit->job_dirty = true;
-        agent_unit_dirty(unit);
+        local->job_dirty = true;
+        local_job_dirty(local);
     }
 }
 
 static void
-job_run_write(AgentUnit *unit)
+job_run_write(LocalJob *local)
 {
     FleetJobRunWrite w = {0};
 
-    if (unit->job.state == unit->durable)
+    if (local->job.state == local->durable)
         return;
-    w.job_run_id = unit->job_run_id;
-    w.old = unit->durable;
-    w.state = unit->job.state;
-    w.started_at = unit->started_at;
+    w.job_run_id = local->job_run_id;
+    w.old = local->durable;
+    w.state = local->job.state;
+    w.started_at = local->started_at;
     w.row_count = -1;
-    w.log_seq = unit->log_seq;
-    if (FLEET_STATE_IS_FINAL(unit->job.state))
+    w.log_seq = local->log_seq;
+    if (FLEET_STATE_IS_FINAL(local->job.state))
     {
         w.finished_at = fleet_clock_wall();
-        w.row_count = unit->result.row_count;
-        w.sqlstate = unit->result.sqlstate;
-        w.message = unit->result.message;
-        w.output = unit->result.output;
+        w.row_count = local->result.row_count;
+        w.sqlstate = local->result.sqlstate;
+        w.message = local->result.message;
+        w.output = local->result.output;
     }
     fleet_job_run_write(&w);
-    unit->durable = unit->job.state;
-    agent_unit_report(unit);
+    local->durable = local->job.state;
+    local_job_report(local);
 }
 
-/* Called by the flush: rows of this unit that are due.  Returns false if something was kept back
- * (the unit stays in the list of dirty ones). */
+/* Called by the flush: rows of this local job that are due.  Returns false if something was kept back
+ * (the local job stays in the list of dirty ones). */
 bool
-agent_unit_write(AgentUnit *unit, FleetTime now)
+local_job_write(LocalJob *local, FleetTime now)
 {
     bool keep = false;
 
-    if (unit->step.dirty)
+    if (local->step.dirty)
     {
-        if (unit->step.lazy_until <= now)
+        if (local->step.lazy_until <= now)
         {
-            agent_unit_write_step(unit);
-            agent_unit_report(unit);
+            local_job_write_step(local);
+            local_job_report(local);
         }
         else
         {
             keep = true;
-            agent.lazy_wakeup = Min(agent.lazy_wakeup, unit->step.lazy_until);
+            agent.lazy_wakeup = Min(agent.lazy_wakeup, local->step.lazy_until);
         }
     }
-    if (unit->job_run_id != 0 && unit->job_dirty)
+    if (local->job_run_id != 0 && local->job_dirty)
     {
-        if (keep && !unit->finished)
+        if (keep && !local->finished)
             return false; /* «running» goes with its step's row */
-        job_run_write(unit);
-        unit->job_dirty = false;
+        job_run_write(local);
+        local->job_dirty = false;
     }
     return !keep;
 }
 
 void
-agent_unit_report(AgentUnit *unit)
+local_job_report(LocalJob *local)
 {
-    if (unit->parent_uuid != NULL)
-        agent_notice(unit->parent_uuid, unit->job_run_id);
-    if (unit->task != NULL)
-        agent_run_changed(unit->task->run);
+    if (local->parent_uuid != NULL)
+        agent_notice(local->parent_uuid, local->job_run_id);
+    if (local->task != NULL)
+        agent_run_changed(local->task->run);
 }

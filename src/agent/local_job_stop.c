@@ -1,11 +1,11 @@
 /*
  * agent/local_job_stop.c
- *     How a unit is stopped.  In the agent's process.
+ *     How a local job is stopped.  In the agent's process.
  *
  * "canceled" means that nothing of it runs any more.  A step in flight is told
  * to stop, and its own end is awaited.  What was cut off on a direct server
  * (the connection broke, or our predecessor ended) has an end of its own: its
- * session lives on there until the server notices.  So a unit that was cut off
+ * session lives on there until the server notices.  So a local job that was cut off
  * and is to end, or to be done again, waits in its link's list "unclean" until
  * the server has said that none of those sessions is left.  Without an answer
  * it is lost in the end, as everything is that a server does not tell of.
@@ -15,98 +15,99 @@
 #include "agent/local_job.h"
 #include "miscadmin.h"
 
-/* True: it waits; agent_link_clean() goes on with it. */
+/* True: it waits; local_jobs_link_clean() goes on with it. */
 static bool
-wait_until_clean(AgentUnit *unit)
+wait_until_clean(LocalJob *local)
 {
-    if (unit->link == NULL || !unit->cut_off || fleet_link_clean(unit->link->link))
+    if (local->link == NULL || !local->cut_off || fleet_link_clean(local->link->link))
         return false;
-    agent_unit_stop_waiting(unit);
-    unit->effect = UNIT_EFFECT_NONE;
-    dlist_push_tail(&unit->link->unclean, &unit->wait_node);
-    unit->waiting = true;
+    local_job_stop_waiting(local);
+    local->effect = LOCAL_JOB_EFFECT_NONE;
+    dlist_push_tail(&local->link->unclean, &local->wait_node);
+    local->waiting = true;
     return true;
 }
 
 void
-agent_unit_cut(AgentUnit *unit)
+local_job_cut(LocalJob *local)
 {
     bool stopping =
-        unit->exec.stopping || (unit->task != NULL && unit->task->state == FLEET_CANCELING);
+        local->exec.stopping || (local->task != NULL && local->task->state == FLEET_CANCELING);
     /* What is not transactional is not done again: that nobody knows its end can be said at once. */
-    bool waits =
-        unit->exec.phase == FLEET_EXEC_INTENT || (unit->exec.phase == FLEET_EXEC_OPEN && stopping);
+    bool waits = local->exec.phase == FLEET_EXEC_INTENT ||
+                 (local->exec.phase == FLEET_EXEC_OPEN && stopping);
 
-    if (waits && wait_until_clean(unit))
+    if (waits && wait_until_clean(local))
     {
-        unit->exec.in_flight = true; /* over there, for all we know */
+        local->exec.in_flight = true; /* over there, for all we know */
         return;
     }
-    agent_unit_exec_event(unit, FLEET_EXEC_CUT);
+    local_job_exec_event(local, FLEET_EXEC_CUT);
 }
 
 /* Nothing of what was cut off on that server runs any more. */
 void
-agent_link_clean(AgentLink *link)
+local_jobs_link_clean(AgentLink *link)
 {
-    dlist_head units = DLIST_STATIC_INIT(units);
+    dlist_head locals = DLIST_STATIC_INIT(locals);
 
     while (!dlist_is_empty(&link->unclean))
-        dlist_push_tail(&units, dlist_pop_head_node(&link->unclean));
-    while (!dlist_is_empty(&units))
+        dlist_push_tail(&locals, dlist_pop_head_node(&link->unclean));
+    while (!dlist_is_empty(&locals))
     {
-        AgentUnit *unit = dlist_container(AgentUnit, wait_node, dlist_head_node(&units));
+        LocalJob *local = dlist_container(LocalJob, wait_node, dlist_head_node(&locals));
 
-        agent_unit_stop_waiting(unit);
-        unit->cut_off = false;
-        if (unit->exec.in_flight)
-            agent_unit_exec_event(unit, FLEET_EXEC_CUT);
+        local_job_stop_waiting(local);
+        local->cut_off = false;
+        if (local->exec.in_flight)
+            local_job_exec_event(local, FLEET_EXEC_CUT);
         else
-            agent_unit_stop_step(unit);
+            local_job_stop_step(local);
         agent.again = true;
     }
 }
 
 void
-agent_unit_stop_step(AgentUnit *unit)
+local_job_stop_step(LocalJob *local)
 {
-    if (unit->nested_expected)
-        return; /* agent_units_recovered() stops it, when it knows what there is to stop */
-    if (unit->nested != NULL)
+    if (local->nested_expected)
+        return; /* local_jobs_recovered() stops it, when it knows what there is to stop */
+    if (local->nested != NULL)
     {
-        agent_run_cancel(unit->nested->run_id);
+        agent_run_cancel(local->nested->run_id);
         return;
     }
-    if (unit->effect == UNIT_EFFECT_NESTED)
+    if (local->effect == LOCAL_JOB_EFFECT_NESTED)
     {
-        unit->effect = UNIT_EFFECT_NONE;
-        agent_unit_end_step(unit, FLEET_CANCELED);
+        local->effect = LOCAL_JOB_EFFECT_NONE;
+        local_job_end_step(local, FLEET_CANCELED);
         return;
     }
     /* not under way from here, but what was cut off may be */
-    if (unit->executor == NULL && unit->exec.phase != FLEET_EXEC_PREPARED && wait_until_clean(unit))
+    if (local->executor == NULL && local->exec.phase != FLEET_EXEC_PREPARED &&
+        wait_until_clean(local))
         return;
-    if (unit->waiting || unit->effect == UNIT_EFFECT_SEND)
+    if (local->waiting || local->effect == LOCAL_JOB_EFFECT_SEND)
     {
         /* not sent: there is nothing to stop */
-        agent_unit_stop_waiting(unit);
-        unit->effect = UNIT_EFFECT_NONE;
-        unit->exec.in_flight = false;
-        if (unit->exec.phase == FLEET_EXEC_OPEN)
+        local_job_stop_waiting(local);
+        local->effect = LOCAL_JOB_EFFECT_NONE;
+        local->exec.in_flight = false;
+        if (local->exec.phase == FLEET_EXEC_OPEN)
         {
-            agent_unit_end_step(unit, FLEET_CANCELED);
+            local_job_end_step(local, FLEET_CANCELED);
             return;
         }
     }
-    agent_unit_exec_event(unit, FLEET_EXEC_CANCEL);
+    local_job_exec_event(local, FLEET_EXEC_CANCEL);
 }
 
 void
-agent_unit_cancel(AgentUnit *unit)
+local_job_cancel(LocalJob *local)
 {
-    unit->job_dirty = true;
-    agent_unit_dirty(unit);
-    agent_unit_job(unit, fleet_job_event(unit->def->specs, unit->def->nsteps, &unit->job,
-                                         FLEET_JOB_CANCEL, FLEET_QUEUED, NULL, fleet_clock_now(),
-                                         &agent.random));
+    local->job_dirty = true;
+    local_job_dirty(local);
+    local_job_machine(local, fleet_job_event(local->def->specs, local->def->nsteps, &local->job,
+                                             FLEET_JOB_CANCEL, FLEET_QUEUED, NULL,
+                                             fleet_clock_now(), &agent.random));
 }

@@ -143,8 +143,8 @@ fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event)
     agent.again = true;
     if (request == NULL)
         return; /* nobody waits for it any more */
-    if (request->kind == REQUEST_UNIT)
-        agent_unit_event(request->owner, executor, event);
+    if (request->kind == REQUEST_LOCAL_JOB)
+        local_job_event(request->owner, executor, event);
     else if (request->kind == REQUEST_QUERY)
         agent_query_event(request->owner, executor, event);
 }
@@ -190,15 +190,15 @@ make_structures(void)
     fleet_random_seed(&agent.random, seed);
     agent.engine = fleet_engine_create(&alloc, &config, seed);
     agent.loop = fleet_loop_create(agent.context);
-    dlist_init(&agent.units);
+    dlist_init(&agent.locals);
     dlist_init(&agent.timed);
     dlist_init(&agent.runner_waiting);
     dlist_init(&agent.changed);
     dlist_init(&agent.dirty_runs);
     dlist_init(&agent.dirty_tasks);
-    dlist_init(&agent.dirty_units);
+    dlist_init(&agent.dirty_locals);
     dlist_init(&agent.task_effects);
-    dlist_init(&agent.unit_effects);
+    dlist_init(&agent.local_effects);
     dlist_init(&agent.notices);
     agent.lazy_wakeup = agent.runner_retry = FLEET_NEVER;
     agent.runs =
@@ -210,7 +210,7 @@ make_structures(void)
     agent.jobs = make_hash("pg_fleet jobs", 37, 40 + sizeof(void *), HASH_STRINGS);
     agent.requests =
         make_hash("pg_fleet requests", sizeof(uint64), sizeof(AgentRequest), HASH_BLOBS);
-    agent.job_units =
+    agent.by_job_run =
         make_hash("pg_fleet job runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
     fleet_run_write_init(agent.context);
     agent_servers_init();
@@ -248,7 +248,7 @@ load_everything(void)
     agent_job_runs_load(NULL, 0);
     agent_runs_load(NULL, 0);
     agent_runs_recovered();
-    agent_units_recovered();
+    local_jobs_recovered();
     agent_deployments_send();
     agent_decisions(); /* before any effect: what is canceled is not begun */
     agent.again = true;
@@ -359,10 +359,10 @@ turn(void)
     agent_servers_tidy();
     next = fleet_runner_poll(now);
     next = Min(next, fleet_link_timers(now));
-    next = Min(next, agent_units_timers(now));
+    next = Min(next, local_jobs_timers(now));
     if (!agent.paused)
     {
-        agent_units_runners();
+        local_jobs_runners();
         agent_queries_runners();
         fleet_engine_turn(agent.engine, now);
         agent_decisions();

@@ -11,7 +11,7 @@
 #include "utils/memutils.h"
 
 static void
-recover_unit(AgentTask *task, const FleetStepRow *steps, int n)
+recover_local(AgentTask *task, const FleetStepRow *steps, int n)
 {
     const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
     FleetJobDef *job = def->job_def;
@@ -19,7 +19,7 @@ recover_unit(AgentTask *task, const FleetStepRow *steps, int n)
     const char *sqlstate = "42704";
     char *error = NULL;
     AgentLink *link = NULL;
-    AgentUnit *unit;
+    LocalJob *local;
 
     for (int i = 0; i < n && row == NULL; i++)
     {
@@ -42,10 +42,10 @@ recover_unit(AgentTask *task, const FleetStepRow *steps, int n)
         }
     }
     task->link = link;
-    unit = agent_unit_for_task(task, job, link != NULL ? job->owner_oid : task->run->owner, link);
-    agent_unit_recover(unit, row);
-    if (task->state == FLEET_CANCELING && task->unit == unit && !unit->finished)
-        agent_unit_cancel(unit);
+    local = local_job_for_task(task, job, link != NULL ? job->owner_oid : task->run->owner, link);
+    local_job_recover(local, row);
+    if (task->state == FLEET_CANCELING && task->local == local && !local->finished)
+        local_job_cancel(local);
 }
 
 static void
@@ -94,7 +94,7 @@ recover_task(AgentTask *task, const FleetStepRow *steps, int n)
     if (task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE)
         recover_nested(task);
     else if (def->sql != NULL || (task->server != NULL && !task->server->agent_mode))
-        recover_unit(task, steps, n);
+        recover_local(task, steps, n);
     else if (task->server != NULL)
         agent_remote_recover(task);
     else
@@ -144,8 +144,8 @@ static void
 recover_failed(AgentTask *task, const AgentFailure *failure)
 {
     task->recovering = false;
-    if (task->unit != NULL)
-        agent_unit_abandon(task->unit);
+    if (task->local != NULL)
+        local_job_abandon(task->local);
     agent_task_fail(task, failure->sqlstate, failure->message);
 }
 

@@ -206,10 +206,10 @@ run_link_parent(AgentRun *run, const FleetRunRow *row)
             run->parent_task->nested = run;
     }
     if (row->parent_job_run_id != 0 &&
-        (entry = hash_search(agent.job_units, &row->parent_job_run_id, HASH_FIND, NULL)) != NULL)
+        (entry = hash_search(agent.by_job_run, &row->parent_job_run_id, HASH_FIND, NULL)) != NULL)
     {
-        run->parent_unit = *(AgentUnit **) (entry + sizeof(int64));
-        run->parent_unit->nested = run;
+        run->parent_local = *(LocalJob **) (entry + sizeof(int64));
+        run->parent_local->nested = run;
     }
 }
 
@@ -395,8 +395,8 @@ run_drop(int64 run_id)
         return;
     if (run->parent_task != NULL)
         run->parent_task->nested = NULL;
-    if (run->parent_unit != NULL)
-        run->parent_unit->nested = NULL;
+    if (run->parent_local != NULL)
+        run->parent_local->nested = NULL;
     agent_run_forget(run);
 }
 
@@ -475,17 +475,17 @@ agent_cancels_load(void)
     }
 }
 
-/* Of the run that this attempt of a task, or of a unit's step, starts: it is found again by that. */
+/* Of the run that this attempt of a task, or of a local job's step, starts: it is found again by that. */
 void
-agent_nested_uuid(const AgentTask *task, const AgentUnit *unit, char *uuid)
+agent_nested_uuid(const AgentTask *task, const LocalJob *local, char *uuid)
 {
     char *text;
 
     if (task != NULL)
         text = psprintf("%s/nested", task->token);
     else
-        text = psprintf("%s/%lld/%d/%d", agent.identity.uuid, (long long) unit->job_run_id,
-                        unit->step.first_seq, unit->job.attempt);
+        text = psprintf("%s/%lld/%d/%d", agent.identity.uuid, (long long) local->job_run_id,
+                        local->step.first_seq, local->job.attempt);
     agent_uuid_of(uuid, text);
     pfree(text);
 }
@@ -498,7 +498,7 @@ typedef struct NestedStart
     int32 priority;
     char uuid[37];
     AgentTask *task;
-    AgentUnit *unit;
+    LocalJob *local;
     int64 run_id; /* 0: not inserted */
     char *why;
 } NestedStart;
@@ -513,7 +513,7 @@ nested_take(void *arg)
     n->run_id =
         fleet_run_insert_nested(n->package, n->owner, n->params, n->priority, n->uuid,
                                 n->task != NULL ? n->task->run->run_id : 0, ref.task, ref.item,
-                                n->unit != NULL ? n->unit->job_run_id : 0, &n->why);
+                                n->local != NULL ? n->local->job_run_id : 0, &n->why);
     if (n->run_id != 0 && fleet_run_read(&n->run_id, 1, &row) == 1)
         run_take(row);
 }
@@ -521,11 +521,11 @@ nested_take(void *arg)
 /* Its snapshot is taken now: what is wrong with the package is found now too. */
 AgentRun *
 agent_run_nested(const char *package, Oid owner, const char *params, int32 priority,
-                 AgentTask *task, AgentUnit *unit, AgentFailure *failure)
+                 AgentTask *task, LocalJob *local, AgentFailure *failure)
 {
-    NestedStart nested = {package, owner, params, priority, .task = task, .unit = unit};
+    NestedStart nested = {package, owner, params, priority, .task = task, .local = local};
 
-    agent_nested_uuid(task, unit, nested.uuid);
+    agent_nested_uuid(task, local, nested.uuid);
     if (!agent_protected(nested_take, &nested, failure))
     {
         run_drop(nested.run_id);

@@ -226,11 +226,11 @@ link_is_idle(AgentLink *link)
 
     if (!dlist_is_empty(&link->tasks) || !dlist_is_empty(&link->waiting) || link->deploying > 0)
         return false;
-    dlist_foreach(iter, &agent.units)
+    dlist_foreach(iter, &agent.locals)
     {
-        AgentUnit *unit = dlist_container(AgentUnit, node, iter.cur);
+        LocalJob *local = dlist_container(LocalJob, node, iter.cur);
 
-        if (unit->link == link && !unit->finished)
+        if (local->link == link && !local->finished)
             return false;
     }
     return true;
@@ -353,7 +353,7 @@ link_retire(AgentLink *link)
     if (link == NULL)
         return;
     link->retired = links_retired = true;
-    agent_link_units_lost(link);
+    local_jobs_link_lost(link);
     agent.again = true;
 }
 
@@ -499,7 +499,7 @@ fleet_on_link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity
     if (server->agent_mode)
         agent_remote_up(link);
     else
-        agent_link_sessions(link);
+        local_jobs_sessions(link);
 }
 
 void
@@ -517,11 +517,11 @@ fleet_on_link_down(FleetServerLink *server_link, const char *sqlstate, const cha
         agent_remote_down(link, sqlstate, reason, permanent);
     else if (permanent)
     {
-        agent_link_clean(link); /* nobody will tell any more */
-        agent_link_units_refused(link, sqlstate, reason);
+        local_jobs_link_clean(link); /* nobody will tell any more */
+        local_jobs_link_refused(link, sqlstate, reason);
     }
     else
-        agent_link_units_lost(link);
+        local_jobs_link_lost(link);
     if (!permanent)
         link->suspect = true;
     else if (link_is_idle(link))
@@ -532,13 +532,13 @@ fleet_on_link_down(FleetServerLink *server_link, const char *sqlstate, const cha
 void
 fleet_on_session(FleetServerLink *server_link)
 {
-    agent_link_sessions(fleet_link_owner(server_link));
+    local_jobs_sessions(fleet_link_owner(server_link));
 }
 
 void
 fleet_on_link_clean(FleetServerLink *server_link)
 {
-    agent_link_clean(fleet_link_owner(server_link));
+    local_jobs_link_clean(fleet_link_owner(server_link));
 }
 
 /* ---- deployments ---- */

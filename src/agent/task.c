@@ -92,8 +92,8 @@ agent_task_free(AgentTask *task)
 {
     if (task->linked)
         agent_remote_leave(task);
-    if (task->unit != NULL)
-        task->unit->task = NULL;
+    if (task->local != NULL)
+        task->local->task = NULL;
     if (task->nested != NULL)
         task->nested->parent_task = NULL;
     if (task->in_effects)
@@ -215,7 +215,7 @@ lost(AgentTask *task)
         result->message = agent_strdup(task->context, AGENT_LOST_MESSAGE);
     if (result->sqlstate == NULL)
         result->sqlstate = agent_strdup(task->context, AGENT_LOST_SQLSTATE);
-    if (task->unit == NULL) /* else its step tells it */
+    if (task->local == NULL) /* else its step tells it */
         task_failure_line(task);
 }
 
@@ -259,8 +259,8 @@ decide_state(AgentRun *run, const FleetDecision *d)
     /* Not under way there any more, whatever happens next. */
     if (d->state != FLEET_CANCELING && d->state != FLEET_STARTING)
     {
-        if (task->unit != NULL && (d->state == FLEET_LOST || !task->over))
-            agent_unit_abandon(task->unit);
+        if (task->local != NULL && (d->state == FLEET_LOST || !task->over))
+            local_job_abandon(task->local);
         if (task->linked)
             agent_remote_leave(task);
     }
@@ -285,7 +285,7 @@ static void
 run_ended(AgentRun *run)
 {
     AgentTask *task = run->parent_task;
-    AgentUnit *unit = run->parent_unit;
+    LocalJob *local = run->parent_local;
 
     run->ended = true;
     if (run->state == FLEET_FAILED && run->message == NULL)
@@ -302,10 +302,10 @@ run_ended(AgentRun *run)
         }
         agent_task_finished(task, run->state);
     }
-    if (unit != NULL)
+    if (local != NULL)
     {
-        run->parent_unit = NULL;
-        agent_unit_nested_ended(unit, run->state, run->message);
+        run->parent_local = NULL;
+        local_job_nested_ended(local, run->state, run->message);
     }
 }
 
@@ -410,14 +410,14 @@ start_task(AgentTask *task)
     {
         case FLEET_TASK_PACKAGE: start_nested(task); break;
         case FLEET_TASK_SQL:
-            agent_unit_begin(agent_unit_for_task(task, def->job_def, run->owner, NULL));
+            local_job_begin(local_job_for_task(task, def->job_def, run->owner, NULL));
             break;
         case FLEET_TASK_JOB:
             if (task->server->agent_mode)
                 agent_remote_start(task);
             else
-                agent_unit_begin(
-                    agent_unit_for_task(task, def->job_def, def->job_def->owner_oid, task->link));
+                local_job_begin(
+                    local_job_for_task(task, def->job_def, def->job_def->owner_oid, task->link));
             break;
     }
 }
@@ -425,8 +425,8 @@ start_task(AgentTask *task)
 static void
 cancel_task(AgentTask *task)
 {
-    if (task->unit != NULL)
-        agent_unit_cancel(task->unit);
+    if (task->local != NULL)
+        local_job_cancel(task->local);
     else if (task->nested != NULL)
         agent_run_cancel(task->nested->run_id);
     else if (task->linked)
