@@ -1,40 +1,59 @@
 # pg_fleet: see README.md.  `make help` lists the targets.
+#
+# For packagers: PGXS's own targets and variables (PG_CONFIG, DESTDIR, install, installcheck, clean),
+# and builds in another folder, `make -f …/Makefile` with or without VPATH.
 EXTENSION = pg_fleet
-EXTVERSION = 0.1.0
 MODULE_big = pg_fleet
 BUILD ?= build/obj
 
-SOURCES := $(sort $(wildcard src/*.c src/*/*.c src/*/*/*.c))
-PRIVATE_HEADERS := $(sort $(wildcard src/*.h src/*/*.h src/*/*/*.h))
+# Where the sources are: this file's folder.
+top := $(or $(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
+sources_of = $(sort $(patsubst $(top)/%,%,$(wildcard $(addprefix $(top)/,$(1)))))
+
+# The version stands in the control file; test/lint/15_version.sh names the places that repeat it.
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(top)/pg_fleet.control)
+
+SOURCES := $(call sources_of,src/*.c src/*/*.c src/*/*/*.c)
+# Not HEADERS: that is PGXS's variable for headers to install, and nothing includes ours.
+PRIVATE_HEADERS := $(call sources_of,src/*.h src/*/*.h src/*/*/*.h)
 OBJS = $(SOURCES:src/%.c=$(BUILD)/%.o)
 SQL_SCRIPT = pg_fleet--$(EXTVERSION).sql
 DATA_built = $(SQL_SCRIPT)
-DATA = $(wildcard src/sql/upgrade/pg_fleet--*--*.sql)
+DATA = $(call sources_of,src/sql/upgrade/pg_fleet--*--*.sql)
+DOCS = $(call sources_of,doc/*.md)
 EXTRA_CLEAN = build
 
-# make installcheck: the regression suite against a running server with this version installed
-REGRESS = install $(filter-out install,$(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql))))
-REGRESS_OPTS = --inputdir=. --launcher=test/regress_launcher.sh
+# make installcheck, against a running server with this version installed: the regression suite,
+# sessions that meet, and the TAP files that need no test build (-DFLEET_TEST_POINTS).
+REGRESS = install $(filter-out install,$(notdir $(basename $(call sources_of,sql/*.sql))))
+REGRESS_OPTS = --inputdir=$(top) --launcher=$(top)/test/regress_launcher.sh
+ISOLATION = $(notdir $(basename $(call sources_of,test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=$(top)/test/isolation --load-extension=pg_fleet
+TAP_TESTS = 1
+PROVE_FLAGS += -I test/lib
+PROVE_TESTS ?= $(shell cd $(top) && grep -L -e '->point' -e '(test build)' test/t/*.pl)
 
 PG_CONFIG ?= pg_config
 # -isystem: the server's own headers are not ours to warn about.
-PG_CPPFLAGS = -Isrc -I$(shell $(PG_CONFIG) --includedir) \
+PG_CPPFLAGS = -I$(top)/src -I$(shell $(PG_CONFIG) --includedir) \
 	-isystem $(shell $(PG_CONFIG) --includedir-server)
 # Three warnings are off: callbacks and SQL functions have signatures that are given, so some
 # parameters stay unused; C11 code declares where it first has a value (the server's C90 habit is
 # in its CFLAGS); and gcc's guess about longjmp names, at -O2, variables that PG_TRY never changes.
-PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter -Wno-declaration-after-statement \
-	-Wno-clobbered
+# WERROR=1 makes warnings errors: our own tests and `make lint` do that.  Who builds a release may
+# have a newer compiler, with warnings that nobody has seen yet.
+PG_CFLAGS = -std=gnu11 -Wall -Wextra $(if $(WERROR),-Werror) -Wno-unused-parameter \
+	-Wno-declaration-after-statement -Wno-clobbered
 SHLIB_LINK = -L$(shell $(PG_CONFIG) --libdir) -lpq
 # Only what the server looks up by name is exported.  (PostgreSQL 16 and later could do that by
 # visibility; 15 does not mark SQL functions.)  The macOS linker has no version scripts.
 ifneq ($(shell uname -s),Darwin)
-SHLIB_LINK += -Wl,--version-script=src/exports.map
+SHLIB_LINK += -Wl,--version-script=$(top)/src/exports.map
 endif
 
 # Targets that need no server package must work where there is none (the core is plain C, and
 # `make test`, `make demo` install what is missing).
-NO_PGXS = help setup lint format test test-core test-core-bugs test-core-coverage \
+NO_PGXS = help version setup lint format test test-core test-core-bugs test-core-coverage \
 	test-core-asan test-core-valgrind tap asan demo bench check-regress check-isolation mutants
 ifneq ($(filter-out $(NO_PGXS),$(or $(MAKECMDGOALS),all)),)
 # No bitcode: inlining our functions into JIT-compiled queries gives nothing, and needs clang.
@@ -45,20 +64,34 @@ $(error pg_config is missing: run test/setup.sh, or install postgresql-server-de
 endif
 include $(PGXS)
 
+# Our rules name every source by its path.  PGXS's search through VPATH would take what a build in
+# the source tree left behind for what is to be built here.
+srcdir := $(top)
+override VPATH :=
+vpath %.control $(top)
+
+# The documents have general names: they get a folder of their own.  (PGXS's uninstall looks for
+# them in doc/.)
+docmoduledir := $(EXTENSION)
+uninstall: uninstall-docs
+.PHONY: uninstall-docs
+uninstall-docs:
+	rm -f $(addprefix '$(DESTDIR)$(docdir)/$(docmoduledir)'/,$(notdir $(DOCS)))
+
 all: $(SQL_SCRIPT)
 
 # One pattern rule, so that objects stay out of src/.  Every object depends on every header: the
 # project is small, and a stale object costs more than a rebuild.
-$(BUILD)/%.o: src/%.c $(PRIVATE_HEADERS) Makefile
+$(BUILD)/%.o: $(top)/src/%.c $(addprefix $(top)/,$(PRIVATE_HEADERS)) $(top)/Makefile
 	@mkdir -p $(@D)
-	$(if $(V),,@echo 'CC $<';)$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $<
+	$(if $(V),,@echo 'CC $(<:$(top)/%=%)';)$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $<
 
-$(SQL_SCRIPT): $(sort $(wildcard src/sql/[0-9][0-9]_*.sql)) Makefile
+$(SQL_SCRIPT): $(addprefix $(top)/,$(call sources_of,src/sql/[0-9][0-9]_*.sql) Makefile)
 	{ printf '%s\n' '\echo Use "CREATE EXTENSION pg_fleet" to load this file. \quit'; \
 	  cat $(filter %.sql,$^); } > $@.tmp && mv $@.tmp $@
 endif
 
-.PHONY: help setup lint format test test-core test-core-bugs test-core-coverage test-core-asan \
+.PHONY: help version setup lint format test test-core test-core-bugs test-core-coverage test-core-asan \
 	test-core-valgrind tap asan demo bench check-regress check-isolation mutants
 
 help:
@@ -72,6 +105,9 @@ help:
 	@echo 'make asan       the TAP and regression suites with AddressSanitizer'
 	@echo 'make bench      the benchmark against the peers'
 	@echo 'make mutants    plants bugs and tells which test catches each; ONLY=regex RANDOM=n SEED=s'
+
+version:
+	@echo $(EXTVERSION)
 
 setup:
 	test/setup.sh

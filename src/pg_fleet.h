@@ -8,7 +8,7 @@
 #include "postgres.h"
 
 #define FLEET_LIBRARY "pg_fleet"
-#define FLEET_VERSION "0.1.0"
+#define FLEET_VERSION "0.2.0"
 
 /* Heavyweight lock that makes the agent single: LOCKTAG_ADVISORY with a fourth field that
  * pg_advisory_lock() cannot produce (it uses 1 and 2). */

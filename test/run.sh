@@ -117,7 +117,7 @@ if wants runner || wants regress || wants isolation || wants tap; then
         copt="$copt -fsanitize=address,undefined -fno-sanitize-recover=undefined -O1"
     fi
     mkdir -p "$build"
-    make -s -j"$(nproc)" BUILD="$build/obj" shlib="$build/pg_fleet.so" COPT="$copt" all
+    make -s -j"$(nproc)" WERROR=1 BUILD="$build/obj" shlib="$build/pg_fleet.so" COPT="$copt" all
     so=$top/$build/pg_fleet.so
     bindir=$(FLEET_SO=$so test/private_prefix.sh "$work/prefix")
     pgxs=$(dirname "$(pg_config --pgxs)")/../..

@@ -252,7 +252,7 @@ class Connection:
             return ["timeline"], [["00000001"]], "SELECT 1"
         if "agent_hello" in sql:
             return (["protocol", "version", "instance", "system_identifier", "timeline"],
-                    [[struct.pack("!i", int(self.params[0])), b"0.1.0", b"f" * 16, struct.pack("!q", 7), struct.pack("!i", 1)]],
+                    [[struct.pack("!i", int(self.params[0])), b"0.2.0", b"f" * 16, struct.pack("!q", 7), struct.pack("!i", 1)]],
                     "SELECT 1")
         return None, [], {"SELECT": "SELECT 0", "INSERT": "INSERT 0 0"}.get(word, word)
 
