@@ -19,8 +19,7 @@
  *   query.c     for_each queries and conditions, in runners
  *   flush.c     what changed becomes rows, in one transaction; then the
  *                     effects that waited for it
- *   protect.c   work in a subtransaction: what it raises is one object's
- *                     failure
+ *   base.c      what every file stands on
  *
  * Everything that changed in a turn is marked dirty, written in one
  * transaction at the turn's end, and only then sent (intent before effect).
@@ -36,6 +35,7 @@
 #include "utils/hsearch.h"
 #include "utils/resowner.h"
 
+#include "agent/base.h"
 #include "store/definition.h"
 #include "store/fleet.h"
 #include "store/run.h"
@@ -71,18 +71,6 @@ typedef struct AgentTask AgentTask;
 typedef struct LocalJob LocalJob;
 typedef struct AgentServer AgentServer;
 typedef struct AgentLink AgentLink;
-
-/* What a step, task run or job run brought back.  Strings in the owner's context. */
-typedef struct AgentResult
-{
-    int64 row_count; /* -1: none */
-    char *sqlstate;
-    char *message;
-    char *detail;
-    char *hint;
-    char *context;
-    char *output;
-} AgentResult;
 
 struct AgentServer
 {
@@ -281,9 +269,8 @@ struct LocalJob
 
 typedef struct Agent
 {
-    MemoryContext context;        /* lives as long as the agent */
-    MemoryContext turn_context;   /* reset each turn */
-    ResourceOwner resource_owner; /* for what needs one outside of transactions */
+    MemoryContext context;      /* lives as long as the agent */
+    MemoryContext turn_context; /* reset each turn */
     Oid database;
     FleetTime born;
     FleetParentIdentity identity;
@@ -302,9 +289,7 @@ typedef struct Agent
     HTAB *tokens;     /* AgentTask* by token (remote) */
     HTAB *packages;   /* FleetPackageDef* by hash */
     HTAB *jobs;       /* FleetJobDef* by hash */
-    HTAB *requests;   /* uint64 ref → local job or query */
     HTAB *by_job_run; /* LocalJob* by job_run_id */
-    uint64 next_ref;
     dlist_head locals;
     dlist_head timed;          /* local jobs with a due time */
     dlist_head runner_waiting; /* local jobs that want a runner */
@@ -312,11 +297,6 @@ typedef struct Agent
     dlist_head changed; /* runs that something happened to in this turn */
     dlist_head task_effects, local_effects;
     dlist_head notices; /* children's reports to be announced */
-    uint64 turn;
-    bool in_effects; /* everything decided so far is durable: what follows from it may be sent */
-    bool again;      /* something happened outside of the loop's wait: another turn */
-    FleetTime lazy_wakeup;  /* earliest lazy_until of what was kept back */
-    FleetTime runner_retry; /* when to ask for a runner again */
 } Agent;
 
 extern Agent agent;
@@ -332,43 +312,6 @@ extern void agent_home_connected(void);
 /* True: this database has the extension, and we are its only agent.  Otherwise there is nothing to
  * do here. */
 extern bool agent_move_in(void);
-
-/* ---- main.c ---- */
-extern FleetAlloc agent_alloc(MemoryContext context);
-/* A new number for a request; the owner is found again by it. */
-typedef enum AgentRequestKind
-{
-    REQUEST_LOCAL_JOB,
-    REQUEST_QUERY,
-    REQUEST_DEPLOY,
-} AgentRequestKind;
-typedef struct AgentRequest
-{
-    uint64 ref; /* hash key */
-    AgentRequestKind kind;
-    void *owner;
-} AgentRequest;
-extern uint64 agent_request_new(AgentRequestKind kind, void *owner);
-extern AgentRequest *agent_request_find(uint64 ref);
-extern void agent_request_forget(uint64 ref);
-extern char *agent_strdup(MemoryContext context, const char *s); /* NULL stays NULL */
-extern void agent_result_clear(AgentResult *result);             /* frees the strings */
-/* First 16 bytes of sha256 of the text, as a uuid. */
-extern void agent_uuid_of(char *uuid, const char *text);
-
-/* ---- protect.c ---- */
-/* Why something was not done; texts palloc'd in the context of the call. */
-typedef struct AgentFailure
-{
-    char sqlstate[6];
-    char *message;
-    char *detail; /* NULL: none */
-    char *hint;
-} AgentFailure;
-extern void agent_failure_set(AgentFailure *failure, const char *sqlstate, const char *message);
-/* Runs it in a subtransaction; false: it raised, and what it did to the catalog is undone.  What it
- * did in memory is the caller's to undo. */
-extern bool agent_protected(void (*function)(void *arg), void *arg, AgentFailure *failure);
 
 /* ---- server.c ---- */
 extern void agent_servers_init(void);

@@ -183,7 +183,7 @@ task_write(AgentTask *task, FleetTime now)
     }
     if (task->lazy_until > now)
     {
-        agent.lazy_wakeup = Min(agent.lazy_wakeup, task->lazy_until);
+        turn_wake_at(task->lazy_until);
         return false;
     }
     task_write_state(task);
@@ -202,7 +202,7 @@ tasks_write(FleetTime now, dlist_head *over)
         if (!task_write(task, now))
         {
             if (!task->start_pending && task->lazy_until == 0)
-                agent.again = true; /* its next state goes out in the next turn */
+                turn_again(); /* its next state goes out in the next turn */
             continue;
         }
         dlist_delete(&task->dirty_node);
@@ -334,7 +334,6 @@ agent_flush(void)
     dlist_head locals = DLIST_STATIC_INIT(locals);
     dlist_head runs = DLIST_STATIC_INIT(runs);
 
-    agent.lazy_wakeup = FLEET_NEVER;
     local_jobs_write(now, &locals);
     tasks_write(now, &tasks);
     runs_write(&runs);
@@ -346,8 +345,8 @@ agent_flush(void)
     fleet_catalog_commit();
     FLEET_POINT("agent_after_commit");
     tell_waiters();
-    agent.in_effects = true;
+    turn_effects_begin();
     effects();
-    agent.in_effects = false;
+    turn_effects_end();
     free_over(&tasks, &locals, &runs);
 }

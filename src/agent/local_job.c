@@ -78,7 +78,7 @@ local_job_wants_effect(LocalJob *local)
         dlist_push_tail(&agent.local_effects, &local->effect_node);
         local->in_effects = true;
     }
-    agent.again = true;
+    turn_again();
 }
 
 void
@@ -139,7 +139,7 @@ release_executor(LocalJob *local)
         fleet_link_session_done(executor);
     else
         fleet_runner_done(executor);
-    agent.again = true; /* others may wait for one */
+    turn_again(); /* others may wait for one */
 }
 
 /* ---- a step begins ---- */
@@ -411,7 +411,7 @@ exec_do(LocalJob *local, FleetExecDo what, FleetState outcome)
         case FLEET_EXEC_SEND:
             if (local->step.inserted) /* a new one has no row before it is really sent */
                 local_job_step_dirty(local, AGENT_LAZY);
-            if (agent.in_effects)
+            if (turn_in_effects())
             {
                 local_job_send(
                     local); /* the start is durable, and a transaction needs no more before its id */
@@ -887,11 +887,10 @@ local_jobs_runners(void)
         if (local->waiting)
         {
             /* nothing is given back as long as nothing ends; slots of others may get free */
-            agent.runner_retry = fleet_clock_now() + FLEET_SECONDS(1);
+            turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
             return;
         }
     }
-    agent.runner_retry = FLEET_NEVER;
 }
 
 void

@@ -59,7 +59,7 @@ local_jobs_link_lost(AgentLink *link)
             end_row(local, FLEET_SKIPPED, "08006", "it never began: the server does not answer");
         (void) let_go(local);
         (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
-        agent.again = true;
+        turn_again();
     }
 }
 

@@ -103,7 +103,7 @@ local_job_write(LocalJob *local, FleetTime now)
         else
         {
             keep = true;
-            agent.lazy_wakeup = Min(agent.lazy_wakeup, local->step.lazy_until);
+            turn_wake_at(local->step.lazy_until);
         }
     }
     if (local->job_run_id != 0 && local->job_dirty)

@@ -63,7 +63,7 @@ local_jobs_link_clean(AgentLink *link)
             local_job_exec_event(local, FLEET_EXEC_CUT);
         else
             local_job_stop_step(local);
-        agent.again = true;
+        turn_again();
     }
 }
 

@@ -44,103 +44,12 @@
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
-Agent agent;
-
-/* ---- small things ---- */
-
-static void *
-alloc_resize(void *context, void *ptr, size_t old_size, size_t new_size)
-{
-    if (new_size == 0)
-    {
-        if (ptr != NULL)
-            pfree(ptr);
-        return NULL;
-    }
-    if (ptr == NULL)
-        return MemoryContextAllocHuge(context, new_size);
-    return repalloc_huge(ptr, new_size);
-}
-
-FleetAlloc
-agent_alloc(MemoryContext context)
-{
-    FleetAlloc alloc = {alloc_resize, context};
-
-    return alloc;
-}
-
-char *
-agent_strdup(MemoryContext context, const char *s)
-{
-    return s == NULL ? NULL : MemoryContextStrdup(context, s);
-}
-
-void
-agent_result_clear(AgentResult *result)
-{
-    char **strings[] = {&result->sqlstate, &result->message, &result->detail,
-                        &result->hint,     &result->context, &result->output};
-
-    for (int i = 0; i < (int) lengthof(strings); i++)
-    {
-        if (*strings[i] != NULL)
-            pfree(*strings[i]);
-        *strings[i] = NULL;
-    }
-    result->row_count = -1;
-}
-
-void
-agent_uuid_of(char *uuid, const char *text)
-{
-    uint8 digest[PG_SHA256_DIGEST_LENGTH];
-    ResourceOwner owner = CurrentResourceOwner;
-    pg_cryptohash_ctx *context;
-
-    if (owner == NULL) /* outside of a transaction */
-        CurrentResourceOwner = agent.resource_owner;
-    context = pg_cryptohash_create(PG_SHA256);
-    if (context == NULL || pg_cryptohash_init(context) < 0 ||
-        pg_cryptohash_update(context, (const uint8 *) text, strlen(text)) < 0 ||
-        pg_cryptohash_final(context, digest, sizeof(digest)) < 0)
-        elog(ERROR, "could not compute a sha256");
-    pg_cryptohash_free(context);
-    CurrentResourceOwner = owner;
-    fleet_text_from_uuid(digest, uuid);
-}
-
-/* ---- requests ---- */
-
-uint64
-agent_request_new(AgentRequestKind kind, void *owner)
-{
-    uint64 ref = ++agent.next_ref;
-    AgentRequest *request = hash_search(agent.requests, &ref, HASH_ENTER, NULL);
-
-    request->kind = kind;
-    request->owner = owner;
-    return ref;
-}
-
-AgentRequest *
-agent_request_find(uint64 ref)
-{
-    return hash_search(agent.requests, &ref, HASH_FIND, NULL);
-}
-
-void
-agent_request_forget(uint64 ref)
-{
-    hash_search(agent.requests, &ref, HASH_REMOVE, NULL);
-}
-
 void
 fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event)
 {
     AgentRequest *request = agent_request_find(event->ref);
 
-    agent.again = true;
+    turn_again();
     if (request == NULL)
         return; /* nobody waits for it any more */
     if (request->kind == REQUEST_LOCAL_JOB)
@@ -161,14 +70,6 @@ on_sigint(SIGNAL_ARGS)
     errno = save_errno;
 }
 
-static HTAB *
-make_hash(const char *name, Size key, Size entry, int flags)
-{
-    HASHCTL ctl = {.keysize = key, .entrysize = entry, .hcxt = agent.context};
-
-    return hash_create(name, 256, &ctl, HASH_ELEM | HASH_CONTEXT | flags);
-}
-
 static void
 make_structures(void)
 {
@@ -177,18 +78,10 @@ make_structures(void)
                                 .local_target = AGENT_LOCAL_TARGET,
                                 .max_active_runs = (uint32) fleet_guc_max_active_runs};
     FleetAlloc alloc;
-    uint64 seed;
 
-    agent.context =
-        AllocSetContextCreate(TopMemoryContext, "pg_fleet agent", ALLOCSET_DEFAULT_SIZES);
-    agent.turn_context =
-        AllocSetContextCreate(agent.context, "pg_fleet turn", ALLOCSET_DEFAULT_SIZES);
-    agent.resource_owner = ResourceOwnerCreate(NULL, "pg_fleet agent");
+    agent_base_init();
     alloc = agent_alloc(agent.context);
-    if (!pg_strong_random(&seed, sizeof(seed)))
-        seed = (uint64) fleet_clock_now();
-    fleet_random_seed(&agent.random, seed);
-    agent.engine = fleet_engine_create(&alloc, &config, seed);
+    agent.engine = fleet_engine_create(&alloc, &config, fleet_random_next(&agent.random));
     agent.loop = fleet_loop_create(agent.context);
     dlist_init(&agent.locals);
     dlist_init(&agent.timed);
@@ -200,18 +93,15 @@ make_structures(void)
     dlist_init(&agent.task_effects);
     dlist_init(&agent.local_effects);
     dlist_init(&agent.notices);
-    agent.lazy_wakeup = agent.runner_retry = FLEET_NEVER;
     agent.runs =
-        make_hash("pg_fleet runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
-    agent.tasks = make_hash("pg_fleet task runs", sizeof(FleetTaskRef),
-                            MAXALIGN(sizeof(FleetTaskRef)) + sizeof(void *), HASH_BLOBS);
-    agent.tokens = make_hash("pg_fleet tokens", 37, 40 + sizeof(void *), HASH_STRINGS);
-    agent.packages = make_hash("pg_fleet packages", 37, 40 + sizeof(void *), HASH_STRINGS);
-    agent.jobs = make_hash("pg_fleet jobs", 37, 40 + sizeof(void *), HASH_STRINGS);
-    agent.requests =
-        make_hash("pg_fleet requests", sizeof(uint64), sizeof(AgentRequest), HASH_BLOBS);
+        agent_table("pg_fleet runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
+    agent.tasks = agent_table("pg_fleet task runs", sizeof(FleetTaskRef),
+                              MAXALIGN(sizeof(FleetTaskRef)) + sizeof(void *), HASH_BLOBS);
+    agent.tokens = agent_table("pg_fleet tokens", 37, 40 + sizeof(void *), HASH_STRINGS);
+    agent.packages = agent_table("pg_fleet packages", 37, 40 + sizeof(void *), HASH_STRINGS);
+    agent.jobs = agent_table("pg_fleet jobs", 37, 40 + sizeof(void *), HASH_STRINGS);
     agent.by_job_run =
-        make_hash("pg_fleet job runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
+        agent_table("pg_fleet job runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
     fleet_run_write_init(agent.context);
     agent_servers_init();
     fleet_runner_pool_init(agent.context, agent.database);
@@ -251,7 +141,7 @@ load_everything(void)
     local_jobs_recovered();
     agent_deployments_send();
     agent_decisions(); /* before any effect: what is canceled is not begun */
-    agent.again = true;
+    turn_again();
 }
 
 /* ---- messages of sessions ---- */
@@ -352,8 +242,7 @@ turn(void)
     FleetTime now = fleet_clock_now();
     FleetTime next;
 
-    agent.turn++;
-    agent.again = false;
+    turn_begin();
     FLEET_POINT("agent_before_messages");
     take_messages();
     agent_servers_tidy();
@@ -369,10 +258,7 @@ turn(void)
     }
     if (agent_flush_needed())
         agent_flush();
-    next = Min(next, fleet_engine_wakeup(agent.engine));
-    next = Min(next, agent.lazy_wakeup);
-    next = Min(next, agent.runner_retry);
-    return agent.again ? 0 : next;
+    return turn_next(Min(next, fleet_engine_wakeup(agent.engine)));
 }
 
 static void

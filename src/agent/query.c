@@ -47,7 +47,7 @@ query_create(AgentRun *run, bool condition, uint32 number)
     else
         query->task = number;
     dlist_push_tail(&queries, &query->node);
-    agent.again = true;
+    turn_again();
     return query;
 }
 
@@ -65,7 +65,7 @@ query_free(AgentQuery *query)
     }
     dlist_delete(&query->node);
     MemoryContextDelete(query->context);
-    agent.again = true;
+    turn_again();
 }
 
 void
@@ -226,7 +226,7 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
             query->nrows = 0;
             if (++query->tries > 5)
                 query_failed(query, event->message != NULL ? event->message : "the runner ended");
-            agent.again = true;
+            turn_again();
             break;
         case FLEET_EXECUTOR_BEGAN:
         case FLEET_EXECUTOR_LOG:
@@ -260,7 +260,7 @@ agent_queries_runners(void)
         query->executor = fleet_runner_get(query->run->owner, &sqlstate, &why);
         if (query->executor == NULL)
         {
-            agent.runner_retry = fleet_clock_now() + FLEET_SECONDS(1);
+            turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
             return;
         }
         query->executor->owner = query;

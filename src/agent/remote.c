@@ -175,7 +175,7 @@ agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason, boo
             (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt,
                                             fleet_clock_now());
         }
-        agent.again = true;
+        turn_again();
     }
 }
 
@@ -203,7 +203,7 @@ fleet_on_start(FleetServerLink *server_link, uint64 ref, FleetStartResult result
             break;
         case FLEET_START_UNCLEAR: task->unclear = true; break;
     }
-    agent.again = true;
+    turn_again();
 }
 
 void
@@ -250,7 +250,7 @@ fleet_on_resume(FleetServerLink *server_link, uint64 ref, bool known)
             }
             break;
     }
-    agent.again = true;
+    turn_again();
 }
 
 /* ---- reports ---- */
@@ -331,9 +331,9 @@ fleet_on_report(FleetServerLink *link, const FleetRemoteReport *report)
         }
         return;
     }
-    if (task->reported_turn == agent.turn)
+    if (task->reported_turn == turn_number())
         fleet_run_flush(); /* rows of the first report of this turn come first */
-    task->reported_turn = agent.turn;
+    task->reported_turn = turn_number();
     for (int i = 0; i < report->nsteps; i++)
         report_step(task, &report->steps[i]);
     for (int i = 0; i < report->nlines; i++)
@@ -362,7 +362,7 @@ fleet_on_report(FleetServerLink *link, const FleetRemoteReport *report)
             task->finished_at = finished;
         }
     }
-    agent.again = true;
+    turn_again();
 }
 
 /* The end of this task run is durable here. */

@@ -82,7 +82,7 @@ agent_task_effect(AgentTask *task)
     if (!task->in_effects)
         dlist_push_tail(&agent.task_effects, &task->effect_node);
     task->in_effects = true;
-    agent.again = true;
+    turn_again();
 }
 
 /* ---- parameters ---- */
@@ -224,7 +224,7 @@ run_begin(AgentRun *run)
         fleet_task_write_new(run->run_id, t, 0, now, NULL);
         run->task_durable[t] = FLEET_QUEUED;
     }
-    agent.again = true;
+    turn_again();
 }
 
 AgentTask *
@@ -452,7 +452,7 @@ agent_run_cancel(int64 run_id)
     AgentRun *run = agent_run_find(run_id);
 
     if (run != NULL && fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now()))
-        agent.again = true;
+        turn_again();
 }
 
 void
@@ -536,7 +536,7 @@ agent_run_nested(const char *package, Oid owner, const char *params, int32 prior
         agent_failure_set(failure, "42704", nested.why);
         return NULL;
     }
-    agent.again = true;
+    turn_again();
     return agent_run_find(nested.run_id);
 }
 

@@ -47,7 +47,7 @@ agent_settings_changed(void)
     fleet_engine_limits(agent.engine, FLEET_MS((FleetTime) fleet_guc_lost_after),
                         (uint32) fleet_guc_max_active_runs);
     local_server();
-    agent.again = true;
+    turn_again();
 }
 
 void
@@ -147,7 +147,7 @@ server_apply(AgentServer *server)
         server->spec.state = FLEET_SERVER_SUSPECT;
     server->spec.speed = fleet_speed_value(&server->speed);
     fleet_engine_server(agent.engine, server->number, &server->spec, fleet_clock_now());
-    agent.again = true;
+    turn_again();
 }
 
 static FleetServerState
@@ -354,7 +354,7 @@ link_retire(AgentLink *link)
         return;
     link->retired = links_retired = true;
     local_jobs_link_lost(link);
-    agent.again = true;
+    turn_again();
 }
 
 static AgentLink *
@@ -420,7 +420,7 @@ health_add(const FleetHealthWrite *row)
     entry->row.error = agent_strdup(agent.context, row->error);
     entry->row.version = agent_strdup(agent.context, row->version);
     dlist_push_tail(&health, &entry->node);
-    agent.again = true;
+    turn_again();
 }
 
 bool
@@ -604,7 +604,7 @@ fleet_on_deployed(FleetServerLink *link, uint64 ref, bool ok, const char *sqlsta
     agent_request_forget(ref);
     deployment->link->deploying--;
     fleet_deployment_write(deployment->server_id, deployment->job, ok, message);
-    agent.again = true;
+    turn_again();
     pfree(deployment->job);
     pfree(deployment);
 }

@@ -65,7 +65,7 @@ agent_task_finished(AgentTask *task, FleetState outcome)
                                task->result.sqlstate, fleet_clock_now()))
         ereport(DEBUG1, (errmsg("pg_fleet: a late end of run %lld task %u item %u was ignored",
                                 (long long) task->run->run_id, task->ref.task, task->ref.item)));
-    agent.again = true;
+    turn_again();
 }
 
 bool
@@ -76,7 +76,7 @@ agent_task_fail_told(AgentTask *task, const char *sqlstate, const char *message)
     task->result.sqlstate = agent_strdup(task->context, sqlstate);
     task->result.message = agent_strdup(task->context, message);
     task->finished_at = fleet_clock_wall();
-    agent.again = true;
+    turn_again();
     return fleet_engine_fail(agent.engine, task->ref, sqlstate, fleet_clock_now());
 }
 
@@ -169,12 +169,12 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
         w.started_at = fleet_clock_wall();
     if (d->ref.item == 0)
     {
-        if (run->task_written[d->ref.task] == agent.turn)
+        if (run->task_written[d->ref.task] == turn_number())
         {
             /* two changes of one row in one turn: the batch takes one; write this one after it */
             fleet_run_flush();
         }
-        run->task_written[d->ref.task] = agent.turn;
+        run->task_written[d->ref.task] = turn_number();
         run->task_durable[d->ref.task] = (uint8) d->state;
     }
     if (d->ref.item == 0 && d->state == FLEET_FAILED && run->cannot_begin[d->ref.task] != NULL)
