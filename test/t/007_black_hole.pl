@@ -102,4 +102,18 @@ for my $run ($name, $port)
     $f->run_is($run, 'canceled', 'and is');
 }
 
+# A server with several hosts, the first of which swallows everything.
+for my $server (sort keys %others)
+{
+    my $other = $others{$server}[0];
+    $proxy->ctl('hole', $server);
+    $f->sql(sprintf q{SELECT fleet.add_server('pair', %s, username => 'etl', password => %s, mode => 'direct')},
+        map { FleetTest::quote_literal($_) } sprintf("host='127.0.0.1,127.0.0.1' port='%s,%s' dbname=$FleetTest::DB sslmode=disable connect_timeout=1", map { $f->port_of($_) } $server, $other), $FleetTest::PASSWORD);
+    $f->package("pair_$server", -params => "{\"key\": \"pair_$server\"}", t => { job => 'work', server => 'pair' });
+    $f->run_is($f->start("pair_$server"), 'succeeded', "several hosts, the first is a black hole: the job runs");
+    is($f->effects($other, "pair_$server"), 1, 'several hosts: on the second one');
+    $proxy->ctl('allow', $server);
+    $f->sql("SELECT fleet.drop_package('pair_$server'); SELECT fleet.remove_server('pair')");
+}
+
 $f->done;
