@@ -184,11 +184,12 @@ struct AgentTask
     char *error;      /* why it cannot start at all */
     const char *error_state;
     dlist_node link_node;
-    int log_base;       /* seq of this attempt's log lines count from here */
-    int log_seq;        /* last seq known (base included) */
-    int seen_first;     /* remote: steps up to this first_seq have a row */
-    bool start_pending; /* FLEET_DO_START is to be written */
-    bool effect_start;  /* … and to be carried out after the commit */
+    int log_base;          /* seq of this attempt's log lines count from here */
+    int log_seq;           /* last seq known (base included) */
+    int seen_first;        /* remote: steps up to this first_seq have a row … */
+    FleetState seen_state; /* … and the last of them this state */
+    bool start_pending;    /* FLEET_DO_START is to be written */
+    bool effect_start;     /* … and to be carried out after the commit */
     bool effect_cancel;
     bool over;       /* final: freed after the flush */
     bool recovering; /* loaded, to be re-attached */
@@ -253,6 +254,7 @@ struct LocalJob
     {
         int first_seq, last_seq;
         FleetState state;
+        FleetState durable; /* of its row, once it is inserted */
         TimestampTz started_at, finished_at;
         int backend_pid;
         bool inserted;

@@ -71,6 +71,7 @@ local_job_recover(LocalJob *local, const FleetStepRow *row)
     local->step.started_at = row->started_at;
     local->step.backend_pid = row->backend_pid;
     local->step.inserted = true;
+    local->step.durable = row->state;
     local->step.result.row_count = row->row_count;
     local->step.result.output = agent_strdup(local->context, row->output);
     local->started_at = row->started_at;

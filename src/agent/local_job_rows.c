@@ -23,6 +23,7 @@ local_job_write_step(LocalJob *local)
     w.task_attempt = local->task_attempt;
     w.step_no = local->job.step + 1;
     w.attempt = local->job.attempt;
+    w.old = local->step.durable;
     w.state = local->step.state;
     w.phase = local->exec.phase;
     w.first_seq = local->step.first_seq;
@@ -51,6 +52,7 @@ local_job_write_step(LocalJob *local)
     else
         fleet_step_write_new(&w);
     local->step.inserted = true;
+    local->step.durable = local->step.state;
     local->step.dirty = false;
     /* A job run with a step is not queued any more, in the same transaction: recovery relies on it. */
     if (local->durable == FLEET_QUEUED && local->job_run_id != 0)

@@ -85,7 +85,10 @@ recover_task(AgentTask *task, const FleetStepRow *steps, int n)
         {
             max_seq = Max(max_seq, steps[i].max_seq);
             if (steps[i].task_attempt == task->attempt)
+            {
                 task->seen_first = steps[i].first_seq;
+                task->seen_state = steps[i].state;
+            }
         }
     }
     task->log_seq = max_seq;

@@ -282,12 +282,23 @@ report_step(AgentTask *task, const FleetRemoteStep *step)
     w.context = step->context;
     w.output = step->output;
     if (w.first_seq > task->seen_first)
-    {
         fleet_step_write_new(&w);
-        task->seen_first = w.first_seq;
+    else if (w.first_seq < task->seen_first ||
+             !fleet_state_reaches(FLEET_MACHINE_STEP, task->seen_state, w.state))
+    {
+        ereport(DEBUG1,
+                (errmsg("a report of a step that had ended before is ignored"),
+                 errdetail("Run %lld, task %u, item %u, step %d: \"%s\".", (long long) w.run_id,
+                           w.task, w.item, w.step_no, fleet_state_name(w.state))));
+        return;
     }
     else
+    {
+        w.old = task->seen_state;
         fleet_step_write(&w);
+    }
+    task->seen_first = w.first_seq;
+    task->seen_state = w.state;
     task->log_seq = Max(task->log_seq, Max(w.first_seq, w.last_seq));
 }
 

@@ -17,6 +17,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "store/state_change.h"
 #include "store/tables.h"
 #include "clock.h"
 #include "commands/sequence.h"
@@ -316,7 +317,7 @@ insert_job_runs(FunctionCallInfo fcinfo, StartRequest *request)
         fleet_rows_set(rows, JOB_DEFINITION, job->hash);
         fleet_rows_set(rows, JOB_OWNER, ObjectIdGetDatum(job->owner));
         fleet_rows_set(rows, JOB_REQUESTED_BY, NameGetDatum(&requested_by));
-        fleet_rows_set(rows, JOB_STATE, Int16GetDatum(FLEET_QUEUED));
+        fleet_state_insert(rows, JOB_STATE, FLEET_MACHINE_JOB, FLEET_QUEUED);
         fleet_rows_set(rows, JOB_PARENT_UUID, UUIDPGetDatum(request->parent));
         fleet_rows_set(rows, JOB_STEP_NO, Int16GetDatum(0));
         fleet_rows_set(rows, JOB_ATTEMPT, Int16GetDatum(0));

@@ -2,10 +2,9 @@
  * core/state.c
  *     The one table of every legal transition, and what reads it.
  *
- * Called by the engine, the job steps, the agent's catalog writes and the
- * simulator; no state of its own.  The list below is expanded twice: into the
- * flat table that people see, and into an index by (machine, state, event).
- * A pair listed twice is a compiler error (-Woverride-init).
+ * The list below is expanded twice: into the flat table that people see, and
+ * into an index by (machine, state, event).  A pair listed twice is a compiler
+ * error (-Woverride-init).
  */
 #include "core/state.h"
 
@@ -14,84 +13,90 @@
 /* clang-format off */
 #define TRANSITIONS(T) \
     T(RUN, QUEUED, START, RUNNING, "the run's turn has come") \
+    T(RUN, QUEUED, FAILED, FAILED, "cannot be started at all: its definition or one of its rows is unusable") \
     T(RUN, QUEUED, CANCEL, CANCELED, "canceled before anything started") \
-    T(RUN, RUNNING, SUCCEEDED, SUCCEEDED, "nothing can happen any more, and every failure was handled") \
-    T(RUN, RUNNING, FAILED, FAILED, "a task failed and nothing handles that") \
-    T(RUN, RUNNING, CANCEL, CANCELING, "what runs is being stopped, nothing starts any more") \
+    T(RUN, RUNNING, SUCCEEDED, SUCCEEDED, "everything has ended, and every failure was handled") \
+    T(RUN, RUNNING, FAILED, FAILED, "everything has ended, and the failure of a task was not handled") \
+    T(RUN, RUNNING, CANCEL, CANCELING, "what runs is being stopped, and nothing new starts") \
     T(RUN, CANCELING, STOPPED, CANCELED, "everything has stopped") \
     T(RUN, CANCELING, SUCCEEDED, SUCCEEDED, "the cancel came too late to stop anything") \
     T(RUN, CANCELING, FAILED, FAILED, "the cancel came too late to stop anything, and a task had failed") \
     T(TASK, QUEUED, START, STARTING, "placed; committed with server, attempt and token before it is sent") \
-    T(TASK, QUEUED, FAILED, FAILED, "cannot be started at all: job, role or mapping is missing, or the items' query failed") \
+    T(TASK, QUEUED, FAILED, FAILED, "cannot be started at all: job, role or mapping is missing, or the query for its items failed") \
     T(TASK, QUEUED, SKIP, SKIPPED, "its constraints can never hold") \
     T(TASK, QUEUED, CANCEL, CANCELED, "canceled before it started") \
-    T(TASK, STARTING, ACCEPTED, RUNNING, "the other side has it") \
+    T(TASK, STARTING, ACCEPTED, RUNNING, "the server has it") \
     T(TASK, STARTING, NOT_STARTED, QUEUED, "it surely never started there: it is placed again") \
-    T(TASK, STARTING, SUCCEEDED, SUCCEEDED, "it ended well before its acceptance was heard of") \
+    T(TASK, STARTING, SUCCEEDED, SUCCEEDED, "it succeeded before its acceptance was reported") \
     T(TASK, STARTING, FAILED, FAILED, "it failed, or was refused for good") \
-    T(TASK, STARTING, STOPPED, CANCELED, "it was stopped over there") \
+    T(TASK, STARTING, STOPPED, CANCELED, "it was stopped on its server") \
     T(TASK, STARTING, LOST, LOST, "its server did not come back, or came back without it") \
-    T(TASK, STARTING, UNKNOWN, UNKNOWN, "it was cut off and nobody can tell what it did") \
+    T(TASK, STARTING, UNKNOWN, UNKNOWN, "it was cut off and it is not known what it did") \
     T(TASK, STARTING, RETRY, RETRYING, "this attempt ended badly, the next is due later") \
     T(TASK, STARTING, CANCEL, CANCELING, "a cancel is under way; it is sent until confirmed") \
-    T(TASK, RUNNING, SUCCEEDED, SUCCEEDED, "it ended well") \
+    T(TASK, RUNNING, SUCCEEDED, SUCCEEDED, "it succeeded") \
     T(TASK, RUNNING, FAILED, FAILED, "it failed and has no retry left") \
-    T(TASK, RUNNING, STOPPED, CANCELED, "it was stopped over there") \
+    T(TASK, RUNNING, STOPPED, CANCELED, "it was stopped on its server") \
     T(TASK, RUNNING, LOST, LOST, "its server did not come back, or came back without it") \
-    T(TASK, RUNNING, UNKNOWN, UNKNOWN, "it was cut off and nobody can tell what it did") \
+    T(TASK, RUNNING, UNKNOWN, UNKNOWN, "it was cut off and it is not known what it did") \
     T(TASK, RUNNING, RETRY, RETRYING, "this attempt ended badly, the next is due later") \
     T(TASK, RUNNING, CANCEL, CANCELING, "a cancel is under way; it is sent until confirmed") \
-    T(TASK, RETRYING, DUE, QUEUED, "the wait is over: it is placed again") \
+    T(TASK, RETRYING, DUE, QUEUED, "the wait has ended: it is placed again") \
     T(TASK, RETRYING, FAILED, FAILED, "cannot be started again: job, role or mapping is missing") \
+    T(TASK, RETRYING, SKIP, SKIPPED, "its run ended before the retry was due") \
     T(TASK, RETRYING, CANCEL, CANCELED, "canceled while it waited for its retry") \
-    T(TASK, CANCELING, ACCEPTED, CANCELING, "the other side has it; the cancel stands") \
+    T(TASK, CANCELING, ACCEPTED, CANCELING, "the server has it; the cancel stands") \
     T(TASK, CANCELING, NOT_STARTED, CANCELED, "it surely never started") \
     T(TASK, CANCELING, STOPPED, CANCELED, "the cancel is confirmed: it has stopped") \
-    T(TASK, CANCELING, SUCCEEDED, SUCCEEDED, "it ended well before the cancel reached it") \
+    T(TASK, CANCELING, SUCCEEDED, SUCCEEDED, "it succeeded before the cancel reached it") \
     T(TASK, CANCELING, FAILED, FAILED, "it failed before the cancel reached it, or ran out of its time") \
     T(TASK, CANCELING, LOST, LOST, "its server did not come back, or came back without it") \
-    T(TASK, CANCELING, UNKNOWN, UNKNOWN, "it was cut off and nobody can tell what it did") \
+    T(TASK, CANCELING, UNKNOWN, UNKNOWN, "it was cut off and it is not known what it did") \
     T(TASK, CANCELING, RETRY, RETRYING, "stopped because of its timeout, the next attempt is due later") \
     T(JOB, QUEUED, START, RUNNING, "its first step begins") \
-    T(JOB, QUEUED, FAILED, FAILED, "cannot be started at all: role gone, or no step") \
+    T(JOB, QUEUED, FAILED, FAILED, "cannot be started at all: its role does not exist, or it has no step") \
     T(JOB, QUEUED, CANCEL, CANCELED, "canceled before it started") \
     T(JOB, RUNNING, SUCCEEDED, SUCCEEDED, "quit with success") \
     T(JOB, RUNNING, FAILED, FAILED, "quit with failure") \
     T(JOB, RUNNING, STOPPED, CANCELED, "a step was stopped, and the job with it") \
-    T(JOB, RUNNING, UNKNOWN, UNKNOWN, "quit because of a step that nobody can tell the effect of") \
+    T(JOB, RUNNING, UNKNOWN, UNKNOWN, "quit because of a step whose effect is not known") \
     T(JOB, RUNNING, LOST, LOST, "its executor did not come back") \
     T(JOB, RUNNING, CANCEL, CANCELING, "the running step is being stopped") \
     T(JOB, CANCELING, STOPPED, CANCELED, "it has stopped") \
-    T(JOB, CANCELING, SUCCEEDED, SUCCEEDED, "its last step ended well before the cancel reached it") \
+    T(JOB, CANCELING, SUCCEEDED, SUCCEEDED, "its last step succeeded before the cancel reached it") \
     T(JOB, CANCELING, FAILED, FAILED, "the step failed before the cancel reached it") \
-    T(JOB, CANCELING, UNKNOWN, UNKNOWN, "the step was cut off and nobody can tell what it did") \
+    T(JOB, CANCELING, UNKNOWN, UNKNOWN, "the step was cut off and it is not known what it did") \
     T(JOB, CANCELING, LOST, LOST, "its executor did not come back") \
     T(STEP, QUEUED, START, STARTING, "the intent is durable, the command is handed to an executor") \
     T(STEP, QUEUED, FAILED, FAILED, "cannot be started at all: role or mapping is missing") \
     T(STEP, QUEUED, CANCEL, CANCELED, "canceled before it started") \
     T(STEP, STARTING, ACCEPTED, RUNNING, "the command has begun") \
     T(STEP, STARTING, NOT_STARTED, QUEUED, "no executor took it: the same attempt again") \
-    T(STEP, STARTING, SUCCEEDED, SUCCEEDED, "it ended well before its begin was heard of") \
-    T(STEP, STARTING, FAILED, FAILED, "it failed before its begin was heard of") \
+    T(STEP, STARTING, SUCCEEDED, SUCCEEDED, "it succeeded before its begin was reported") \
+    T(STEP, STARTING, FAILED, FAILED, "it failed before its begin was reported") \
     T(STEP, STARTING, STOPPED, CANCELED, "it was stopped") \
-    T(STEP, STARTING, UNKNOWN, UNKNOWN, "it was cut off and nobody can tell what it did") \
+    T(STEP, STARTING, LOST, LOST, "its server did not come back in time") \
+    T(STEP, STARTING, UNKNOWN, UNKNOWN, "it was cut off and it is not known what it did") \
+    T(STEP, STARTING, SKIP, SKIPPED, "it surely never began, and its task run is placed elsewhere") \
     T(STEP, STARTING, RETRY, RETRYING, "this attempt ended badly, the next is due later") \
     T(STEP, STARTING, CANCEL, CANCELING, "the step is being stopped") \
-    T(STEP, RUNNING, NOT_STARTED, QUEUED, "cut off and surely without effect: the same attempt again") \
-    T(STEP, RUNNING, SUCCEEDED, SUCCEEDED, "it ended well") \
+    T(STEP, RUNNING, NOT_STARTED, QUEUED, "cut off, and surely without effect: the same attempt again") \
+    T(STEP, RUNNING, SUCCEEDED, SUCCEEDED, "it succeeded") \
     T(STEP, RUNNING, FAILED, FAILED, "it failed and has no retry left") \
     T(STEP, RUNNING, STOPPED, CANCELED, "it was stopped") \
-    T(STEP, RUNNING, UNKNOWN, UNKNOWN, "it was cut off and nobody can tell what it did") \
+    T(STEP, RUNNING, LOST, LOST, "its server did not come back in time") \
+    T(STEP, RUNNING, UNKNOWN, UNKNOWN, "it was cut off and it is not known what it did") \
     T(STEP, RUNNING, RETRY, RETRYING, "this attempt ended badly, the next is due later") \
     T(STEP, RUNNING, CANCEL, CANCELING, "the step is being stopped: canceled, or out of its time") \
-    T(STEP, RETRYING, DUE, QUEUED, "the wait is over") \
+    T(STEP, RETRYING, DUE, QUEUED, "the wait has ended") \
     T(STEP, RETRYING, CANCEL, CANCELED, "canceled while it waited for its retry") \
     T(STEP, CANCELING, ACCEPTED, CANCELING, "the command has begun; the cancel stands") \
     T(STEP, CANCELING, NOT_STARTED, CANCELED, "surely without effect") \
     T(STEP, CANCELING, STOPPED, CANCELED, "it has stopped") \
-    T(STEP, CANCELING, SUCCEEDED, SUCCEEDED, "it ended well before the cancel reached it") \
+    T(STEP, CANCELING, SUCCEEDED, SUCCEEDED, "it succeeded before the cancel reached it") \
     T(STEP, CANCELING, FAILED, FAILED, "it failed before the cancel reached it, or ran out of its time") \
-    T(STEP, CANCELING, UNKNOWN, UNKNOWN, "it was cut off and nobody can tell what it did") \
+    T(STEP, CANCELING, LOST, LOST, "its server did not come back in time") \
+    T(STEP, CANCELING, UNKNOWN, UNKNOWN, "it was cut off and it is not known what it did") \
     T(STEP, CANCELING, RETRY, RETRYING, "stopped because of its timeout, the next attempt is due later")
 /* clang-format on */
 
@@ -107,7 +112,7 @@
 const FleetTransition fleet_transitions[] = {TRANSITIONS(AS_ROW)};
 const int fleet_transition_count = sizeof(fleet_transitions) / sizeof(fleet_transitions[0]);
 
-/* 0: illegal (no state has the number 0) */
+/* 0: illegal (no state has the number 0). */
 static const uint8_t next_state[NMACHINES][NSTATES][NEVENTS] = {TRANSITIONS(AS_INDEX)};
 
 static const char *const machine_names[NMACHINES] = {"run", "task", "job", "step"};
@@ -179,6 +184,56 @@ fleet_state_parse(const char *name, FleetState *state)
         }
     }
     return false;
+}
+
+/* ---- several events ---- */
+
+typedef uint32_t StateSet; /* one bit a state */
+
+static StateSet
+after_one_event(FleetMachine machine, StateSet from)
+{
+    StateSet to = 0;
+
+    for (int s = 0; s < NSTATES; s++)
+    {
+        FleetState next;
+
+        if ((from & (StateSet) 1 << s) == 0)
+            continue;
+        for (int e = 0; e < NEVENTS; e++)
+        {
+            if (fleet_state_next(machine, (FleetState) s, (FleetEvent) e, &next))
+                to |= (StateSet) 1 << next;
+        }
+    }
+    return to;
+}
+
+/* Found once for each pair, and kept: callers ask for every row that they write. */
+bool
+fleet_state_reaches(FleetMachine machine, FleetState from, FleetState to)
+{
+    static StateSet known[NMACHINES][NSTATES];
+    StateSet *reached;
+
+    if ((unsigned) machine >= NMACHINES || (unsigned) from >= NSTATES || (unsigned) to >= NSTATES)
+        return false;
+    reached = &known[machine][from];
+    if (*reached == 0)
+    {
+        StateSet before;
+
+        *reached = after_one_event(machine, (StateSet) 1 << from);
+        do
+        {
+            before = *reached;
+            *reached |= after_one_event(machine, before);
+        } while (*reached != before);
+        if (*reached != 0) /* a state that can be left may also be written again as it is */
+            *reached |= (StateSet) 1 << from;
+    }
+    return (*reached & (StateSet) 1 << to) != 0;
 }
 
 /* ---- Graphviz ---- */

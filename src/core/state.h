@@ -3,9 +3,13 @@
  *     The states of a run, task run, job run and step run, and one flat table
  *     of every legal transition (machine, state, event, next state, note).
  *
- * Every change of state anywhere, in the engine, in the agent's catalog writes
- * and in the simulator, goes through fleet_state_next().  An event that is not
- * in the table for that state is an error, never silently ignored.
+ * Every change of state goes through this table: those in memory, in the
+ * engine (runs, task runs) and in core/job.c (job runs, steps), one event at a
+ * time through fleet_state_next(); those of rows through store/state_change.c,
+ * which asks fleet_state_reaches(), since a row is written once a turn and
+ * several events may have come since.  fleet_state_next() answers false to an
+ * event that is not in the table for that state; a row is never changed
+ * against the table, the attempt is an ERROR.
  */
 #ifndef FLEET_CORE_STATE_H
 #define FLEET_CORE_STATE_H
@@ -41,7 +45,7 @@ typedef enum FleetState
 typedef enum FleetEvent
 {
     FLEET_EVENT_START,       /* placed: the intent is being committed */
-    FLEET_EVENT_ACCEPTED,    /* the other side has it / the step's command began */
+    FLEET_EVENT_ACCEPTED,    /* the server has it / the step's command began */
     FLEET_EVENT_NOT_STARTED, /* it surely never started there: back to the queue */
     FLEET_EVENT_SUCCEEDED,
     FLEET_EVENT_FAILED,
@@ -49,9 +53,9 @@ typedef enum FleetEvent
     FLEET_EVENT_LOST,
     FLEET_EVENT_UNKNOWN,
     FLEET_EVENT_RETRY,  /* this attempt ended badly, another one is due later */
-    FLEET_EVENT_DUE,    /* the wait before the retry is over */
+    FLEET_EVENT_DUE,    /* the wait before the retry has ended */
     FLEET_EVENT_SKIP,   /* can never become ready */
-    FLEET_EVENT_CANCEL, /* somebody wants it stopped */
+    FLEET_EVENT_CANCEL, /* it is to be stopped */
 } FleetEvent;
 
 typedef struct FleetTransition
@@ -70,8 +74,15 @@ extern const int fleet_transition_count;
 extern bool fleet_state_next(FleetMachine machine, FleetState from, FleetEvent event,
                              FleetState *next);
 
+/*
+ * True: events of the table lead from one state to the other.  No event leads
+ * out of a final state, so that it does not reach itself either; every other
+ * state does.  O(1), but for the first question about a state.
+ */
+extern bool fleet_state_reaches(FleetMachine machine, FleetState from, FleetState to);
+
 extern const char *fleet_machine_name(FleetMachine machine); /* 'run', 'task', 'job', 'step' */
-extern const char *fleet_state_name(FleetState state);       /* 'queued' … or NULL */
+extern const char *fleet_state_name(FleetState state);       /* 'queued' ..., or NULL */
 extern const char *fleet_event_name(FleetEvent event);
 extern bool fleet_state_parse(const char *name, FleetState *state);
 

@@ -127,6 +127,12 @@ fleet_rows_close(FleetRows *rows)
     FreeExecutorState(estate);
 }
 
+const char *
+fleet_rows_name(const FleetRows *rows)
+{
+    return rows->table->name;
+}
+
 void
 fleet_rows_written(void)
 {

@@ -1,15 +1,15 @@
 /*
  * store/rows.h
  *     Rows by key, without a statement: found through a named index, inserted
- *     and changed with the executor's functions for single rows (those that
- *     logical replication's apply worker uses), which keep indexes, NOT NULL,
- *     CHECK, triggers and publications right.  In the agent, and in sessions of
+ *     and changed with the executor's functions for single rows (those of
+ *     logical replication's apply worker), which maintain indexes and apply NOT
+ *     NULL, CHECK, triggers and publications.  In the agent, and in sessions of
  *     links; inside a transaction with an active snapshot.
  *
- * Everything else in catalog/ is SPI.  This is for the statements that are
- * executed for every child: to start an executor for one row costs several times
- * as much as the row, and a plan that was made while a table was small reads
- * the whole of it when it is large.
+ * Everything else in store/ is SPI.  This is for what is done for every child:
+ * starting an executor for one row costs several times as much as the row, and
+ * a plan that was made while a table was small reads the whole of it when it is
+ * large.
  *
  *     open → find (or seek, next …) → get → edit, set …, update → … → close
  *                                     create, set …, insert
@@ -42,6 +42,7 @@ typedef struct FleetRows FleetRows;
 /* A table in this transaction.  Write to one table at a time. */
 extern FleetRows *fleet_rows_open(FleetTable *table, bool for_write);
 extern void fleet_rows_close(FleetRows *rows);
+extern const char *fleet_rows_name(const FleetRows *rows); /* of the table */
 
 /* After writes: what was written is seen by the next find of any FleetRows. */
 extern void fleet_rows_written(void);

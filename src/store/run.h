@@ -5,8 +5,9 @@
  *     all rows of a turn together.  In the agent's process.
  *
  * Every change of state is compare-and-set on the state that the agent
- * believes to be there; a row that is not found so is an ERROR, which ends the
- * agent: its successor reads the truth.
+ * believes to be there, and must be one that core/state.h allows
+ * (state_change.h); a row that is not found so is an ERROR, which ends the
+ * agent: its successor reads what the rows say.
  */
 #ifndef FLEET_STORE_RUN_H
 #define FLEET_STORE_RUN_H
@@ -187,6 +188,7 @@ typedef struct FleetStepWrite
     uint16 task_attempt;
     int step_no;
     int attempt;
+    FleetState old; /* of the row, by fleet_step_write() */
     FleetState state;
     int phase;
     int first_seq;

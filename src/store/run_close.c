@@ -1,52 +1,91 @@
 /*
  * store/run_close.c
- *     The open rows of a run or job run that cannot be loaded: nobody will
- *     ever say how they ended, so it is said here.  In the agent's process.
+ *     The open rows of a run or job run that cannot be loaded: nothing will
+ *     ever report how they ended, so it is recorded here.  In the agent's
+ *     process.
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
+#include "clock.h"
 #include "store/run.h"
 #include "store/spi.h"
+#include "store/state_change.h"
+#include "store/tables.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
-/* What never began is skipped (14); what began, nobody can tell the outcome of (16). */
-static FleetStatement tasks_statement = {
-    "UPDATE fleet_catalog.task_run AS t"
-    "   SET state = CASE WHEN t.state OPERATOR(pg_catalog.=) ANY ('{1,4}'::pg_catalog.int2[])"
-    "               THEN 14 ELSE 16 END,"
-    "       sqlstate = $2, message = $3, finished_at = pg_catalog.clock_timestamp()"
-    " WHERE t.run_id OPERATOR(pg_catalog.=) $1 AND t.state OPERATOR(pg_catalog.<) 11",
-    3,
-    {INT8OID, TEXTOID, TEXTOID},
-    NULL};
+/* What rows of task_run and step_run have in common here. */
+typedef struct Closing
+{
+    FleetTable *table;
+    FleetMachine machine;
+    int index; /* by run or job run */
+    int state, finished_at, sqlstate, message;
+} Closing;
 
-#define STEPS_OF(column)                                                                           \
-    "UPDATE fleet_catalog.step_run AS s"                                                           \
-    "   SET state = 16, sqlstate = $2, message = $3,"                                              \
-    "       finished_at = pg_catalog.clock_timestamp()"                                            \
-    " WHERE s." column " OPERATOR(pg_catalog.=) $1 AND s.state OPERATOR(pg_catalog.<) 11"
+static const Closing tasks = {&fleet_table_task_run, FLEET_MACHINE_TASK, TASK_BY_KEY, TASK_STATE,
+                              TASK_FINISHED_AT,      TASK_SQLSTATE,      TASK_MESSAGE};
+static const Closing task_steps = {
+    &fleet_table_step_run, FLEET_MACHINE_STEP, STEP_BY_TASK, STEP_STATE,
+    STEP_FINISHED_AT,      STEP_SQLSTATE,      STEP_MESSAGE};
+static const Closing job_steps = {
+    &fleet_table_step_run, FLEET_MACHINE_STEP, STEP_BY_JOB, STEP_STATE,
+    STEP_FINISHED_AT,      STEP_SQLSTATE,      STEP_MESSAGE};
 
-static FleetStatement task_steps_statement = {
-    STEPS_OF("run_id"), 3, {INT8OID, TEXTOID, TEXTOID}, NULL};
-static FleetStatement job_steps_statement = {
-    STEPS_OF("job_run_id"), 3, {INT8OID, TEXTOID, TEXTOID}, NULL};
+/* A task run that is not under way is skipped; the outcome of what has begun is not known. */
+static FleetState
+closed_state(FleetMachine machine, FleetState state)
+{
+    FleetState next = FLEET_UNKNOWN;
+
+    if (machine == FLEET_MACHINE_TASK && fleet_state_next(machine, state, FLEET_EVENT_SKIP, &next))
+        return next;
+    (void) fleet_state_next(machine, state, FLEET_EVENT_UNKNOWN, &next);
+    return next;
+}
+
+static void
+close_rows(const Closing *closing, int64 id, const char *sqlstate, const char *message)
+{
+    Datum key = Int64GetDatum(id);
+    Datum texts[] = {CStringGetTextDatum(sqlstate), CStringGetTextDatum(message)};
+    FleetRows *rows = fleet_rows_open(closing->table, true);
+
+    fleet_rows_seek(rows, closing->index, &key, 1);
+    while (fleet_rows_next(rows))
+    {
+        FleetState state = (FleetState) fleet_rows_int(rows, closing->state, 0);
+
+        if (FLEET_STATE_IS_FINAL(state))
+            continue;
+        fleet_rows_edit(rows);
+        fleet_state_change(rows, closing->state, closing->machine, state,
+                           closed_state(closing->machine, state));
+        fleet_rows_set(rows, closing->finished_at, TimestampTzGetDatum(fleet_clock_wall()));
+        fleet_rows_set(rows, closing->sqlstate, texts[0]);
+        fleet_rows_set(rows, closing->message, texts[1]);
+        fleet_rows_update(rows);
+    }
+    fleet_rows_close(rows);
+    fleet_rows_written();
+}
 
 void
 fleet_run_close(int64 run_id, const char *sqlstate, const char *message)
 {
-    Datum values[] = {Int64GetDatum(run_id), CStringGetTextDatum(sqlstate),
-                      CStringGetTextDatum(message)};
-
-    (void) fleet_statement_run(&tasks_statement, values, NULL);
-    (void) fleet_statement_run(&task_steps_statement, values, NULL);
+    fleet_catalog_begin();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    close_rows(&tasks, run_id, sqlstate, message);
+    close_rows(&task_steps, run_id, sqlstate, message);
+    PopActiveSnapshot();
 }
 
 void
 fleet_job_run_close(int64 job_run_id, const char *sqlstate, const char *message)
 {
-    Datum values[] = {Int64GetDatum(job_run_id), CStringGetTextDatum(sqlstate),
-                      CStringGetTextDatum(message)};
-
-    (void) fleet_statement_run(&job_steps_statement, values, NULL);
+    fleet_catalog_begin();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    close_rows(&job_steps, job_run_id, sqlstate, message);
+    PopActiveSnapshot();
 }

@@ -9,6 +9,7 @@
 #include "store/places.h"
 #include "store/run.h"
 #include "store/spi.h"
+#include "store/state_change.h"
 #include "store/tables.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -319,20 +320,15 @@ set_text(FleetRows *rows, int column, const char *text)
     }
 }
 
-/* The row must be there in the state that we believed: else somebody else writes too. */
+/* The row to be changed; ERROR if it is missing. */
 static void
-edit(FleetRows *rows, const char *what, const FleetPlaceKey *place, int index, const Datum *keys,
-     int nkeys, int state_column, int old)
+edit(FleetRows *rows, const FleetPlaceKey *place, int index, const Datum *keys, int nkeys)
 {
-    bool found = (place != NULL && fleet_place_find(place, rows, index, keys, nkeys)) ||
-                 fleet_rows_find(rows, index, keys, nkeys);
-
-    if (!found || (old != 0 && fleet_rows_int(rows, state_column, 0) != old))
+    if (!(place != NULL && fleet_place_find(place, rows, index, keys, nkeys)) &&
+        !fleet_rows_find(rows, index, keys, nkeys))
         ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                        found ? errmsg("a row of %s is in state %d instead of %d", what,
-                                       (int) fleet_rows_int(rows, state_column, 0), old)
-                              : errmsg("a row of %s is gone", what),
-                        errhint("Does another process write to fleet_catalog?")));
+                        errmsg("a row of fleet_catalog.%s no longer exists", fleet_rows_name(rows)),
+                        errhint("Another process may have written to fleet_catalog.")));
     fleet_rows_edit(rows);
 }
 
@@ -342,7 +338,7 @@ task_edit(FleetRows *rows, const FleetTaskWrite *w, const FleetPlaceKey *place)
     Datum keys[] = {Int64GetDatum(w->run_id), Int32GetDatum((int32) w->task),
                     Int32GetDatum((int32) w->item)};
 
-    edit(rows, "task_run", place, TASK_BY_KEY, keys, 3, TASK_STATE, w->old);
+    edit(rows, place, TASK_BY_KEY, keys, 3);
 }
 
 /* ---- writing ---- */
@@ -365,7 +361,7 @@ write_task_news(FleetRows *rows)
         if (w->params != NULL)
             fleet_rows_set(rows, TASK_PARAMS, JsonbPGetDatum(w->params));
         set_int4(rows, TASK_LOG_SEQ, 0, -1);
-        set_int2(rows, TASK_STATE, FLEET_QUEUED);
+        fleet_state_insert(rows, TASK_STATE, FLEET_MACHINE_TASK, FLEET_QUEUED);
         set_int2(rows, TASK_ATTEMPT, 0);
         set_int2(rows, TASK_FAILURES, 0);
         fleet_rows_insert(rows);
@@ -381,7 +377,7 @@ write_task_states(FleetRows *rows)
         FleetPlaceKey place = task_place(w->run_id, w->task, w->item);
 
         task_edit(rows, w, &place);
-        set_int2(rows, TASK_STATE, w->state);
+        fleet_state_change(rows, TASK_STATE, FLEET_MACHINE_TASK, w->old, w->state);
         set_int2(rows, TASK_FAILURES, w->failures);
         if (w->server_id != 0)
             set_int4(rows, TASK_SERVER_ID, w->server_id, 0);
@@ -426,8 +422,8 @@ write_task_starts(FleetRows *rows)
         FleetPlaceKey place = task_place(w->run_id, w->task, w->item);
 
         task_edit(rows, w, &place);
+        fleet_state_change(rows, TASK_STATE, FLEET_MACHINE_TASK, w->old, FLEET_STARTING);
         started(w, rows); /* its params stay as they are */
-        set_int2(rows, TASK_STATE, FLEET_STARTING);
         set_int2(rows, TASK_ATTEMPT, w->attempt);
         set_int4(rows, TASK_SERVER_ID, w->server_id, 0);
         set_int4(rows, TASK_LOG_SEQ, w->log_base, -1);
@@ -461,7 +457,6 @@ write_tasks(void)
 static void
 set_step_outcome(FleetRows *rows, const FleetStepWrite *w)
 {
-    set_int2(rows, STEP_STATE, w->state);
     set_int2(rows, STEP_PHASE, w->phase);
     set_int4(rows, STEP_LAST_SEQ, w->last_seq, 0);
     set_int8(rows, STEP_XID, (int64) w->xid, 0);
@@ -502,6 +497,7 @@ write_step_news(FleetRows *rows)
         set_int4(rows, STEP_SERVER_ID, w->server_id, 0);
         set_int8(rows, STEP_STARTED_AT, w->started_at, 0);
         set_text(rows, STEP_STEP, w->step);
+        fleet_state_insert(rows, STEP_STATE, FLEET_MACHINE_STEP, w->state);
         set_step_outcome(rows, w);
         fleet_rows_insert(rows);
         fleet_place_remember(&place, rows, w->state);
@@ -519,9 +515,10 @@ write_step_states(FleetRows *rows)
         FleetPlaceKey place = step_place(w);
 
         if (w->run_id != 0)
-            edit(rows, "step_run", &place, STEP_BY_TASK, task_keys, 4, STEP_STATE, 0);
+            edit(rows, &place, STEP_BY_TASK, task_keys, 4);
         else
-            edit(rows, "step_run", &place, STEP_BY_JOB, job_keys, 2, STEP_STATE, 0);
+            edit(rows, &place, STEP_BY_JOB, job_keys, 2);
+        fleet_state_change(rows, STEP_STATE, FLEET_MACHINE_STEP, w->old, w->state);
         set_step_outcome(rows, w);
         fleet_rows_update(rows);
         fleet_place_remember(&place, rows, w->state);
@@ -587,8 +584,8 @@ write_job_runs(void)
     {
         Datum key = Int64GetDatum(w->job_run_id);
 
-        edit(rows, "job_run", NULL, JOB_RUN_BY_ID, &key, 1, JOB_STATE, w->old);
-        set_int2(rows, JOB_STATE, w->state);
+        edit(rows, NULL, JOB_RUN_BY_ID, &key, 1);
+        fleet_state_change(rows, JOB_STATE, FLEET_MACHINE_JOB, w->old, w->state);
         if (fleet_rows_int(rows, JOB_STARTED_AT, 0) == 0)
             set_int8(rows, JOB_STARTED_AT, w->started_at, 0);
         set_int8(rows, JOB_FINISHED_AT, w->finished_at, 0);
@@ -614,8 +611,8 @@ write_runs(void)
     {
         Datum key = Int64GetDatum(w->run_id);
 
-        edit(rows, "run", NULL, RUN_BY_ID, &key, 1, RUN_STATE, w->old);
-        set_int2(rows, RUN_STATE, w->state);
+        edit(rows, NULL, RUN_BY_ID, &key, 1);
+        fleet_state_change(rows, RUN_STATE, FLEET_MACHINE_RUN, w->old, w->state);
         if (fleet_rows_int(rows, RUN_STARTED_AT, 0) == 0)
             set_int8(rows, RUN_STARTED_AT, w->started_at, 0);
         set_int8(rows, RUN_FINISHED_AT, w->finished_at, 0);

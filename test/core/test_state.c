@@ -94,6 +94,89 @@ no_limbo(void **state)
     }
 }
 
+/* "path[from][to]": events of the list lead there, by an algorithm of the test's own. */
+static void
+paths(FleetMachine machine, bool path[NSTATES][NSTATES])
+{
+    memset(path, 0, sizeof(bool) * NSTATES * NSTATES);
+    for (int i = 0; i < fleet_transition_count; i++)
+    {
+        const FleetTransition *t = &fleet_transitions[i];
+
+        if (t->machine == machine)
+            path[t->from][t->to] = path[t->from][t->from] = true;
+    }
+    for (int via = 0; via < NSTATES; via++)
+    {
+        for (int from = 0; from < NSTATES; from++)
+        {
+            for (int to = 0; to < NSTATES; to++)
+                path[from][to] = path[from][to] || (path[from][via] && path[via][to]);
+        }
+    }
+}
+
+/* What a row may become after several events: exactly what the list leads to, however it is asked. */
+static void
+rows_follow_the_list(void **state)
+{
+    bool path[NSTATES][NSTATES];
+
+    (void) state;
+    for (int again = 0; again < 2; again++)
+    {
+        for (int m = 0; m <= FLEET_MACHINE_STEP; m++)
+        {
+            paths((FleetMachine) m, path);
+            for (int from = NSTATES - 1; from >= 0; from--)
+            {
+                for (int to = 0; to < NSTATES; to++)
+                    assert_int_equal(
+                        fleet_state_reaches((FleetMachine) m, (FleetState) from, (FleetState) to),
+                        path[from][to]);
+            }
+        }
+    }
+}
+
+static void
+rows_by_example(void **state)
+{
+    (void) state;
+    /* several events of one turn */
+    assert_true(fleet_state_reaches(FLEET_MACHINE_TASK, FLEET_QUEUED, FLEET_SUCCEEDED));
+    assert_true(fleet_state_reaches(FLEET_MACHINE_RUN, FLEET_QUEUED, FLEET_CANCELED));
+    /* the same attempt of a step again */
+    assert_true(fleet_state_reaches(FLEET_MACHINE_STEP, FLEET_RUNNING, FLEET_STARTING));
+    /* a step whose transaction id is stored is still running */
+    assert_true(fleet_state_reaches(FLEET_MACHINE_STEP, FLEET_RUNNING, FLEET_RUNNING));
+    /* what has ended stays as it is, and is not written again either */
+    for (int m = 0; m <= FLEET_MACHINE_STEP; m++)
+    {
+        for (int from = FLEET_SUCCEEDED; from < NSTATES; from++)
+        {
+            for (int to = 0; to < NSTATES; to++)
+                assert_false(
+                    fleet_state_reaches((FleetMachine) m, (FleetState) from, (FleetState) to));
+        }
+    }
+    /* a cancel is never taken back */
+    assert_false(fleet_state_reaches(FLEET_MACHINE_RUN, FLEET_CANCELING, FLEET_RUNNING));
+    assert_false(fleet_state_reaches(FLEET_MACHINE_JOB, FLEET_CANCELING, FLEET_RUNNING));
+    /* what has begun cannot be queued again, but for a task run or a step */
+    assert_false(fleet_state_reaches(FLEET_MACHINE_RUN, FLEET_RUNNING, FLEET_QUEUED));
+    assert_false(fleet_state_reaches(FLEET_MACHINE_JOB, FLEET_RUNNING, FLEET_QUEUED));
+    /* states that a machine does not have */
+    assert_false(fleet_state_reaches(FLEET_MACHINE_RUN, FLEET_STARTING, FLEET_STARTING));
+    assert_false(fleet_state_reaches(FLEET_MACHINE_RUN, FLEET_QUEUED, FLEET_LOST));
+    assert_false(fleet_state_reaches(FLEET_MACHINE_JOB, FLEET_QUEUED, FLEET_SKIPPED));
+    /* nonsense */
+    assert_false(fleet_state_reaches((FleetMachine) 9, FLEET_QUEUED, FLEET_RUNNING));
+    assert_false(fleet_state_reaches(FLEET_MACHINE_TASK, (FleetState) 0, FLEET_RUNNING));
+    assert_false(fleet_state_reaches(FLEET_MACHINE_TASK, (FleetState) 77, FLEET_RUNNING));
+    assert_false(fleet_state_reaches(FLEET_MACHINE_TASK, FLEET_QUEUED, (FleetState) 77));
+}
+
 static void
 nonsense_is_illegal(void **state)
 {
@@ -171,6 +254,8 @@ main(void)
         cmocka_unit_test(index_equals_list),
         cmocka_unit_test(final_states_are_final),
         cmocka_unit_test(no_limbo),
+        cmocka_unit_test(rows_follow_the_list),
+        cmocka_unit_test(rows_by_example),
         cmocka_unit_test(nonsense_is_illegal),
         cmocka_unit_test(names),
         cmocka_unit_test(graphviz),
