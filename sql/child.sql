@@ -13,23 +13,23 @@ RESET ROLE;
 SELECT fleet.create_job('private');
 SELECT fleet.add_step('private', 's', 'SELECT 1');
 SET ROLE regress_fleet_etl;
-SELECT fleet.agent_hello(1, NULL, 1, 'x');
-SELECT fleet.agent_hello(2, :p, 1, 'x');
+SELECT fleet_link.agent_hello(1, NULL, 1, 'x');
+SELECT fleet_link.agent_hello(2, :p, 1, 'x');
 BEGIN;
-SELECT agent_protocol, extension_version, instance IS NOT NULL AS instance, system_identifier <> 0 AS system, timeline FROM fleet.agent_hello(1, :p, 7, 'parent');
-SELECT agent_protocol FROM fleet.agent_hello(1, :p, 7, 'parent');
-SELECT agent_protocol FROM fleet.agent_hello(1, :p, 8, 'parent');
-SELECT agent_protocol FROM fleet.agent_hello(1, :q, 1, 'other');
+SELECT agent_protocol, extension_version, instance IS NOT NULL AS instance, system_identifier <> 0 AS system, timeline FROM fleet_link.agent_hello(1, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 8, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(1, :q, 1, 'other');
 -- starting: each token once; one bad element does not fail the others
-SELECT ord, job_run_id IS NOT NULL AS started, known, sqlstate, message FROM fleet.agent_start(:p, 8,
+SELECT ord, job_run_id IS NOT NULL AS started, known, sqlstate, message FROM fleet_link.agent_start(:p, 8,
     ARRAY['00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000003',
           '00000000-0000-0000-0000-000000000004', NULL, '00000000-0000-0000-0000-000000000001']::uuid[],
     ARRAY['etl', 'nothing', 'private', 'empty', 'etl', 'etl'], ARRAY['{"a": 1}', '{}', '{}', '{}', '{}', '{}']::jsonb[]);
-SELECT ord, known FROM fleet.agent_start(:p, 8, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[], ARRAY['etl'], NULL);
-SELECT ord, job_run_id, sqlstate, message FROM fleet.agent_start(:q, 1, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[], ARRAY['etl'], ARRAY['{}']::jsonb[]);
+SELECT ord, known FROM fleet_link.agent_start(:p, 8, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[], ARRAY['etl'], NULL);
+SELECT ord, job_run_id, sqlstate, message FROM fleet_link.agent_start(:q, 1, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[], ARRAY['etl'], ARRAY['{}']::jsonb[]);
 SELECT job, state, params, owner, parent FROM fleet.job_run;
-SELECT ord, job_run_id IS NOT NULL AS there, state FROM fleet.agent_resume(:p, 8, ARRAY['00000000-0000-0000-0000-000000000009', '00000000-0000-0000-0000-000000000001']::uuid[]);
-SELECT ord, job_run_id IS NOT NULL AS there, state FROM fleet.agent_resume(:q, 1, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT ord, job_run_id IS NOT NULL AS there, state FROM fleet_link.agent_resume(:p, 8, ARRAY['00000000-0000-0000-0000-000000000009', '00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT ord, job_run_id IS NOT NULL AS there, state FROM fleet_link.agent_resume(:q, 1, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
 -- what the agent would write
 RESET ROLE;
 SELECT max(job_run_id) AS id FROM fleet_catalog.job_run \gset
@@ -39,9 +39,9 @@ VALUES (:id, 1, 1, 11, 4, 1, 2, '2026-01-01 00:00+00', '2026-01-01 00:00:10+00',
        (:id, 2, 1, 12, 4, 3, 5, '2026-01-01 00:00:10+00', '2026-01-01 00:01+00', 't', '22012', 'division by zero', 'a detail');
 INSERT INTO fleet_catalog.log_line (job_run_id, step_no, seq, logged_at, level, sqlstate, message) VALUES (:id, 2, 4, '2026-01-01 00:00:30+00', 'NOTICE', '00000', 'half');
 SET LOCAL ROLE regress_fleet_etl;
-SELECT kind, step_no, attempt, state, first_seq, last_seq, step, level, sqlstate, message, detail, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[0]);
-SELECT kind, step_no, first_seq, last_seq, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[4]);
-SELECT count(*) FROM fleet.agent_fetch(:q, 1, ARRAY[:id]::bigint[], ARRAY[0]);
+SELECT kind, step_no, attempt, state, first_seq, last_seq, step, level, sqlstate, message, detail, seq FROM fleet_link.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[0]);
+SELECT kind, step_no, first_seq, last_seq, seq FROM fleet_link.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[4]);
+SELECT count(*) FROM fleet_link.agent_fetch(:q, 1, ARRAY[:id]::bigint[], ARRAY[0]);
 SELECT seq, step, level, sqlstate, message FROM fleet.log WHERE job_run_id = :id ORDER BY seq;
 SELECT job, step, attempt, state, duration, sqlstate, message FROM fleet.job_log WHERE job_run_id = :id ORDER BY step_no;
 -- a step that goes on is told each time: its end is to come; what ended is told once
@@ -50,47 +50,47 @@ SAVEPOINT going;
 UPDATE fleet_catalog.job_run SET state = 3, finished_at = NULL, log_seq = 6 WHERE job_run_id = :id;
 INSERT INTO fleet_catalog.step_run (job_run_id, step_no, attempt, state, phase, first_seq, last_seq, started_at, step) VALUES (:id, 3, 1, 3, 2, 6, NULL, '2026-01-01 00:01+00', 'u');
 SET LOCAL ROLE regress_fleet_etl;
-SELECT kind, step_no, state, first_seq, last_seq, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[6]);
-SELECT kind, step_no, state, first_seq, last_seq, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[5]);
-SELECT kind, step_no, state, first_seq, last_seq, seq FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], NULL);
+SELECT kind, step_no, state, first_seq, last_seq, seq FROM fleet_link.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[6]);
+SELECT kind, step_no, state, first_seq, last_seq, seq FROM fleet_link.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[5]);
+SELECT kind, step_no, state, first_seq, last_seq, seq FROM fleet_link.agent_fetch(:p, 8, ARRAY[:id]::bigint[], NULL);
 -- and is not acknowledged before it ended
-SELECT fleet.agent_acknowledge(:p, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT fleet_link.agent_acknowledge(:p, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
 SELECT state, acknowledged_at IS NOT NULL AS acknowledged FROM fleet.job_run WHERE job_run_id = :id;
 ROLLBACK TO going;
 SET LOCAL ROLE regress_fleet_etl;
-SELECT fleet.agent_cancel(:p, 8, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
-SELECT fleet.agent_acknowledge(:q, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT fleet_link.agent_cancel(:p, 8, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT fleet_link.agent_acknowledge(:q, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
 SELECT acknowledged_at IS NOT NULL AS acknowledged FROM fleet.job_run WHERE job_run_id = :id;
-SELECT fleet.agent_acknowledge(:p, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT fleet_link.agent_acknowledge(:p, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
 SELECT acknowledged_at IS NOT NULL AS acknowledged FROM fleet.job_run WHERE job_run_id = :id;
 -- somebody else sees and stops nothing of it, and cannot fence it
 SET LOCAL ROLE regress_fleet_foreign;
-SELECT agent_protocol FROM fleet.agent_hello(1, :p, 1000000, 'thief');
+SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 1000000, 'thief');
 SET LOCAL ROLE regress_fleet_etl;
-SELECT count(*) FROM fleet.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[0]);
+SELECT count(*) FROM fleet_link.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[0]);
 SET LOCAL ROLE regress_fleet_foreign;
-SELECT ord, job_run_id FROM fleet.agent_resume(:p, 1000000, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
-SELECT count(*) FROM fleet.agent_fetch(:p, 1000000, ARRAY[:id]::bigint[], ARRAY[0]);
-SELECT ord, job_run_id FROM fleet.agent_resume(:p, 1000000, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
-SELECT ord, job_run_id, sqlstate FROM fleet.agent_start(:p, 1000000, ARRAY['00000000-0000-0000-0000-000000000011']::uuid[], ARRAY['etl'], ARRAY['{}']::jsonb[]);
+SELECT ord, job_run_id FROM fleet_link.agent_resume(:p, 1000000, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT count(*) FROM fleet_link.agent_fetch(:p, 1000000, ARRAY[:id]::bigint[], ARRAY[0]);
+SELECT ord, job_run_id FROM fleet_link.agent_resume(:p, 1000000, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
+SELECT ord, job_run_id, sqlstate FROM fleet_link.agent_start(:p, 1000000, ARRAY['00000000-0000-0000-0000-000000000011']::uuid[], ARRAY['etl'], ARRAY['{}']::jsonb[]);
 -- an old epoch
 SET LOCAL ROLE regress_fleet_etl;
 SAVEPOINT s;
-SELECT fleet.agent_hello(1, :p, 7, 'old');
+SELECT fleet_link.agent_hello(1, :p, 7, 'old');
 ROLLBACK TO s;
-SELECT fleet.agent_start(:p, 7, '{}', '{}', '{}');
+SELECT fleet_link.agent_start(:p, 7, '{}', '{}', '{}');
 ROLLBACK TO s;
-SELECT fleet.agent_cancel(:p, 7, '{}');
+SELECT fleet_link.agent_cancel(:p, 7, '{}');
 ROLLBACK TO s;
-SELECT fleet.agent_fetch(:p, 7, '{}', '{}');
+SELECT fleet_link.agent_fetch(:p, 7, '{}', '{}');
 ROLLBACK TO s;
-SELECT fleet.agent_resume('00000000-0000-0000-0000-00000000000c', 7, '{}');
+SELECT fleet_link.agent_resume('00000000-0000-0000-0000-00000000000c', 7, '{}');
 ROLLBACK;
 
 -- deployment: a job travels with its package, and comes out the same
 SET ROLE regress_fleet_etl;
 SELECT fleet.create_package('ship', params => '{"region": null}');
-SELECT fleet.add_task('ship', 'a', sql => 'SELECT 1', retries => 2, retry_wait => '90s', retry_states => '{40,!40P01}');
+SELECT fleet.add_task('ship', 'a', sql => 'SELECT 1', retries => 2, retry_wait => '90s', retry_sqlstates => '{40,!40P01}');
 SELECT fleet.add_task('ship', 'b', sql => 'SELECT 2', after => '{a}', for_each => 'SELECT 1', timeout => '1h 30min');
 SELECT fleet.create_job('ship');
 SELECT fleet.add_step('ship', 'one', package => 'ship', timeout => '2h', success_goto => 'three');
@@ -100,31 +100,31 @@ RESET ROLE;
 SELECT fleet_catalog.job_body('ship', '{}') AS document \gset
 SET ROLE regress_fleet_etl;
 BEGIN;
-SELECT agent_protocol FROM fleet.agent_hello(1, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 7, 'parent');
 SAVEPOINT s;
-SELECT fleet.agent_deploy(:p, 7, :'document');
+SELECT fleet_link.agent_deploy(:p, 7, :'document');
 ROLLBACK TO s;
 SELECT fleet.drop_job('ship'), fleet.drop_package('ship');
-SELECT fleet.agent_deploy(:p, 7, :'document');
-SELECT fleet.agent_deploy(:p, 7, :'document');
-SELECT name, owner, deployed_from = :p AS deployed FROM fleet.job WHERE name = 'ship';
+SELECT fleet_link.agent_deploy(:p, 7, :'document');
+SELECT fleet_link.agent_deploy(:p, 7, :'document');
+SELECT job, owner, deployed_from = :p AS deployed FROM fleet.job WHERE job = 'ship';
 RESET ROLE;
 SELECT fleet_catalog.job_body('ship', '{}') = :'document' AS same;
 SET LOCAL ROLE regress_fleet_foreign;
-SELECT agent_protocol FROM fleet.agent_hello(1, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 7, 'parent');
 SAVEPOINT s;
-SELECT fleet.agent_deploy(:p, 7, :'document');
+SELECT fleet_link.agent_deploy(:p, 7, :'document');
 ROLLBACK TO s;
-SELECT fleet.agent_deploy(:p, 7, '{"name": "x"}');
+SELECT fleet_link.agent_deploy(:p, 7, '{"name": "x"}');
 ROLLBACK TO s;
-SELECT fleet.agent_deploy(:p, 7, '3');
+SELECT fleet_link.agent_deploy(:p, 7, '3');
 ROLLBACK TO s;
-SELECT fleet.agent_deploy(:p, 6, :'document');
+SELECT fleet_link.agent_deploy(:p, 6, :'document');
 ROLLBACK TO s;
 -- a role that is not there, or not the caller's
-SELECT fleet.agent_deploy(:p, 7, jsonb_set(:'document'::jsonb - 'packages', '{name}', '"other"') || '{"packages": {}}');
+SELECT fleet_link.agent_deploy(:p, 7, jsonb_set(:'document'::jsonb - 'packages', '{name}', '"other"') || '{"packages": {}}');
 ROLLBACK TO s;
-SELECT fleet.agent_deploy(:p, 7, jsonb_set(jsonb_set(:'document'::jsonb, '{name}', '"other"'), '{steps,2,run_as}', '"nobody_here"') || '{"packages": {}}');
+SELECT fleet_link.agent_deploy(:p, 7, jsonb_set(jsonb_set(:'document'::jsonb, '{name}', '"other"'), '{steps,2,run_as}', '"nobody_here"') || '{"packages": {}}');
 ROLLBACK;
 RESET ROLE;
 SELECT fleet.drop_job(j) FROM unnest('{ship,etl,empty,private}'::text[]) AS j;

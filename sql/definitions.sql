@@ -27,18 +27,18 @@ SELECT fleet.alter_job('load', owner => 'regress_fleet_nobody');
 SELECT fleet.alter_job('load', description => 'loads a region');
 SELECT fleet.alter_job('load', leaves_clean => true);
 SELECT fleet.alter_job('load', description => 'loads one region');
-SELECT name, description, leaves_clean FROM fleet.job WHERE name = 'load';
+SELECT job, description, leaves_clean FROM fleet.job WHERE job = 'load';
 SELECT fleet.alter_job('load', leaves_clean => false);
 SELECT fleet.create_job('tidy', leaves_clean => true);
-SELECT name, leaves_clean FROM fleet.job WHERE name = 'tidy';
+SELECT job, leaves_clean FROM fleet.job WHERE job = 'tidy';
 SELECT fleet.drop_job('tidy');
 
 -- steps
 SELECT fleet.add_step('load', 'first', 'SELECT 1');
 SELECT fleet.add_step('load', 'second', 'SELECT 1; SELECT 2', on_failure => 'next', retries => 2, retry_wait => '1s', timeout => '1h',
-                      retry_states => '{40001,40,!40P01}');
+                      retry_sqlstates => '{40001,40,!40P01}');
 SELECT fleet.add_step('load', 'third', 'VACUUM', transactional => false, failure_goto => 'first', on_unknown => 'retry');
-SELECT step_no, step, command, on_success, on_failure, failure_goto, retries, retry_wait, retry_states, timeout, on_unknown, transactional
+SELECT step_no, step, sql, on_success, on_failure, failure_goto, retries, retry_wait, retry_sqlstates, timeout, on_unknown, transactional
   FROM fleet.step WHERE job = 'load' ORDER BY step_no;
 SELECT fleet.add_step('nothing', 'x', 'SELECT 1');
 SELECT fleet.add_step('load', 'first', 'SELECT 1');
@@ -58,9 +58,9 @@ SELECT fleet.add_step('load', 'x', 'SELECT 1', retries => -1);
 SELECT fleet.add_step('load', 'x', 'SELECT 1', retries => 2000000000);
 SELECT fleet.add_step('load', 'x', 'SELECT 1', retries => NULL);
 SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_wait => '-1s');
-SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_max => NULL);
-SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_states => '{4000}');
-SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_states => '{NULL}');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_wait_max => NULL);
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_sqlstates => '{4000}');
+SELECT fleet.add_step('load', 'x', 'SELECT 1', retry_sqlstates => '{NULL}');
 SELECT fleet.add_step('load', 'x', 'SELECT 1', timeout => '0');
 SELECT fleet.add_step('load', 'x', 'SELECT 1', timeout => '11 years');
 SELECT fleet.add_step('load', 'x', 'SELECT 1', on_unknown => 'guess');
@@ -85,15 +85,19 @@ SELECT fleet.create_package('x', params => '"text"');
 SELECT fleet.alter_package('night', overlap => 'replace');
 SELECT fleet.alter_package('night', priority => 7, description => 'every night');
 SELECT fleet.alter_package('night', new_name => 'night');
-SELECT name, owner, description, params, overlap, priority, tasks FROM fleet.package;
+SELECT package, owner, description, params, overlap, priority, tasks FROM fleet.package;
 SELECT fleet.drop_package('nothing');
 SELECT fleet.drop_package('nothing', if_exists => true);
 
 -- tasks
 SELECT fleet.add_task('night', 'a', sql => 'SELECT 1');
 SELECT fleet.add_task('night', 'b', sql => 'SELECT 1', after => '{a}');
-SELECT fleet.add_task('night', 'c', sql => 'SELECT 1', after => '{a,b}', on_failure_of => '{}');
-SELECT fleet.add_task('night', 'help', sql => 'SELECT 1', on_failure_of => '{b}');
+SELECT fleet.add_task('night', 'c', sql => 'SELECT 1', after => '{a,b}', after_failure_of => '{}');
+SELECT fleet.add_task('night', 'help', sql => 'SELECT 1', after_failure_of => '{b}');
+BEGIN;
+SELECT fleet.add_task('night', 'tell', sql => 'SELECT 1', after => '{a}', after_failure_of => '{b}', after_completion_of => '{c}');
+SELECT from_task, on_outcome FROM fleet.precedence WHERE to_task = 'tell' ORDER BY from_task COLLATE "C";
+ROLLBACK;
 SELECT fleet.add_task('nothing', 'x', sql => 'SELECT 1');
 SELECT fleet.add_task('night', 'a', sql => 'SELECT 1');
 SELECT fleet.add_task('night', NULL, sql => 'SELECT 1');
@@ -105,7 +109,7 @@ SELECT fleet.add_task('night', 'x', job => 'load');
 SELECT fleet.add_task('night', 'x', job => 'load', server => 'there', on_group => 'all');
 SELECT fleet.add_task('night', 'x', job => 'load', server => 'nowhere');
 SELECT fleet.add_task('night', 'x', job => 'load', on_group => '');
-SELECT fleet.add_task('night', 'x', package => 'nothing');
+SELECT fleet.add_task('night', 'x', nested => 'nothing');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', after => '{nothing}');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', after => '{NULL}');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', after => NULL);
@@ -116,10 +120,10 @@ SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'DELETE FROM 
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'SELECT 1; SELECT 2');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', throttle => -1);
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', completion => 'most');
-SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', min_share => 1.5);
-SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', min_share => 'NaN');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', minimum_share => 1.5);
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', minimum_share => 'NaN');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', balance => 'fair');
-SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', join_type => 'some');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', wait_for => 'some');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', on_lost => 'cry');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', timeout => '-1s');
 
@@ -146,8 +150,8 @@ SELECT from_task, to_task FROM fleet.precedence WHERE package = 'night';
 
 -- what contains itself
 SELECT fleet.create_package('inner');
-SELECT fleet.add_task('inner', 'up', package => 'night');
-SELECT fleet.add_task('night', 'down', package => 'inner');
+SELECT fleet.add_task('inner', 'up', nested => 'night');
+SELECT fleet.add_task('night', 'down', nested => 'inner');
 SELECT fleet.create_job('loop');
 SELECT fleet.add_step('loop', 's', package => 'inner');
 SELECT fleet.drop_job('loop');

@@ -5,17 +5,17 @@ SET search_path = public;
 
 -- no function runs with somebody else's rights by itself
 SELECT p.oid::regprocedure FROM pg_proc p
- WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_catalog'::regnamespace) AND p.prosecdef;
+ WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace, 'fleet_catalog'::regnamespace) AND p.prosecdef;
 
 -- functions that are not C and pin no search_path: their bodies are parsed at installation, or
 -- (execute_package) qualify every name because they must COMMIT
 SELECT p.oid::regprocedure, p.prosqlbody IS NOT NULL AS parsed FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
- WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_catalog'::regnamespace) AND l.lanname <> 'c'
+ WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace, 'fleet_catalog'::regnamespace) AND l.lanname <> 'c'
    AND NOT coalesce(p.proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp'] ORDER BY p.proname COLLATE "C";
 
 -- every public function that goes through the trampoline has its hidden twin, with the same result
 SELECT p.oid::regprocedure FROM pg_proc p
- WHERE p.pronamespace = 'fleet'::regnamespace AND p.prosrc = 'fleet_sql_api'
+ WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace) AND p.prosrc = 'fleet_sql_api'
    AND NOT EXISTS (SELECT FROM pg_proc h WHERE h.pronamespace = 'fleet_catalog'::regnamespace AND h.proname = p.proname
                       AND h.proargtypes = p.proargtypes AND h.prorettype = p.prorettype AND h.proretset = p.proretset
                       AND h.proallargtypes IS NOT DISTINCT FROM p.proallargtypes);

@@ -13,7 +13,7 @@ GRANT USAGE ON SCHEMA regress_alice TO regress_fleet_bob;
 -- nothing of ours can be touched directly
 SET ROLE regress_fleet_alice;
 INSERT INTO fleet_catalog.job (name, owner) VALUES ('x', 'postgres');
-UPDATE fleet.job SET name = 'x';
+UPDATE fleet.job SET job = 'x';
 SELECT fleet_catalog.create_job('x', '{}', '', false);
 SELECT fleet_catalog.caller();
 CREATE TABLE fleet.mine ();
@@ -24,7 +24,7 @@ SELECT fleet.add_step('alice_job', 's', 'SELECT 1');
 SELECT fleet.create_job('team_job');
 SELECT fleet.alter_job('team_job', owner => 'regress_fleet_team');
 SET ROLE regress_fleet_bob;
-SELECT name, owner FROM fleet.job ORDER BY name COLLATE "C";
+SELECT job, owner FROM fleet.job ORDER BY job COLLATE "C";
 SELECT job FROM fleet.step;
 SELECT fleet.add_step('team_job', 's', 'SELECT 1');
 SELECT fleet.add_step('alice_job', 's2', 'SELECT 1');
@@ -79,7 +79,7 @@ DROP ROLE regress_fleet_unset;
 
 -- cached plans and role switches: what is seen follows current_user
 SET ROLE regress_fleet_alice;
-PREPARE mine AS SELECT name FROM fleet.job ORDER BY name COLLATE "C";
+PREPARE mine AS SELECT job FROM fleet.job ORDER BY job COLLATE "C";
 EXECUTE mine;
 SET ROLE regress_fleet_bob;
 EXECUTE mine;
@@ -89,7 +89,7 @@ DEALLOCATE mine;
 -- a condition of a user does not see rows that the view hides
 SET ROLE regress_fleet_bob;
 CREATE FUNCTION regress_bob.peek(text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 AS $$ BEGIN RAISE NOTICE 'saw %', $1; RETURN true; END $$;
-SELECT count(*) FROM fleet.job WHERE regress_bob.peek(name);
+SELECT count(*) FROM fleet.job WHERE regress_bob.peek(job);
 SELECT count(*) FROM fleet.step WHERE regress_bob.peek(job);
 
 -- in somebody's SECURITY DEFINER function the rights are that function's owner's
@@ -98,9 +98,9 @@ CREATE FUNCTION regress_alice.definer(name text) RETURNS void LANGUAGE plpgsql S
     AS $$ BEGIN PERFORM fleet.create_job(definer.name); END $$;
 SET ROLE regress_fleet_bob;
 SELECT regress_alice.definer('by_definer');
-SELECT name FROM fleet.job WHERE name = 'by_definer';
+SELECT job FROM fleet.job WHERE job = 'by_definer';
 RESET ROLE;
-SELECT name, owner FROM fleet.job WHERE name = 'by_definer';
+SELECT job, owner FROM fleet.job WHERE job = 'by_definer';
 
 -- an error inside gives back the caller's identity
 SET ROLE regress_fleet_bob;
@@ -114,7 +114,7 @@ BEGIN
     PERFORM fleet.create_job('bob_job');
 END
 $$;
-SELECT current_user, owner FROM fleet.job WHERE name = 'bob_job';
+SELECT current_user, owner FROM fleet.job WHERE job = 'bob_job';
 SELECT fleet.drop_job('no such job');
 SELECT current_user;
 
@@ -128,7 +128,7 @@ CREATE OR REPLACE FUNCTION regress_bob.evil(int) RETURNS int LANGUAGE plpgsql IM
 RESET ROLE;
 REINDEX INDEX regress_bob.bait_index;
 ANALYZE regress_bob.bait;
-SELECT count(*) FROM fleet.job WHERE name LIKE 'evil%';
+SELECT count(*) FROM fleet.job WHERE job LIKE 'evil%';
 
 -- shadowing: nothing in the caller's search_path or temporary schema is ever found
 SET ROLE regress_fleet_bob;

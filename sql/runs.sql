@@ -38,8 +38,8 @@ SELECT fleet.wait_for_run(NULL);
 SELECT fleet.wait_for_run(-1);
 SELECT fleet.wait_for_run(1000000000, timeout => '1s');
 SELECT fleet.wait_for_change(1000000000);
-SELECT fleet.run_news(1000000000, '{}');
-SELECT fleet.run_failure(1000000000);
+SELECT fleet_link.run_news(1000000000, '{}');
+SELECT fleet_link.run_failure(1000000000);
 
 -- run keys
 BEGIN;
@@ -169,10 +169,10 @@ SELECT * FROM fleet.advise('day', servers => NULL);
 SELECT number_of_servers, makespan >= lower_bound AS sound FROM fleet.advise('day', servers => 3);
 
 -- the agent and the identity
-SELECT fleet.resume_parent('same');
+SELECT fleet.confirm_identity('same');
 RESET ROLE;
-SELECT fleet.resume_parent('other');
-SELECT fleet.resume_parent(NULL);
+SELECT fleet.confirm_identity('other');
+SELECT fleet.confirm_identity(NULL);
 SELECT count(*) FROM fleet.agent_status();
 
 -- schedules without pg_cron

@@ -15,7 +15,7 @@ SET ROLE regress_fleet_owner;
 
 SELECT fleet.add_server('etl1', 'host=192.0.2.1 port=5432 dbname=dw', username => 'etl', password => 'canary', slots => 4, groups => '{etl,all}') > 0;
 SELECT fleet.add_server('etl2', 'postgresql://etl@192.0.2.2/dw?connect_timeout=3', password => 'canary', mode => 'direct', groups => '{etl}') > 0;
-SELECT name, mode, state, slots, groups, weight, owner, wrapper, options FROM fleet.server ORDER BY name COLLATE "C";
+SELECT server, mode, state, slots, groups, weight, owner, wrapper, options FROM fleet.server ORDER BY server COLLATE "C";
 SELECT umuser::regrole, srvname, umoptions FROM pg_user_mappings ORDER BY srvname COLLATE "C";
 
 -- bad input
@@ -74,7 +74,7 @@ SELECT * FROM fleet.deploy_job('guest_job', server => 'regress_own');
 SET ROLE regress_fleet_owner;
 GRANT USAGE ON FOREIGN SERVER regress_own TO regress_fleet_guest;
 SET ROLE regress_fleet_guest;
-SELECT name FROM fleet.server;
+SELECT server FROM fleet.server;
 SELECT server, last_error FROM fleet.server_status;
 SELECT fleet.add_task('guest', 't', job => 'guest_job', server => 'regress_own');
 SELECT fleet.set_server_state('regress_own', 'offline');
@@ -90,9 +90,9 @@ SELECT fleet.set_server_state('etl1', 'draining');
 SELECT fleet.set_server_state('etl1', 'asleep');
 SELECT fleet.set_server_state('etl1', NULL);
 SELECT fleet.set_server_state('nothing', 'online');
-SELECT fleet.set_server_slots('etl1', 8);
-SELECT fleet.set_server_slots('etl1', 100000);
-SELECT fleet.set_server_slots('etl1', NULL);
+SELECT fleet.alter_server('etl1', slots => 8);
+SELECT fleet.alter_server('etl1', slots => 100000);
+SELECT fleet.alter_server('etl1', slots => NULL);
 SELECT fleet.alter_server('etl1', weight => 2.5, groups => '{etl}');
 SELECT fleet.alter_server('etl1', mode => 'x');
 SELECT fleet.alter_server('nothing');
@@ -110,19 +110,19 @@ REVOKE fleet_operator FROM regress_fleet_guest;
 -- deployment (nothing is sent: the transaction does not commit)
 SET ROLE regress_fleet_owner;
 SELECT fleet.create_job('ship');
-SELECT * FROM fleet.deploy_job('ship', to_group => 'etl');
+SELECT * FROM fleet.deploy_job('ship', on_group => 'etl');
 SELECT fleet.add_step('ship', 's', 'SELECT 1');
 BEGIN;
-SELECT * FROM fleet.deploy_job('ship', to_group => 'etl');
-SELECT server, job, state, drift, owner, message FROM fleet.deployments;
+SELECT * FROM fleet.deploy_job('ship', on_group => 'etl');
+SELECT server, job, state, drift, owner, message FROM fleet.deployment;
 SELECT fleet.add_step('ship', 's2', 'SELECT 2');
-SELECT server, job, state, drift FROM fleet.deployments;
+SELECT server, job, state, drift FROM fleet.deployment;
 SET LOCAL ROLE regress_fleet_guest;
-SELECT count(*) FROM fleet.deployments;
+SELECT count(*) FROM fleet.deployment;
 ROLLBACK;
 SELECT * FROM fleet.deploy_job('ship');
-SELECT * FROM fleet.deploy_job('ship', to_group => 'etl', server => 'etl1');
-SELECT * FROM fleet.deploy_job('ship', to_group => 'nothing');
+SELECT * FROM fleet.deploy_job('ship', on_group => 'etl', server => 'etl1');
+SELECT * FROM fleet.deploy_job('ship', on_group => 'nothing');
 SELECT * FROM fleet.deploy_job('ship', server => 'nothing');
 SELECT * FROM fleet.deploy_job('nothing', server => 'etl1');
 

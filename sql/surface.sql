@@ -3,10 +3,13 @@
 \set SHOW_CONTEXT never
 \set VERBOSITY verbose
 
--- every function of schema fleet: arguments with defaults, result, kind (volatile, parallel, strict)
-SELECT p.proname AS name, pg_get_function_arguments(p.oid) AS arguments, coalesce(pg_get_function_result(p.oid), 'procedure') AS result,
+-- what users call: the names, and nothing but these; the reference describes each
+SELECT p.proname AS name FROM pg_proc p WHERE p.pronamespace = 'fleet'::regnamespace GROUP BY p.proname ORDER BY p.proname COLLATE "C";
+
+-- every function of schemas fleet and fleet_link: arguments with defaults, result, kind (volatile, parallel, strict)
+SELECT p.oid::regproc AS name, pg_get_function_arguments(p.oid) AS arguments, coalesce(pg_get_function_result(p.oid), 'procedure') AS result,
        concat(p.provolatile, p.proparallel, CASE WHEN p.proisstrict THEN ' strict' END) AS kind
-  FROM pg_proc p WHERE p.pronamespace = 'fleet'::regnamespace ORDER BY p.proname COLLATE "C", p.oid;
+  FROM pg_proc p WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace) ORDER BY p.pronamespace::regnamespace::text COLLATE "C", p.proname COLLATE "C", p.oid;
 
 -- every view of schema fleet, column by column
 SELECT c.relname AS view, a.attname AS column_name, format_type(a.atttypid, a.atttypmod) AS type FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
@@ -41,9 +44,9 @@ UNION ALL
 SELECT 'wrapper', w.fdwname, x.grantee::regrole, string_agg(x.privilege_type || CASE WHEN x.is_grantable THEN '*' ELSE '' END, ', ' ORDER BY x.privilege_type)
   FROM pg_foreign_data_wrapper w, aclexplode(w.fdwacl) x WHERE w.fdwname = 'pg_fleet' AND x.grantee <> w.fdwowner GROUP BY 1, 2, 3
  ORDER BY 1, 2, 3;
--- functions of schema fleet_catalog without a list of their own; functions of schema fleet with one
+-- functions of schema fleet_catalog without a list of their own; functions of schemas fleet and fleet_link with one
 SELECT p.oid::regprocedure FROM pg_proc p
- WHERE (p.pronamespace = 'fleet_catalog'::regnamespace AND p.proacl IS NULL) OR (p.pronamespace = 'fleet'::regnamespace AND p.proacl IS NOT NULL)
+ WHERE (p.pronamespace = 'fleet_catalog'::regnamespace AND p.proacl IS NULL) OR (p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace) AND p.proacl IS NOT NULL)
  ORDER BY p.proname COLLATE "C";
 
 -- relations of the two schemas that are no member of the extension (they would not be dropped with it)

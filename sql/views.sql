@@ -81,11 +81,11 @@ SELECT task, item, server, step, seq, logged_at, level, sqlstate, message, detai
 SELECT job, state, params, queued_at, started_at, finished_at, sqlstate, message, row_count, output, token, parent_uuid, parent, acknowledged_at, owner FROM fleet.job_run;
 SELECT package, total, done, failed, running, queued, elapsed > '1 day' AS long, eta > now() AS later, state FROM fleet.progress;
 SELECT server, mode, state, slots, busy, groups, last_seen, last_error, version, last_error_at, speed FROM fleet.server_status WHERE server LIKE 'regress%' ORDER BY 1;
-SELECT name, mode, state, slots, groups, weight, owner, wrapper, options FROM fleet.server WHERE name LIKE 'regress%' ORDER BY 1;
-SELECT server, job, state, drift, owner, message FROM fleet.deployments;
-SELECT name, owner, description, params, leaves_clean, steps, deployed_from FROM fleet.job;
-SELECT job, step_no, step, command, retries, run_as FROM fleet.step;
-SELECT name, owner, description, params, overlap, priority, tasks FROM fleet.package;
+SELECT server, mode, state, slots, groups, weight, owner, wrapper, options FROM fleet.server WHERE server LIKE 'regress%' ORDER BY 1;
+SELECT server, job, state, drift, owner, message FROM fleet.deployment;
+SELECT job, owner, description, params, leaves_clean, steps, deployed_from FROM fleet.job;
+SELECT job, step_no, step, sql, retries, run_as FROM fleet.step;
+SELECT package, owner, description, params, overlap, priority, tasks FROM fleet.package;
 SELECT package, task_no, task, kind, job, server, on_group, nested, params, for_each FROM fleet.task WHERE task_no > 9 ORDER BY task_no;
 SELECT package, from_task, to_task, on_outcome, condition FROM fleet.precedence;
 SELECT package, owner, cron, params, cron_db, cron_job FROM fleet.schedule;
@@ -122,7 +122,7 @@ SELECT view, max(n) FILTER (WHERE who LIKE '%mine') AS mine, max(n) FILTER (WHER
 GRANT USAGE ON FOREIGN SERVER regress_v1 TO regress_fleet_none;
 SET LOCAL ROLE regress_fleet_none;
 SELECT server, state, last_error, last_error_at IS NOT NULL AS when FROM fleet.server_status;
-SELECT name, owner FROM fleet.server;
+SELECT server, owner FROM fleet.server;
 -- reading changes nothing: nobody writes through a view
 SAVEPOINT s;
 DELETE FROM fleet.schedule;

@@ -2,7 +2,7 @@
  * api/cron.c
  *     Reaches pg_cron where it lives in another database of the cluster.
  *
- * A session cannot leave its database, so fleet.cron_elsewhere() starts a
+ * A session cannot leave its database, so fleet_link.cron_elsewhere() starts a
  * dynamic background worker that connects to that database as current_user
  * (its own rights, no more: CONNECT, and USAGE on schema cron), makes one call
  * there in a transaction of its own, and leaves the answer in a piece of

@@ -1,6 +1,6 @@
 /*
  * api/server.c
- *     fleet.create_foreign_server(): a connection string becomes a foreign
+ *     fleet_link.create_foreign_server(): a connection string becomes a foreign
  *     server and a user mapping of the caller, with the caller's rights.  In
  *     any session.
  *

@@ -264,21 +264,21 @@ static const struct
     const char *sql;
 } statements[] = {
     [TAG_START] = {"agent_start",
-                   "SELECT * FROM fleet.agent_start($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                   "SELECT * FROM fleet_link.agent_start($1::pg_catalog.uuid, $2::pg_catalog.int8,"
                    " $3::pg_catalog.uuid[], $4::pg_catalog.text[], $5::pg_catalog.jsonb[])"},
     [TAG_RESUME] = {"agent_resume",
-                    "SELECT * FROM fleet.agent_resume($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                    "SELECT * FROM fleet_link.agent_resume($1::pg_catalog.uuid, $2::pg_catalog.int8,"
                     " $3::pg_catalog.uuid[])"},
     [TAG_FETCH] = {"agent_fetch",
-                   "SELECT * FROM fleet.agent_fetch($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                   "SELECT * FROM fleet_link.agent_fetch($1::pg_catalog.uuid, $2::pg_catalog.int8,"
                    " $3::pg_catalog.int8[], $4::pg_catalog.int4[])"},
     [TAG_CANCEL] = {"agent_cancel",
-                    "SELECT fleet.agent_cancel($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                    "SELECT fleet_link.agent_cancel($1::pg_catalog.uuid, $2::pg_catalog.int8,"
                     " $3::pg_catalog.uuid[])"},
-    [TAG_ACKNOWLEDGE] = {"agent_acknowledge", "SELECT fleet.agent_acknowledge($1::pg_catalog.uuid,"
+    [TAG_ACKNOWLEDGE] = {"agent_acknowledge", "SELECT fleet_link.agent_acknowledge($1::pg_catalog.uuid,"
                                               " $2::pg_catalog.uuid[])"},
     [TAG_DEPLOY] = {"agent_deploy",
-                    "SELECT fleet.agent_deploy($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                    "SELECT fleet_link.agent_deploy($1::pg_catalog.uuid, $2::pg_catalog.int8,"
                     " $3::pg_catalog.jsonb)"},
 };
 
@@ -513,7 +513,7 @@ agent_login(FleetConn *conn)
                     "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)", 0,
                     NULL, false, false);
     fleet_conn_send(conn, TAG_HELLO, FLEET_NO_SLOT,
-                    "SELECT * FROM fleet.agent_hello($1::pg_catalog.int4, $2::pg_catalog.uuid,"
+                    "SELECT * FROM fleet_link.agent_hello($1::pg_catalog.int4, $2::pg_catalog.uuid,"
                     " $3::pg_catalog.int8, $4::pg_catalog.text)",
                     4, values, true, true);
     fleet_conn_sync(conn);

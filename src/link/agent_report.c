@@ -99,7 +99,7 @@ report_grow(AgentReport *r, void *array, int n, int *capacity, size_t size)
     return array;
 }
 
-/* Columns of fleet.agent_fetch() */
+/* Columns of fleet_link.agent_fetch() */
 enum
 {
     COL_KIND,

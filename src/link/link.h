@@ -117,7 +117,7 @@ extern void fleet_link_resume(FleetServerLink *link, const char *const *tokens, 
                               const int *log_after, int n);
 /* The parent has everything of these, durably. */
 extern void fleet_link_acknowledge(FleetServerLink *link, const char *const *tokens, int n);
-/* Deploys a job document (fleet.agent_deploy(jsonb)). */
+/* Deploys a job document (fleet_link.agent_deploy(jsonb)). */
 extern void fleet_link_deploy(FleetServerLink *link, uint64 ref, const char *document);
 
 extern void fleet_on_start(FleetServerLink *link, uint64 ref, FleetStartResult result,

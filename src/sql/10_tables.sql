@@ -1,7 +1,8 @@
 -- 10_tables.sql: the catalog.
 --
--- Two schemas: "fleet" is what users see (functions and views), "fleet_catalog" is where it is
--- stored; nobody but the agent and our own SECURITY DEFINER functions reads or writes it.
+-- Three schemas.  "fleet" is what users see: functions and views.  "fleet_link" has the functions that
+-- only links of a parent and our own functions call.  "fleet_catalog" is where everything is stored;
+-- only the agent and the functions of the extension read or write it.
 --
 -- Who writes what (so that the agent never waits for a user's open transaction):
 --   sessions (through functions)  definitions; INSERT of run, job_run, cancel_request, definition
@@ -13,9 +14,10 @@
 -- 5 canceling; final: 11 succeeded, 12 failed, 13 canceled, 14 skipped, 15 lost, 16 unknown.
 
 CREATE SCHEMA fleet;
+CREATE SCHEMA fleet_link;
 CREATE SCHEMA fleet_catalog;
 REVOKE ALL ON SCHEMA fleet_catalog FROM PUBLIC;
-GRANT USAGE ON SCHEMA fleet TO PUBLIC;
+GRANT USAGE ON SCHEMA fleet, fleet_link TO PUBLIC;
 
 -- ---- who we are --------------------------------------------------------------------------------
 

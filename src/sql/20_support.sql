@@ -177,7 +177,7 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_params(jsonb) IS 'ERROR unless this is a JSON object of reasonable size';
 
-CREATE FUNCTION fleet_catalog.check_retry_states(a_states text[]) RETURNS void
+CREATE FUNCTION fleet_catalog.check_retry_sqlstates(a_states text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_state text;
@@ -190,12 +190,12 @@ BEGIN
         END IF;
     END LOOP;
     IF cardinality(a_states) > 100 THEN
-        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'too many entries in retry_states',
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'too many entries in retry_sqlstates',
             HINT = 'At most 100 are allowed: use classes of two characters.';
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_retry_states(text[]) IS 'ERROR unless all are SQLSTATEs or classes, perhaps after "!"';
+COMMENT ON FUNCTION fleet_catalog.check_retry_sqlstates(text[]) IS 'ERROR unless all are SQLSTATEs or classes, perhaps after "!"';
 
 -- Parameters of a call over the defaults of a definition that declares which there are.
 CREATE FUNCTION fleet_catalog.merge_params(a_what text, a_declared jsonb, a_given jsonb) RETURNS jsonb

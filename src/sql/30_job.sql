@@ -1,34 +1,34 @@
 -- 30_job.sql: jobs and their steps.
 
-CREATE FUNCTION fleet.create_job(name text, params jsonb DEFAULT '{}', description text DEFAULT '', leaves_clean boolean DEFAULT false) RETURNS void
+CREATE FUNCTION fleet.create_job(job text, params jsonb DEFAULT '{}', description text DEFAULT '', leaves_clean boolean DEFAULT false) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.create_job(text, jsonb, text, boolean)
     IS 'Creates an agent job; params: its parameters with their defaults; leaves_clean: its steps leave nothing in their session (SET, temporary tables, prepared statements, LISTEN, advisory locks …), so that the session need not be reset (DISCARD ALL) before the next job';
 
-CREATE FUNCTION fleet_catalog.create_job(a_name text, a_params jsonb, a_description text, a_leaves_clean boolean) RETURNS void
+CREATE FUNCTION fleet_catalog.create_job(a_job text, a_params jsonb, a_description text, a_leaves_clean boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM fleet_catalog.check_name('job', a_name);
+    PERFORM fleet_catalog.check_name('job', a_job);
     PERFORM fleet_catalog.check_params(a_params);
     INSERT INTO fleet_catalog.job (name, owner, params, description, leaves_clean)
-    VALUES (a_name, fleet_catalog.caller(), a_params, coalesce(a_description, ''), coalesce(a_leaves_clean, false))
+    VALUES (a_job, fleet_catalog.caller(), a_params, coalesce(a_description, ''), coalesce(a_leaves_clean, false))
     ON CONFLICT (name) DO NOTHING;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already exists', a_name),
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already exists', a_job),
             HINT = 'Choose another name, or remove that one with fleet.drop_job().';
     END IF;
 END
 $$;
 
-CREATE FUNCTION fleet.alter_job(name text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL,
+CREATE FUNCTION fleet.alter_job(job text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL,
                                 description text DEFAULT NULL, owner text DEFAULT NULL, leaves_clean boolean DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.alter_job(text, text, jsonb, text, text, boolean) IS 'Changes a job; what is null stays as it is';
 
-CREATE FUNCTION fleet_catalog.alter_job(a_name text, a_new_name text, a_params jsonb, a_description text, a_owner text, a_leaves_clean boolean) RETURNS void
+CREATE FUNCTION fleet_catalog.alter_job(a_job text, a_new_name text, a_params jsonb, a_description text, a_owner text, a_leaves_clean boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_job fleet_catalog.job := fleet_catalog.change_job(a_name);
+    v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
     v_owner oid := v_job.owner;
 BEGIN
     IF a_owner IS NOT NULL THEN
@@ -40,7 +40,7 @@ BEGIN
     END IF;
     IF a_new_name IS NOT NULL THEN
         PERFORM fleet_catalog.check_name('job', a_new_name);
-        IF a_new_name <> a_name AND EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_new_name) THEN
+        IF a_new_name <> a_job AND EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_new_name) THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already exists', a_new_name),
                 HINT = 'Choose another name.';
         END IF;
@@ -53,20 +53,20 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.drop_job(name text, if_exists boolean DEFAULT false) RETURNS boolean
+CREATE FUNCTION fleet.drop_job(job text, if_exists boolean DEFAULT false) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.drop_job(text, boolean) IS 'Removes a job with its steps; runs of it go on and their history stays. False: there was none';
 
-CREATE FUNCTION fleet_catalog.drop_job(a_name text, a_if_exists boolean) RETURNS boolean
+CREATE FUNCTION fleet_catalog.drop_job(a_job text, a_if_exists boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_job fleet_catalog.job;
 BEGIN
-    PERFORM fleet_catalog.check_name('job', a_name);
-    IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_name) THEN
+    PERFORM fleet_catalog.check_name('job', a_job);
+    IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_job) THEN
         RETURN false;
     END IF;
-    v_job := fleet_catalog.change_job(a_name);
+    v_job := fleet_catalog.change_job(a_job);
     DELETE FROM fleet_catalog.job AS j WHERE j.job_id = v_job.job_id;
     RETURN true;
 END
@@ -74,11 +74,11 @@ $$;
 
 -- ---- steps -------------------------------------------------------------------------------------
 
-CREATE FUNCTION fleet.add_step(job text, step text, command text DEFAULT NULL, package text DEFAULT NULL,
+CREATE FUNCTION fleet.add_step(job text, step text, sql text DEFAULT NULL, package text DEFAULT NULL,
                                on_success text DEFAULT 'next', success_goto text DEFAULT NULL,
                                on_failure text DEFAULT 'quit_failure', failure_goto text DEFAULT NULL,
-                               retries integer DEFAULT 0, retry_wait interval DEFAULT '5s', retry_max interval DEFAULT '5min',
-                               retry_states text[] DEFAULT NULL, timeout interval DEFAULT NULL,
+                               retries integer DEFAULT 0, retry_wait interval DEFAULT '5s', retry_wait_max interval DEFAULT '5min',
+                               retry_sqlstates text[] DEFAULT NULL, timeout interval DEFAULT NULL,
                                on_unknown text DEFAULT 'fail', transactional boolean DEFAULT NULL,
                                run_as text DEFAULT NULL, check_syntax boolean DEFAULT true) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
@@ -102,24 +102,24 @@ END
 $$;
 
 -- The checks of a step that do not depend on other rows; returns whether the command is one statement.
-CREATE FUNCTION fleet_catalog.check_work(a_command text, a_package text, a_check_syntax boolean, a_retries integer,
-                                         a_retry_wait interval, a_retry_max interval, a_retry_states text[],
+CREATE FUNCTION fleet_catalog.check_work(a_sql text, a_package text, a_check_syntax boolean, a_retries integer,
+                                         a_retry_wait interval, a_retry_wait_max interval, a_retry_sqlstates text[],
                                          a_timeout interval) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM fleet_catalog.check_given('retry_wait', a_retry_wait::text, 'retry_max', a_retry_max::text, 'check_syntax', a_check_syntax::text);
+    PERFORM fleet_catalog.check_given('retry_wait', a_retry_wait::text, 'retry_wait_max', a_retry_wait_max::text, 'check_syntax', a_check_syntax::text);
     PERFORM fleet_catalog.check_range('retries', a_retries, 0, 1000);
     PERFORM fleet_catalog.check_span('retry_wait', a_retry_wait);
-    PERFORM fleet_catalog.check_span('retry_max', a_retry_max);
-    PERFORM fleet_catalog.check_retry_states(a_retry_states);
+    PERFORM fleet_catalog.check_span('retry_wait_max', a_retry_wait_max);
+    PERFORM fleet_catalog.check_retry_sqlstates(a_retry_sqlstates);
     PERFORM fleet_catalog.check_span('timeout', a_timeout, true);
-    IF a_command IS NULL THEN
+    IF a_sql IS NULL THEN
         RETURN false;
     END IF;
     IF NOT a_check_syntax THEN
         RETURN false; -- not known here: the executor takes care
     END IF;
-    RETURN fleet_catalog.check_command(a_command, 'command') = 1;
+    RETURN fleet_catalog.check_command(a_sql, 'command') = 1;
 END
 $$;
 
@@ -135,9 +135,9 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.add_step(a_job text, a_step text, a_command text, a_package text,
+CREATE FUNCTION fleet_catalog.add_step(a_job text, a_step text, a_sql text, a_package text,
                                        a_on_success text, a_success_goto text, a_on_failure text, a_failure_goto text,
-                                       a_retries integer, a_retry_wait interval, a_retry_max interval, a_retry_states text[],
+                                       a_retries integer, a_retry_wait interval, a_retry_wait_max interval, a_retry_sqlstates text[],
                                        a_timeout interval, a_on_unknown text, a_transactional boolean, a_run_as text,
                                        a_check_syntax boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -151,18 +151,18 @@ BEGIN
     IF v_run_as IS NOT NULL THEN
         PERFORM fleet_catalog.check_run_as(v_job.owner, v_run_as);
     END IF;
-    IF num_nonnulls(a_command, a_package) <> 1 THEN
+    IF num_nonnulls(a_sql, a_package) <> 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a step is either an SQL command or a package',
-            DETAIL = CASE WHEN a_command IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
-            HINT = 'Give one of the arguments "command" and "package".';
+            DETAIL = CASE WHEN a_sql IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
+            HINT = 'Give one of the arguments "sql" and "package".';
     END IF;
     a_on_success := fleet_catalog.check_action('success', a_on_success, a_success_goto);
     a_on_failure := fleet_catalog.check_action('failure', a_on_failure, a_failure_goto);
     PERFORM fleet_catalog.check_choice('on_unknown', a_on_unknown, 'fail', 'retry');
-    v_single := fleet_catalog.check_work(a_command, a_package, a_check_syntax, a_retries, a_retry_wait, a_retry_max,
-                                         a_retry_states, a_timeout);
-    IF a_transactional IS NULL AND a_check_syntax AND a_command IS NOT NULL
-       AND fleet_catalog.check_command(a_command, 'transactions') > 0 THEN
+    v_single := fleet_catalog.check_work(a_sql, a_package, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max,
+                                         a_retry_sqlstates, a_timeout);
+    IF a_transactional IS NULL AND a_check_syntax AND a_sql IS NOT NULL
+       AND fleet_catalog.check_command(a_sql, 'transactions') > 0 THEN
         a_transactional := false; -- BEGIN, COMMIT … in the text itself
     END IF;
     IF a_package IS NOT NULL THEN
@@ -179,8 +179,8 @@ BEGIN
     END IF;
     INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto,
                                     retries, retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as)
-    VALUES (v_job.job_id, v_step_no, a_step, a_command, a_package, a_on_success, a_success_goto, a_on_failure, a_failure_goto,
-            a_retries, a_retry_wait, a_retry_max, a_retry_states, a_timeout, a_on_unknown, a_transactional, v_single, v_run_as);
+    VALUES (v_job.job_id, v_step_no, a_step, a_sql, a_package, a_on_success, a_success_goto, a_on_failure, a_failure_goto,
+            a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout, a_on_unknown, a_transactional, v_single, v_run_as);
     IF a_package IS NOT NULL THEN
         PERFORM fleet_catalog.job_body(a_job, '{}'); -- ERROR if it contains itself
     END IF;

@@ -1,6 +1,6 @@
 -- 31_package.sql: packages, their tasks and precedence constraints.
 
-CREATE FUNCTION fleet.create_package(name text, params jsonb DEFAULT '{}', overlap text DEFAULT 'parallel',
+CREATE FUNCTION fleet.create_package(package text, params jsonb DEFAULT '{}', overlap text DEFAULT 'parallel',
                                      priority integer DEFAULT 0, description text DEFAULT '') RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.create_package(text, jsonb, text, integer, text)
@@ -17,33 +17,33 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.create_package(a_name text, a_params jsonb, a_overlap text, a_priority integer, a_description text) RETURNS void
+CREATE FUNCTION fleet_catalog.create_package(a_package text, a_params jsonb, a_overlap text, a_priority integer, a_description text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM fleet_catalog.check_name('package', a_name);
+    PERFORM fleet_catalog.check_name('package', a_package);
     PERFORM fleet_catalog.check_params(a_params);
     PERFORM fleet_catalog.check_overlap(a_overlap);
     PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
     INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, description)
-    VALUES (a_name, fleet_catalog.caller(), a_params, a_overlap, a_priority, coalesce(a_description, ''))
+    VALUES (a_package, fleet_catalog.caller(), a_params, a_overlap, a_priority, coalesce(a_description, ''))
     ON CONFLICT (name) DO NOTHING;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_name),
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_package),
             HINT = 'Choose another name, or remove that one with fleet.drop_package().';
     END IF;
 END
 $$;
 
-CREATE FUNCTION fleet.alter_package(name text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL, overlap text DEFAULT NULL,
+CREATE FUNCTION fleet.alter_package(package text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL, overlap text DEFAULT NULL,
                                     priority integer DEFAULT NULL, description text DEFAULT NULL, owner text DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text) IS 'Changes a package; what is null stays as it is';
 
-CREATE FUNCTION fleet_catalog.alter_package(a_name text, a_new_name text, a_params jsonb, a_overlap text, a_priority integer,
+CREATE FUNCTION fleet_catalog.alter_package(a_package text, a_new_name text, a_params jsonb, a_overlap text, a_priority integer,
                                             a_description text, a_owner text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_package fleet_catalog.package := fleet_catalog.change_package(a_name);
+    v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
 BEGIN
     IF a_params IS NOT NULL THEN
         PERFORM fleet_catalog.check_params(a_params);
@@ -56,7 +56,7 @@ BEGIN
     END IF;
     IF a_new_name IS NOT NULL THEN
         PERFORM fleet_catalog.check_name('package', a_new_name);
-        IF a_new_name <> a_name AND EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_new_name) THEN
+        IF a_new_name <> a_package AND EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_new_name) THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_new_name),
                 HINT = 'Choose another name.';
         END IF;
@@ -69,22 +69,22 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.drop_package(name text, if_exists boolean DEFAULT false) RETURNS boolean
+CREATE FUNCTION fleet.drop_package(package text, if_exists boolean DEFAULT false) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.drop_package(text, boolean) IS 'Removes a package with its tasks; runs of it go on and their history stays. False: there was none';
 
-CREATE FUNCTION fleet_catalog.drop_package(a_name text, a_if_exists boolean) RETURNS boolean
+CREATE FUNCTION fleet_catalog.drop_package(a_package text, a_if_exists boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package;
 BEGIN
-    PERFORM fleet_catalog.check_name('package', a_name);
-    IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_name) THEN
+    PERFORM fleet_catalog.check_name('package', a_package);
+    IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_package) THEN
         RETURN false;
     END IF;
-    v_package := fleet_catalog.change_package(a_name);
-    IF EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.package = a_name) THEN
-        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('package "%s" is scheduled', a_name),
+    v_package := fleet_catalog.change_package(a_package);
+    IF EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.package = a_package) THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('package "%s" is scheduled', a_package),
             HINT = 'Remove its schedule first with fleet.unschedule_package().';
     END IF;
     DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id;
@@ -94,16 +94,17 @@ $$;
 
 -- ---- tasks -------------------------------------------------------------------------------------
 
-CREATE FUNCTION fleet.add_task(in_package text, task text, sql text DEFAULT NULL, job text DEFAULT NULL, package text DEFAULT NULL,
+CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, job text DEFAULT NULL, nested text DEFAULT NULL,
                                server text DEFAULT NULL, on_group text DEFAULT NULL, params jsonb DEFAULT '{}',
                                for_each text DEFAULT NULL, throttle integer DEFAULT 0, completion text DEFAULT 'continue',
-                               min_share double precision DEFAULT 1, balance text DEFAULT 'shortest_finish',
-                               join_type text DEFAULT 'all', on_lost text DEFAULT 'fail', retries integer DEFAULT 0,
-                               retry_wait interval DEFAULT '5s', retry_max interval DEFAULT '5min', retry_states text[] DEFAULT NULL,
-                               timeout interval DEFAULT NULL, after text[] DEFAULT '{}', on_failure_of text[] DEFAULT '{}',
+                               minimum_share double precision DEFAULT 1, balance text DEFAULT 'shortest_finish',
+                               wait_for text DEFAULT 'all', on_lost text DEFAULT 'fail', retries integer DEFAULT 0,
+                               retry_wait interval DEFAULT '5s', retry_wait_max interval DEFAULT '5min', retry_sqlstates text[] DEFAULT NULL,
+                               timeout interval DEFAULT NULL, after text[] DEFAULT '{}', after_failure_of text[] DEFAULT '{}',
+                               after_completion_of text[] DEFAULT '{}',
                                check_syntax boolean DEFAULT true) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], boolean)
+COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean)
     IS 'Adds a task (SQL here, a job on a server or group, or a nested package) to a package; returns its number, from 0';
 
 CREATE FUNCTION fleet_catalog.check_task_target(a_job text, a_server text, a_on_group text) RETURNS void
@@ -141,46 +142,48 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.add_task(a_in_package text, a_task text, a_sql text, a_job text, a_package text,
+CREATE FUNCTION fleet_catalog.add_task(a_package text, a_task text, a_sql text, a_job text, a_nested text,
                                        a_server text, a_on_group text, a_params jsonb, a_for_each text, a_throttle integer,
-                                       a_completion text, a_min_share double precision, a_balance text, a_join_type text,
-                                       a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_max interval,
-                                       a_retry_states text[], a_timeout interval, a_after text[], a_on_failure_of text[],
+                                       a_completion text, a_minimum_share double precision, a_balance text, a_wait_for text,
+                                       a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_wait_max interval,
+                                       a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
+                                       a_after_completion_of text[],
                                        a_check_syntax boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_package fleet_catalog.package := fleet_catalog.change_package(a_in_package);
+    v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
     v_task_no integer;
 BEGIN
     PERFORM fleet_catalog.check_name('task', a_task);
-    PERFORM fleet_catalog.check_given('after', a_after::text, 'on_failure_of', a_on_failure_of::text);
-    IF num_nonnulls(a_sql, a_job, a_package) <> 1 THEN
+    PERFORM fleet_catalog.check_given('after', a_after::text, 'after_failure_of', a_after_failure_of::text,
+                                      'after_completion_of', a_after_completion_of::text);
+    IF num_nonnulls(a_sql, a_job, a_nested) <> 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a task is one of: SQL, a job, a package',
-            DETAIL = CASE WHEN num_nonnulls(a_sql, a_job, a_package) = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
-            HINT = 'Give one of the arguments "sql", "job" and "package".';
+            DETAIL = CASE WHEN num_nonnulls(a_sql, a_job, a_nested) = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
+            HINT = 'Give one of the arguments "sql", "job" and "nested".';
     END IF;
     PERFORM fleet_catalog.check_task_target(a_job, a_server, a_on_group);
     PERFORM fleet_catalog.check_params(a_params);
     PERFORM fleet_catalog.check_range('throttle', a_throttle, 0, 1000000);
-    PERFORM fleet_catalog.check_range('min_share', a_min_share, 0, 1);
+    PERFORM fleet_catalog.check_range('minimum_share', a_minimum_share, 0, 1);
     PERFORM fleet_catalog.check_choice('completion', a_completion, 'fail_fast', 'continue', 'minimum_share', 'started');
     PERFORM fleet_catalog.check_choice('balance', a_balance, 'shortest_finish', 'round_robin', 'least_loaded', 'weighted');
-    PERFORM fleet_catalog.check_choice('join_type', a_join_type, 'all', 'any');
+    PERFORM fleet_catalog.check_choice('wait_for', a_wait_for, 'all', 'any');
     PERFORM fleet_catalog.check_choice('on_lost', a_on_lost, 'fail', 'retry');
-    PERFORM fleet_catalog.check_work(a_sql, a_package, a_check_syntax, a_retries, a_retry_wait, a_retry_max, a_retry_states, a_timeout);
+    PERFORM fleet_catalog.check_work(a_sql, a_nested, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
     IF a_for_each IS NOT NULL AND a_check_syntax THEN
         PERFORM fleet_catalog.check_command(a_for_each, 'query');
     END IF;
-    IF a_package IS NOT NULL THEN
-        PERFORM fleet_catalog.get_package(a_package);
+    IF a_nested IS NOT NULL THEN
+        PERFORM fleet_catalog.get_package(a_nested);
     END IF;
     IF EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id AND t.name = a_task) THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already has a task "%s"', a_in_package, a_task),
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already has a task "%s"', a_package, a_task),
             HINT = 'Choose another name, or remove that one with fleet.drop_task().';
     END IF;
     v_task_no := coalesce((SELECT max(t.task_no) + 1 FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id), 0);
     IF v_task_no >= 10000 THEN
-        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('package "%s" has too many tasks', a_in_package),
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('package "%s" has too many tasks', a_package),
             HINT = 'A package has at most 10000 tasks: use for_each, or nested packages.';
     END IF;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
@@ -188,12 +191,13 @@ BEGIN
                                     retry_states, timeout)
     VALUES (v_package.package_id, v_task_no, a_task,
             CASE WHEN a_job IS NOT NULL THEN 'job' WHEN a_sql IS NOT NULL THEN 'sql' ELSE 'package' END,
-            a_job, a_server, a_on_group, a_sql, a_package, a_params, a_for_each, a_throttle, a_completion, a_min_share, a_balance,
-            a_join_type, a_on_lost, a_retries, a_retry_wait, a_retry_max, a_retry_states, a_timeout);
+            a_job, a_server, a_on_group, a_sql, a_nested, a_params, a_for_each, a_throttle, a_completion, a_minimum_share, a_balance,
+            a_wait_for, a_on_lost, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
     PERFORM fleet_catalog.add_edges(v_package, a_after, a_task, 'success');
-    PERFORM fleet_catalog.add_edges(v_package, a_on_failure_of, a_task, 'failure');
-    IF a_package IS NOT NULL OR a_job IS NOT NULL THEN
-        PERFORM fleet_catalog.package_body(a_in_package, '{}'); -- ERROR if it contains itself
+    PERFORM fleet_catalog.add_edges(v_package, a_after_failure_of, a_task, 'failure');
+    PERFORM fleet_catalog.add_edges(v_package, a_after_completion_of, a_task, 'completion');
+    IF a_nested IS NOT NULL OR a_job IS NOT NULL THEN
+        PERFORM fleet_catalog.package_body(a_package, '{}'); -- ERROR if it contains itself
     END IF;
     RETURN v_task_no;
 END

@@ -1,10 +1,10 @@
 -- 33_server.sql: servers of the fleet, and deployment of jobs to them.
 
-CREATE FUNCTION fleet.validator(options text[], catalog oid) RETURNS void
+CREATE FUNCTION fleet_link.validator(options text[], catalog oid) RETURNS void
     LANGUAGE C STRICT AS 'MODULE_PATHNAME', 'fleet_sql_fdw_validator';
-COMMENT ON FUNCTION fleet.validator(text[], oid) IS 'Checks the options of servers and user mappings of the wrapper pg_fleet';
+COMMENT ON FUNCTION fleet_link.validator(text[], oid) IS 'Checks the options of servers and user mappings of the wrapper pg_fleet';
 
-CREATE FOREIGN DATA WRAPPER pg_fleet VALIDATOR fleet.validator;
+CREATE FOREIGN DATA WRAPPER pg_fleet VALIDATOR fleet_link.validator;
 COMMENT ON FOREIGN DATA WRAPPER pg_fleet IS 'Servers of pg_fleet: how to connect; it has no foreign tables';
 -- Not to PUBLIC, as for CREATE SERVER of any wrapper: a link leads out of this machine.
 GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO fleet_operator;
@@ -59,44 +59,44 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.register_server(name text, mode text DEFAULT 'agent', slots integer DEFAULT 4, groups text[] DEFAULT '{}',
+CREATE FUNCTION fleet.register_server(server text, mode text DEFAULT 'agent', slots integer DEFAULT 4, groups text[] DEFAULT '{}',
                                       weight double precision DEFAULT 1, made_here boolean DEFAULT false) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.register_server(text, text, integer, text[], double precision, boolean)
     IS 'Makes an existing foreign server (wrapper pg_fleet, postgres_fdw or dblink_fdw) a server of the fleet';
 
-CREATE FUNCTION fleet_catalog.register_server(a_name text, a_mode text, a_slots integer, a_groups text[], a_weight double precision,
+CREATE FUNCTION fleet_catalog.register_server(a_server text, a_mode text, a_slots integer, a_groups text[], a_weight double precision,
                                               a_made_here boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_foreign record;
     v_id integer;
 BEGIN
-    PERFORM fleet_catalog.check_name('server', a_name);
+    PERFORM fleet_catalog.check_name('server', a_server);
     PERFORM fleet_catalog.check_server(a_mode, a_slots, a_groups, a_weight);
     SELECT f.oid, f.srvowner, w.fdwname INTO v_foreign
       FROM pg_foreign_server AS f JOIN pg_foreign_data_wrapper AS w ON w.oid = f.srvfdw
-     WHERE f.srvname = a_name::name AND octet_length(a_name) < 64;
+     WHERE f.srvname = a_server::name AND octet_length(a_server) < 64;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('foreign server "%s" does not exist', a_name),
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('foreign server "%s" does not exist', a_server),
             HINT = 'fleet.add_server() makes one, or use CREATE SERVER.';
     END IF;
     IF NOT has_server_privilege(fleet_catalog.caller(), v_foreign.oid, 'USAGE') THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for foreign server "%s"', a_name),
-            HINT = format('Have its owner run: GRANT USAGE ON FOREIGN SERVER %I TO %I.', a_name, pg_get_userbyid(fleet_catalog.caller()));
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for foreign server "%s"', a_server),
+            HINT = format('Have its owner run: GRANT USAGE ON FOREIGN SERVER %I TO %I.', a_server, pg_get_userbyid(fleet_catalog.caller()));
     END IF;
     IF v_foreign.fdwname NOT IN ('pg_fleet', 'postgres_fdw', 'dblink_fdw') THEN
         RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
-            MESSAGE = format('foreign server "%s" belongs to the wrapper "%s"', a_name, v_foreign.fdwname),
+            MESSAGE = format('foreign server "%s" belongs to the wrapper "%s"', a_server, v_foreign.fdwname),
             HINT = 'Servers of the wrappers pg_fleet, postgres_fdw and dblink_fdw can be used.';
     END IF;
     INSERT INTO fleet_catalog.server (name, mode, slots, groups, weight, made_here, owner)
-    VALUES (a_name, a_mode, a_slots, a_groups, a_weight,
+    VALUES (a_server, a_mode, a_slots, a_groups, a_weight,
             coalesce(a_made_here, false) AND v_foreign.fdwname = 'pg_fleet', fleet_catalog.caller())
     ON CONFLICT (name) DO NOTHING
     RETURNING server_id INTO v_id;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('server "%s" is already registered', a_name),
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('server "%s" is already registered', a_server),
             HINT = 'Change it with fleet.alter_server().';
     END IF;
     PERFORM fleet_catalog.wake(5, v_id);
@@ -104,33 +104,33 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.create_foreign_server(name text, conninfo text, username text, password text) RETURNS void
+CREATE FUNCTION fleet_link.create_foreign_server(server text, conninfo text, username text, password text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_create_foreign_server';
-COMMENT ON FUNCTION fleet.create_foreign_server(text, text, text, text)
+COMMENT ON FUNCTION fleet_link.create_foreign_server(text, text, text, text)
     IS 'CREATE SERVER (wrapper pg_fleet) and CREATE USER MAPPING for current_user, from a connection string';
 
 -- Runs as its caller, who makes the foreign server and owns it.
-CREATE FUNCTION fleet.add_server(name text, conninfo text, username text DEFAULT NULL, password text DEFAULT NULL,
+CREATE FUNCTION fleet.add_server(server text, conninfo text, username text DEFAULT NULL, password text DEFAULT NULL,
                                  mode text DEFAULT 'agent', slots integer DEFAULT 4, groups text[] DEFAULT '{}',
                                  weight double precision DEFAULT 1) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM fleet.create_foreign_server(add_server.name, add_server.conninfo, add_server.username, add_server.password);
-    RETURN fleet.register_server(add_server.name, add_server.mode, add_server.slots, add_server.groups, add_server.weight, true);
+    PERFORM fleet_link.create_foreign_server(add_server.server, add_server.conninfo, add_server.username, add_server.password);
+    RETURN fleet.register_server(add_server.server, add_server.mode, add_server.slots, add_server.groups, add_server.weight, true);
 END
 $$;
 COMMENT ON FUNCTION fleet.add_server(text, text, text, text, text, integer, text[], double precision)
     IS 'Makes a foreign server and a user mapping of current_user, and registers it as a server of the fleet; returns its server_id';
 
-CREATE FUNCTION fleet.alter_server(name text, mode text DEFAULT NULL, slots integer DEFAULT NULL, groups text[] DEFAULT NULL,
+CREATE FUNCTION fleet.alter_server(server text, mode text DEFAULT NULL, slots integer DEFAULT NULL, groups text[] DEFAULT NULL,
                                    weight double precision DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.alter_server(text, text, integer, text[], double precision) IS 'Changes a server; what is null stays as it is';
 
-CREATE FUNCTION fleet_catalog.alter_server(a_name text, a_mode text, a_slots integer, a_groups text[], a_weight double precision) RETURNS void
+CREATE FUNCTION fleet_catalog.alter_server(a_server text, a_mode text, a_slots integer, a_groups text[], a_weight double precision) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_server fleet_catalog.server := fleet_catalog.change_server(a_name);
+    v_server fleet_catalog.server := fleet_catalog.change_server(a_server);
 BEGIN
     a_mode := coalesce(a_mode, v_server.mode);
     a_slots := coalesce(a_slots, v_server.slots);
@@ -143,26 +143,14 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.set_server_slots(name text, slots integer) RETURNS void
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.set_server_slots(text, integer) IS 'Number of jobs that a server may run at the same time; what runs goes on';
-
-CREATE FUNCTION fleet_catalog.set_server_slots(a_name text, a_slots integer) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    PERFORM fleet_catalog.check_given('slots', a_slots::text);
-    PERFORM fleet_catalog.alter_server(a_name, NULL, a_slots, NULL, NULL);
-END
-$$;
-
-CREATE FUNCTION fleet.set_server_state(name text, state text) RETURNS void
+CREATE FUNCTION fleet.set_server_state(server text, state text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.set_server_state(text, text) IS 'online: gets work; draining: finishes what it has; offline: is not there';
 
-CREATE FUNCTION fleet_catalog.set_server_state(a_name text, a_state text) RETURNS void
+CREATE FUNCTION fleet_catalog.set_server_state(a_server text, a_state text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_server fleet_catalog.server := fleet_catalog.change_server(a_name);
+    v_server fleet_catalog.server := fleet_catalog.change_server(a_server);
 BEGIN
     PERFORM fleet_catalog.check_choice('state', a_state, 'online', 'draining', 'offline');
     UPDATE fleet_catalog.server AS s SET state = a_state WHERE s.server_id = v_server.server_id;
@@ -170,19 +158,19 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.unregister_server(name text) RETURNS boolean
+CREATE FUNCTION fleet.unregister_server(server text) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.unregister_server(text) IS 'Takes a server out of the fleet, keeps the foreign server. True: fleet.add_server() had made that';
 
-CREATE FUNCTION fleet_catalog.unregister_server(a_name text) RETURNS boolean
+CREATE FUNCTION fleet_catalog.unregister_server(a_server text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_server fleet_catalog.server := fleet_catalog.change_server(a_name);
+    v_server fleet_catalog.server := fleet_catalog.change_server(a_server);
 BEGIN
     IF EXISTS (SELECT FROM fleet_catalog.run AS r JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id
                 WHERE r.state < 11 AND t.server_id = v_server.server_id AND t.state IN (2, 3, 5)) THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('server "%s" is running jobs', a_name),
-            HINT = format('Run fleet.set_server_state(%L, ''draining''), and remove it when it is not busy any more.', a_name);
+        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('server "%s" is running jobs', a_server),
+            HINT = format('Run fleet.set_server_state(%L, ''draining''), and remove it when it is not busy any more.', a_server);
     END IF;
     DELETE FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id;
     PERFORM fleet_catalog.wake(5, v_server.server_id);
@@ -190,12 +178,12 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.remove_server(name text) RETURNS void
+CREATE FUNCTION fleet.remove_server(server text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF fleet.unregister_server(remove_server.name) THEN
-        EXECUTE format('DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER %I', remove_server.name);
-        EXECUTE format('DROP SERVER %I', remove_server.name);
+    IF fleet.unregister_server(remove_server.server) THEN
+        EXECUTE format('DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER %I', remove_server.server);
+        EXECUTE format('DROP SERVER %I', remove_server.server);
     END IF;
 END
 $$;
@@ -203,13 +191,13 @@ COMMENT ON FUNCTION fleet.remove_server(text) IS 'Takes a server out of the flee
 
 -- ---- deployment --------------------------------------------------------------------------------
 
-CREATE FUNCTION fleet.deploy_job(job text, to_group text DEFAULT NULL, server text DEFAULT NULL)
-    RETURNS TABLE (server_name name, state text)
+CREATE FUNCTION fleet.deploy_job(job text, server text DEFAULT NULL, on_group text DEFAULT NULL)
+    RETURNS TABLE (server name, state text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.deploy_job(text, text, text)
-    IS 'Brings a job, with the packages it runs, to the servers of a group, or to one; what came of it is in fleet.deployments';
+    IS 'Brings a job, with the packages it runs, to the servers of a group, or to one; what came of it is in fleet.deployment';
 
-CREATE FUNCTION fleet_catalog.deploy_job(a_job text, a_to_group text, a_server text) RETURNS TABLE (server_name name, state text)
+CREATE FUNCTION fleet_catalog.deploy_job(a_job text, a_server text, a_on_group text) RETURNS TABLE (server name, state text)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -218,17 +206,17 @@ DECLARE
     v_hash uuid;
     v_ids integer[];
 BEGIN
-    IF num_nonnulls(a_to_group, a_server) <> 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job is deployed either to a group or to a server',
+    IF num_nonnulls(a_on_group, a_server) <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job is deployed either to a server or to a group',
             DETAIL = CASE WHEN a_server IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
-            HINT = 'Give one of the arguments "to_group" and "server".';
+            HINT = 'Give one of the arguments "server" and "on_group".';
     END IF;
     IF a_server IS NOT NULL THEN
         v_ids := ARRAY[(fleet_catalog.get_server(a_server)).server_id];
     ELSE
-        v_ids := (SELECT array_agg(s.server_id ORDER BY s.name) FROM fleet_catalog.server AS s WHERE a_to_group = ANY (s.groups));
+        v_ids := (SELECT array_agg(s.server_id ORDER BY s.name) FROM fleet_catalog.server AS s WHERE a_on_group = ANY (s.groups));
         IF v_ids IS NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('no server is in group "%s"', a_to_group),
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('no server is in group "%s"', a_on_group),
                 HINT = 'Put servers into it: fleet.alter_server(''…'', groups => ''{…}'').';
         END IF;
         PERFORM fleet_catalog.get_server(s.name) FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids);
@@ -251,10 +239,10 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
+CREATE FUNCTION fleet_link.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
                                                        requested_at timestamptz, deployed_at timestamptz, message text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.deployment_list() IS 'What fleet.deployments shows';
+COMMENT ON FUNCTION fleet_link.deployment_list() IS 'What fleet.deployment shows';
 
 CREATE FUNCTION fleet_catalog.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
                                                                requested_at timestamptz, deployed_at timestamptz, message text)

@@ -211,12 +211,12 @@ SELECT EXISTS (SELECT FROM pg_stat_get_activity(a.pid) AS s WHERE s.datid = flee
   FROM fleet_catalog.agent AS a LEFT JOIN fleet_catalog.identity AS i ON true
 $$;
 
-CREATE FUNCTION fleet.resume_parent(decision text) RETURNS void
+CREATE FUNCTION fleet.confirm_identity(decision text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.resume_parent(text)
+COMMENT ON FUNCTION fleet.confirm_identity(text)
     IS 'A copy of a parent starts paused: same (it takes the other one''s place) or new (it is a parent of its own)';
 
-CREATE FUNCTION fleet_catalog.resume_parent(a_decision text) RETURNS void
+CREATE FUNCTION fleet_catalog.confirm_identity(a_decision text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_choice('decision', a_decision, 'same', 'new');

@@ -1,9 +1,9 @@
 -- 41_execute.sql: a package here and now, with live progress.
 
 -- What happened since: lines to print, and what was seen by now (task/item → state, and log line).
-CREATE FUNCTION fleet.run_news(run_id bigint, seen jsonb, OUT seen_now jsonb, OUT lines text[]) RETURNS record
+CREATE FUNCTION fleet_link.run_news(run_id bigint, seen jsonb, OUT seen_now jsonb, OUT lines text[]) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.run_news(bigint, jsonb) IS 'For fleet.execute_package(): what happened to a run since the last call';
+COMMENT ON FUNCTION fleet_link.run_news(bigint, jsonb) IS 'For fleet.execute_package(): what happened to a run since the last call';
 
 CREATE FUNCTION fleet_catalog.run_news(a_run_id bigint, a_seen jsonb, OUT seen_now jsonb, OUT lines text[]) RETURNS record
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -63,9 +63,9 @@ END
 $$;
 
 -- Which tasks made a run fail, in one text.
-CREATE FUNCTION fleet.run_failure(run_id bigint) RETURNS text
+CREATE FUNCTION fleet_link.run_failure(run_id bigint) RETURNS text
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.run_failure(bigint) IS 'The failed tasks of a run with their errors, in one text; null: there are none';
+COMMENT ON FUNCTION fleet_link.run_failure(bigint) IS 'The failed tasks of a run with their errors, in one text; null: there are none';
 
 CREATE FUNCTION fleet_catalog.run_failure(a_run_id bigint) RETURNS text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -113,7 +113,7 @@ BEGIN
             END IF;
             v_state := fleet.wait_for_change(v_run, '1min'::pg_catalog.interval);
             v_final := v_state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,canceled,skipped,lost,unknown}'::text[]) OR v_state IS NULL;
-            v_news := fleet.run_news(v_run, v_seen);
+            v_news := fleet_link.run_news(v_run, v_seen);
             v_seen := v_news.seen_now;
             FOREACH v_line IN ARRAY v_news.lines LOOP
                 RAISE INFO '%', v_line;
@@ -142,7 +142,7 @@ BEGIN
         RAISE INFO 'run % succeeded', v_run;
         RETURN;
     END IF;
-    v_failure := fleet.run_failure(v_run);
+    v_failure := fleet_link.run_failure(v_run);
     RAISE EXCEPTION USING ERRCODE = 'triggered_action_exception',
         MESSAGE = pg_catalog.format('package "%s" has not succeeded: run %s is %s', execute_package.package, v_run, v_state),
         DETAIL = COALESCE(v_failure, (SELECT r.message FROM fleet.run AS r WHERE r.run_id OPERATOR(pg_catalog.=) v_run), 'No task tells why.'),

@@ -3,10 +3,10 @@
 --
 -- Errors: FE001 the epoch is lower than one already seen from that parent, FE002 protocols do not fit.
 
-CREATE FUNCTION fleet.agent_hello(protocol integer, parent_uuid uuid, epoch bigint, parent_name text)
+CREATE FUNCTION fleet_link.agent_hello(protocol integer, parent_uuid uuid, epoch bigint, parent_name text)
     RETURNS TABLE (agent_protocol integer, extension_version text, instance uuid, system_identifier bigint, timeline integer)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_hello(integer, uuid, bigint, text) IS 'For links of a parent: exchanges protocol and identity, raises the epoch';
+COMMENT ON FUNCTION fleet_link.agent_hello(integer, uuid, bigint, text) IS 'For links of a parent: exchanges protocol and identity, raises the epoch';
 
 CREATE FUNCTION fleet_catalog.agent_hello(a_protocol integer, a_parent_uuid uuid, a_epoch bigint, a_parent_name text)
     RETURNS TABLE (agent_protocol integer, extension_version text, instance uuid, system_identifier bigint, timeline integer)
@@ -59,10 +59,10 @@ CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RE
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_check_epoch';
 COMMENT ON FUNCTION fleet_catalog.check_epoch(uuid, bigint) IS 'Until COMMIT, no hello of this parent; ERROR FE001 if a higher epoch was seen from it';
 
-CREATE FUNCTION fleet.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[])
+CREATE FUNCTION fleet_link.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_start(uuid, bigint, uuid[], text[], jsonb[]) IS 'For links of a parent: starts jobs, each token once';
+COMMENT ON FUNCTION fleet_link.agent_start(uuid, bigint, uuid[], text[], jsonb[]) IS 'For links of a parent: starts jobs, each token once';
 
 -- Snapshot of a job, or why there is none: one job's fault must not fail the others.
 CREATE FUNCTION fleet_catalog.try_snapshot_job(a_name text, OUT hash uuid, OUT owner oid, OUT params jsonb, OUT err_code text, OUT err_text text)
@@ -168,9 +168,9 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.agent_resume(parent_uuid uuid, epoch bigint, tokens uuid[]) RETURNS TABLE (ord integer, job_run_id bigint, state integer)
+CREATE FUNCTION fleet_link.agent_resume(parent_uuid uuid, epoch bigint, tokens uuid[]) RETURNS TABLE (ord integer, job_run_id bigint, state integer)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_resume(uuid, bigint, uuid[]) IS 'For links of a parent: what is known of these tokens';
+COMMENT ON FUNCTION fleet_link.agent_resume(uuid, bigint, uuid[]) IS 'For links of a parent: what is known of these tokens';
 
 CREATE FUNCTION fleet_catalog.agent_resume(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[])
     RETURNS TABLE (ord integer, job_run_id bigint, state integer)
@@ -186,12 +186,12 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.agent_fetch(parent_uuid uuid, epoch bigint, job_run_ids bigint[], log_after integer[])
+CREATE FUNCTION fleet_link.agent_fetch(parent_uuid uuid, epoch bigint, job_run_ids bigint[], log_after integer[])
     RETURNS TABLE (kind "char", job_run_id bigint, step_no integer, attempt integer, state integer, first_seq integer, last_seq integer,
                    row_count bigint, step text, level text, sqlstate text, message text, detail text, hint text, context text, output text,
                    started_at timestamptz, finished_at timestamptz, logged_at timestamptz, seq integer)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_fetch(uuid, bigint, bigint[], integer[])
+COMMENT ON FUNCTION fleet_link.agent_fetch(uuid, bigint, bigint[], integer[])
     IS 'For links of a parent: job runs (kind j), and of their steps (s) and log lines (l) what came after log_after';
 
 CREATE FUNCTION fleet_catalog.agent_fetch(a_parent_uuid uuid, a_epoch bigint, a_job_run_ids bigint[], a_log_after integer[])
@@ -202,9 +202,9 @@ CREATE FUNCTION fleet_catalog.agent_fetch(a_parent_uuid uuid, a_epoch bigint, a_
 COMMENT ON FUNCTION fleet_catalog.agent_fetch(uuid, bigint, bigint[], integer[])
     IS 'Of each job run that is the parent''s: itself, its log lines after log_after, its steps that are not wholly before it';
 
-CREATE FUNCTION fleet.agent_cancel(parent_uuid uuid, epoch bigint, tokens uuid[]) RETURNS void
+CREATE FUNCTION fleet_link.agent_cancel(parent_uuid uuid, epoch bigint, tokens uuid[]) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_cancel(uuid, bigint, uuid[]) IS 'For links of a parent: asks for job runs to be stopped';
+COMMENT ON FUNCTION fleet_link.agent_cancel(uuid, bigint, uuid[]) IS 'For links of a parent: asks for job runs to be stopped';
 
 CREATE FUNCTION fleet_catalog.agent_cancel(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -227,9 +227,9 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.agent_acknowledge(parent_uuid uuid, tokens uuid[]) RETURNS void
+CREATE FUNCTION fleet_link.agent_acknowledge(parent_uuid uuid, tokens uuid[]) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_acknowledge(uuid, uuid[]) IS 'For links of a parent: it has the results of these, durably';
+COMMENT ON FUNCTION fleet_link.agent_acknowledge(uuid, uuid[]) IS 'For links of a parent: it has the results of these, durably';
 
 CREATE FUNCTION fleet_catalog.agent_acknowledge(a_parent_uuid uuid, a_tokens uuid[]) RETURNS void
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_agent_acknowledge';
@@ -332,9 +332,9 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.agent_deploy(parent_uuid uuid, epoch bigint, document jsonb) RETURNS void
+CREATE FUNCTION fleet_link.agent_deploy(parent_uuid uuid, epoch bigint, document jsonb) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_deploy(uuid, bigint, jsonb) IS 'For links of a parent: creates or replaces the job of a document, with its packages; the caller owns them';
+COMMENT ON FUNCTION fleet_link.agent_deploy(uuid, bigint, jsonb) IS 'For links of a parent: creates or replaces the job of a document, with its packages; the caller owns them';
 
 CREATE FUNCTION fleet_catalog.agent_deploy(a_parent_uuid uuid, a_epoch bigint, a_document jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

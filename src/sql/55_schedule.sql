@@ -4,9 +4,9 @@
 -- functions are called here, as the caller.  If it is another one, a background worker connected to
 -- that database as the caller calls cron.schedule_in_database() there (src/api/cron.c).
 
-CREATE FUNCTION fleet.prepare_schedule(package text, cron text, params jsonb, OUT job_name text, OUT command text, OUT cron_db text) RETURNS record
+CREATE FUNCTION fleet_link.prepare_schedule(package text, cron text, params jsonb, OUT job_name text, OUT command text, OUT cron_db text) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.prepare_schedule(text, text, jsonb) IS 'For fleet.schedule_package(): checks, and what pg_cron shall run';
+COMMENT ON FUNCTION fleet_link.prepare_schedule(text, text, jsonb) IS 'For fleet.schedule_package(): checks, and what pg_cron shall run';
 
 CREATE FUNCTION fleet_catalog.prepare_schedule(a_package text, a_cron text, a_params jsonb, OUT job_name text, OUT command text, OUT cron_db text)
     RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -27,9 +27,9 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.record_schedule(package text, cron text, params jsonb, cron_db text, cron_job bigint) RETURNS void
+CREATE FUNCTION fleet_link.record_schedule(package text, cron text, params jsonb, cron_db text, cron_job bigint) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.record_schedule(text, text, jsonb, text, bigint) IS 'For fleet.schedule_package(): notes what pg_cron was told';
+COMMENT ON FUNCTION fleet_link.record_schedule(text, text, jsonb, text, bigint) IS 'For fleet.schedule_package(): notes what pg_cron was told';
 
 CREATE FUNCTION fleet_catalog.record_schedule(a_package text, a_cron text, a_params jsonb, a_cron_db text, a_cron_job bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -49,9 +49,9 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.forget_schedule(package text, OUT cron_db text, OUT cron_job bigint) RETURNS record
+CREATE FUNCTION fleet_link.forget_schedule(package text, OUT cron_db text, OUT cron_job bigint) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.forget_schedule(text) IS 'For fleet.unschedule_package(): removes our note of it; null: there was none';
+COMMENT ON FUNCTION fleet_link.forget_schedule(text) IS 'For fleet.unschedule_package(): removes our note of it; null: there was none';
 
 CREATE FUNCTION fleet_catalog.forget_schedule(a_package text, OUT cron_db text, OUT cron_job bigint) RETURNS record
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -74,26 +74,26 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.cron_elsewhere(cron_db text, job_name text, schedule text, command text) RETURNS bigint
+CREATE FUNCTION fleet_link.cron_elsewhere(cron_db text, job_name text, schedule text, command text) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_cron_elsewhere';
-COMMENT ON FUNCTION fleet.cron_elsewhere(text, text, text, text)
+COMMENT ON FUNCTION fleet_link.cron_elsewhere(text, text, text, text)
     IS 'Schedules a command for this database in the database where pg_cron is, as current_user; schedule null: unschedules';
 
 -- These two run as their caller, who must have USAGE on schema cron.
 CREATE FUNCTION fleet.schedule_package(package text, cron text, params jsonb DEFAULT '{}') RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_plan record := fleet.prepare_schedule(schedule_package.package, schedule_package.cron, schedule_package.params);
+    v_plan record := fleet_link.prepare_schedule(schedule_package.package, schedule_package.cron, schedule_package.params);
     v_job bigint;
 BEGIN
     -- Our row first: what can fail here has then failed before pg_cron knows.
-    PERFORM fleet.record_schedule(schedule_package.package, schedule_package.cron, schedule_package.params, v_plan.cron_db, NULL);
+    PERFORM fleet_link.record_schedule(schedule_package.package, schedule_package.cron, schedule_package.params, v_plan.cron_db, NULL);
     IF v_plan.cron_db = current_database() THEN
         EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO v_job USING v_plan.job_name, schedule_package.cron, v_plan.command;
     ELSE
-        v_job := fleet.cron_elsewhere(v_plan.cron_db, v_plan.job_name, schedule_package.cron, v_plan.command);
+        v_job := fleet_link.cron_elsewhere(v_plan.cron_db, v_plan.job_name, schedule_package.cron, v_plan.command);
     END IF;
-    PERFORM fleet.record_schedule(schedule_package.package, schedule_package.cron, schedule_package.params, v_plan.cron_db, v_job);
+    PERFORM fleet_link.record_schedule(schedule_package.package, schedule_package.cron, schedule_package.params, v_plan.cron_db, v_job);
     RETURN v_job;
 EXCEPTION WHEN insufficient_privilege THEN
     IF SQLERRM LIKE '%schema cron%' THEN
@@ -109,13 +109,13 @@ COMMENT ON FUNCTION fleet.schedule_package(text, text, jsonb)
 CREATE FUNCTION fleet.unschedule_package(package text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_old record := fleet.forget_schedule(unschedule_package.package);
+    v_old record := fleet_link.forget_schedule(unschedule_package.package);
 BEGIN
     IF v_old.cron_db IS NULL THEN
         RETURN false;
     END IF;
     IF v_old.cron_db <> current_database() THEN
-        PERFORM fleet.cron_elsewhere(v_old.cron_db, 'pg_fleet ' || current_database() || ' ' || unschedule_package.package, NULL, NULL);
+        PERFORM fleet_link.cron_elsewhere(v_old.cron_db, 'pg_fleet ' || current_database() || ' ' || unschedule_package.package, NULL, NULL);
     ELSIF EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN
         EXECUTE 'SELECT cron.unschedule(j.jobid) FROM cron.job AS j WHERE j.jobid = $1' USING v_old.cron_job;
     END IF;

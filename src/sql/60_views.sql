@@ -164,7 +164,7 @@ SELECT s.name AS server, s.mode,
 COMMENT ON VIEW fleet.server_status IS 'Servers of the fleet: online, draining, offline, or suspect (does not answer), and what they do now';
 
 CREATE VIEW fleet.server WITH (security_barrier) AS
-SELECT s.server_id, s.name, s.mode, s.state, s.slots, s.groups, s.weight, pg_catalog.pg_get_userbyid(s.owner) AS owner,
+SELECT s.server_id, s.name AS server, s.mode, s.state, s.slots, s.groups, s.weight, pg_catalog.pg_get_userbyid(s.owner) AS owner,
        w.fdwname AS wrapper, f.srvoptions AS options
   FROM fleet_catalog.server AS s
   LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.srvname = s.name
@@ -173,30 +173,30 @@ SELECT s.server_id, s.name, s.mode, s.state, s.slots, s.groups, s.weight, pg_cat
     OR pg_catalog.has_server_privilege(f.oid, 'USAGE');
 COMMENT ON VIEW fleet.server IS 'Servers of the fleet, as defined; passwords are in the user mappings';
 
-CREATE VIEW fleet.deployments AS
+CREATE VIEW fleet.deployment AS
 SELECT d.server, d.job, d.state, d.drift, d.hash, d.owner, d.requested_at, d.deployed_at, d.message
-  FROM fleet.deployment_list() AS d;
-COMMENT ON VIEW fleet.deployments IS 'Which version of a job each server has; drift: the definition here is another one by now';
+  FROM fleet_link.deployment_list() AS d;
+COMMENT ON VIEW fleet.deployment IS 'Which version of a job each server has; drift: the definition here is another one by now';
 
 -- ---- definitions -------------------------------------------------------------------------------
 
 CREATE VIEW fleet.job WITH (security_barrier) AS
-SELECT j.name, pg_catalog.pg_get_userbyid(j.owner) AS owner, j.description, j.params, j.leaves_clean,
+SELECT j.name AS job, pg_catalog.pg_get_userbyid(j.owner) AS owner, j.description, j.params, j.leaves_clean,
        (SELECT count(*) FROM fleet_catalog.step AS s WHERE s.job_id = j.job_id) AS steps, j.deployed_from, j.changed_at
   FROM fleet_catalog.job AS j
  WHERE (SELECT fleet_catalog.sees_all()) OR pg_catalog.pg_has_role(j.owner, 'MEMBER');
 COMMENT ON VIEW fleet.job IS 'Agent jobs defined here';
 
 CREATE VIEW fleet.step WITH (security_barrier) AS
-SELECT j.name AS job, s.step_no, s.name AS step, s.command, s.package, s.on_success, s.success_goto, s.on_failure, s.failure_goto,
-       s.retries, s.retry_wait, s.retry_max, s.retry_states, s.timeout, s.on_unknown, s.transactional,
+SELECT j.name AS job, s.step_no, s.name AS step, s.command AS sql, s.package, s.on_success, s.success_goto, s.on_failure, s.failure_goto,
+       s.retries, s.retry_wait, s.retry_max AS retry_wait_max, s.retry_states AS retry_sqlstates, s.timeout, s.on_unknown, s.transactional,
        CASE WHEN s.run_as IS NOT NULL THEN pg_catalog.pg_get_userbyid(s.run_as) END AS run_as
   FROM fleet_catalog.step AS s JOIN fleet_catalog.job AS j ON j.job_id = s.job_id
  WHERE (SELECT fleet_catalog.sees_all()) OR pg_catalog.pg_has_role(j.owner, 'MEMBER');
 COMMENT ON VIEW fleet.step IS 'Steps of the jobs';
 
 CREATE VIEW fleet.package WITH (security_barrier) AS
-SELECT p.name, pg_catalog.pg_get_userbyid(p.owner) AS owner, p.description, p.params, p.overlap, p.priority,
+SELECT p.name AS package, pg_catalog.pg_get_userbyid(p.owner) AS owner, p.description, p.params, p.overlap, p.priority,
        (SELECT count(*) FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id) AS tasks, p.deployed_from, p.changed_at
   FROM fleet_catalog.package AS p
  WHERE (SELECT fleet_catalog.sees_all()) OR pg_catalog.pg_has_role(p.owner, 'MEMBER');
@@ -204,7 +204,7 @@ COMMENT ON VIEW fleet.package IS 'Packages defined here';
 
 CREATE VIEW fleet.task WITH (security_barrier) AS
 SELECT p.name AS package, t.task_no, t.name AS task, t.kind, t.job, t.server, t.on_group, t.sql, t.package AS nested, t.params, t.for_each,
-       t.throttle, t.completion, t.min_share, t.balance, t.join_type, t.on_lost, t.retries, t.retry_wait, t.retry_max, t.retry_states, t.timeout
+       t.throttle, t.completion, t.min_share AS minimum_share, t.balance, t.join_type AS wait_for, t.on_lost, t.retries, t.retry_wait, t.retry_max AS retry_wait_max, t.retry_states AS retry_sqlstates, t.timeout
   FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
  WHERE (SELECT fleet_catalog.sees_all()) OR pg_catalog.pg_has_role(p.owner, 'MEMBER');
 COMMENT ON VIEW fleet.task IS 'Tasks of the packages';

@@ -8,6 +8,7 @@ GRANT EXECUTE ON FUNCTION fleet_catalog.sees_all(), fleet_catalog.state_name(sma
 GRANT SELECT ON ALL TABLES IN SCHEMA fleet TO PUBLIC;
 
 COMMENT ON SCHEMA fleet IS 'pg_fleet: functions and views for users';
+COMMENT ON SCHEMA fleet_link IS 'pg_fleet: what links of a parent, and functions and views of schema fleet, call';
 COMMENT ON SCHEMA fleet_catalog IS 'pg_fleet: its tables and inner functions, for nobody';
 
 -- The hidden twins of the public functions.
@@ -19,7 +20,7 @@ BEGIN
         SELECT p.oid::pg_catalog.regprocedure AS signature, o.oid::pg_catalog.regprocedure AS public
           FROM pg_catalog.pg_proc AS p
           LEFT JOIN pg_catalog.pg_proc AS o ON o.proname = p.proname AND o.proargtypes = p.proargtypes
-                                           AND o.pronamespace = 'fleet'::pg_catalog.regnamespace
+                                           AND o.pronamespace IN ('fleet'::pg_catalog.regnamespace, 'fleet_link'::pg_catalog.regnamespace)
          WHERE p.pronamespace = 'fleet_catalog'::pg_catalog.regnamespace
            AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL
     LOOP

@@ -26,7 +26,7 @@ static FleetStatement identity_check_statement = {
     "UPDATE fleet_catalog.identity AS i"
     "   SET paused_reason = 'This database is a copy: its parent identity was made in '"
     "       OPERATOR(pg_catalog.||) 'another cluster or database. Nothing is started until '"
-    "       OPERATOR(pg_catalog.||) 'SELECT fleet.resume_parent(''same'') (the original is gone) '"
+    "       OPERATOR(pg_catalog.||) 'SELECT fleet.confirm_identity(''same'') (the original is gone) '"
     "       OPERATOR(pg_catalog.||) 'or (''new'') (both live on) says which of the two it is.'"
     " WHERE i.paused_reason IS NULL"
     "   AND (i.system_identifier OPERATOR(pg_catalog.<>) $1"

@@ -22,7 +22,6 @@ class Fleet:
             conn.close()
         self.conn = farm.parent.connect()
         self.version = self.conn.value("SELECT extversion FROM pg_extension WHERE extname = 'pg_fleet'")
-        self.command_argument = self._command_argument()
         self.registered = set()
         for i, server in enumerate(farm.servers, 1):
             self.add_server(f"direct{i}", server, "direct", slots, "direct")
@@ -36,11 +35,6 @@ class Fleet:
         found = conn.value("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_fleet'")
         conn.close()
         return found == "1"
-
-    def _command_argument(self):
-        names = self.conn.value("SELECT array_to_string(proargnames, ' ') FROM pg_proc "
-                                "WHERE pronamespace = 'fleet'::regnamespace AND proname = 'add_step'") or ""
-        return "command" if "command" in names.split() else "sql"
 
     def add_server(self, name, cluster, mode, slots, *groups):
         if name in self.registered:
@@ -71,14 +65,14 @@ class Fleet:
 
     def job(self, name, command, leaves_clean=False):
         self.conn.execute("SELECT fleet.create_job($1, leaves_clean => $2)", name, leaves_clean)
-        self.conn.execute(f"SELECT fleet.add_step($1, 'run', {self.command_argument} => $2)", name, command)
-        self.conn.execute("SELECT * FROM fleet.deploy_job($1, to_group => 'agent')", name)
+        self.conn.execute("SELECT fleet.add_step($1, 'run', sql => $2)", name, command)
+        self.conn.execute("SELECT * FROM fleet.deploy_job($1, on_group => 'agent')", name)
 
     def await_deployment(self):
         """Deployments happen in the agent's own time; nothing says when but their list."""
         end = time.monotonic() + 60
         while True:
-            rows = self.conn.execute("SELECT state, count(*), max(message) FROM fleet.deployments GROUP BY 1")
+            rows = self.conn.execute("SELECT state, count(*), max(message) FROM fleet.deployment GROUP BY 1")
             if all(state == "deployed" for state, _, _ in rows):
                 return
             if time.monotonic() > end or any(state == "failed" for state, _, _ in rows):

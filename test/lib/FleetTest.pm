@@ -332,7 +332,7 @@ sub wait_for
 
 # ---- definitions and runs ----------------------------------------------------------------------
 
-# job('name', 'SELECT 1', { command => …, retries => 2 }, …): defined at the parent, and deployed
+# job('name', 'SELECT 1', { sql => …, retries => 2 }, …): defined at the parent, and deployed
 # to the agents.  A step's name is "s" and its place, unless given.
 sub job
 {
@@ -342,7 +342,7 @@ sub job
     for my $step (@steps)
     {
         $n++;
-        my %s = ref $step ? %$step : (command => $step);
+        my %s = ref $step ? %$step : (sql => $step);
         my $step_name = delete $s{name} || "s$n";
         $sql .= 'SELECT fleet.add_step(' . join(', ', quote_literal($name), quote_literal($step_name),
             map { "$_ => " . ($s{$_} =~ /^(?:true|false|\d+)$/ ? $s{$_} : quote_literal($s{$_})) } sort keys %s) . ");\n";
@@ -357,10 +357,10 @@ sub deploy
     my ($self, $name) = @_;
     my @agents = grep { $self->mode($_) eq 'agent' } $self->children;
     return unless @agents && $self->{opt}{register};
-    $self->sql("SELECT * FROM fleet.deploy_job(" . quote_literal($name) . ", to_group => 'agents')");
+    $self->sql("SELECT * FROM fleet.deploy_job(" . quote_literal($name) . ", on_group => 'agents')");
     my $agents = @agents;
     $self->wait_for('parent',
-        "SELECT count(*) = $agents FROM fleet.deployments WHERE job = " . quote_literal($name) . " AND state = 'deployed'")
+        "SELECT count(*) = $agents FROM fleet.deployment WHERE job = " . quote_literal($name) . " AND state = 'deployed'")
       or croak "job $name was not deployed";
     return;
 }

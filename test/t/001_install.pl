@@ -95,11 +95,11 @@ is($parent->safe_psql('copy', 'SELECT state FROM fleet.run ORDER BY run_id DESC 
 is($parent->safe_psql('copy', 'SELECT count(*) FROM fleet_catalog.identity i, fleet_catalog.agent a WHERE a.pid <> 0 AND i.paused_reason IS NOT NULL'), '1', 'though its agent is there');
 my $uuid = $f->sql('SELECT parent_uuid FROM fleet.agent_status()');
 is($parent->safe_psql('copy', 'SELECT parent_uuid FROM fleet.agent_status()'), $uuid, 'it has the identity of the template');
-$parent->safe_psql('copy', "SELECT fleet.resume_parent('new')");
+$parent->safe_psql('copy', "SELECT fleet.confirm_identity('new')");
 ok($parent->poll_query_until('copy', "SELECT state = 'succeeded' FROM fleet.run ORDER BY run_id DESC LIMIT 1"),
     'told that it is a new parent, it runs what was asked for');
 isnt($parent->safe_psql('copy', 'SELECT parent_uuid FROM fleet.agent_status()'), $uuid, 'and has an identity of its own');
-$f->fails("SELECT fleet.resume_parent('new')", '55000', 'a parent that is not paused cannot be resumed', db => 'copy', help => 1);
+$f->fails("SELECT fleet.confirm_identity('new')", '55000', 'a parent that is not paused cannot be resumed', db => 'copy', help => 1);
 
 ($rc, $out, $err) = $f->try_as(undef, "SET statement_timeout = '$limit'; DROP DATABASE copy", db => 'postgres');
 is($rc, 0, 'DROP DATABASE with a running agent') or diag($err);

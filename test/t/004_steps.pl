@@ -59,8 +59,8 @@ sub everywhere
         {
             # as a job of etl, started by itself
             $f->sql_as('etl', "SELECT fleet.create_job('$job\_here');"
-                  . join '', map { my %s = ref $_ ? %$_ : (command => $_);
-                    my $c = FleetTest::quote_literal(delete $s{command});
+                  . join '', map { my %s = ref $_ ? %$_ : (sql => $_);
+                    my $c = FleetTest::quote_literal(delete $s{sql});
                     $n++; "SELECT fleet.add_step('$job\_here', 's$n', $c" . join('', map { ", $_ => " . FleetTest::quote_literal($s{$_}) } sort keys %s) . ');' } @$steps);
             my $id = $f->sql_as('etl', "SELECT fleet.start_job('$job\_here')");
             $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $id AND finished_at IS NOT NULL", $job_state, "$name ($place): $job_state");
@@ -113,7 +113,7 @@ for (
     my ($command, $sqlstate, $outcome) = @$_;
     $f->fails("SELECT fleet.add_step('refused', 's', '$command')", $sqlstate, "refused at once: $command", help => 1);
     # on a server of another version the parser may know better
-    everywhere("unchecked: $command", [ { command => $command, check_syntax => 'false' } ], $outcome) if $outcome;
+    everywhere("unchecked: $command", [ { sql => $command, check_syntax => 'false' } ], $outcome) if $outcome;
 }
 is($f->sql(q{SELECT count(*) FROM fleet.step WHERE job = 'refused'}), '0', 'nothing that was refused is a step');
 everywhere('a syntax error at run time', [q{DO $$BEGIN EXECUTE 'SELEC 1'; END$$}], 'failed 42601 syntax error at or near "SELEC"');
@@ -121,7 +121,7 @@ everywhere('a deferred constraint fails at COMMIT',
     ['CREATE TABLE etl.deferred (i int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO etl.deferred VALUES (1), (1)'], 'failed 23505 duplicate key value violates unique constraint "deferred_i_key"',
     q{SELECT to_regclass('etl.deferred') IS NULL}, 't');
 everywhere('a step that ends its own session, marked to be outside of a transaction',
-    [ { command => 'SELECT pg_terminate_backend(pg_backend_pid())', transactional => 'false' } ], 'failed 57P01 terminating SESSION due to administrator command', undef, undef, 'unknown');
+    [ { sql => 'SELECT pg_terminate_backend(pg_backend_pid())', transactional => 'false' } ], 'failed 57P01 terminating SESSION due to administrator command', undef, undef, 'unknown');
 
 # Steps of one job share a session, as in psql.
 everywhere('steps of one job are one session',
@@ -177,7 +177,7 @@ for my $place (qw(a1 d1))
         for my $j ($job, 'reads_setting')
         {
             $f->package("${j}_$place", t => { job => $j, server => $place })
-              unless $f->sql("SELECT count(*) FROM fleet.package WHERE name = '${j}_$place'");
+              unless $f->sql("SELECT count(*) FROM fleet.package WHERE package = '${j}_$place'");
         }
         $f->run_is($f->start("${job}_$place"), $state, "$place: $job");
         $f->sql_on($place, 'TRUNCATE etl.log');
@@ -228,9 +228,9 @@ everywhere('and the next job runs', ['SELECT 1'], 'succeeded');
 
 # An action by name of a step, a failure branch, a task's own retries.
 $f->job('branches',
-    { name => 'try', command => 'SELECT 1 / 0', failure_goto => 'clean up' },
-    { name => 'never', command => q{SELECT etl.witness('never')} },
-    { name => 'clean up', command => q{SELECT etl.witness('cleaned')}, on_success => 'quit_failure' });
+    { name => 'try', sql => 'SELECT 1 / 0', failure_goto => 'clean up' },
+    { name => 'never', sql => q{SELECT etl.witness('never')} },
+    { name => 'clean up', sql => q{SELECT etl.witness('cleaned')}, on_success => 'quit_failure' });
 for my $place (qw(a1 d1))
 {
     $f->package("branches_$place", -params => "{\"key\": \"br-$place\"}", t => { job => 'branches', server => $place });

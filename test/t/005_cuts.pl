@@ -10,8 +10,8 @@ my $f = FleetTest->new(agents => 1, direct => 1, proxy => 1);
 my $proxy = $f->proxy;
 $f->job('work', 'SELECT etl.work()');
 $f->job('hold', 'SELECT etl.work_until_released()');
-$f->job('open', { command => 'CALL etl.open_work()', transactional => 'false' });
-$f->job('open_retry', { command => 'CALL etl.open_work()', transactional => 'false', on_unknown => 'retry', retries => 2, retry_wait => '100ms' });
+$f->job('open', { sql => 'CALL etl.open_work()', transactional => 'false' });
+$f->job('open_retry', { sql => 'CALL etl.open_work()', transactional => 'false', on_unknown => 'retry', retries => 2, retry_wait => '100ms' });
 for my $server (qw(a1 d1))
 {
     $f->sql_on($server, <<'SQL');

@@ -8,8 +8,8 @@ use Test::More;
 
 my $f = FleetTest->new(agents => 2, direct => 1, preload => 1, delays => 0);
 $f->job('work', 'SELECT etl.work()');
-$f->job('hold', { name => 'before', command => q{SELECT etl.witness('before')} }, { name => 'hold', command => 'SELECT etl.work_until_released()' });
-$f->job('open', { command => q{CALL etl.open_work()}, transactional => 'false' });
+$f->job('hold', { name => 'before', sql => q{SELECT etl.witness('before')} }, { name => 'hold', sql => 'SELECT etl.work_until_released()' });
+$f->job('open', { sql => q{CALL etl.open_work()}, transactional => 'false' });
 for my $server (qw(parent a1 a2 d1))
 {
     $f->sql_on($server, <<'SQL');
@@ -166,7 +166,7 @@ for my $server (qw(a1 d1))
 $f->package('inner', -params => '{"key": null}',
     one => { sql => 'SELECT etl.work_until_released()' },
     two => { sql => q{SELECT etl.witness('inner two')}, after => '{one}' });
-$f->job('outer', { name => 'package', package => 'inner' }, { name => 'after', command => q{SELECT etl.witness('outer after')} });
+$f->job('outer', { name => 'package', package => 'inner' }, { name => 'after', sql => q{SELECT etl.witness('outer after')} });
 $f->package('nested', -params => '{"key": null}', t => { job => 'outer', server => 'a1' });
 for my $how ('agent', 'crash', 'parent')
 {

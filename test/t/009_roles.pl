@@ -40,7 +40,7 @@ SELECT fleet.add_task('alice package', 'here', sql => 'INSERT INTO alice.who SEL
 SELECT fleet.add_task('alice package', 'direct', job => 'alice job', server => 'd1', after => '{here}');
 SELECT * FROM fleet.deploy_job('alice job', server => 'a1');
 SQL
-$f->wait_for('parent', q{SELECT string_agg(state, ',') FROM fleet.deployments WHERE job = 'alice job'}, 'deployed', 'deployed by a user without privileges');
+$f->wait_for('parent', q{SELECT string_agg(state, ',') FROM fleet.deployment WHERE job = 'alice job'}, 'deployed', 'deployed by a user without privileges');
 $f->sql_as('alice', q{SELECT fleet.add_task('alice package', 'agent', job => 'alice job', server => 'a1', after => '{here}')});
 my $run = $f->sql_as('alice', q{SELECT fleet.run_parent_package('alice package')});
 is($f->sql_as('alice', "SELECT fleet.wait_for_run($run, timeout => '60s')"), 'succeeded', 'and run by him') or diag($f->dump_run($run));
@@ -158,7 +158,7 @@ $f->sql_as('alice', sprintf q{SELECT fleet.add_server('down', 'host=127.0.0.1 po
 $f->wait_for('parent', q{SELECT last_error LIKE '%Connection refused%' FROM fleet.server_status WHERE server = 'down'}, 't', 'a server that is down has an error');
 $f->sql('GRANT USAGE ON FOREIGN SERVER down TO bob');
 is($session{bob}->say(q{SELECT server, last_error IS NULL FROM fleet.server_status}), 'down|t', 'with USAGE on a server bob sees it, without what it last said');
-is($session{bob}->say(q{SELECT name FROM fleet.server}), 'down', 'and how it is reached');
+is($session{bob}->say(q{SELECT server FROM fleet.server}), 'down', 'and how it is reached');
 $f->sql('REVOKE USAGE ON FOREIGN SERVER down FROM bob');
 $run = $f->sql(q{SELECT run_id FROM fleet.run WHERE package = 'down'});
 is($session{alice}->say("SELECT fleet.cancel_run($run)"), 't', 'what waits for that server is canceled');
@@ -175,9 +175,9 @@ $f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $sleepin
 $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $sleeping_job", 'running', 'a job of hers runs');
 my $before = $session{$super}->sql('SELECT sum(hashtext(t::text)::bigint) FROM (SELECT j::text FROM fleet.job AS j UNION ALL SELECT s::text FROM fleet.step AS s'
       . ' UNION ALL SELECT p::text FROM fleet.package AS p UNION ALL SELECT k::text FROM fleet.task AS k UNION ALL SELECT c::text FROM fleet.precedence AS c'
-      . ' UNION ALL SELECT v::text FROM fleet.server AS v UNION ALL SELECT h::text FROM fleet.schedule AS h UNION ALL SELECT d::text FROM fleet.deployments AS d) AS t (t)');
+      . ' UNION ALL SELECT v::text FROM fleet.server AS v UNION ALL SELECT h::text FROM fleet.schedule AS h UNION ALL SELECT d::text FROM fleet.deployment AS d) AS t (t)');
 my $uuid = '11111111-1111-1111-1111-111111111111';
-# Every function of schema fleet, as somebody who has no right to what it is about.
+# Every function of schemas fleet and fleet_link, as somebody who has no right to what it is about.
 my %stranger = (
     create_job => [ q{SELECT fleet.create_job('alice job')} => '42710' ],
     alter_job => [ q{SELECT fleet.alter_job('alice job', description => 'x')} => '42501' ],
@@ -193,10 +193,9 @@ my %stranger = (
     add_precedence => [ q{SELECT fleet.add_precedence('alice package', 'direct', 'agent')} => '42501' ],
     drop_precedence => [ q{SELECT fleet.drop_precedence('alice package', 'here', 'direct')} => '42501' ],
     register_server => [ q{SELECT fleet.register_server('d1')} => '42501' ],
-    create_foreign_server => [ q{SELECT fleet.create_foreign_server('new', 'host=127.0.0.1', 'u', 'p')} => '42501' ],
+    create_foreign_server => [ q{SELECT fleet_link.create_foreign_server('new', 'host=127.0.0.1', 'u', 'p')} => '42501' ],
     add_server => [ q{SELECT fleet.add_server('new', 'host=127.0.0.1', username => 'u', password => 'p')} => '42501' ],
     alter_server => [ q{SELECT fleet.alter_server('d1', slots => 1)} => '42501' ],
-    set_server_slots => [ q{SELECT fleet.set_server_slots('d1', 1)} => '42501' ],
     set_server_state => [ q{SELECT fleet.set_server_state('d1', 'offline')} => '42501' ],
     unregister_server => [ q{SELECT fleet.unregister_server('d1')} => '42501' ],
     remove_server => [ q{SELECT fleet.remove_server('d1')} => '42501' ],
@@ -206,33 +205,33 @@ my %stranger = (
     cancel_job_run => [ "SELECT fleet.cancel_job_run($sleeping_job)" => '42704' ],
     wait_for_run => [ "SELECT fleet.wait_for_run($sleeping, timeout => '1ms')" => '42704' ],
     wait_for_change => [ "SELECT fleet.wait_for_change($sleeping, timeout => '1ms')" => '42704' ],
-    run_news => [ "SELECT * FROM fleet.run_news($sleeping, NULL)" => '42704' ],
-    resume_parent => [ q{SELECT fleet.resume_parent('new')} => '42501' ],
+    run_news => [ "SELECT * FROM fleet_link.run_news($sleeping, NULL)" => '42704' ],
+    confirm_identity => [ q{SELECT fleet.confirm_identity('new')} => '42501' ],
     execute_package => [ q{CALL fleet.execute_package('alice package')} => '42501' ],
     plan => [ q{SELECT * FROM fleet.plan('alice package')} => '42501' ],
     advise => [ q{SELECT * FROM fleet.advise('alice package')} => '42501' ],
-    prepare_schedule => [ q{SELECT * FROM fleet.prepare_schedule('alice package', '* * * * *', '{}')} => '42501' ],
-    record_schedule => [ q{SELECT fleet.record_schedule('alice package', '1 * * * *', '{}', 'dw', 1)} => '42501' ],
-    forget_schedule => [ q{SELECT * FROM fleet.forget_schedule('alice package')} => '42501' ],
+    prepare_schedule => [ q{SELECT * FROM fleet_link.prepare_schedule('alice package', '* * * * *', '{}')} => '42501' ],
+    record_schedule => [ q{SELECT fleet_link.record_schedule('alice package', '1 * * * *', '{}', 'dw', 1)} => '42501' ],
+    forget_schedule => [ q{SELECT * FROM fleet_link.forget_schedule('alice package')} => '42501' ],
     schedule_package => [ q{SELECT fleet.schedule_package('alice package', '* * * * *')} => '42501' ],
     unschedule_package => [ q{SELECT fleet.unschedule_package('alice package')} => '42501' ],
-    agent_deploy => [ "SELECT fleet.agent_deploy('$uuid', 1, '{\"name\": \"alice job\", \"params\": {}, \"steps\": []}')" => '42710' ],
+    agent_deploy => [ "SELECT fleet_link.agent_deploy('$uuid', 1, '{\"name\": \"alice job\", \"params\": {}, \"steps\": []}')" => '42710' ],
     # these answer with what the caller may know: nothing
-    run_failure => [ "SELECT fleet.run_failure($sleeping)" => '42704' ],
-    deployment_list => [ 'SELECT count(*) FROM fleet.deployment_list()' => '0' ],
-    agent_start => [ "SELECT job_run_id, known, sqlstate FROM fleet.agent_start('$uuid', 1, '{$uuid}', '{alice job}', '{\"{}\"}')" => '|f|42501' ],
-    agent_resume => [ "SELECT r.* FROM fleet_test.tokens() AS t, fleet.agent_resume('$uuid', 1, t) AS r WHERE r.job_run_id IS NOT NULL" => '' ],
-    agent_fetch => [ "SELECT count(*) FROM fleet.agent_fetch('$uuid', 1, '{$talk,$sleeping_job}', '{0,0}')" => '0' ],
-    agent_cancel => [ "SELECT fleet.agent_cancel('$uuid', 1, t) FROM fleet_test.tokens() AS t" => '' ],
-    agent_acknowledge => [ "SELECT fleet.agent_acknowledge('$uuid', t) FROM fleet_test.tokens() AS t" => '' ],
+    run_failure => [ "SELECT fleet_link.run_failure($sleeping)" => '42704' ],
+    deployment_list => [ 'SELECT count(*) FROM fleet_link.deployment_list()' => '0' ],
+    agent_start => [ "SELECT job_run_id, known, sqlstate FROM fleet_link.agent_start('$uuid', 1, '{$uuid}', '{alice job}', '{\"{}\"}')" => '|f|42501' ],
+    agent_resume => [ "SELECT r.* FROM fleet_test.tokens() AS t, fleet_link.agent_resume('$uuid', 1, t) AS r WHERE r.job_run_id IS NOT NULL" => '' ],
+    agent_fetch => [ "SELECT count(*) FROM fleet_link.agent_fetch('$uuid', 1, '{$talk,$sleeping_job}', '{0,0}')" => '0' ],
+    agent_cancel => [ "SELECT fleet_link.agent_cancel('$uuid', 1, t) FROM fleet_test.tokens() AS t" => '' ],
+    agent_acknowledge => [ "SELECT fleet_link.agent_acknowledge('$uuid', t) FROM fleet_test.tokens() AS t" => '' ],
     # and these are about nobody's things
     map({ $_ => undef } qw(agent_hello agent_status cron_elsewhere param state_graph state_transitions validator)));
 # the tokens of her job runs, should he ever have got at them
 $f->sql('CREATE SCHEMA fleet_test; GRANT USAGE ON SCHEMA fleet_test TO PUBLIC;'
       . 'CREATE FUNCTION fleet_test.tokens() RETURNS uuid[] LANGUAGE sql SECURITY DEFINER AS $$SELECT array_agg(token) FROM fleet_catalog.job_run$$');
-is($session{$super}->sql(q{SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'fleet'::regnamespace}),
-    join(' ', sort keys %stranger), 'every function of schema fleet is tried below');
-like($session{bob}->say("SELECT agent_protocol FROM fleet.agent_hello(1, '$uuid', 1, 'x')"), qr/^1$/, 'he comes as a parent of his own');
+is($session{$super}->sql(q{SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace)}),
+    join(' ', sort keys %stranger), 'every function of schemas fleet and fleet_link is tried below');
+like($session{bob}->say("SELECT agent_protocol FROM fleet_link.agent_hello(1, '$uuid', 1, 'x')"), qr/^1$/, 'he comes as a parent of his own');
 for my $function (sort grep { $stranger{$_} } keys %stranger)
 {
     my ($sql, $expected) = @{ $stranger{$function} };
@@ -242,13 +241,13 @@ for my $function (sort grep { $stranger{$_} } keys %stranger)
 }
 is($session{$super}->sql('SELECT sum(hashtext(t::text)::bigint) FROM (SELECT j::text FROM fleet.job AS j UNION ALL SELECT s::text FROM fleet.step AS s'
           . ' UNION ALL SELECT p::text FROM fleet.package AS p UNION ALL SELECT k::text FROM fleet.task AS k UNION ALL SELECT c::text FROM fleet.precedence AS c'
-          . ' UNION ALL SELECT v::text FROM fleet.server AS v UNION ALL SELECT h::text FROM fleet.schedule AS h UNION ALL SELECT d::text FROM fleet.deployments AS d) AS t (t)'),
+          . ' UNION ALL SELECT v::text FROM fleet.server AS v UNION ALL SELECT h::text FROM fleet.schedule AS h UNION ALL SELECT d::text FROM fleet.deployment AS d) AS t (t)'),
     $before, 'and no definition of hers is any different');
 is($f->sql("SELECT state FROM fleet.run WHERE run_id = $sleeping"), 'running', 'her run goes on');
 is($f->sql("SELECT state, acknowledged_at IS NULL FROM fleet.job_run WHERE job_run_id = $sleeping_job"), 'running|t', 'her job run goes on');
 # with USAGE on a server he may use it, and not change it
 $f->sql('GRANT USAGE ON FOREIGN SERVER d1 TO bob');
-for my $sql (q{SELECT fleet.alter_server('d1', slots => 1)}, q{SELECT fleet.set_server_slots('d1', 1)}, q{SELECT fleet.set_server_state('d1', 'offline')},
+for my $sql (q{SELECT fleet.alter_server('d1', slots => 1)}, q{SELECT fleet.set_server_state('d1', 'offline')},
     q{SELECT fleet.unregister_server('d1')}, q{SELECT fleet.remove_server('d1')})
 {
     like($session{bob}->say($sql), qr/^ERROR:  42501: permission denied for server "d1"$/m, "with USAGE only: $sql: refused");
@@ -267,8 +266,8 @@ for my $reader (qw(dave erin))
     like($session{$reader}->say(q{SELECT fleet.set_server_state('d1', 'offline')}), qr/^ERROR:  42501: permission denied for server "d1"$/m, "$reader may not change her server");
     is($session{$reader}->say("SELECT fleet.wait_for_run($sleeping, timeout => '1ms') IS NULL"), 't', "$reader may wait for it");
 }
-is($session{carol}->say(q{SELECT fleet.set_server_slots('d1', 3)}), '', 'an operator changes her server');
-is($f->sql(q{SELECT slots FROM fleet.server WHERE name = 'd1'}), '3', 'and it is changed');
+is($session{carol}->say(q{SELECT fleet.alter_server('d1', slots => 3)}), '', 'an operator changes her server');
+is($f->sql(q{SELECT slots FROM fleet.server WHERE server = 'd1'}), '3', 'and it is changed');
 is($session{carol}->say("SELECT fleet.cancel_run($sleeping)"), 't', 'an operator cancels');
 $f->run_is($sleeping, 'canceled', 'and it is canceled');
 is($session{carol}->say("SELECT fleet.cancel_job_run($sleeping_job)"), 't', 'an operator cancels a job run');
@@ -301,7 +300,7 @@ for my $attempt (
     is((split /\n/, $got)[0], 'ERROR:  ' . ($sqlstate || '42501') . ": $message", "alice: $sql: refused") if $got !~ /^LINE/m;
     like($got, qr/^ERROR:  \Q@{[ $sqlstate || '42501' ]}: $message\E$/m, "alice: $sql: refused") if $got =~ /^LINE/m;
 }
-is($f->sql(q{SELECT coalesce(string_agg(p.oid::regprocedure::text, ' '), '') FROM pg_proc AS p WHERE p.prosecdef AND p.pronamespace IN ('fleet'::regnamespace, 'fleet_catalog'::regnamespace)}),
+is($f->sql(q{SELECT coalesce(string_agg(p.oid::regprocedure::text, ' '), '') FROM pg_proc AS p WHERE p.prosecdef AND p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace, 'fleet_catalog'::regnamespace)}),
     '', 'no function of ours is SECURITY DEFINER');
 is($f->sql(q{SELECT coalesce(string_agg(c.oid::regclass::text, ' '), '') FROM pg_class AS c WHERE c.relkind = 'v' AND c.relnamespace = 'fleet'::regnamespace
     AND c.relname <> 'deployments' AND NOT coalesce(c.reloptions, '{}') @> '{security_barrier=true}'}), '', 'every view is a security barrier');
@@ -316,14 +315,14 @@ like($session{bob}->say(q{SELECT fleet.add_server('mine', 'host=127.0.0.1', user
 is($f->sql(q{SELECT count(*) FROM pg_foreign_server WHERE srvname = 'mine'}), '0', 'and nothing is left of it');
 like($session{carol}->say(q{SELECT fleet.add_server('mine', 'host=127.0.0.1', username => 'u', password => 'p', mode => 'direct')}), qr/^\d+$/, 'add_server with it');
 is($session{carol}->say(q{SELECT fleet.remove_server('mine')}), '', 'and remove_server');
-is($f->sql(q{SELECT (SELECT count(*) FROM pg_foreign_server WHERE srvname = 'mine') + (SELECT count(*) FROM fleet.server WHERE name = 'mine')}), '0', 'which drops the foreign server, too');
+is($f->sql(q{SELECT (SELECT count(*) FROM pg_foreign_server WHERE srvname = 'mine') + (SELECT count(*) FROM fleet.server WHERE server = 'mine')}), '0', 'which drops the foreign server, too');
 
 for my $case ([ 'd1', 'busy direct' ], [ 'a1', 'busy agent' ])
 {
     my ($server, $name) = @$case;
     $f->sql_as('alice', "SELECT fleet.create_job('$name'); SELECT fleet.add_step('$name', 's', 'SELECT pg_sleep(600)'); SELECT fleet.create_package('$name');"
           . ($server eq 'a1' ? "SELECT * FROM fleet.deploy_job('$name', server => 'a1');" : ''));
-    $f->wait_for('parent', "SELECT state FROM fleet.deployments WHERE job = '$name'", 'deployed', "$name: deployed") if $server eq 'a1';
+    $f->wait_for('parent', "SELECT state FROM fleet.deployment WHERE job = '$name'", 'deployed', "$name: deployed") if $server eq 'a1';
     $f->sql_as('alice', "SELECT fleet.add_task('$name', 't', job => '$name', server => '$server')");
     my $busy = $f->sql_as('alice', "SELECT fleet.run_parent_package('$name')");
     $f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $busy", 'running', "$server: it is busy");
@@ -332,11 +331,11 @@ for my $case ([ 'd1', 'busy direct' ], [ 'a1', 'busy agent' ])
     {
         like($session{alice}->say("SELECT fleet.$function('$server')"), qr/^ERROR:  55006: server "$server" is running jobs$/m, "$server: $function while it is busy: refused");
     }
-    is($session{$super}->say("SELECT count(*) FROM fleet.server AS s JOIN pg_foreign_server AS p ON p.srvname = s.name WHERE s.name = '$server'"), '1', "$server: it is still there");
+    is($session{$super}->say("SELECT count(*) FROM fleet.server AS s JOIN pg_foreign_server AS p ON p.srvname = s.server WHERE s.server = '$server'"), '1', "$server: it is still there");
     is($session{alice}->say("SELECT fleet.cancel_run($busy)"), 't', "$server: its job is canceled");
     $f->run_is($busy, 'canceled', "$server: and ends");
 }
-is($session{alice}->say(q{BEGIN; SELECT fleet.unregister_server('d1'); SELECT fleet.remove_server('a1'); SELECT count(*) FROM fleet.server WHERE name IN ('a1', 'd1'); ROLLBACK}), "t\n\n0",
+is($session{alice}->say(q{BEGIN; SELECT fleet.unregister_server('d1'); SELECT fleet.remove_server('a1'); SELECT count(*) FROM fleet.server WHERE server IN ('a1', 'd1'); ROLLBACK}), "t\n\n0",
     'both are removed when they are not busy');
 
 # run_as: a member may, others may not
@@ -470,7 +469,7 @@ for my $call (
     like($e, qr/ERROR:  $sqlstate: /, "wrong argument beside a password: $sqlstate");
     unlike($e, qr/\Q$canary\E/, 'and the error does not repeat the password');
 }
-my @tables = split /\n/, $f->sql(q{SELECT c.oid::regclass FROM pg_class c WHERE relnamespace IN ('fleet'::regnamespace, 'fleet_catalog'::regnamespace) AND relkind IN ('r', 'v')});
+my @tables = split /\n/, $f->sql(q{SELECT c.oid::regclass FROM pg_class c WHERE relnamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace, 'fleet_catalog'::regnamespace) AND relkind IN ('r', 'v')});
 cmp_ok(scalar @tables, '>', 30, 'the tables and views that are looked through');
 is($f->sql("SELECT count(*) > 0 FROM pg_user_mapping AS t WHERE t::text LIKE '%$canary%'"), 't', 'where it is meant to be, it is found');
 for my $table (@tables)

@@ -95,10 +95,10 @@ for my $db (qw(postgres dw))
     is($s{ben}->sql(q{SELECT fleet.unschedule_package('bens')}), 'f', "$where: one that has no schedule: false");
 
     # the function behind it gives nothing: it is its caller over there
-    is($s{ben}->sql("SELECT fleet.cron_elsewhere('postgres', 'pg_fleet $db second', NULL, NULL)"), '0', "$where: cron_elsewhere with another's job: nothing");
-    is($s{ben}->sql("SELECT fleet.cron_elsewhere('postgres', 'pg_fleet $db second', '7 7 * * *', 'SELECT 1') > 0"), 't', "$where: a job of his of the same name is his own");
+    is($s{ben}->sql("SELECT fleet_link.cron_elsewhere('postgres', 'pg_fleet $db second', NULL, NULL)"), '0', "$where: cron_elsewhere with another's job: nothing");
+    is($s{ben}->sql("SELECT fleet_link.cron_elsewhere('postgres', 'pg_fleet $db second', '7 7 * * *', 'SELECT 1') > 0"), 't', "$where: a job of his of the same name is his own");
     is(jobs($db), "$name|ann|$db|* * * * *|t\npg_fleet $db second|ann|$db|6 6 * * *|t\npg_fleet $db second|ben|$db|7 7 * * *|t", "$where: hers is as it was");
-    $s{ben}->sql("SELECT fleet.cron_elsewhere('postgres', 'pg_fleet $db second', NULL, NULL)");
+    $s{ben}->sql("SELECT fleet_link.cron_elsewhere('postgres', 'pg_fleet $db second', NULL, NULL)");
 
 }
 
@@ -127,8 +127,8 @@ for my $db (qw(postgres dw))
     is($s{$super}->sql(q{SELECT fleet.unschedule_package('second')}), 't', "$where: unscheduled by a superuser");
     is(jobs($db), '', "$where: gone from pg_cron, although it was hers");
 }
-like($session{dw}{$super}->say(q{SELECT fleet.cron_elsewhere(NULL, 'x', 'x', 'x')}), qr/^ERROR:  22004: /m, 'cron_elsewhere without a database');
-like($session{dw}{$super}->say(q{SELECT fleet.cron_elsewhere('no such', 'x', 'x', 'x')}), qr/^ERROR:  3D000: /m, 'cron_elsewhere with a database that is not there');
+like($session{dw}{$super}->say(q{SELECT fleet_link.cron_elsewhere(NULL, 'x', 'x', 'x')}), qr/^ERROR:  22004: /m, 'cron_elsewhere without a database');
+like($session{dw}{$super}->say(q{SELECT fleet_link.cron_elsewhere('no such', 'x', 'x', 'x')}), qr/^ERROR:  3D000: /m, 'cron_elsewhere with a database that is not there');
 # who may not connect there
 $cron->sql('REVOKE CONNECT ON DATABASE postgres FROM PUBLIC');
 refused('dw', 'ann', q{SELECT fleet.schedule_package('second', '* * * * *')}, '08006', 'could not connect to database "postgres" as role ann', 'another database, without CONNECT there: refused');

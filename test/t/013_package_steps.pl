@@ -14,7 +14,7 @@ my $long = $f->start('long', '{"key": "long"}');
 $f->package('deep', talk => { sql => q{DO $x$ BEGIN RAISE NOTICE 'deep inside'; END $x$} });
 $f->package('inner',
     first  => { sql => q{DO $x$ BEGIN RAISE WARNING 'from inside' USING DETAIL = 'd', HINT = 'h', ERRCODE = '01ZZ1'; END $x$} },
-    second => { package => 'deep', after => '{first}' });
+    second => { nested => 'deep', after => '{first}' });
 $f->job('outer', { name => 'run it', package => 'inner' });
 $f->package('p', t => { job => 'outer', server => 'a1' });
 
@@ -65,11 +65,11 @@ $f->package('one', -params => '{"key": null}', t => { sql => q{SELECT etl.witnes
 $f->package('two', -params => '{"key": null}', t => { sql => q{SELECT etl.witness('two')} });
 $f->package('second_time', -params => '{"key": null}', t => { sql => 'SELECT etl.second_time()' });
 $f->job('both', { name => 'one', package => 'one' }, { name => 'two', package => 'two' });
-$f->job('retried', { name => 'r', package => 'second_time', retries => 1, retry_wait => '1ms', retry_states => '{P0001}' });
+$f->job('retried', { name => 'r', package => 'second_time', retries => 1, retry_wait => '1ms', retry_sqlstates => '{P0001}' });
 $f->package('both', -params => '{"key": null}', t => { job => 'both', server => 'a1' });
 $f->package('retried', -params => '{"key": null}', t => { job => 'retried', server => 'a1' });
 $f->package('retried_here', -params => '{"key": null}',
-    t => { package => 'second_time', retries => 1, retry_wait => '1ms', retry_states => '{P0001}' });
+    t => { nested => 'second_time', retries => 1, retry_wait => '1ms', retry_sqlstates => '{P0001}' });
 
 sub nested { my ($where, $key) = @_; return $f->sql_on($where, "SELECT string_agg(package || ' ' || state, ', ' ORDER BY run_id) FROM fleet.run WHERE params ->> 'key' = '$key' AND package IN ('one', 'two', 'second_time')"); }
 
@@ -120,7 +120,7 @@ for my $case ([ 'a1', 'both', 'step_before_nested' ], [ 'parent', 'retried_here'
 $f->package('holds', -params => '{"key": null}', t => { sql => 'SELECT etl.work_until_released()' });
 $f->job('holds', { name => 'h', package => 'holds' });
 $f->package('holds_there', -params => '{"key": null}', t => { job => 'holds', server => 'a1' });
-$f->package('holds_here', -params => '{"key": null}', t => { package => 'holds' });
+$f->package('holds_here', -params => '{"key": null}', t => { nested => 'holds' });
 for my $case ([ 'a1', 'holds_there' ], [ 'parent', 'holds_here' ])
 {
     my ($where, $package) = @$case;
@@ -141,13 +141,13 @@ for my $case ([ 'a1', 'holds_there' ], [ 'parent', 'holds_here' ])
 # Timeouts count from the start, whichever agent that was under: here it was an hour ago, for all that the
 # next agent knows.
 my $hold = 'SELECT etl.work_until_released()';
-$f->job('unlimited', { name => 's', command => $hold });
-$f->job('limited', { name => 's', command => $hold, timeout => '30min' });
+$f->job('unlimited', { name => 's', sql => $hold });
+$f->job('limited', { name => 's', sql => $hold, timeout => '30min' });
 $f->job('limited_package', { name => 's', package => 'holds', timeout => '30min' });
 my ($task, $step) = map { "57014 the $_ was stopped because of its timeout" } 'task run', 'step';
 for my $case (
     [ 'parent', 'task_run', 'task here', $task, { sql => $hold, timeout => '30min' } ],
-    [ 'parent', 'task_run', 'package here', $task, { package => 'holds', timeout => '30min' } ],
+    [ 'parent', 'task_run', 'package here', $task, { nested => 'holds', timeout => '30min' } ],
     [ 'parent', 'task_run', 'task there', $task, { job => 'unlimited', server => 'a1', timeout => '30min' } ],
     [ 'a1', 'step_run', 'step', $step, { job => 'limited', server => 'a1' } ],
     [ 'a1', 'step_run', 'package step', $step, { job => 'limited_package', server => 'a1' } ])
@@ -174,7 +174,7 @@ for my $case (
 # Two attempts of a package task that both run out of their time, each under an agent of its own: the
 # lines of the second count on behind those of the first.
 $f->package('twice over time', -params => '{"key": null}',
-    t => { package => 'holds', timeout => '200ms', retries => 1, retry_wait => '1h', retry_states => '{57014}' });
+    t => { nested => 'holds', timeout => '200ms', retries => 1, retry_wait => '1h', retry_sqlstates => '{57014}' });
 $run = $f->start('twice over time', '{"key": "over"}');
 $f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'retrying', 'twice over time: the first attempt waits to be made again');
 $f->point('parent', 'starter_after_delay', 'wait');

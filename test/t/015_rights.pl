@@ -112,7 +112,7 @@ sub alternating
         $n++;
         my $command = "SELECT etl.witness('s$n')" . ($n == 2 ? '; SELECT 1 / (nextval(\'etl.tries\') - 1)' : '');
         $sql .= "SELECT fleet.add_step('$job', 's$n', " . FleetTest::quote_literal($command)
-          . ($role ? ", run_as => '$role'" : '') . ($n == 2 ? ", retries => 1, retry_wait => '10ms', retry_states => '{22012}'" : '') . ');';
+          . ($role ? ", run_as => '$role'" : '') . ($n == 2 ? ", retries => 1, retry_wait => '10ms', retry_sqlstates => '{22012}'" : '') . ');';
     }
     return $sql;
 }
@@ -129,7 +129,7 @@ SELECT fleet.create_package('on d1'); SELECT fleet.add_task('on d1', 't', job =>
 SELECT * FROM fleet.deploy_job('alternating', server => 'a1');
 SELECT fleet.create_package('on a1'); SELECT fleet.add_task('on a1', 't', job => 'alternating', server => 'a1');
 SQL
-$f->wait_for('parent', q{SELECT state FROM fleet.deployments WHERE job = 'alternating'}, 'deployed', 'a job with run_as is deployed');
+$f->wait_for('parent', q{SELECT state FROM fleet.deployment WHERE job = 'alternating'}, 'deployed', 'a job with run_as is deployed');
 is(job_outcome('alternating'), 'succeeded||', 'alternating run_as, here');
 is(events(), steps_by('parent', 'alice', 'batch1', 'batch2'), 'here each step is its role, on its retry too, and the owner again after it');
 is(outcome('on d1'), 'succeeded||', 'alternating run_as, mode direct');
@@ -187,7 +187,7 @@ SELECT * FROM fleet.deploy_job('one', server => 'a1'); SELECT * FROM fleet.deplo
 SELECT fleet.create_package('agent'); SELECT fleet.add_task('agent', 't', job => 'one', server => 'a1');
 SELECT fleet.create_package('agent as'); SELECT fleet.add_task('agent as', 't', job => 'two', server => 'a1');
 SQL
-$f->wait_for('parent', q{SELECT count(*) FROM fleet.deployments WHERE state = 'deployed'}, '3', 'the jobs are deployed');
+$f->wait_for('parent', q{SELECT count(*) FROM fleet.deployment WHERE state = 'deployed'}, '3', 'the jobs are deployed');
 for my $case ([ 'd1', 'direct' ], [ 'a1', 'agent' ])
 {
     my ($server, $package) = @$case;

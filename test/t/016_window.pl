@@ -29,7 +29,7 @@ $standby->start;
 $f->job('work', 'SELECT etl.work()');
 # no write over there, so that a crash loses its id, which is then given out again
 $f->job('mark', q{SELECT etl.witness('start')});
-$f->job('mark_again', { command => q{SELECT etl.witness('start')}, on_unknown => 'retry', retries => 1, retry_wait => '10ms' });
+$f->job('mark_again', { sql => q{SELECT etl.witness('start')}, on_unknown => 'retry', retries => 1, retry_wait => '10ms' });
 $f->package($_, -params => '{"key": null}', t => { job => $_, server => 'd1' }) for qw(work mark mark_again);
 $f->package('here', -params => '{"key": null}', t => { sql => 'SELECT etl.work()' });
 

@@ -35,11 +35,11 @@ SELECT fleet.add_step('hold', 's', 'SELECT etl.work_until_released()');
 SELECT fleet.create_job('twice');
 SELECT fleet.add_step('twice', 's', 'SELECT etl.fails_until(2)');
 SELECT fleet.create_job('stubborn');
-SELECT fleet.add_step('stubborn', 's', 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1ms', retry_states => '{22012}');
+SELECT fleet.add_step('stubborn', 's', 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1ms', retry_sqlstates => '{22012}');
 SQL
 $f->package($_, -params => '{"key": null}', t => { job => $_, server => 'a1' }) for qw(work hold stubborn);
 $f->package('twice', -params => '{"key": null}',
-    t => { job => 'twice', server => 'a1', retries => 1, retry_wait => '1ms', retry_states => '{22012}' });
+    t => { job => 'twice', server => 'a1', retries => 1, retry_wait => '1ms', retry_sqlstates => '{22012}' });
 
 sub key { my ($key) = @_; return qq({"key": "$key"}); }
 sub token { my ($run) = @_; return $f->sql("SELECT token FROM fleet.task_run WHERE run_id = $run AND task = 't'"); }
@@ -168,7 +168,7 @@ $token = token($run);
 is(there($token), '1 canceled', 'on the way: the server keeps the token as canceled');
 # … and should it come after all, from a connection of this agent that the server still hears:
 is($f->sql_as('etl', <<"SQL", on => 'a1'), '1|t|', 'on the way: a start that arrives later starts nothing');
-SELECT ord, known, sqlstate FROM fleet.agent_start((SELECT parent_uuid FROM fleet.job_run WHERE token = '$token'),
+SELECT ord, known, sqlstate FROM fleet_link.agent_start((SELECT parent_uuid FROM fleet.job_run WHERE token = '$token'),
     9223372036854775807, ARRAY['$token']::uuid[], ARRAY['work'], ARRAY['{"key": "on_the_way"}']::jsonb[])
 SQL
 is(there($token), '1 canceled', 'on the way: still canceled');
@@ -234,7 +234,7 @@ is(there($token), '1 succeeded', 'retried, crash: with the token that was stored
 
 # Of a task here: the agent ends when the second attempt is stored and not sent.
 $f->package('budget', -params => '{"key": null}',
-    t => { sql => 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1ms', retry_states => '{22012}' });
+    t => { sql => 'SELECT etl.fails_until(99)', retries => 2, retry_wait => '1ms', retry_sqlstates => '{22012}' });
 $f->point('parent', 'step_before_send', 'exit 2');
 $run = $f->start('budget', key('budget_task'));
 $f->point_fired('parent', 'step_before_send', 'budget of a task: the agent ended before it sent the second attempt');
@@ -255,7 +255,7 @@ is($f->sql("SELECT attempt || ' ' || state || ' ' || sqlstate || ' ' || message 
 
 # While it waits for its next attempt.
 $f->package('patient', -params => '{"key": null}',
-    t => { sql => 'SELECT etl.fails_until(99)', retries => 1, retry_wait => '5s', retry_states => '{22012}' });
+    t => { sql => 'SELECT etl.fails_until(99)', retries => 1, retry_wait => '5s', retry_sqlstates => '{22012}' });
 $run = $f->start('patient', key('patient'));
 $f->wait_for('parent', "SELECT state || ' ' || attempt FROM fleet.task_run WHERE run_id = $run", 'retrying 1', 'budget, waiting: the first attempt has failed');
 end_agent('parent');

@@ -92,9 +92,9 @@ sub start_all
     my @new = grep { !$run{$_} } @order;
     $f->sql("BEGIN;\n$sql COMMIT");
     $sql = '';
-    for my $job (sort keys %jobs) { $sql .= "SELECT * FROM fleet.deploy_job('$job', to_group => 'agents');\n"; }
+    for my $job (sort keys %jobs) { $sql .= "SELECT * FROM fleet.deploy_job('$job', on_group => 'agents');\n"; }
     $f->sql($sql) if $sql;
-    $f->wait_for('parent', q{SELECT count(*) FROM fleet.deployments WHERE state <> 'deployed'}, '0', 'the jobs are deployed') if %jobs;
+    $f->wait_for('parent', q{SELECT count(*) FROM fleet.deployment WHERE state <> 'deployed'}, '0', 'the jobs are deployed') if %jobs;
     $sql = '';
     %jobs = ();
     my @runs = split /\n/, $f->sql(join ";\n", map { "SELECT fleet.run_parent_package('$_')" } @new);
@@ -166,8 +166,8 @@ my %condition = (true => q{fleet.param('go') = 'yes'}, false => q{fleet.param('g
 my @kinds = sort keys %condition;
 define('condition',
     [   first => mark('first'),
-        (map { ("c_$_" => mark("c_$_"), "then_$_" => mark("then_$_", after => "{c_$_}"), "else_$_" => mark("else_$_", on_failure_of => "{c_$_}"), "both_$_" => mark("both_$_")) } @kinds),
-        any => mark('any', join_type => 'any'), all => mark('all') ],
+        (map { ("c_$_" => mark("c_$_"), "then_$_" => mark("then_$_", after => "{c_$_}"), "else_$_" => mark("else_$_", after_failure_of => "{c_$_}"), "both_$_" => mark("both_$_")) } @kinds),
+        any => mark('any', wait_for => 'any'), all => mark('all') ],
     params => '{"go": "yes"}',
     sql => join(";\n", map { my $k = $_; (edge('condition', 'first', "c_$k", condition => $condition{$k}),
             edge('condition', "c_$k", "both_$k", on_outcome => 'completion'), edge('condition', "c_$k", 'any'), edge('condition', "c_$k", 'all')) } @kinds),
@@ -187,18 +187,18 @@ for my $bad (
         sql => edge($name, 'first', 't', condition => $condition),
         state => 'failed', message => "task \"t\" failed: $text", about => 'a condition that cannot be evaluated fails its task',
         tasks => 'first=succeeded t=failed after=skipped other=succeeded', told => { 't/0' => "F0001 $text" }, trace => 'first other');
-    define("${name}_handled", [ first => mark('first'), t => mark('t', retries => 3), help => mark('help', on_failure_of => '{t}') ],
+    define("${name}_handled", [ first => mark('first'), t => mark('t', retries => 3), help => mark('help', after_failure_of => '{t}') ],
         sql => edge("${name}_handled", 'first', 't', condition => $condition),
         tasks => 'first=succeeded t=failed help=succeeded', attempts => { 't/0' => 0 }, trace => 'first help', message => '');
 }
 
 define('outcomes',
     [   good => mark('good'), bad => { sql => 'SELECT etl.fail(9)' },
-        good_s => mark('good_s', after => '{good}'), good_f => mark('good_f', on_failure_of => '{good}'), good_c => mark('good_c'),
-        bad_s => mark('bad_s', after => '{bad}'), bad_f => mark('bad_f', on_failure_of => '{bad}'), bad_c => mark('bad_c'),
-        all_ss => mark('all_ss', after => '{good,bad}'), all_sf => mark('all_sf', after => '{good}', on_failure_of => '{bad}'),
-        any_ss => mark('any_ss', after => '{good,bad}', join_type => 'any'), any_none => mark('any_none', after => '{bad}', on_failure_of => '{good}', join_type => 'any'),
-        after_skipped => mark('after_skipped', on_failure_of => '{bad_s}'), completion_of_skipped => mark('x') ],
+        good_s => mark('good_s', after => '{good}'), good_f => mark('good_f', after_failure_of => '{good}'), good_c => mark('good_c'),
+        bad_s => mark('bad_s', after => '{bad}'), bad_f => mark('bad_f', after_failure_of => '{bad}'), bad_c => mark('bad_c'),
+        all_ss => mark('all_ss', after => '{good,bad}'), all_sf => mark('all_sf', after => '{good}', after_failure_of => '{bad}'),
+        any_ss => mark('any_ss', after => '{good,bad}', wait_for => 'any'), any_none => mark('any_none', after => '{bad}', after_failure_of => '{good}', wait_for => 'any'),
+        after_skipped => mark('after_skipped', after_failure_of => '{bad_s}'), completion_of_skipped => mark('x') ],
     sql => join(";\n", edge('outcomes', 'good', 'good_c', on_outcome => 'completion'), edge('outcomes', 'bad', 'bad_c', on_outcome => 'completion'),
         edge('outcomes', 'bad_s', 'completion_of_skipped', on_outcome => 'completion')),
     about => 'success, failure, completion; joined by all and by any',
@@ -221,7 +221,7 @@ my %each = (
 for my $kind (sort keys %each)
 {
     my ($query, $items, $task, $params) = @{ $each{$kind} };
-    define("each_$kind", [ t => mark('t', for_each => $query, throttle => 1, params => '{"many": 2}'), after => mark('after', after => '{t}'), bad => mark('bad', on_failure_of => '{t}') ],
+    define("each_$kind", [ t => mark('t', for_each => $query, throttle => 1, params => '{"many": 2}'), after => mark('after', after => '{t}'), bad => mark('bad', after_failure_of => '{t}') ],
         params => '{"many": 9}', about => "for_each: $kind", tasks => "$task after=succeeded bad=skipped", items => $items, each_params => $params,
         trace => join ' ', ('t') x (defined $items ? scalar(() = $items =~ /=/g) : 0), 'after');
     $case{"each_$kind"}{items_none} = 1 unless defined $items;
@@ -239,7 +239,7 @@ for my $kind (sort keys %each_bad)
         state => 'failed', message => "task \"t\" failed: for_each: $why", tasks => 'first=succeeded t=failed after=skipped', items_none => 1,
         about => "for_each: $kind", told => { 't/0' => "F0001 for_each: $why" }, trace => 'first');
 }
-define('each_handled', [ t => mark('t', for_each => 'SELECT 1'), help => mark('help', on_failure_of => '{t}') ], tasks => 't=failed help=succeeded', trace => 'help', message => '');
+define('each_handled', [ t => mark('t', for_each => 'SELECT 1'), help => mark('help', after_failure_of => '{t}') ], tasks => 't=failed help=succeeded', trace => 'help', message => '');
 
 # how many of the items must succeed
 my $five = q{SELECT jsonb_build_object('i', i) FROM generate_series(1, 5) AS i};
@@ -257,11 +257,11 @@ sub policy
 policy('default', {}, 'failed', $odd_items, 'i11 i13 i15');
 policy('continue', { completion => 'continue' }, 'failed', $odd_items, 'i11 i13 i15');
 policy('fail_fast', { completion => 'fail_fast' }, 'failed', '1=succeeded 2=failed 3=canceled 4=canceled 5=canceled', 'i11');
-policy('share_below', { completion => 'minimum_share', min_share => '0.59' }, 'succeeded', $odd_items, 'i11 i13 i15');
-policy('share_equal', { completion => 'minimum_share', min_share => '0.6' }, 'succeeded', $odd_items, 'i11 i13 i15');
-policy('share_above', { completion => 'minimum_share', min_share => '0.61' }, 'failed', $odd_items, 'i11 i13 i15');
-policy('share_all', { completion => 'minimum_share', min_share => '1' }, 'failed', $odd_items, 'i11 i13 i15');
-define('policy_share_none', [ t => { sql => 'SELECT 1 / 0', for_each => $five, completion => 'minimum_share', min_share => '0' } ], tasks => 't=succeeded',
+policy('share_below', { completion => 'minimum_share', minimum_share => '0.59' }, 'succeeded', $odd_items, 'i11 i13 i15');
+policy('share_equal', { completion => 'minimum_share', minimum_share => '0.6' }, 'succeeded', $odd_items, 'i11 i13 i15');
+policy('share_above', { completion => 'minimum_share', minimum_share => '0.61' }, 'failed', $odd_items, 'i11 i13 i15');
+policy('share_all', { completion => 'minimum_share', minimum_share => '1' }, 'failed', $odd_items, 'i11 i13 i15');
+define('policy_share_none', [ t => { sql => 'SELECT 1 / 0', for_each => $five, completion => 'minimum_share', minimum_share => '0' } ], tasks => 't=succeeded',
     items => '1=failed 2=failed 3=failed 4=failed 5=failed', message => '');
 
 # ---- retries and timeouts of tasks -------------------------------------------------------------
@@ -272,33 +272,33 @@ sub at
     my ($place, $job, $sql, %more) = @_;
     return $place eq 'here' ? { sql => $sql, %more } : { job => $job, server => $place, %more };
 }
-define_job('fail2', { name => 's', command => 'SELECT etl.fail(2)' });
-define_job('fail9', { name => 's', command => 'SELECT etl.fail(9)' });
-define_job('sleep', { name => 's', command => q{SELECT etl.witness('start'); SELECT pg_sleep(3600)} });
+define_job('fail2', { name => 's', sql => 'SELECT etl.fail(2)' });
+define_job('fail9', { name => 's', sql => 'SELECT etl.fail(9)' });
+define_job('sleep', { name => 's', sql => q{SELECT etl.witness('start'); SELECT pg_sleep(3600)} });
 for my $place (qw(here a1 d1))
 {
     my $on = $place eq 'here' ? 'parent' : $place;
     my $s = $place eq 'here' ? 't' : 's';
-    define("retried_$place", [ t => at($place, 'fail2', 'SELECT etl.fail(2)', retries => 2, retry_wait => '0s', retry_states => '{22012}') ], on => $on,
+    define("retried_$place", [ t => at($place, 'fail2', 'SELECT etl.fail(2)', retries => 2, retry_wait => '0s', retry_sqlstates => '{22012}') ], on => $on,
         about => 'a task is tried again, and once more', tasks => 't=succeeded', attempts => { 't/0' => 3 }, tries => 3, trace => 'tried', told => { 't/0' => '' },
         steps => "${s}1=failed:22012 ${s}1=failed:22012 ${s}1=succeeded");
-    define("exhausted_$place", [ t => at($place, 'fail9', 'SELECT etl.fail(9)', retries => 2, retry_wait => '0s', retry_states => '{22012}') ], on => $on,
+    define("exhausted_$place", [ t => at($place, 'fail9', 'SELECT etl.fail(9)', retries => 2, retry_wait => '0s', retry_sqlstates => '{22012}') ], on => $on,
         about => 'no more than "retries" times', state => 'failed', message => 'task "t" failed: try 3', attempts => { 't/0' => 3 }, tries => 3, trace => '', told => { 't/0' => '22012 try 3' });
     define("hopeless_$place", [ t => at($place, 'fail9', 'SELECT etl.fail(9)', retries => 5, retry_wait => '0s') ], on => $on,
         about => 'a wrong value does not get better by itself', state => 'failed', attempts => { 't/0' => 1 }, tries => 1, told => { 't/0' => '22012 try 1' });
-    define("timeout_$place", [ t => at($place, 'sleep', q{SELECT etl.witness('start'); SELECT pg_sleep(3600)}, timeout => '300ms'), help => mark('help', on_failure_of => '{t}') ],
+    define("timeout_$place", [ t => at($place, 'sleep', q{SELECT etl.witness('start'); SELECT pg_sleep(3600)}, timeout => '300ms'), help => mark('help', after_failure_of => '{t}') ],
         about => 'a timeout is a failure', tasks => 't=failed help=succeeded', trace => 'help', told => { 't/0' => '57014 the task run was stopped because of its timeout' });
 }
-define('timeout_retried', [ t => { sql => 'SELECT pg_sleep(3600)', timeout => '200ms', retries => 1, retry_wait => '0s', retry_states => '{57014}' } ], state => 'failed',
+define('timeout_retried', [ t => { sql => 'SELECT pg_sleep(3600)', timeout => '200ms', retries => 1, retry_wait => '0s', retry_sqlstates => '{57014}' } ], state => 'failed',
     message => 'task "t" failed: the task run was stopped because of its timeout', attempts => { 't/0' => 2 }, told => { 't/0' => '57014 the task run was stopped because of its timeout' });
-my %rule = (    # SQLSTATE raised, retry_states, tries
+my %rule = (    # SQLSTATE raised, retry_sqlstates, tries
     class => [ '40P01', '{40}', 3 ], default_retried => [ '40001', undef, 3 ], default_own => [ 'ZX001', undef, 3 ], default_syntax => [ '42601', undef, 1 ], default_duplicate => [ '23505', undef, 1 ],
     default_feature => [ '0A000', undef, 1 ], default_login => [ '28000', undef, 1 ], excluded => [ '40001', '{!40001}', 1 ], others => [ '22012', '{!40001}', 3 ],
     class_but_one => [ '40001', '{40,!40001}', 1 ], not_listed => [ '40001', '{40P01}', 1 ]);
 for my $kind (sort keys %rule)
 {
     my ($state, $states, $tries) = @{ $rule{$kind} };
-    define("rule_$kind", [ t => { sql => "SELECT etl.fail(9, '$state')", retries => 2, retry_wait => '0s', $states ? (retry_states => $states) : () } ],
+    define("rule_$kind", [ t => { sql => "SELECT etl.fail(9, '$state')", retries => 2, retry_wait => '0s', $states ? (retry_sqlstates => $states) : () } ],
         state => 'failed', tries => $tries, attempts => { 't/0' => $tries }, told => { 't/0' => "$state try $tries" });
 }
 define('item_retried', [ t => { sql => q{SELECT etl.fail(1, '40001', fleet.param('i'))}, for_each => $five, retries => 1, retry_wait => '0s' } ], about => 'each item has its own retries',
@@ -307,21 +307,21 @@ define('item_retried', [ t => { sql => q{SELECT etl.fail(1, '40001', fleet.param
 # ---- steps -------------------------------------------------------------------------------------
 
 my %job = (    # steps; state, trace, steps' states, SQLSTATE and message, tries
-    order => [ [ { command => q{SELECT etl.mark('one')} }, { command => q{SELECT etl.mark('two')} }, { command => q{SELECT etl.mark('three')} } ], 'succeeded', 'one two three', 's11=succeeded s21=succeeded s31=succeeded', '' ],
-    goto_on_success => [ [ { command => q{SELECT etl.mark('one')}, success_goto => 's3' }, { command => q{SELECT etl.mark('two')} }, { command => q{SELECT etl.mark('three')} } ], 'succeeded', 'one three', 's11=succeeded s31=succeeded', '' ],
-    goto_on_failure => [ [ { command => 'SELECT 1 / 0', failure_goto => 's3' }, { command => q{SELECT etl.mark('two')} }, { command => q{SELECT etl.mark('three')} } ], 'succeeded', 'three', 's11=failed:22012 s31=succeeded', '' ],
-    goto_back => [ [ { command => q{SELECT etl.mark('one')} }, { command => 'SELECT etl.fail(2)', failure_goto => 's1' } ], 'succeeded', 'one one one tried', 's11=succeeded s21=failed:22012 s11=succeeded s21=failed:22012 s11=succeeded s21=succeeded', '', 3 ],
-    not_taken => [ [ { command => q{SELECT etl.mark('one')}, failure_goto => 's3', success_goto => 's2' }, { command => q{SELECT etl.mark('two')}, on_success => 'quit_success' }, { command => q{SELECT etl.mark('three')} } ], 'succeeded', 'one two', 's11=succeeded s21=succeeded', '' ],
-    quit_success => [ [ { command => 'SELECT 1 / 0', on_failure => 'quit_success' }, { command => q{SELECT etl.mark('two')} } ], 'succeeded', '', 's11=failed:22012', '22012 division by zero' ],
-    quit_failure => [ [ { command => q{SELECT etl.mark('one')}, on_success => 'quit_failure' }, { command => q{SELECT etl.mark('two')} } ], 'failed', 'one', 's11=succeeded', '' ],
-    default_failure => [ [ { command => 'SELECT 1 / 0' }, { command => q{SELECT etl.mark('two')} } ], 'failed', '', 's11=failed:22012', '22012 division by zero' ],
-    next_after_failure => [ [ { command => 'SELECT 1 / 0', on_failure => 'next' }, { command => q{SELECT etl.mark('two')} } ], 'succeeded', 'two', 's11=failed:22012 s21=succeeded', '' ],
-    last_fails_next => [ [ { command => q{SELECT etl.mark('one')} }, { command => 'SELECT 1 / 0', on_failure => 'next' } ], 'succeeded', 'one', 's11=succeeded s21=failed:22012', '22012 division by zero' ],
-    retries => [ [ { command => 'SELECT etl.fail(2)', retries => 2, retry_wait => '0s', retry_states => '{22}' }, { command => q{SELECT etl.mark('two')} } ], 'succeeded', 'tried two', 's11=failed:22012 s12=failed:22012 s13=succeeded s21=succeeded', '', 3 ],
-    retries_over => [ [ { command => 'SELECT etl.fail(9)', retries => 1, retry_wait => '0s', retry_states => '{22}' }, { command => q{SELECT etl.mark('two')} } ], 'failed', '', 's11=failed:22012 s12=failed:22012', '22012 try 2', 2 ],
-    retries_then_goto => [ [ { command => 'SELECT etl.fail(9)', retries => 1, retry_wait => '0s', retry_states => '{22}', failure_goto => 's3' }, { command => q{SELECT etl.mark('two')} }, { command => q{SELECT etl.mark('three')} } ], 'succeeded', 'three', 's11=failed:22012 s12=failed:22012 s31=succeeded', '', 2 ],
-    timeout => [ [ { command => 'SELECT pg_sleep(3600)', timeout => '200ms', on_failure => 'next' }, { command => q{SELECT etl.mark('two')} } ], 'succeeded', 'two', 's11=failed:57014 s21=succeeded', '' ],
-    timeout_fails => [ [ { command => 'SELECT pg_sleep(3600)', timeout => '200ms' }, { command => q{SELECT etl.mark('two')} } ], 'failed', '', 's11=failed:57014', '57014 the step was stopped because of its timeout' ]);
+    order => [ [ { sql => q{SELECT etl.mark('one')} }, { sql => q{SELECT etl.mark('two')} }, { sql => q{SELECT etl.mark('three')} } ], 'succeeded', 'one two three', 's11=succeeded s21=succeeded s31=succeeded', '' ],
+    goto_on_success => [ [ { sql => q{SELECT etl.mark('one')}, success_goto => 's3' }, { sql => q{SELECT etl.mark('two')} }, { sql => q{SELECT etl.mark('three')} } ], 'succeeded', 'one three', 's11=succeeded s31=succeeded', '' ],
+    goto_on_failure => [ [ { sql => 'SELECT 1 / 0', failure_goto => 's3' }, { sql => q{SELECT etl.mark('two')} }, { sql => q{SELECT etl.mark('three')} } ], 'succeeded', 'three', 's11=failed:22012 s31=succeeded', '' ],
+    goto_back => [ [ { sql => q{SELECT etl.mark('one')} }, { sql => 'SELECT etl.fail(2)', failure_goto => 's1' } ], 'succeeded', 'one one one tried', 's11=succeeded s21=failed:22012 s11=succeeded s21=failed:22012 s11=succeeded s21=succeeded', '', 3 ],
+    not_taken => [ [ { sql => q{SELECT etl.mark('one')}, failure_goto => 's3', success_goto => 's2' }, { sql => q{SELECT etl.mark('two')}, on_success => 'quit_success' }, { sql => q{SELECT etl.mark('three')} } ], 'succeeded', 'one two', 's11=succeeded s21=succeeded', '' ],
+    quit_success => [ [ { sql => 'SELECT 1 / 0', on_failure => 'quit_success' }, { sql => q{SELECT etl.mark('two')} } ], 'succeeded', '', 's11=failed:22012', '22012 division by zero' ],
+    quit_failure => [ [ { sql => q{SELECT etl.mark('one')}, on_success => 'quit_failure' }, { sql => q{SELECT etl.mark('two')} } ], 'failed', 'one', 's11=succeeded', '' ],
+    default_failure => [ [ { sql => 'SELECT 1 / 0' }, { sql => q{SELECT etl.mark('two')} } ], 'failed', '', 's11=failed:22012', '22012 division by zero' ],
+    next_after_failure => [ [ { sql => 'SELECT 1 / 0', on_failure => 'next' }, { sql => q{SELECT etl.mark('two')} } ], 'succeeded', 'two', 's11=failed:22012 s21=succeeded', '' ],
+    last_fails_next => [ [ { sql => q{SELECT etl.mark('one')} }, { sql => 'SELECT 1 / 0', on_failure => 'next' } ], 'succeeded', 'one', 's11=succeeded s21=failed:22012', '22012 division by zero' ],
+    retries => [ [ { sql => 'SELECT etl.fail(2)', retries => 2, retry_wait => '0s', retry_sqlstates => '{22}' }, { sql => q{SELECT etl.mark('two')} } ], 'succeeded', 'tried two', 's11=failed:22012 s12=failed:22012 s13=succeeded s21=succeeded', '', 3 ],
+    retries_over => [ [ { sql => 'SELECT etl.fail(9)', retries => 1, retry_wait => '0s', retry_sqlstates => '{22}' }, { sql => q{SELECT etl.mark('two')} } ], 'failed', '', 's11=failed:22012 s12=failed:22012', '22012 try 2', 2 ],
+    retries_then_goto => [ [ { sql => 'SELECT etl.fail(9)', retries => 1, retry_wait => '0s', retry_sqlstates => '{22}', failure_goto => 's3' }, { sql => q{SELECT etl.mark('two')} }, { sql => q{SELECT etl.mark('three')} } ], 'succeeded', 'three', 's11=failed:22012 s12=failed:22012 s31=succeeded', '', 2 ],
+    timeout => [ [ { sql => 'SELECT pg_sleep(3600)', timeout => '200ms', on_failure => 'next' }, { sql => q{SELECT etl.mark('two')} } ], 'succeeded', 'two', 's11=failed:57014 s21=succeeded', '' ],
+    timeout_fails => [ [ { sql => 'SELECT pg_sleep(3600)', timeout => '200ms' }, { sql => q{SELECT etl.mark('two')} } ], 'failed', '', 's11=failed:57014', '57014 the step was stopped because of its timeout' ]);
 for my $kind (sort keys %job)
 {
     my ($steps, $state, $trace, $rows, $told, $tries) = @{ $job{$kind} };
@@ -375,14 +375,14 @@ for my $server (qw(parent a1 d1))
 
 # ---- what needs somebody to hold it ------------------------------------------------------------
 
-define_job('hold', { name => 's', command => 'SELECT etl.work_until_released()' });
-define_job('round', { name => 's1', command => 'SELECT 1', success_goto => 's1' });
+define_job('hold', { name => 's', sql => 'SELECT etl.work_until_released()' });
+define_job('round', { name => 's1', sql => 'SELECT 1', success_goto => 's1' });
 my $two = q{SELECT jsonb_build_object('i', i, 'key', 'ff_' || fleet.param('place') || i) FROM generate_series(1, 2) AS i};
-define_job('hold_or_fail', { name => 's', command => q{DO $$BEGIN IF current_setting('fleet.params')::jsonb ->> 'i' = '2' THEN
+define_job('hold_or_fail', { name => 's', sql => q{DO $$BEGIN IF current_setting('fleet.params')::jsonb ->> 'i' = '2' THEN
     WHILE (SELECT n FROM public.dblink('host=127.0.0.1 port=} . $witness . q{ dbname=witness user=witness password=witness',
         'SELECT count(*) FROM event WHERE what = ''start'' AND key = ''ff_' || (current_setting('fleet.params')::jsonb ->> 'place') || '1''') AS t(n bigint)) = 0 LOOP PERFORM pg_sleep(0.02); END LOOP;
     RAISE EXCEPTION 'the second one'; END IF; END$$; SELECT etl.work_until_released()} });
-define('join_any', [ quick => mark('quick'), slow => { sql => 'SELECT etl.work_until_released()', params => '{"key": "join_any_slow"}' }, any => mark('any', after => '{quick,slow}', join_type => 'any'), all => mark('all', after => '{quick,slow}') ],
+define('join_any', [ quick => mark('quick'), slow => { sql => 'SELECT etl.work_until_released()', params => '{"key": "join_any_slow"}' }, any => mark('any', after => '{quick,slow}', wait_for => 'any'), all => mark('all', after => '{quick,slow}') ],
     about => 'a join by any starts at the first, once', tasks => 'quick=succeeded slow=succeeded any=succeeded all=succeeded', trace => 'quick any all');
 for my $place (qw(a1 d1))
 {
@@ -392,8 +392,8 @@ for my $place (qw(a1 d1))
         about => 'fail_fast stops what runs', state => 'failed', message => 'task "t" item 2 failed: the second one', items => '1=canceled 2=failed');
 }
 define('round_d1', [ t => { job => 'round', server => 'd1' } ], state => 'failed', told => { 't/0' => q{54001 the job's steps went round too often} }, message => q{task "t" failed: the job's steps went round too often});
-define('waits', [ zero => { sql => 'SELECT etl.fail(1)', retries => 1, retry_wait => '0s', retry_states => '{22}' },
-        hour => { sql => 'SELECT 1 / 0', retries => 2, retry_wait => '1h', retry_max => '1d', retry_states => '{22}' }, capped => { sql => 'SELECT 1 / 0', retries => 2, retry_wait => '1d', retry_max => '1h', retry_states => '{22}' } ],
+define('waits', [ zero => { sql => 'SELECT etl.fail(1)', retries => 1, retry_wait => '0s', retry_sqlstates => '{22}' },
+        hour => { sql => 'SELECT 1 / 0', retries => 2, retry_wait => '1h', retry_wait_max => '1d', retry_sqlstates => '{22}' }, capped => { sql => 'SELECT 1 / 0', retries => 2, retry_wait => '1d', retry_wait_max => '1h', retry_sqlstates => '{22}' } ],
     state => 'canceled', tasks => 'zero=succeeded hour=canceled capped=canceled', attempts => { 'hour/0' => 1, 'capped/0' => 1, 'zero/0' => 2 });
 start_all();
 

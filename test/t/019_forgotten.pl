@@ -79,7 +79,7 @@ is($f->sql("SELECT fleet.cancel_run($stuck), fleet.cancel_job_run($stuck_job)"),
 my $later = $f->start('later');
 is($f->sql("SELECT fleet.cancel_run($later)"), 't', '… and a run that nobody has seen');
 my $late_job = $f->sql(q{SELECT fleet.start_job('late', params => '{"key": "late"}')});
-$f->sql(q{SELECT fleet.set_server_slots('d1', 3)});
+$f->sql(q{SELECT fleet.alter_server('d1', slots => 3)});
 $f->sql(q{SELECT * FROM fleet.deploy_job('late', server => 'a1')});
 $f->point_release('parent', 'agent_before_messages');
 $f->run_is($stuck, 'canceled', 'a cancel in an overflow of the ring is not lost');
@@ -91,7 +91,7 @@ $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $late
 is(events('late'), 'start@parent,end@parent', 'once');
 is(events('stuck'), 'start@parent,start@parent', 'what was canceled did not come to its end');
 is(events('later'), '', 'what was canceled before its start did not start');
-$f->wait_for('parent', q{SELECT state FROM fleet.deployments WHERE job = 'late' AND server = 'a1'}, 'deployed', 'a deployment is made');
+$f->wait_for('parent', q{SELECT state FROM fleet.deployment WHERE job = 'late' AND server = 'a1'}, 'deployed', 'a deployment is made');
 
 # ---- over the agent's end ----------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ sub stuck { my ($case) = @_; return "DO \$\$ BEGIN PERFORM etl.witness('start');
 
 # ---- where it runs -----------------------------------------------------------------------------
 
-$f->job('stay', { command => stuck('in a job'), transactional => 'false' }, { command => q{SELECT etl.witness('next')} });
+$f->job('stay', { sql => stuck('in a job'), transactional => 'false' }, { sql => q{SELECT etl.witness('next')} });
 $f->package('three',
     here => { sql => stuck('in a job'), params => '{"key": "where"}' },
     agent => { job => 'stay', server => 'a1', params => '{"key": "where"}' },
@@ -98,8 +98,8 @@ for my $case ([ 'job', 'ended' ], [ 'sql', 'here' ])
 
 $f->job('inner', stuck('nested'));
 $f->package('leaf', '-params' => '{"key": "nested"}', agent => { job => 'inner', server => 'a1' }, direct => { job => 'inner', server => 'd1' }, here => { sql => stuck('nested') });
-$f->package('middle', '-params' => '{"key": "nested"}', leaf => { package => 'leaf' });
-$f->package('outer', middle => { package => 'middle' });
+$f->package('middle', '-params' => '{"key": "nested"}', leaf => { nested => 'leaf' });
+$f->package('outer', middle => { nested => 'middle' });
 $run = $f->start('outer');
 $f->wait_started('nested', 3);
 is($f->sql(q{SELECT count(*) FROM fleet.run WHERE state = 'running'}), '3', 'three runs, one in the other');
@@ -116,7 +116,7 @@ for my $node (qw(parent a1))
     my $as = $node eq 'a1' ? 'SET ROLE etl; ' : '';
     $f->sql_on($node, $as . q{SELECT fleet.create_package('inside', params => '{"key": "inside"}')}) ;
     $f->sql_on($node, $as . 'SELECT fleet.add_task(' . join(', ', map { FleetTest::quote_literal($_) } 'inside', 't') . ', sql => ' . FleetTest::quote_literal(stuck('inside')) . ')');
-    $f->sql_on($node, $as . q{SELECT fleet.create_job('steps'), fleet.add_step('steps', 'run', package => 'inside'), fleet.add_step('steps', 'next', command => $$SELECT etl.witness('next')$$)});
+    $f->sql_on($node, $as . q{SELECT fleet.create_job('steps'), fleet.add_step('steps', 'run', package => 'inside'), fleet.add_step('steps', 'next', sql => $$SELECT etl.witness('next')$$)});
 }
 my $job_run = $f->sql(q{SELECT fleet.start_job('steps')});
 $f->wait_for('witness', q{SELECT count(*) FROM event WHERE key = 'inside'}, '1', 'a package step of a job here runs');
@@ -206,7 +206,7 @@ is(events('deaf'), 'start@d1,canceled@d1,canceled@d1', '… twice');
 # ---- what never began there, over the agent's end -----------------------------------------------
 
 # Its step has a row already, since it does not fit a transaction; the next attempt counts on from it.
-$f->job('moves', { command => q{SELECT etl.work()}, transactional => 'false' });
+$f->job('moves', { sql => q{SELECT etl.work()}, transactional => 'false' });
 $f->proxy->ctl('refuse', 'd1');
 $f->sql("SELECT fleet.add_server('new', '" . $f->conninfo('d1') . "', username => 'etl', password => '$FleetTest::PASSWORD', mode => 'direct')");
 $f->package('moves', t => { job => 'moves', server => 'new', params => '{"key": "moves"}' });

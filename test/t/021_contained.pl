@@ -103,44 +103,44 @@ sub changed_meanwhile
 my %gate = (sql => 'SELECT etl.work_until_released()');
 
 $f->package('empty');
-$f->package('has empty', n => { package => 'empty' });
+$f->package('has empty', n => { nested => 'empty' });
 refused($f->start('has empty'), '55000', 'package "empty" has no tasks', 'a nested package has no tasks', items => 0);
 
-$f->package('has empty thrice', n => { package => 'empty', for_each => q{SELECT jsonb_build_object('i', i) FROM generate_series(1, 3) AS i} });
+$f->package('has empty thrice', n => { nested => 'empty', for_each => q{SELECT jsonb_build_object('i', i) FROM generate_series(1, 3) AS i} });
 refused($f->start('has empty thrice'), '55000', 'package "empty" has no tasks', 'it is the package of each item', items => 3);
 
-$f->package('handled', n => { package => 'empty' }, after => { sql => 'SELECT 1', on_failure_of => '{n}' });
+$f->package('handled', n => { nested => 'empty' }, after => { sql => 'SELECT 1', after_failure_of => '{n}' });
 $run = $f->start('handled');
 $f->run_is($run, 'succeeded', 'such a failure can be handled like any other');
 is($f->sql("SELECT string_agg(task || ' ' || state, ', ' ORDER BY task_no) FROM fleet.task_run WHERE run_id = $run"), 'n failed, after succeeded', '… by what comes on failure');
 
-$f->package('deep', n => { package => 'has empty' });
+$f->package('deep', n => { nested => 'has empty' });
 refused($f->start('deep'), 'P0001', 'task "n" failed: package "empty" has no tasks', 'the package in the package has no tasks', items => 0);
 
 $f->package('emptied inner', t => { sql => 'SELECT 1' });
-$f->package('emptied', @key, gate => {%gate}, n => { package => 'emptied inner', after => '{gate}' });
+$f->package('emptied', @key, gate => {%gate}, n => { nested => 'emptied inner', after => '{gate}' });
 changed_meanwhile('emptied', q{SELECT fleet.drop_task('emptied inner', 't')}, '55000', 'package "emptied inner" has no tasks', 'a nested package is emptied before it starts', items => 0);
 
 $f->package('dropped inner', t => { sql => 'SELECT 1' });
-$f->package('dropped', @key, gate => {%gate}, n => { package => 'dropped inner', after => '{gate}' });
+$f->package('dropped', @key, gate => {%gate}, n => { nested => 'dropped inner', after => '{gate}' });
 changed_meanwhile('dropped', q{SELECT fleet.drop_package('dropped inner')}, '42704', q{there is no package "dropped inner" that the run's owner may run}, 'a nested package is dropped before it starts', items => 0);
 
 # A circle is refused where it can be seen; two sessions at the same time do not see each other's half.
 $f->package("circle $_", t => { sql => 'SELECT 1' }) for 1, 2;
-$f->package('circle', @key, gate => {%gate}, n => { package => 'circle 1', after => '{gate}' });
+$f->package('circle', @key, gate => {%gate}, n => { nested => 'circle 1', after => '{gate}' });
 my $half = $f->parent->background_psql($FleetTest::DB);
-$half->query_safe(q{BEGIN; SELECT fleet.add_task('circle 1', 'there', package => 'circle 2')});
-changed_meanwhile('circle', sub { $f->sql(q{SELECT fleet.add_task('circle 2', 'back', package => 'circle 1')}); $half->query_safe('COMMIT'); $half->quit },
+$half->query_safe(q{BEGIN; SELECT fleet.add_task('circle 1', 'there', nested => 'circle 2')});
+changed_meanwhile('circle', sub { $f->sql(q{SELECT fleet.add_task('circle 2', 'back', nested => 'circle 1')}); $half->query_safe('COMMIT'); $half->quit },
     '42P17', 'package "circle 1" contains itself', 'a nested package is given a circle before it starts', items => 0);
 
 $f->sql(q{SELECT fleet.create_job('no steps')});
 $f->package('direct no steps', t => { job => 'no steps', server => 'd1' });
-$f->package('has direct no steps', n => { package => 'direct no steps' });
+$f->package('has direct no steps', n => { nested => 'direct no steps' });
 refused($f->start('has direct no steps'), '55000', 'job "no steps" has no steps', 'a nested package has a direct job without steps', items => 0);
 
 $f->sql(q{SELECT fleet.create_job('goes'); SELECT fleet.add_step('goes', 'one', 'SELECT 1', on_success => 'goto', success_goto => 'two')});
 $f->package('goes inner', t => { job => 'goes', server => 'd1' });
-$f->package('goes nowhere', n => { package => 'goes inner' });
+$f->package('goes nowhere', n => { nested => 'goes inner' });
 refused($f->start('goes nowhere'), '42704', 'step "one" of job "goes" goes to a step that does not exist', 'a step of a direct job in a nested package goes nowhere', items => 0);
 
 # the step of a job, here
@@ -157,7 +157,7 @@ is($f->sql(q{SELECT string_agg(step || ' ' || state || ' ' || sqlstate || ' ' ||
 is($f->sql(q{SELECT count(*) FROM fleet.log WHERE server = 'a1' AND task = 'n' AND level = 'ERROR' AND sqlstate = '55000'}), '1', 'and an ERROR line, once');
 
 $f->package('inside', t => { sql => 'SELECT 1' });
-$f->job('later empty', { name => 'gate', command => 'SELECT etl.work_until_released()' }, { name => 'inside', package => 'inside', on_failure => 'next' }, { name => 'last', command => 'SELECT 3' });
+$f->job('later empty', { name => 'gate', sql => 'SELECT etl.work_until_released()' }, { name => 'inside', package => 'inside', on_failure => 'next' }, { name => 'last', sql => 'SELECT 3' });
 $f->package('later on server', @key, n => { job => 'later empty', server => 'a1' });
 $run = $f->start('later on server', '{"key": "later on server"}');
 $f->wait_started('later on server');
@@ -194,7 +194,7 @@ same_agents('items were no JSON');
 # request, and when an agent that is new loads it; who waits is told.
 sub spoil { my ($where) = @_; return $f->sql("UPDATE fleet_catalog.definition AS d SET body = jsonb_set(body, '{tasks,0,kind}', '\"odd\"') WHERE kind = 'package' AND hash = (SELECT definition FROM fleet_catalog.run WHERE $where)"); }
 $f->package('spoiled', @key, gate => {%gate}, n => { sql => 'SELECT 1', after => '{gate}' });
-$f->package('around spoiled', @key, n => { package => 'spoiled' });
+$f->package('around spoiled', @key, n => { nested => 'spoiled' });
 my $first = $f->start('spoiled', '{"key": "spoiled"}');
 my $outer = $f->start('around spoiled', '{"key": "spoiled"}');
 $f->wait_started('spoiled', 2);
@@ -309,14 +309,14 @@ sub direct_stops
     once_each($name, $run, 6, $steps);
     return;
 }
-direct_stops('direct to agent', { command => 'SELECT etl.move()' }, 'a1 2 succeeded: 4, d1 1 succeeded: 2');
-direct_stops('no transaction', { command => 'CALL etl.move_in_two()', transactional => 'false', on_unknown => 'retry', retries => 5, retry_wait => '50ms' },
+direct_stops('direct to agent', { sql => 'SELECT etl.move()' }, 'a1 2 succeeded: 4, d1 1 succeeded: 2');
+direct_stops('no transaction', { sql => 'CALL etl.move_in_two()', transactional => 'false', on_unknown => 'retry', retries => 5, retry_wait => '50ms' },
     'a1 2 succeeded: 4, d1 1 skipped 08006: 4, d1 1 succeeded: 2, d1 1 unknown 08006: 2');
 
 # Neither is there, and the agent does not know it yet: from a1 to d1 and back to a1.
 {
     my $name = 'agent to direct and back';
-    my $step = { name => 's', command => 'CALL etl.move_in_two()', transactional => 'false' };
+    my $step = { name => 's', sql => 'CALL etl.move_in_two()', transactional => 'false' };
     $f->job($name, $step);
     only('a1');
     $f->node($_)->stop('immediate') for qw(a1 d1);
@@ -343,7 +343,7 @@ for my $way ([ 'a1', 'd1' ], [ 'd1', 'a1' ])
     $f->sql_on($from, "SET ROLE etl; CREATE OR REPLACE FUNCTION etl.move_or_fail() RETURNS void LANGUAGE plpgsql AS \$\$BEGIN PERFORM etl.work_until_released(); RAISE EXCEPTION 'not here' USING ERRCODE = '40001'; END\$\$");
     $f->sql_on($to, "SET ROLE etl; CREATE OR REPLACE FUNCTION etl.move_or_fail() RETURNS void LANGUAGE plpgsql AS \$\$BEGIN PERFORM etl.move(); END\$\$");
     only($from);
-    $run = start_items($name, 2, { command => 'SELECT etl.move_or_fail()' }, retries => 3, retry_wait => '50ms', retry_states => '{40001}');
+    $run = start_items($name, 2, { sql => 'SELECT etl.move_or_fail()' }, retries => 3, retry_wait => '50ms', retry_sqlstates => '{40001}');
     $f->wait_for('witness', "SELECT count(*) FROM event WHERE key = '$name' AND what = 'start'", '2', "$name: both have begun on $from");
     only($to);
     $f->release($name);
@@ -356,8 +356,8 @@ for my $way ([ 'a1', 'd1' ], [ 'd1', 'a1' ])
 only('all');
 $f->sql_on('d1', q{ALTER ROLE etl PASSWORD 'another'});
 end_agent('parent'); # the new one has no session there
-$f->job('refused', { name => 's', command => 'SELECT 1' });
-$f->job('refused too', { name => 's', command => 'VACUUM' , transactional => 'false'});
+$f->job('refused', { name => 's', sql => 'SELECT 1' });
+$f->job('refused too', { name => 's', sql => 'VACUUM' , transactional => 'false'});
 $f->package('refused', map { ($_ => { job => $_, server => 'd1' }) } 'refused', 'refused too');
 $run = $f->start('refused');
 $f->run_is($run, 'failed', 'a server that refuses the password: the run fails');
@@ -461,11 +461,11 @@ SQL
     # what comes back: a message, a detail, lines and a value, all long
     my $name = "talk $storage";
     $f->job($name, q{DO $$BEGIN RAISE NOTICE 'line %', etl.long('noise'); END$$; SELECT etl.long('noise')},
-        { command => q{DO $$BEGIN RAISE EXCEPTION '%', etl.long('noise') USING ERRCODE = 'ZX001', DETAIL = etl.long('repeated'), HINT = etl.long('small noise'); END$$} });
+        { sql => q{DO $$BEGIN RAISE EXCEPTION '%', etl.long('noise') USING ERRCODE = 'ZX001', DETAIL = etl.long('repeated'), HINT = etl.long('small noise'); END$$} });
     my @on = (here => { sql => q{DO $$BEGIN RAISE EXCEPTION '%', etl.long('noise') USING ERRCODE = 'ZX001'; END$$} },
         a1 => { job => $name, server => 'a1' }, d1 => { job => $name, server => 'd1' });
     $f->package($name, @on);
-    $f->package("around $name", t => { package => $name });
+    $f->package("around $name", t => { nested => $name });
     my $outer = $f->start("around $name");
     $f->run_is($outer, 'failed', "$storage storage: a nested package whose tasks fail with long messages");
     $run = $f->sql("SELECT run_id FROM fleet.run WHERE package = '$name'");

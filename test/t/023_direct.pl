@@ -53,7 +53,7 @@ sub gives
 {
     my ($name, $command, $expected, %opt) = @_;
     my $job = 'gives_' . ++$n;
-    $f->job($job, { command => $command, check_syntax => 'false' });
+    $f->job($job, { sql => $command, check_syntax => 'false' });
     $f->sql("SELECT fleet.alter_job('$job', leaves_clean => true)") if $opt{leaves_clean};
     $f->package($job, -params => '{"key": null, "region": "north"}', t => { job => $job, server => 'd1' });
     my $run = $f->start($job, "{\"key\": \"$job\"}");

@@ -82,10 +82,10 @@ sub whole
 
 sub key { my ($key) = @_; return qq({"key": "$key"}); }
 
-$f->job('say', { name => 'one', command => 'SELECT etl.say_and_stay()' });
-$f->job('break', { name => 'one', command => q{SELECT etl.say('first')}}, { name => 'two', command => 'SELECT etl.break_it()' });
-$f->job('late', { name => 'one', command => 'SELECT etl.stay(); INSERT INTO etl.effect SELECT etl.key() FROM generate_series(1, 7) RETURNING 4711' });
-$f->job('late_break', { name => 'one', command => 'SELECT etl.stay_and_break()' });
+$f->job('say', { name => 'one', sql => 'SELECT etl.say_and_stay()' });
+$f->job('break', { name => 'one', sql => q{SELECT etl.say('first')}}, { name => 'two', sql => 'SELECT etl.break_it()' });
+$f->job('late', { name => 'one', sql => 'SELECT etl.stay(); INSERT INTO etl.effect SELECT etl.key() FROM generate_series(1, 7) RETURNING 4711' });
+$f->job('late_break', { name => 'one', sql => 'SELECT etl.stay_and_break()' });
 for my $place (qw(here a1))
 {
     $f->package("say_$place", -params => '{"key": null}', t => $place eq 'here' ? { sql => 'SELECT etl.say_and_stay()' } : { job => 'say', server => 'a1' });

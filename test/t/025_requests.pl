@@ -33,13 +33,13 @@ sub start_as
 {
     my ($role, $from, $epoch, $uuid, $job) = @_;
     return $f->sql_as($role, <<"SQL", on => 'a1');
-SELECT concat_ws(' ', known, sqlstate, message) FROM fleet.agent_start('$from', $epoch, ARRAY['$uuid']::uuid[], ARRAY['$job'], ARRAY['{"key": "$uuid"}']::jsonb[])
+SELECT concat_ws(' ', known, sqlstate, message) FROM fleet_link.agent_start('$from', $epoch, ARRAY['$uuid']::uuid[], ARRAY['$job'], ARRAY['{"key": "$uuid"}']::jsonb[])
 SQL
 }
 $f->sql_on('a1', 'CREATE ROLE stranger LOGIN');
 for my $hello ([ 'etl', $parent, 5 ], [ 'etl', $other_parent, 1 ], [ 'stranger', $parent, 5 ], [ 'stranger', $other_parent, 1 ])
 {
-    $f->sql_as($hello->[0], "SELECT agent_protocol FROM fleet.agent_hello(1, '$hello->[1]', $hello->[2], 'by hand')", on => 'a1');
+    $f->sql_as($hello->[0], "SELECT agent_protocol FROM fleet_link.agent_hello(1, '$hello->[1]', $hello->[2], 'by hand')", on => 'a1');
 }
 $f->sql_as('stranger', q{SELECT fleet.create_job('strange'); SELECT fleet.add_step('strange', 's', 'SELECT 1')}, on => 'a1');
 my $work = uuid();
@@ -50,7 +50,7 @@ is(there($work), '1 succeeded', 'by hand: one job run');
 is($f->witnessed($work, 'start'), 1, 'by hand: one start');
 my $pair = uuid();
 is($f->sql_as('etl', <<"SQL", on => 'a1'), '2 1 0', 'by hand: twice in one request is one job run');
-SELECT count(job_run_id) || ' ' || count(DISTINCT job_run_id) || ' ' || count(sqlstate) FROM fleet.agent_start('$parent', 5,
+SELECT count(job_run_id) || ' ' || count(DISTINCT job_run_id) || ' ' || count(sqlstate) FROM fleet_link.agent_start('$parent', 5,
     ARRAY['$pair', '$pair']::uuid[], ARRAY['work', 'work'], NULL)
 SQL
 $f->wait_for('a1', "SELECT string_agg(state, ' ') FROM fleet.job_run WHERE token = '$pair'", 'succeeded', 'by hand: which runs');
@@ -64,7 +64,7 @@ my $taken = uuid();
 is(start_as('stranger', $parent, 5, $taken, 'strange'), 'f', 'a token that a stranger took first');
 is(start_as('etl', $parent, 5, $taken, 'work'), 'f 42710 the token belongs to another role or job', 'is not taken for a start of ours');
 my $forestalled = uuid();
-$f->sql_as('stranger', "SELECT fleet.agent_cancel('$parent', 5, ARRAY['$forestalled']::uuid[])", on => 'a1');
+$f->sql_as('stranger', "SELECT fleet_link.agent_cancel('$parent', 5, ARRAY['$forestalled']::uuid[])", on => 'a1');
 is(there($forestalled), '1 canceled', 'a token that a stranger canceled before it came');
 is(start_as('etl', $parent, 5, $forestalled, 'work'), 'f 42710 the token belongs to another role or job', 'is not taken for a cancel of ours');
 is($f->witnessed($taken, 'start'), 0, 'nothing of ours ran for it');
@@ -78,17 +78,17 @@ my $id = $f->sql_on('a1', "SELECT job_run_id FROM fleet.job_run WHERE token = '$
 for my $who ([ 'etl', $other_parent, 1, 'another parent' ], [ 'stranger', $parent, 5, 'another role' ])
 {
     my ($role, $from, $epoch, $name) = @$who;
-    is($f->sql_as($role, "SELECT count(job_run_id) FROM fleet.agent_resume('$from', $epoch, ARRAY['$open']::uuid[])", on => 'a1'), '0', "$name does not find it");
-    is($f->sql_as($role, "SELECT count(*) FROM fleet.agent_fetch('$from', $epoch, ARRAY[$id], ARRAY[0])", on => 'a1'), '0', "$name reads nothing of it");
-    $f->sql_as($role, "SELECT fleet.agent_cancel('$from', $epoch, ARRAY['$open']::uuid[])", on => 'a1');
-    $f->sql_as($role, "SELECT fleet.agent_acknowledge('$from', ARRAY['$work']::uuid[])", on => 'a1');
+    is($f->sql_as($role, "SELECT count(job_run_id) FROM fleet_link.agent_resume('$from', $epoch, ARRAY['$open']::uuid[])", on => 'a1'), '0', "$name does not find it");
+    is($f->sql_as($role, "SELECT count(*) FROM fleet_link.agent_fetch('$from', $epoch, ARRAY[$id], ARRAY[0])", on => 'a1'), '0', "$name reads nothing of it");
+    $f->sql_as($role, "SELECT fleet_link.agent_cancel('$from', $epoch, ARRAY['$open']::uuid[])", on => 'a1');
+    $f->sql_as($role, "SELECT fleet_link.agent_acknowledge('$from', ARRAY['$work']::uuid[])", on => 'a1');
     is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.cancel_request WHERE job_run_id = $id"), '0', "$name does not stop it");
     is($f->sql_on('a1', "SELECT count(acknowledged_at) FROM fleet.job_run WHERE token = '$work'"), '0', "$name acknowledges nothing");
 }
-$f->sql_as('etl', "SELECT fleet.agent_acknowledge('$parent', ARRAY['$work', '$open']::uuid[])", on => 'a1');
+$f->sql_as('etl', "SELECT fleet_link.agent_acknowledge('$parent', ARRAY['$work', '$open']::uuid[])", on => 'a1');
 is($f->sql_on('a1', "SELECT string_agg(job, ' ') FROM fleet.job_run WHERE token IN ('$work', '$open') AND acknowledged_at IS NOT NULL"), 'work',
     'its parent acknowledges what has ended, and not what runs');
-is($f->sql_as('etl', "SELECT string_agg(ord || ' ' || (job_run_id IS NOT NULL) || ' ' || state, ', ' ORDER BY ord) FROM fleet.agent_resume('$parent', 5, ARRAY['$work', '$open']::uuid[])",
+is($f->sql_as('etl', "SELECT string_agg(ord || ' ' || (job_run_id IS NOT NULL) || ' ' || state, ', ' ORDER BY ord) FROM fleet_link.agent_resume('$parent', 5, ARRAY['$work', '$open']::uuid[])",
         on => 'a1'), '1 true 11, 2 true 3', 'which is still known, with its state');
 
 # ---- the server's agent ends with what it was told ---------------------------------------------
@@ -101,7 +101,7 @@ $f->wait_for('a1', "SELECT state FROM fleet.job_run WHERE token = '$stopped'", '
 $f->point('a1', 'agent_before_commit', 'wait');
 is(start_as('etl', $parent, 5, $canceled, 'work'), 'f', 'away: a start');
 $f->point_waits('a1', 'agent_before_commit', 'away: the agent has read it, and not committed');
-$f->sql_as('etl', "SELECT fleet.agent_cancel('$parent', 5, ARRAY['$canceled', '$stopped']::uuid[])", on => 'a1');
+$f->sql_as('etl', "SELECT fleet_link.agent_cancel('$parent', 5, ARRAY['$canceled', '$stopped']::uuid[])", on => 'a1');
 my $pid = $f->agent_pid('a1');
 is($f->sql_on('a1', "SELECT pg_terminate_backend($pid, 10000)"), 't', 'away: and ends');
 $f->point_release('a1', 'agent_before_commit');
@@ -124,13 +124,13 @@ is(join(' ', map { ($f->witnessed($_, 'other'), $f->witnessed($_, 'other 2')) } 
 
 my $late = uuid();
 my %request = (
-    hello  => sub { "SELECT fleet.agent_hello(1, '$_[0]', $_[1], 'old')" },
-    start  => sub { "SELECT fleet.agent_start('$_[0]', $_[1], ARRAY['$late']::uuid[], ARRAY['work'], NULL)" },
-    known  => sub { "SELECT fleet.agent_start('$_[0]', $_[1], ARRAY['$work']::uuid[], ARRAY['work'], NULL)" },
-    resume => sub { "SELECT fleet.agent_resume('$_[0]', $_[1], ARRAY['$open']::uuid[])" },
-    fetch  => sub { "SELECT fleet.agent_fetch('$_[0]', $_[1], ARRAY[$id], ARRAY[0])" },
-    cancel => sub { "SELECT fleet.agent_cancel('$_[0]', $_[1], ARRAY['$open', '$late']::uuid[])" },
-    deploy => sub { "SELECT fleet.agent_deploy('$_[0]', $_[1], '{\"name\": \"late\", \"params\": {}, \"steps\": []}')" });
+    hello  => sub { "SELECT fleet_link.agent_hello(1, '$_[0]', $_[1], 'old')" },
+    start  => sub { "SELECT fleet_link.agent_start('$_[0]', $_[1], ARRAY['$late']::uuid[], ARRAY['work'], NULL)" },
+    known  => sub { "SELECT fleet_link.agent_start('$_[0]', $_[1], ARRAY['$work']::uuid[], ARRAY['work'], NULL)" },
+    resume => sub { "SELECT fleet_link.agent_resume('$_[0]', $_[1], ARRAY['$open']::uuid[])" },
+    fetch  => sub { "SELECT fleet_link.agent_fetch('$_[0]', $_[1], ARRAY[$id], ARRAY[0])" },
+    cancel => sub { "SELECT fleet_link.agent_cancel('$_[0]', $_[1], ARRAY['$open', '$late']::uuid[])" },
+    deploy => sub { "SELECT fleet_link.agent_deploy('$_[0]', $_[1], '{\"name\": \"late\", \"params\": {}, \"steps\": []}')" });
 for my $name (sort keys %request)
 {
     $f->fails($request{$name}->($parent, 4), 'FE001', "epoch 4 after 5: $name is refused", as => 'etl', on => 'a1',
@@ -144,11 +144,11 @@ is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.cancel_request WHERE job
 is($f->sql_on('a1', q{SELECT count(*) FROM fleet_catalog.job WHERE name = 'late'}), '0', 'nor deployed');
 is($f->sql_on('a1', "SELECT string_agg(role || ' ' || epoch, ' ' ORDER BY role::text) FROM fleet_catalog.parent WHERE parent_uuid = '$parent'"), 'etl 5 stranger 5',
     'the epoch did not go back');
-$f->sql_as('stranger', "SELECT fleet.agent_hello(1, '$parent', 99, 'raised by a stranger')", on => 'a1');
-is($f->sql_as('etl', "SELECT count(job_run_id) FROM fleet.agent_resume('$parent', 5, ARRAY['$open']::uuid[])", on => 'a1'), '1', 'an epoch that another role raises is that role\'s');
-$f->sql_as('etl', "SELECT fleet.agent_hello(1, '$parent', 6, 'new')", on => 'a1');
+$f->sql_as('stranger', "SELECT fleet_link.agent_hello(1, '$parent', 99, 'raised by a stranger')", on => 'a1');
+is($f->sql_as('etl', "SELECT count(job_run_id) FROM fleet_link.agent_resume('$parent', 5, ARRAY['$open']::uuid[])", on => 'a1'), '1', 'an epoch that another role raises is that role\'s');
+$f->sql_as('etl', "SELECT fleet_link.agent_hello(1, '$parent', 6, 'new')", on => 'a1');
 $f->fails($request{start}->($parent, 5), 'FE001', 'after the hello of a new epoch the old one is refused', as => 'etl', on => 'a1', like => qr/epoch 5 of parent/);
-$f->sql_as('etl', "SELECT fleet.agent_cancel('$parent', 6, ARRAY['$open']::uuid[])", on => 'a1');
+$f->sql_as('etl', "SELECT fleet_link.agent_cancel('$parent', 6, ARRAY['$open']::uuid[])", on => 'a1');
 $f->wait_for('a1', "SELECT state || ' ' || sqlstate FROM fleet.job_run WHERE token = '$open'", 'canceled 57014', 'and the new one cancels');
 is($f->witnessed($open, 'end'), 0, 'it did not come to its end');
 $f->done;

@@ -73,13 +73,13 @@ $f->package('slots', t => { job => 'hold', server => 'w1', for_each => each_of('
 my $run = $f->start('slots');
 wait_states($run, 't', '5 queued, 2 running', 'slots: as many as there are');
 wait_witnessed('slots', '2', 'really');
-$f->sql(q{SELECT fleet.set_server_slots('w1', 4)});
+$f->sql(q{SELECT fleet.alter_server('w1', slots => 4)});
 wait_witnessed('slots', '4', 'slots: with more of them, more at once');
-$f->sql(q{SELECT fleet.set_server_slots('w1', 0)});
+$f->sql(q{SELECT fleet.alter_server('w1', slots => 0)});
 later('meanwhile others run, as well');
 $f->release('slots');
 wait_states($run, 't', '3 queued, 4 succeeded', 'slots: with none, what runs goes on to its end, and nothing new begins');
-$f->sql(q{SELECT fleet.set_server_slots('w1', 2)});
+$f->sql(q{SELECT fleet.alter_server('w1', slots => 2)});
 $f->run_is($run, 'succeeded', 'slots: then the rest');
 is(most('slots'), '4', 'slots: never more at once than there were');
 is($f->witnessed('slots', 'start'), 7, 'slots: each once');
@@ -99,7 +99,7 @@ for my $place (sort keys %place)
 
 # ---- who goes first ----------------------------------------------------------------------------
 
-$f->sql(q{SELECT fleet.set_server_slots('w1', 1)});
+$f->sql(q{SELECT fleet.alter_server('w1', slots => 1)});
 $f->package("first_$_", -params => "{\"key\": \"first_$_\"}", t => { job => $_ eq 'now' ? 'hold' : 'work', server => 'w1' }) for qw(now low high higher);
 $f->sql(q{SELECT fleet.alter_package('first_low', priority => -5), fleet.alter_package('first_high', priority => 5)});
 my @run = ($f->start('first_now'));
@@ -111,7 +111,7 @@ $f->release('first_now');
 $f->run_is($_, 'succeeded', "priority: run $_ ends") for @run;
 is(order('first%'), 'first_now first_higher first_high first_low first_higher', 'priority: the higher one first: as the request says, else the package');
 is($f->sql('SELECT string_agg(priority::text, \' \' ORDER BY run_id) FROM fleet.run WHERE run_id IN (' . join(',', @run) . ')'), '0 -5 5 50 -50', 'priority: the rows say so');
-$f->sql(q{SELECT fleet.set_server_slots('w1', 2)});
+$f->sql(q{SELECT fleet.alter_server('w1', slots => 2)});
 
 # ---- where -------------------------------------------------------------------------------------
 
@@ -124,14 +124,14 @@ is($f->sql_on('witness', q{SELECT bool_and(usr <> next) FROM (SELECT usr, lead(u
 $f->sql(q{SELECT fleet.alter_server('w2', groups => '{other}'), fleet.alter_server('w3', groups => '{other,w}')});
 $f->run_is($f->start('balance_round_robin'), 'succeeded', 'groups: a server has left');
 is(who('balance\_round%'), 'w1 10, w2 4, w3 10', 'groups: the one that has left gets nothing');
-is($f->sql(q{SELECT string_agg(name || ' ' || groups::text, ', ' ORDER BY name) FROM fleet.server WHERE name LIKE 'w%'}), 'w1 {w}, w2 {other}, w3 {other,w}', 'groups: as they were given');
+is($f->sql(q{SELECT string_agg(server || ' ' || groups::text, ', ' ORDER BY server) FROM fleet.server WHERE server LIKE 'w%'}), 'w1 {w}, w2 {other}, w3 {other,w}', 'groups: as they were given');
 
 # ---- a server that is lost ---------------------------------------------------------------------
 
 # "lost" on a1 alone; "retried" in a group with w1; "elsewhere" has not begun when its server goes
 $f->sql(q{SELECT fleet.alter_server('a1', groups => '{agents,g}'), fleet.alter_server('w1', groups => '{g}')});
 set('w1', 'draining');
-$f->package('lost', -params => '{"key": "lost"}', t => { job => 'hold', on_group => 'g', retries => 3, retry_wait => '0s' }, help => { sql => q{SELECT etl.work()}, params => '{"key": "lost_help"}', on_failure_of => '{t}' }, after => { sql => 'SELECT 1', after => '{t}' });
+$f->package('lost', -params => '{"key": "lost"}', t => { job => 'hold', on_group => 'g', retries => 3, retry_wait => '0s' }, help => { sql => q{SELECT etl.work()}, params => '{"key": "lost_help"}', after_failure_of => '{t}' }, after => { sql => 'SELECT 1', after => '{t}' });
 $f->package('lost_too', -params => '{"key": "lost_too"}', t => { job => 'hold', server => 'a1' });
 $f->package('retried', -params => '{"key": "retried"}', t => { job => 'hold', on_group => 'g', on_lost => 'retry', retries => 1, retry_wait => '0s' });
 $f->package('no_retries', -params => '{"key": "no_retries"}', t => { job => 'hold', on_group => 'g', on_lost => 'retry' });

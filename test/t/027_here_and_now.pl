@@ -50,7 +50,7 @@ my $quiet = $f->start('quiet');
 
 # ---- execute_package ---------------------------------------------------------------------------
 
-$f->job('said', q{DO $$ BEGIN RAISE NOTICE 'half'; PERFORM etl.work_until_released(); RAISE WARNING 'whole'; END $$}, { command => 'SELECT 7' });
+$f->job('said', q{DO $$ BEGIN RAISE NOTICE 'half'; PERFORM etl.work_until_released(); RAISE WARNING 'whole'; END $$}, { sql => 'SELECT 7' });
 $f->package('show', '-params' => '{"key": "show"}', first => { sql => q{SELECT etl.work_until_released()} }, second => { job => 'said', server => 'a1', after => '{first}' }, third => { job => 'said', server => 'd1', after => '{second}', params => '{"key": "third"}' });
 my $p = psql_begin(q{CALL fleet.execute_package('show')});
 $f->wait_started('show');
@@ -75,7 +75,7 @@ like($err, qr/^psql:\S+ ERROR:\s+09000: package "fail" has not succeeded: run $r
 like($err, qr/bad: failed: that is wrong/, '… which was printed before');
 $f->fails(q{CALL fleet.execute_package('no_such')}, '42704', 'a package that there is not', like => 'package "no_such" does not exist', help => 1);
 $f->fails(q{BEGIN; CALL fleet.execute_package('fail')}, '2D000', 'it cannot run in a transaction block');
-$f->fails(q{SELECT fleet.run_failure(-1)}, '42704', 'run_failure of a run that there is not', like => 'there is no run -1');
+$f->fails(q{SELECT fleet_link.run_failure(-1)}, '42704', 'run_failure of a run that there is not', like => 'there is no run -1');
 
 # Ctrl-C, and pg_cancel_backend by somebody else
 my $stuck = "DO \$\$ BEGIN PERFORM etl.witness('start'); PERFORM pg_sleep(600) /* here */; PERFORM etl.witness('end'); END \$\$";
@@ -139,7 +139,7 @@ $f->job('nap', q{SELECT pg_sleep((current_setting('fleet.params')::jsonb ->> 's'
 for my $server (qw(a1 d1))
 {
     my $package = "nap_$server";
-    $f->sql("SELECT fleet.set_server_slots('$server', 1)");
+    $f->sql("SELECT fleet.alter_server('$server', slots => 1)");
     $f->package($package, t => { job => 'nap', server => $server, for_each => q{SELECT jsonb_build_object('s', s) FROM unnest('{0.001,0.3,0.9}'::text[]) WITH ORDINALITY AS u(s, n) ORDER BY n} });
     $one = $f->start($package);
     $f->run_is($one, 'succeeded', "$server: items of three lengths");
@@ -169,7 +169,7 @@ is(events('quiet'), 'start@d2,end@d2', '… and is not taken for cut off');
 
 # ---- servers that change -----------------------------------------------------------------------
 
-$f->sql(q{SELECT fleet.set_server_slots('a1', 4), fleet.set_server_slots('d1', 4)});
+$f->sql(q{SELECT fleet.alter_server('a1', slots => 4), fleet.alter_server('d1', slots => 4)});
 $f->job('where', q{SELECT current_setting('port') || ' ' || session_user});
 $f->package('where', t => { job => 'where', server => 'd1' }, u => { job => 'where', server => 'a1' });
 sub where { my ($task) = @_; my $r = $f->start('where'); $f->run_is($r, 'succeeded', 'a run'); return $f->sql("SELECT output FROM fleet.task_run WHERE run_id = $r AND task = '$task'"); }
@@ -193,10 +193,10 @@ $f->run_is($run, 'succeeded', 'work that runs while the options change is not lo
 is(join(',', sort split /,/, events('gate') =~ s/,?release@//r), 'end@a1,end@d2,start@a1,start@d2', '… nor done twice');
 # slots
 $f->package('slots', t => { job => 'gate', server => 'd2', for_each => q{SELECT jsonb_build_object('key', 'slots', 'n', i) FROM generate_series(1, 6) AS i} });
-$f->sql(q{SELECT fleet.set_server_slots('d2', 1)});
+$f->sql(q{SELECT fleet.alter_server('d2', slots => 1)});
 $run = $f->start('slots');
 $f->wait_started('slots', 1);
-$f->sql(q{SELECT fleet.set_server_slots('d2', 6)});
+$f->sql(q{SELECT fleet.alter_server('d2', slots => 6)});
 $f->wait_for('witness', q{SELECT count(*) FROM event WHERE key = 'slots' AND what = 'start'}, '6', 'more slots are used at once, by work that waits');
 $f->release('slots');
 $f->run_is($run, 'succeeded', 'all of it ends');

@@ -118,7 +118,7 @@ for my $case (@secrets)
     utf8::encode(my $bytes = $password);
     utf8::encode($_) for $name, $kept;
     $fake->rules([ on => '^password', send => [ [ 'fatal', '28P01', $says ] ] ]);
-    my ($server, $run) = begin('direct', $bytes, command => 'SELECT 1');
+    my ($server, $run) = begin('direct', $bytes, sql => 'SELECT 1');
     failed_with($run, $server, '28P01', $PREFIX . $kept, $name);
 }
 others_go_on('passwords');
@@ -127,52 +127,52 @@ unlike(slurp_file($f->parent->logfile), qr/secret-at-the-cut|"aba"/, 'no passwor
 # none at all: nothing is covered, and nothing hangs
 $fake->ctl(auth => 'trust');
 $fake->rules([ on => '^login', send => [ [ 'fatal', '28P01', 'no *** and nothing' ] ] ]);
-my ($server, $run) = begin('direct', undef, command => 'SELECT 1');
+my ($server, $run) = begin('direct', undef, sql => 'SELECT 1');
 failed_with($run, $server, '28P01', $PREFIX . 'no *** and nothing', 'no password');
 
 # the error that once was an endless loop, in the other mode, and SIGTERM
 $fake->ctl(auth => 'cleartext');
 $fake->rules([ on => '^password', send => [ [ 'fatal', '57P03', 'no ***' ] ] ]);
-($server, $run) = begin('agent', '***', command => 'SELECT 1');
+($server, $run) = begin('agent', '***', sql => 'SELECT 1');
 $f->wait_for('parent', "SELECT last_error FROM fleet.server_status WHERE server = '$server'", $PREFIX . 'no ***', 'password ***, mode agent: the link says why it is down');
 term_is_heard('password ***');
 link_is_down($run, $server, $PREFIX . 'no ***', 'password ***, mode agent');
 
 # after the login: the last words of a session, an error to the hello
 $fake->rules([ on => '^execute SELECT pg_catalog.pg_backend_pid', send => [ [ 'fatal', '57P01', 'it was {password}' ] ] ]);
-($server, $run) = begin('direct', 'last-words', command => 'SELECT 1');
+($server, $run) = begin('direct', 'last-words', sql => 'SELECT 1');
 link_is_down($run, $server, 'it was **********', 'last words of a session');
 $fake->rules([ on => '^execute .*agent_hello', send => [ [ 'error', '55000', 'you are {password}' ] ] ]);
-($server, $run) = begin('agent', 'hello-words', command => 'SELECT 1');
+($server, $run) = begin('agent', 'hello-words', sql => 'SELECT 1');
 link_is_down($run, $server, 'you are ***********', 'an error to the hello');
 
 # ---- a copy that nobody asked for ---------------------------------------------------------------
 
 $fake->ctl(auth => 'trust');
 my $COPY = 'the server wants to copy, which nobody asked for';
-my %command = ('one statement' => { command => 'SELECT 7' },
-    'not a transaction' => { command => 'VACUUM', transactional => 'false' },
-    'several statements' => { command => 'SELECT 7; SELECT 8' });
+my %command = ('one statement' => { sql => 'SELECT 7' },
+    'not a transaction' => { sql => 'VACUUM', transactional => 'false' },
+    'several statements' => { sql => 'SELECT 7; SELECT 8' });
 
 for my $case (
     [ 'copyin',   'direct', 'the first question', '^execute SELECT pg_catalog.pg_backend_pid' ],
     [ 'copyboth', 'direct', 'the sweep',          '^execute SELECT pg_catalog.pg_terminate_backend' ],
     [ 'copyout',  'direct', 'BEGIN',              '^execute BEGIN' ],
     [ 'copyboth', 'agent',  'the search path',    '^execute SELECT pg_catalog.set_config' ],
-    [ 'copyin',   'agent',  'the hello',          '^execute SELECT \* FROM fleet.agent_hello' ],
-    [ 'copyout',  'agent',  'the hello',          '^execute SELECT \* FROM fleet.agent_hello' ],
-    [ 'copyboth', 'agent',  'the hello',          '^execute SELECT \* FROM fleet.agent_hello' ],
+    [ 'copyin',   'agent',  'the hello',          '^execute SELECT \* FROM fleet_link.agent_hello' ],
+    [ 'copyout',  'agent',  'the hello',          '^execute SELECT \* FROM fleet_link.agent_hello' ],
+    [ 'copyboth', 'agent',  'the hello',          '^execute SELECT \* FROM fleet_link.agent_hello' ],
     [ 'copyout',  'agent',  'LISTEN',             '^execute LISTEN' ])
 {
     my ($kind, $mode, $what, $on) = @$case;
     $fake->rules([ on => $on, send => [$kind] ]);
-    ($server, $run) = begin($mode, undef, command => 'SELECT 1');
+    ($server, $run) = begin($mode, undef, sql => 'SELECT 1');
     link_is_down($run, $server, $COPY, "$kind to $what, mode $mode");
 }
 
 # a start: it is sent again, since the other side does not know it; this one then says nothing about it
-$fake->rules([ on => '^execute SELECT \* FROM fleet.agent_start', send => ['copyin'] ]);
-($server, $run) = begin('agent', undef, command => 'SELECT 1');
+$fake->rules([ on => '^execute SELECT \* FROM fleet_link.agent_start', send => ['copyin'] ]);
+($server, $run) = begin('agent', undef, sql => 'SELECT 1');
 $f->wait_for('parent', "SELECT last_error FROM fleet.server_status WHERE server = '$server'", $COPY, 'copyin to a start: the link says why it is down');
 others_go_on('copyin to a start');
 $fake->rules();
@@ -197,7 +197,7 @@ for my $case ([ 'copyin', '^execute BEGIN' ], [ 'copyout', '^execute SELECT pg_c
 {
     my ($kind, $on) = @$case;
     $fake->rules([ on => $on, send => [$kind], count => 1 ], [ on => '^execute SELECT 7', send => [ [ 'complete', 'SELECT 1' ] ] ]);
-    ($server, $run) = begin('direct', undef, command => 'SELECT 7');
+    ($server, $run) = begin('direct', undef, sql => 'SELECT 7');
     $f->run_is($run, 'succeeded', "$kind once to $on: the run succeeds");
     my @fired = @{ $fake->stats->{fired} };
     is($fired[0], 1, "$kind once to $on: it was answered so");
@@ -213,7 +213,7 @@ for my $kind (qw(copyin copyout copyboth))
         [ on => '^execute COMMIT', send => ['close'], count => 1 ],
         [ on => '^execute .*pg_xact_status', send => [$kind], count => 1 ],
         [ on => '^execute SELECT 7', send => [ [ 'complete', 'SELECT 1' ] ] ]);
-    ($server, $run) = begin('direct', undef, command => 'SELECT 7');
+    ($server, $run) = begin('direct', undef, sql => 'SELECT 7');
     $f->run_is($run, 'succeeded', "$kind to a question about a transaction: the run succeeds");
     is("@{ $fake->stats->{fired} }", '1 1 2', "$kind to a question about a transaction: it is asked again");
     offline($server);
@@ -224,7 +224,7 @@ $fake->rules(
     [ on => '^execute SELECT 7', send => ['hang'] ],
     [ on => '^execute .*pg_cancel_backend', send => ['copyin'], count => 1 ],
     [ on => '^execute SELECT state FROM pg_catalog.pg_stat_activity', send => ['copyout'] ]);
-($server, $run) = begin('direct', undef, command => 'SELECT 7');
+($server, $run) = begin('direct', undef, sql => 'SELECT 7');
 fired(0, 'the command is sent');
 $f->sql("SELECT fleet.cancel_run($run)");
 fired(1, 'a copy to a cancel');
@@ -246,7 +246,7 @@ for my $case ([ 'copy data', 'copyout', [ 'times', 100000, [ 'copydata', 'x' x 2
 {
     my ($name, @send) = @$case;
     $fake->rules([ on => '^query VACUUM', send => \@send, count => 1 ]);
-    ($server, $run) = begin('direct', undef, command => 'VACUUM -- copy', transactional => 'false');
+    ($server, $run) = begin('direct', undef, sql => 'VACUUM -- copy', transactional => 'false');
     fired(0, "endless $name: sent");
     others_go_on("endless $name");
     $f->sql("SELECT fleet.cancel_run($run); SELECT fleet.set_server_state('$server', 'offline')");

@@ -46,7 +46,7 @@ sub wait_blocked { my ($name) = @_; return $f->wait_for('parent', q{SELECT count
 my $hold = { sql => 'SELECT etl.work_until_released()' };
 $f->package('parallel', -params => '{"key": "parallel"}', t => $hold);
 $f->package('skip', -params => '{"key": "skip"}', t => $hold);
-$f->package('around', -params => '{"key": "around"}', t => { package => 'skip', params => '{"key": "nested"}' });
+$f->package('around', -params => '{"key": "around"}', t => { nested => 'skip', params => '{"key": "nested"}' });
 $f->sql(q{SELECT fleet.alter_package('skip', overlap => 'skip')});
 
 my ($first, $second) = split /\n/, $f->sql('SELECT ' . run_of('parallel') . '; SELECT ' . run_of('parallel'));
@@ -175,8 +175,8 @@ $f->wait_for('parent', "SELECT state || params::text FROM fleet.job_run WHERE jo
 # ---- nested packages ---------------------------------------------------------------------------
 
 $f->package('leaf', -params => '{"key": "leaf", "depth": "leaf", "kept": "leaf"}', mark => { sql => q{SELECT etl.mark('leaf ' || fleet.param('depth') || ' ' || fleet.param('kept') || ' ' || fleet.param('deep'))} });
-$f->package('middle', -params => '{"depth": "middle"}', leaf => { package => 'leaf', params => '{"depth": "task"}' }, after => { sql => q{SELECT etl.mark('after')}, after => '{leaf}' });
-$f->package('outer', -params => '{"key": "outer", "deep": "down"}', middle => { package => 'middle', for_each => q{SELECT jsonb_build_object('key', 'outer' || i) FROM generate_series(1, 2) AS i} },
+$f->package('middle', -params => '{"depth": "middle"}', leaf => { nested => 'leaf', params => '{"depth": "task"}' }, after => { sql => q{SELECT etl.mark('after')}, after => '{leaf}' });
+$f->package('outer', -params => '{"key": "outer", "deep": "down"}', middle => { nested => 'middle', for_each => q{SELECT jsonb_build_object('key', 'outer' || i) FROM generate_series(1, 2) AS i} },
     after => { sql => q{SELECT etl.mark('after')}, after => '{middle}' });
 $run = $f->sql(q{SELECT fleet.run_parent_package('outer', priority => 7)});
 $f->run_is($run, 'succeeded', 'a package in a package in a package');
@@ -185,9 +185,9 @@ is($f->sql("SELECT string_agg(package || ' ' || (parent_run_id = $run)::text || 
     'middle true 7 succeeded, middle true 7 succeeded', 'each nested run has its row, its parent and its priority');
 is(states($run), 'middle=succeeded middle1=succeeded middle2=succeeded after=succeeded', 'states go up');
 $f->package('bad_leaf', -params => '{"key": "bad"}', fine => { sql => 'SELECT 1' }, boom => { sql => 'SELECT 1 / 0' });
-$f->package('bad_middle', x => { package => 'bad_leaf' });
-$f->package('bad_outer', -params => '{"key": "bad_outer"}', x => { package => 'bad_middle' }, after => { sql => q{SELECT etl.mark('after')}, after => '{x}' }, help => { sql => q{SELECT etl.mark('help')}, on_failure_of => '{x}' });
-$f->package('bad_outer_too', x => { package => 'bad_middle' });
+$f->package('bad_middle', x => { nested => 'bad_leaf' });
+$f->package('bad_outer', -params => '{"key": "bad_outer"}', x => { nested => 'bad_middle' }, after => { sql => q{SELECT etl.mark('after')}, after => '{x}' }, help => { sql => q{SELECT etl.mark('help')}, after_failure_of => '{x}' });
+$f->package('bad_outer_too', x => { nested => 'bad_middle' });
 $run = $f->start('bad_outer');
 $f->run_is($run, 'succeeded', 'a failure inside can be handled outside');
 is(told($run, 'x'), 'failed P0001 task "x" failed: task "boom" failed: division by zero', 'SQLSTATE and reason come up, level by level');
@@ -195,11 +195,11 @@ is(trace('parent', 'bad_outer'), 'help', 'and decide what follows');
 $run = $f->start('bad_outer_too');
 $f->run_is($run, 'failed', 'or it fails the run');
 is($f->sql("SELECT message FROM fleet.run WHERE run_id = $run"), 'task "x" failed: task "x" failed: task "boom" failed: division by zero', 'which tells why');
-is($f->sql("SELECT fleet.run_failure($run)"), 'x: failed (P0001): task "x" failed: task "boom" failed: division by zero', 'run_failure tells it too');
+is($f->sql("SELECT fleet_link.run_failure($run)"), 'x: failed (P0001): task "x" failed: task "boom" failed: division by zero', 'run_failure tells it too');
 
 # ---- definitions of the moment -----------------------------------------------------------------
 
-$f->job('versions', { name => 'hold', command => 'SELECT etl.work_until_released()' }, { name => 'then', command => q{SELECT etl.mark('old step')} });
+$f->job('versions', { name => 'hold', sql => 'SELECT etl.work_until_released()' }, { name => 'then', sql => q{SELECT etl.mark('old step')} });
 $f->package('versions', -params => '{"key": "v_here"}', hold => $hold, now_a1 => { job => 'versions', server => 'a1', params => '{"key": "v_a1"}' }, now_d1 => { job => 'versions', server => 'd1', params => '{"key": "v_d1"}' },
     then => { sql => q{SELECT etl.mark('old task')}, after => '{hold}' }, then_d1 => { job => 'versions', server => 'd1', after => '{hold}', params => '{"key": "v_then"}' });
 $run = $f->start('versions');
@@ -212,9 +212,9 @@ SELECT fleet.drop_task('versions', 'then');
 SELECT fleet.add_task('versions', 'new', sql => $$SELECT etl.mark('new task')$$, after => '{hold}');
 SELECT fleet.alter_package('versions', params => '{"key": "v_new"}');
 SQL
-is($f->sql(q{SELECT state || ' ' || drift FROM fleet.deployments WHERE job = 'versions'}), 'deployed true', 'a changed job is told as drift');
+is($f->sql(q{SELECT state || ' ' || drift FROM fleet.deployment WHERE job = 'versions'}), 'deployed true', 'a changed job is told as drift');
 $f->deploy('versions');
-is($f->sql(q{SELECT state || ' ' || drift FROM fleet.deployments WHERE job = 'versions'}), 'deployed false', 'until it is deployed again');
+is($f->sql(q{SELECT state || ' ' || drift FROM fleet.deployment WHERE job = 'versions'}), 'deployed false', 'until it is deployed again');
 $f->release($_) for qw(v_here v_a1 v_d1 v_job v_then v_new);
 $f->run_is($run, 'succeeded', 'a run whose definitions changed meanwhile');
 is(join(', ', map { "$_->[0]: " . trace(@$_) } [ parent => 'v_here' ], [ a1 => 'v_a1' ], [ d1 => 'v_d1' ], [ d1 => 'v_then' ], [ parent => 'v_job' ]),
@@ -228,7 +228,7 @@ is(trace('parent', 'v_new') . ', ' . trace('a1', 'v_a1'), 'new task, old step ne
 # ---- what the views say ------------------------------------------------------------------------
 
 my $body = q{DO $$BEGIN RAISE NOTICE 'a line'; END$$; SELECT i, 'x' FROM generate_series(7, 9) AS i};
-$f->job('viewed', { name => 'first', command => $body }, { name => 'second', command => q{UPDATE etl.trace SET what = what WHERE false} }, { name => 'last', command => $body });
+$f->job('viewed', { name => 'first', sql => $body }, { name => 'second', sql => q{UPDATE etl.trace SET what = what WHERE false} }, { name => 'last', sql => $body });
 $f->sql(q{SELECT fleet.create_package('viewed', params => '{"key": "viewed"}', priority => 3)});
 $f->sql("SELECT fleet.add_task('viewed', 'here', sql => " . quote_literal($body) . "), fleet.add_task('viewed', 'on_a1', job => 'viewed', server => 'a1'), fleet.add_task('viewed', 'on_d1', job => 'viewed', server => 'd1')");
 my $before = $f->sql('SELECT clock_timestamp()');
@@ -262,7 +262,7 @@ for my $place (qw(here on_a1 on_d1))
 }
 is($f->sql(q{SELECT string_agg(concat_ws(' ', server, mode, state, slots, busy, groups, last_seen > now() - interval '1 day', coalesce(last_error, '-'), split_part(version, '.', 1)), ', ' ORDER BY server) FROM fleet.server_status}),
     join(', ', 'a1 agent online 2 0 {all,agents} t - 15', 'd1 direct online 2 0 {all,direct} t - 15'), 'server_status: servers at rest');
-is($f->sql('SELECT string_agg(concat_ws(\' \', name, mode, state, slots, groups, weight, owner, wrapper), \', \' ORDER BY name) FROM fleet.server'),
+is($f->sql('SELECT string_agg(concat_ws(\' \', server, mode, state, slots, groups, weight, owner, wrapper), \', \' ORDER BY server) FROM fleet.server'),
     'a1 agent online 2 {all,agents} 1 postgres pg_fleet, d1 direct online 2 {all,direct} 1 postgres pg_fleet', 'server: as defined');
 
 # progress while it goes on: one done, one failed, two run, the rest waits
