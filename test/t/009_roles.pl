@@ -303,7 +303,7 @@ for my $attempt (
 is($f->sql(q{SELECT coalesce(string_agg(p.oid::regprocedure::text, ' '), '') FROM pg_proc AS p WHERE p.prosecdef AND p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace, 'fleet_catalog'::regnamespace)}),
     '', 'no function of ours is SECURITY DEFINER');
 is($f->sql(q{SELECT coalesce(string_agg(c.oid::regclass::text, ' '), '') FROM pg_class AS c WHERE c.relkind = 'v' AND c.relnamespace = 'fleet'::regnamespace
-    AND c.relname <> 'deployments' AND NOT coalesce(c.reloptions, '{}') @> '{security_barrier=true}'}), '', 'every view is a security barrier');
+    AND c.relname <> 'deployment' AND NOT coalesce(c.reloptions, '{}') @> '{security_barrier=true}'}), '', 'every view is a security barrier');
 
 # ---- making servers, and a server that is busy -------------------------------------------------
 
