@@ -85,7 +85,6 @@ typedef enum FleetExecutorEventKind
     FLEET_EXECUTOR_ERROR,
     FLEET_EXECUTOR_NOT_TRANSACTIONAL,
     FLEET_EXECUTOR_CUT, /* text in message: why; never_sent tells whether it can have run at all */
-    FLEET_EXECUTOR_RESOLVED, /* answer to a resolve request: status below */
 } FleetExecutorEventKind;
 
 typedef enum FleetXactStatus
@@ -115,12 +114,15 @@ typedef struct FleetExecutorEvent
     int backend_pid;
     /* CUT */
     bool never_sent;
-    /* RESOLVED */
-    FleetXactStatus status;
 } FleetExecutorEvent;
 
-/* Implemented by the agent (agent_exec.c): every event of every executor. */
-extern void fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event);
+/* Where the events of executors go; handed in by the agent, once for the runners
+ * (fleet_runner_pool_init()) and once for direct sessions (fleet_link_init()). */
+typedef struct FleetExecutorSink
+{
+    void (*event)(void *arg, FleetExecutor *executor, const FleetExecutorEvent *event);
+    void *arg;
+} FleetExecutorSink;
 
 /* Common head of both kinds; the rest belongs to the implementation. */
 typedef struct FleetExecutorMethods

@@ -7,6 +7,7 @@
  *
  *   main.c           lifecycle and the loop
  *   life.c      which process is the agent, and that there is always one again
+ *   events.c    what links, runners and sessions tell, handed to whom it concerns
  *   server.c    servers, targets, links as the core's servers
  *   run.c       runs: loading requests and durable state, requests, ends
  *   recover.c  … taken up again after a restart
@@ -288,7 +289,7 @@ typedef struct Agent
     uint32 ntargets;
     HTAB *runs;       /* AgentRun* by run_id */
     HTAB *tasks;      /* AgentTask* by ref */
-    HTAB *tokens;     /* AgentTask* by token (remote) */
+    HTAB *tokens;     /* AgentTask* by FleetToken (remote) */
     HTAB *packages;   /* FleetPackageDef* by hash */
     HTAB *jobs;       /* FleetJobDef* by hash */
     HTAB *by_job_run; /* LocalJob* by job_run_id */
@@ -332,6 +333,11 @@ extern void agent_server_speed(AgentServer *server, FleetTime predicted, FleetTi
 extern void agent_server_flush(void); /* health rows that are due; inside the transaction */
 extern bool agent_server_dirty(void);
 extern void agent_deployments_send(void); /* reads queued deployments; inside a transaction */
+/* Events of links; link.h says what they mean. */
+extern void agent_link_up(AgentLink *link, const FleetLinkIdentity *identity);
+extern void agent_link_down(AgentLink *link, const char *sqlstate, const char *reason,
+                            bool permanent);
+extern void agent_deployed(uint64 ref, bool ok, const char *message);
 
 /* ---- run.c ---- */
 extern void agent_runs_load(const int64 *ids, int n); /* NULL: all open ones */
@@ -401,7 +407,18 @@ extern void agent_job_run_cancel(int64 job_run_id);
 /* How many lines of the log were reported: for notices to parents */
 extern void local_job_report(LocalJob *local);
 
+/* ---- events.c ---- */
+/* Hands the agent's callbacks to the links and the runners: before anything is asked of them. */
+extern void agent_events_init(void);
+
 /* ---- remote.c ---- */
+extern void agent_remote_init(void);
+/* Events of links; link.h says what they mean.  A token that is on no link here is ignored: it
+ * answers what was asked for a task run that has ended meanwhile. */
+extern void agent_remote_started(AgentLink *link, const FleetToken *token, FleetStartResult result,
+                                 const char *sqlstate, const char *message);
+extern void agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known);
+extern void agent_remote_reported(AgentLink *link, const FleetRemoteReport *report);
 extern void agent_remote_start(AgentTask *task);
 extern void agent_remote_recover(AgentTask *task);
 extern void agent_remote_cancel(AgentTask *task);

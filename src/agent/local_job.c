@@ -669,7 +669,6 @@ local_job_event(LocalJob *local, FleetExecutor *executor, const FleetExecutorEve
             else
                 local_job_cut(local);
             break;
-        case FLEET_EXECUTOR_RESOLVED: local_job_resolved(local, event->status); break;
     }
 }
 

@@ -44,20 +44,6 @@
 #include "utils/snapmgr.h"
 #include "utils/wait_event.h"
 
-void
-fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event)
-{
-    AgentRequest *request = agent_request_find(event->ref);
-
-    turn_again();
-    if (request == NULL)
-        return; /* nobody waits for it any more */
-    if (request->kind == REQUEST_LOCAL_JOB)
-        local_job_event(request->owner, executor, event);
-    else if (request->kind == REQUEST_QUERY)
-        agent_query_event(request->owner, executor, event);
-}
-
 /* ---- coming and going ---- */
 
 static void
@@ -97,14 +83,14 @@ make_structures(void)
         agent_table("pg_fleet runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
     agent.tasks = agent_table("pg_fleet task runs", sizeof(FleetTaskRef),
                               MAXALIGN(sizeof(FleetTaskRef)) + sizeof(void *), HASH_BLOBS);
-    agent.tokens = agent_table("pg_fleet tokens", 37, 40 + sizeof(void *), HASH_STRINGS);
     agent.packages = agent_table("pg_fleet packages", 37, 40 + sizeof(void *), HASH_STRINGS);
     agent.jobs = agent_table("pg_fleet jobs", 37, 40 + sizeof(void *), HASH_STRINGS);
     agent.by_job_run =
         agent_table("pg_fleet job runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
     fleet_run_write_init(agent.context);
     agent_servers_init();
-    fleet_runner_pool_init(agent.context, agent.database);
+    agent_remote_init();
+    agent_events_init();
 }
 
 /* Makes the identity and the epoch durable before anything is sent with them. */

@@ -231,8 +231,7 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
         case FLEET_EXECUTOR_BEGAN:
         case FLEET_EXECUTOR_LOG:
         case FLEET_EXECUTOR_PREPARED:
-        case FLEET_EXECUTOR_NOT_TRANSACTIONAL:
-        case FLEET_EXECUTOR_RESOLVED: break;
+        case FLEET_EXECUTOR_NOT_TRANSACTIONAL: break;
     }
 }
 

@@ -16,22 +16,49 @@
 
 typedef struct TokenEntry
 {
-    char token[37];
+    FleetToken token; /* hash key */
     AgentTask *task;
 } TokenEntry;
 
+void
+agent_remote_init(void)
+{
+    agent.tokens =
+        agent_table("pg_fleet tokens", sizeof(FleetToken), sizeof(TokenEntry), HASH_BLOBS);
+}
+
+static FleetToken
+token_of(const AgentTask *task)
+{
+    FleetToken token;
+
+    if (!fleet_text_uuid(task->token, token.bytes))
+        elog(ERROR, "\"%s\" is not a token", task->token);
+    return token;
+}
+
+/* NULL: it has ended here, or is no longer on a link. */
 static AgentTask *
-task_of_token(const char *token)
+task_of_token(const FleetToken *token)
 {
     TokenEntry *entry = hash_search(agent.tokens, token, HASH_FIND, NULL);
 
     return entry == NULL ? NULL : entry->task;
 }
 
+static AgentTask *
+task_on_link(const AgentLink *link, const FleetToken *token)
+{
+    AgentTask *task = task_of_token(token);
+
+    return task != NULL && task->link == link ? task : NULL;
+}
+
 static void
 attach(AgentTask *task, AgentLink *link)
 {
-    TokenEntry *entry = hash_search(agent.tokens, task->token, HASH_ENTER, NULL);
+    FleetToken token = token_of(task);
+    TokenEntry *entry = hash_search(agent.tokens, &token, HASH_ENTER, NULL);
 
     entry->task = task;
     task->link = link;
@@ -42,33 +69,14 @@ attach(AgentTask *task, AgentLink *link)
 void
 agent_remote_leave(AgentTask *task)
 {
+    FleetToken token;
+
     if (!task->linked)
         return;
-    hash_search(agent.tokens, task->token, HASH_REMOVE, NULL);
+    token = token_of(task);
+    hash_search(agent.tokens, &token, HASH_REMOVE, NULL);
     dlist_delete(&task->link_node);
     task->linked = false;
-}
-
-/* A reference that survives: the token is found again by its number. */
-static uint64
-task_ref_number(const AgentTask *task)
-{
-    return ((uint64) (uintptr_t) task);
-}
-
-static AgentTask *
-task_by_number(AgentLink *link, uint64 number)
-{
-    dlist_iter iter;
-
-    dlist_foreach(iter, &link->tasks)
-    {
-        AgentTask *task = dlist_container(AgentTask, link_node, iter.cur);
-
-        if (task_ref_number(task) == number)
-            return task;
-    }
-    return NULL;
 }
 
 void
@@ -79,8 +87,7 @@ agent_remote_start(AgentTask *task)
     if (task->token[0] == '\0') /* its server was of mode direct when it was placed */
         agent_task_token(task);
     attach(task, task->link);
-    start.ref = task_ref_number(task);
-    strlcpy(start.token, task->token, sizeof(start.token));
+    start.token = token_of(task);
     start.job = task->run->def->tasks[task->ref.task].job;
     start.params = task->params;
     FLEET_POINT("remote_before_start");
@@ -90,11 +97,10 @@ agent_remote_start(AgentTask *task)
 static void
 resume(AgentTask *task)
 {
-    const char *token = task->token;
-    uint64 ref = task_ref_number(task);
+    FleetToken token = token_of(task);
     int after = task->log_seq - task->log_base;
 
-    fleet_link_resume(task->link->link, &token, &ref, &after, 1);
+    fleet_link_resume(task->link->link, &token, &after, 1);
 }
 
 /* After a restart of this agent: is it there? */
@@ -120,9 +126,9 @@ agent_remote_recover(AgentTask *task)
 void
 agent_remote_cancel(AgentTask *task)
 {
-    const char *token = task->token;
+    FleetToken token = token_of(task);
 
-    if (!task->acknowledged && fleet_link_withdraw(task->link->link, task_ref_number(task)))
+    if (!task->acknowledged && fleet_link_withdraw(task->link->link, &token))
     {
         agent_task_finished(task, FLEET_CANCELED);
         return;
@@ -146,7 +152,7 @@ agent_remote_up(AgentLink *link)
             resume(task);
         if (task->state == FLEET_CANCELING)
         {
-            const char *token = task->token;
+            FleetToken token = token_of(task);
 
             fleet_link_cancel(link->link, &token, 1);
         }
@@ -162,10 +168,12 @@ agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason, boo
     dlist_foreach_modify(iter, &link->tasks)
     {
         AgentTask *task = dlist_container(AgentTask, link_node, iter.cur);
+        FleetToken token;
 
         if (task->acknowledged || task->over)
             continue;
-        if (!fleet_link_withdraw(link->link, task_ref_number(task)))
+        token = token_of(task);
+        if (!fleet_link_withdraw(link->link, &token))
             continue;
         if (permanent)
             agent_task_fail(task, sqlstate, reason);
@@ -180,10 +188,10 @@ agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason, boo
 }
 
 void
-fleet_on_start(FleetServerLink *server_link, uint64 ref, FleetStartResult result,
-               const char *sqlstate, const char *message)
+agent_remote_started(AgentLink *link, const FleetToken *token, FleetStartResult result,
+                     const char *sqlstate, const char *message)
 {
-    AgentTask *task = task_by_number(fleet_link_owner(server_link), ref);
+    AgentTask *task = task_on_link(link, token);
 
     if (task == NULL)
         return;
@@ -207,9 +215,9 @@ fleet_on_start(FleetServerLink *server_link, uint64 ref, FleetStartResult result
 }
 
 void
-fleet_on_resume(FleetServerLink *server_link, uint64 ref, bool known)
+agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known)
 {
-    AgentTask *task = task_by_number(fleet_link_owner(server_link), ref);
+    AgentTask *task = task_on_link(link, token);
 
     if (task == NULL)
         return;
@@ -222,12 +230,11 @@ fleet_on_resume(FleetServerLink *server_link, uint64 ref, bool known)
             break;
         case FLEET_TOKEN_RESEND:
         {
-            FleetRemoteStart start = {.ref = ref,
+            FleetRemoteStart start = {.token = *token,
                                       .job = task->run->def->tasks[task->ref.task].job,
                                       .params = task->params};
 
-            strlcpy(start.token, task->token, sizeof(start.token));
-            fleet_link_start(server_link, &start, 1);
+            fleet_link_start(link->link, &start, 1);
             break;
         }
         case FLEET_TOKEN_LOST:
@@ -235,9 +242,7 @@ fleet_on_resume(FleetServerLink *server_link, uint64 ref, bool known)
             {
                 /* Its start may still be under way on the old connection: the cancel leaves a
                  * canceled row there, which this question, behind it, finds. */
-                const char *token = task->token;
-
-                fleet_link_cancel(server_link, &token, 1);
+                fleet_link_cancel(link->link, token, 1);
                 resume(task);
             }
             else
@@ -327,19 +332,15 @@ report_line(AgentTask *task, const FleetRemoteLine *line)
 }
 
 void
-fleet_on_report(FleetServerLink *link, const FleetRemoteReport *report)
+agent_remote_reported(AgentLink *link, const FleetRemoteReport *report)
 {
-    AgentTask *task = task_of_token(report->token);
+    AgentTask *task = task_of_token(&report->token);
 
     if (task == NULL || task->over)
     {
         /* Ended here before: the child need not keep it. */
         if (task == NULL && FLEET_STATE_IS_FINAL((FleetState) report->state))
-        {
-            const char *token = report->token;
-
-            fleet_link_acknowledge(link, &token, 1);
-        }
+            fleet_link_acknowledge(link->link, &report->token, 1);
         return;
     }
     if (task->reported_turn == turn_number())
@@ -380,7 +381,7 @@ fleet_on_report(FleetServerLink *link, const FleetRemoteReport *report)
 void
 agent_remote_acknowledge(AgentTask *task)
 {
-    const char *token = task->token;
+    FleetToken token = token_of(task);
 
     fleet_link_acknowledge(task->link->link, &token, 1);
 }

@@ -475,9 +475,8 @@ agent_server_flush(void)
 }
 
 void
-fleet_on_link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity)
+agent_link_up(AgentLink *link, const FleetLinkIdentity *identity)
 {
-    AgentLink *link = fleet_link_owner(server_link);
     AgentServer *server = link->server;
     FleetHealthWrite row = {.server_id = server->server_id,
                             .status = "up",
@@ -503,10 +502,8 @@ fleet_on_link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity
 }
 
 void
-fleet_on_link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason,
-                   bool permanent)
+agent_link_down(AgentLink *link, const char *sqlstate, const char *reason, bool permanent)
 {
-    AgentLink *link = fleet_link_owner(server_link);
     AgentServer *server = link->server;
     FleetHealthWrite row = {
         .server_id = server->server_id, .status = permanent ? "up" : "suspect", .error = reason};
@@ -527,18 +524,6 @@ fleet_on_link_down(FleetServerLink *server_link, const char *sqlstate, const cha
     else if (link_is_idle(link))
         link->suspect = false; /* it answers; what is placed there learns why it is refused */
     server_suspects(server);
-}
-
-void
-fleet_on_session(FleetServerLink *server_link)
-{
-    local_jobs_sessions(fleet_link_owner(server_link));
-}
-
-void
-fleet_on_link_clean(FleetServerLink *server_link)
-{
-    local_jobs_link_clean(fleet_link_owner(server_link));
 }
 
 /* ---- deployments ---- */
@@ -592,8 +577,7 @@ agent_deployments_send(void)
 }
 
 void
-fleet_on_deployed(FleetServerLink *link, uint64 ref, bool ok, const char *sqlstate,
-                  const char *message)
+agent_deployed(uint64 ref, bool ok, const char *message)
 {
     AgentRequest *request = agent_request_find(ref);
     Deployment *deployment;

@@ -28,9 +28,8 @@ typedef enum AgentTag
 /* A job run over there, by its token. */
 typedef struct AgentChild
 {
-    uint8 token[16]; /* key */
-    uint64 ref;
-    int64 id; /* its number there, on this connection; 0: not known */
+    FleetToken token; /* key */
+    int64 id;         /* its number there, on this connection; 0: not known */
     int log_after;
     bool resume_wanted, resume_sent;
     bool dirty; /* in the list of what must be fetched */
@@ -46,8 +45,7 @@ typedef struct AgentId
 typedef struct AgentStart
 {
     dlist_node node;
-    uint64 ref;
-    uint8 token[16];
+    FleetToken token;
     char *job, *params; /* in the same allocation */
     /* the answer */
     int64 id;
@@ -69,8 +67,8 @@ typedef struct AgentCall
     uint8 tag;
     int n;
     AgentStart **starts;
-    uint8 (*tokens)[16]; /* RESUME, CANCEL, ACKNOWLEDGE */
-    int64 *ids;          /* RESUME: answers; -1: none came */
+    FleetToken *tokens; /* RESUME, CANCEL, ACKNOWLEDGE */
+    int64 *ids;         /* RESUME: answers; -1: none came */
     AgentDeploy *deploy;
     bool failed;
     char sqlstate[6];
@@ -79,7 +77,7 @@ typedef struct AgentCall
 
 typedef struct AgentTokens
 {
-    uint8 (*tokens)[16];
+    FleetToken *tokens;
     int n, capacity;
 } AgentTokens;
 
@@ -116,7 +114,7 @@ typedef struct FleetAgentLink
 #define AGENT_OF(c) ((FleetAgentLink *) (c))
 
 /* agent_mode.c */
-extern AgentChild *fleet_agent_child(FleetAgentLink *agent, const uint8 *token, bool create);
+extern AgentChild *fleet_agent_child(FleetAgentLink *agent, const FleetToken *token, bool create);
 extern void fleet_agent_dirty(FleetAgentLink *agent, AgentChild *child);
 extern void fleet_agent_known(FleetAgentLink *agent, AgentChild *child, int64 id);
 extern void fleet_agent_requeue(FleetAgentLink *agent, AgentCall *call);

@@ -26,7 +26,7 @@
 /* ---- children ---- */
 
 AgentChild *
-fleet_agent_child(FleetAgentLink *agent, const uint8 *token, bool create)
+fleet_agent_child(FleetAgentLink *agent, const FleetToken *token, bool create)
 {
     bool found;
     AgentChild *child =
@@ -76,11 +76,11 @@ child_forget(FleetAgentLink *agent, AgentChild *child)
         dlist_delete(&child->fetch_node);
     if (child->id != 0)
         hash_search(agent->by_id, &child->id, HASH_REMOVE, NULL);
-    hash_search(agent->children, child->token, HASH_REMOVE, NULL);
+    hash_search(agent->children, &child->token, HASH_REMOVE, NULL);
 }
 
 static void
-tokens_add(FleetAgentLink *agent, AgentTokens *list, const uint8 *token)
+tokens_add(FleetAgentLink *agent, AgentTokens *list, const FleetToken *token)
 {
     if (list->n == list->capacity)
     {
@@ -91,7 +91,7 @@ tokens_add(FleetAgentLink *agent, AgentTokens *list, const uint8 *token)
                                             : repalloc_huge(list->tokens, size);
         list->capacity = capacity;
     }
-    memcpy(list->tokens[list->n++], token, 16);
+    list->tokens[list->n++] = *token;
 }
 
 /* ---- what the agent asks ---- */
@@ -116,8 +116,7 @@ fleet_link_start(FleetServerLink *link, const FleetRemoteStart *starts, int n)
         AgentStart *start =
             MemoryContextAllocZero(link->context, sizeof(AgentStart) + job + params);
 
-        start->ref = starts[i].ref;
-        fleet_text_uuid(starts[i].token, start->token);
+        start->token = starts[i].token;
         start->job = (char *) (start + 1);
         start->params = start->job + job;
         memcpy(start->job, starts[i].job, job);
@@ -128,7 +127,7 @@ fleet_link_start(FleetServerLink *link, const FleetRemoteStart *starts, int n)
 }
 
 bool
-fleet_link_withdraw(FleetServerLink *link, uint64 ref)
+fleet_link_withdraw(FleetServerLink *link, const FleetToken *token)
 {
     dlist_iter iter;
 
@@ -136,7 +135,7 @@ fleet_link_withdraw(FleetServerLink *link, uint64 ref)
     {
         AgentStart *start = dlist_container(AgentStart, node, iter.cur);
 
-        if (start->ref == ref)
+        if (memcmp(&start->token, token, sizeof(*token)) == 0)
         {
             dlist_delete(&start->node);
             pfree(start);
@@ -147,55 +146,40 @@ fleet_link_withdraw(FleetServerLink *link, uint64 ref)
 }
 
 void
-fleet_link_cancel(FleetServerLink *link, const char *const *tokens, int n)
+fleet_link_cancel(FleetServerLink *link, const FleetToken *tokens, int n)
 {
-    uint8 token[16];
-
     for (int i = 0; i < n; i++)
-    {
-        if (fleet_text_uuid(tokens[i], token))
-            tokens_add(link->agent, &link->agent->cancels, token);
-    }
+        tokens_add(link->agent, &link->agent->cancels, &tokens[i]);
     agent_wants(link->agent);
 }
 
 void
-fleet_link_resume(FleetServerLink *link, const char *const *tokens, const uint64 *refs,
-                  const int *log_after, int n)
+fleet_link_resume(FleetServerLink *link, const FleetToken *tokens, const int *log_after, int n)
 {
     FleetAgentLink *agent = link->agent;
-    uint8 token[16];
 
     for (int i = 0; i < n; i++)
     {
-        AgentChild *child;
+        AgentChild *child = fleet_agent_child(agent, &tokens[i], true);
 
-        if (!fleet_text_uuid(tokens[i], token))
-            continue;
-        child = fleet_agent_child(agent, token, true);
-        child->ref = refs[i];
         child->log_after = log_after[i];
         if (!child->resume_wanted && !child->resume_sent)
-            tokens_add(agent, &agent->resumes, token);
+            tokens_add(agent, &agent->resumes, &tokens[i]);
         child->resume_wanted = !child->resume_sent;
     }
     agent_wants(agent);
 }
 
 void
-fleet_link_acknowledge(FleetServerLink *link, const char *const *tokens, int n)
+fleet_link_acknowledge(FleetServerLink *link, const FleetToken *tokens, int n)
 {
     FleetAgentLink *agent = link->agent;
-    uint8 token[16];
 
     for (int i = 0; i < n; i++)
     {
-        AgentChild *child;
+        AgentChild *child = fleet_agent_child(agent, &tokens[i], false);
 
-        if (!fleet_text_uuid(tokens[i], token))
-            continue;
-        tokens_add(agent, &agent->acknowledges, token);
-        child = fleet_agent_child(agent, token, false);
+        tokens_add(agent, &agent->acknowledges, &tokens[i]);
         if (child != NULL)
             child_forget(agent, child);
     }
@@ -300,11 +284,11 @@ call_send(FleetAgentLink *agent, AgentCall *call, int nparams, const char *const
 }
 
 static void
-append_token(StringInfo array, const uint8 *token)
+append_token(StringInfo array, const FleetToken *token)
 {
     char text[37];
 
-    fleet_text_from_uuid(token, text);
+    fleet_text_from_uuid(token->bytes, text);
     appendStringInfoString(array, array->len > 1 ? "," : "");
     appendBinaryStringInfo(array, text, 36);
 }
@@ -353,7 +337,7 @@ send_starts(FleetAgentLink *agent, const char *epoch)
 
         call->starts[i] = start;
         start->id = 0;
-        append_token(&tokens, start->token);
+        append_token(&tokens, &start->token);
         append_element(&jobs, start->job);
         append_element(&params, start->params);
     }
@@ -376,7 +360,7 @@ send_tokens(FleetAgentLink *agent, AgentTokens *list, uint8 tag, const char *epo
 
     array_begin(&tokens);
     for (int i = 0; i < n; i++)
-        append_token(&tokens, list->tokens[i]);
+        append_token(&tokens, &list->tokens[i]);
     appendStringInfoChar(&tokens, '}');
     memcpy(call->tokens, list->tokens, sizeof(*list->tokens) * n);
     list->n -= n;
@@ -396,7 +380,7 @@ send_resumes(FleetAgentLink *agent, const char *epoch)
     agent->resumes_sent++;
     for (int i = 0; i < call->n; i++)
     {
-        AgentChild *child = fleet_agent_child(agent, call->tokens[i], false);
+        AgentChild *child = fleet_agent_child(agent, &call->tokens[i], false);
 
         if (child == NULL)
             continue;
@@ -594,7 +578,7 @@ static void
 requeue_tokens(FleetAgentLink *agent, AgentTokens *list, const AgentCall *call)
 {
     for (int i = 0; i < call->n; i++)
-        tokens_add(agent, list, call->tokens[i]);
+        tokens_add(agent, list, &call->tokens[i]);
 }
 
 /* What was sent and not answered: asked again where that is harmless. */
@@ -605,19 +589,19 @@ fleet_agent_requeue(FleetAgentLink *agent, AgentCall *call)
     {
         case TAG_START:
             for (int i = 0; i < call->n; i++)
-                fleet_on_start(agent->conn.link, call->starts[i]->ref, FLEET_START_UNCLEAR, NULL,
-                               NULL);
+                fleet_link_callbacks.started(agent->conn.link, &call->starts[i]->token,
+                                             FLEET_START_UNCLEAR, NULL, NULL);
             break;
         case TAG_RESUME:
             for (int i = 0; i < call->n; i++)
             {
-                AgentChild *child = fleet_agent_child(agent, call->tokens[i], false);
+                AgentChild *child = fleet_agent_child(agent, &call->tokens[i], false);
 
                 if (child == NULL || !child->resume_sent)
                     continue;
                 child->resume_sent = false;
                 child->resume_wanted = true;
-                tokens_add(agent, &agent->resumes, child->token);
+                tokens_add(agent, &agent->resumes, &child->token);
             }
             break;
         case TAG_CANCEL: requeue_tokens(agent, &agent->cancels, call); break;
@@ -664,7 +648,7 @@ fail_deploys(FleetAgentLink *agent, const char *sqlstate, const char *reason)
         AgentDeploy *deploy =
             dlist_container(AgentDeploy, node, dlist_pop_head_node(&agent->deploys));
 
-        fleet_on_deployed(agent->conn.link, deploy->ref, false, sqlstate, reason);
+        fleet_link_callbacks.deployed(agent->conn.link, deploy->ref, false, sqlstate, reason);
         pfree(deploy->document);
         pfree(deploy);
     }
@@ -741,7 +725,7 @@ fleet_agent_create(FleetServerLink *link)
     dlist_init(&agent->sent);
     dlist_init(&agent->deploys);
     dlist_init(&agent->fetch);
-    agent->children = table_create(link, "fleet children", 16, sizeof(AgentChild));
+    agent->children = table_create(link, "fleet children", sizeof(FleetToken), sizeof(AgentChild));
     agent->by_id = table_create(link, "fleet child ids", sizeof(int64), sizeof(AgentId));
     agent->unknown = table_create(link, "fleet unknown ids", sizeof(int64), sizeof(int64));
     agent->report.context =

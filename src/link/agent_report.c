@@ -77,11 +77,11 @@ report_close(FleetAgentLink *agent)
 
     if (child != NULL)
     {
-        fleet_text_from_uuid(child->token, r->report.token);
+        r->report.token = child->token;
         child->log_after = Max(child->log_after, r->report.log_seq);
         r->report.steps = r->steps;
         r->report.lines = r->lines;
-        fleet_on_report(agent->conn.link, &r->report);
+        fleet_link_callbacks.reported(agent->conn.link, &r->report);
     }
     fleet_agent_report_reset(agent);
 }
@@ -399,18 +399,19 @@ start_done(FleetAgentLink *agent, AgentCall *call)
 
         if (!call->failed && start->id != 0)
         {
-            AgentChild *child = fleet_agent_child(agent, start->token, true);
+            AgentChild *child = fleet_agent_child(agent, &start->token, true);
 
-            child->ref = start->ref;
             fleet_agent_known(agent, child, start->id);
-            fleet_on_start(link, start->ref, FLEET_STARTED, NULL, NULL);
+            fleet_link_callbacks.started(link, &start->token, FLEET_STARTED, NULL, NULL);
         }
         else if (call->failed)
-            fleet_on_start(link, start->ref, FLEET_NOT_STARTED, call->sqlstate, call->message);
+            fleet_link_callbacks.started(link, &start->token, FLEET_NOT_STARTED, call->sqlstate,
+                                         call->message);
         else
-            fleet_on_start(link, start->ref, FLEET_NOT_STARTED,
-                           start->sqlstate[0] != '\0' ? start->sqlstate : "XX000",
-                           start->message != NULL ? start->message : "the server gave no answer");
+            fleet_link_callbacks.started(link, &start->token, FLEET_NOT_STARTED,
+                                         start->sqlstate[0] != '\0' ? start->sqlstate : "XX000",
+                                         start->message != NULL ? start->message
+                                                                : "the server gave no answer");
     }
 }
 
@@ -426,14 +427,12 @@ resume_done(FleetAgentLink *agent, AgentCall *call)
     }
     for (int i = 0; i < call->n; i++)
     {
-        AgentChild *child = fleet_agent_child(agent, call->tokens[i], false);
+        AgentChild *child = fleet_agent_child(agent, &call->tokens[i], false);
         bool known = call->ids[i] != 0;
-        uint64 ref;
 
         if (child == NULL)
             continue;
         child->resume_sent = false;
-        ref = child->ref;
         if (known)
         {
             fleet_agent_known(agent, child, call->ids[i]);
@@ -441,9 +440,9 @@ resume_done(FleetAgentLink *agent, AgentCall *call)
         }
         else if (child->id == 0)
         {
-            hash_search(agent->children, child->token, HASH_REMOVE, NULL);
+            hash_search(agent->children, &child->token, HASH_REMOVE, NULL);
         }
-        fleet_on_resume(agent->conn.link, ref, known);
+        fleet_link_callbacks.resumed(agent->conn.link, &call->tokens[i], known);
     }
 }
 
@@ -473,9 +472,9 @@ fleet_agent_call_done(FleetAgentLink *agent, AgentCall *call)
         case TAG_RESUME: resume_done(agent, call); break;
         case TAG_FETCH: fetch_done(agent, call); break;
         case TAG_DEPLOY:
-            fleet_on_deployed(link, call->deploy->ref, !call->failed,
-                              call->failed ? call->sqlstate : NULL,
-                              call->failed ? call->message : NULL);
+            fleet_link_callbacks.deployed(link, call->deploy->ref, !call->failed,
+                                          call->failed ? call->sqlstate : NULL,
+                                          call->failed ? call->message : NULL);
             break;
         case TAG_CANCEL:
         case TAG_ACKNOWLEDGE:

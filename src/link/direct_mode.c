@@ -416,7 +416,7 @@ direct_gather(FleetConn *conn)
     {
         conn->link->waited = false;
         fleet_link_told();
-        fleet_on_session(conn->link);
+        fleet_link_callbacks.session(conn->link);
         fleet_direct_feed(session);
         slot = session->current;
         request = slot < 0 ? NULL : &session->requests[slot];

@@ -25,6 +25,14 @@
 
 /* ---- events ---- */
 
+static void
+tell(DirectSession *session, const FleetExecutorEvent *event)
+{
+    const FleetExecutorSink *sink = &fleet_link_callbacks.sessions;
+
+    sink->event(sink->arg, &session->executor, event);
+}
+
 static const char *
 text_or_null(const StringInfoData *text)
 {
@@ -41,7 +49,7 @@ emit_warning(DirectSession *session, int slot, const char *message)
                                 .message = message,
                                 .row_count = -1};
 
-    fleet_executor_event(&session->executor, &event);
+    tell(session, &event);
 }
 
 static void
@@ -106,12 +114,11 @@ fleet_direct_emit(DirectSession *session, int slot, FleetExecutorEventKind kind)
             break;
         case FLEET_EXECUTOR_LOG:
         case FLEET_EXECUTOR_ROW:
-        case FLEET_EXECUTOR_CUT:
-        case FLEET_EXECUTOR_RESOLVED: break;
+        case FLEET_EXECUTOR_CUT: break;
     }
     if (kind != FLEET_EXECUTOR_BEGAN && kind != FLEET_EXECUTOR_PREPARED)
         request_end(session, slot);
-    fleet_executor_event(&session->executor, &event);
+    tell(session, &event);
 }
 
 /* The connection is gone.  The agent does not give such a session back: it is free. */
@@ -138,7 +145,7 @@ fleet_direct_emit_cut(DirectSession *session, int slot, const char *sqlstate, co
         session->executor.busy = false;
         session->executor.owner = NULL;
     }
-    fleet_executor_event(&session->executor, &event);
+    tell(session, &event);
 }
 
 /* ---- errors ---- */
@@ -649,6 +656,6 @@ fleet_direct_notice(FleetConn *conn, const FleetExpect *head, const FleetNotice 
     event.detail = fleet_text_clean(notice->detail, FLEET_MESSAGE_MAX);
     event.hint = fleet_text_clean(notice->hint, FLEET_MESSAGE_MAX);
     event.context = fleet_text_clean(notice->context, FLEET_MESSAGE_MAX);
-    fleet_executor_event(&SESSION_OF(conn)->executor, &event);
+    tell(SESSION_OF(conn), &event);
     return true;
 }

@@ -12,7 +12,7 @@
  *   agent_mode.c   the connection to another agent; agent_report.c what comes back
  *
  * Rules that hold everywhere here:
- *   - callbacks of the agent are called from fleet_loop_wait() only, never from
+ *   - the agent's callbacks are called from fleet_loop_wait() only, never from
  *     inside a function that the agent called; so a lost connection is only
  *     marked (fleet_conn_fail) and worked on at the end of the turn;
  *   - what is sent in a turn travels in one packet a connection: senders only
@@ -53,7 +53,6 @@ extern void fleet_text_copy(char *out, size_t size, const char *s);
 extern const char *fleet_text_clean(const char *s, size_t cap);
 /* Stars instead of a secret, wherever it stands in the text: as it is, quoted, or as in a URI. */
 extern void fleet_text_scrub(char *text, const char *secret);
-extern bool fleet_text_uuid(const char *s, uint8 *uuid);
 
 /* ---- what is expected next on a connection ---- */
 
@@ -255,6 +254,8 @@ extern void fleet_link_scrub(const FleetServerLink *link, char *text); /* of its
 extern void fleet_link_parse_hosts(FleetServerLink *link);
 
 /* ---- server_link.c ---- */
+
+extern FleetLinkCallbacks fleet_link_callbacks; /* the agent's: fleet_link_init() */
 
 extern FleetTime fleet_link_now(void);        /* the turn's time, for deadlines */
 extern void fleet_link_due_at(FleetTime due); /* timers must be looked at no later than that */

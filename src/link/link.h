@@ -61,6 +61,62 @@ typedef struct FleetLinkSpec
     const char *const *values; /* both NULL-terminated */
 } FleetLinkSpec;
 
+/* A job run on another agent, as its parent names it: a uuid. */
+typedef struct FleetToken
+{
+    uint8 bytes[16];
+} FleetToken;
+
+typedef enum FleetStartResult
+{
+    FLEET_STARTED, /* it is there, durably (new or had it already: no difference) */
+    FLEET_NOT_STARTED, /* could not be sent or was refused before anything was written; sqlstate/message say why */
+    FLEET_START_UNCLEAR, /* sent, connection lost: ask with fleet_link_resume() */
+} FleetStartResult;
+
+typedef struct FleetRemoteReport FleetRemoteReport;
+
+/*
+ * What the agent hears of its links; all from fleet_loop_wait(), never from
+ * inside a function of this header.  Strings are valid during the call only.
+ */
+typedef struct FleetLinkCallbacks
+{
+    /* First successful login, or after it was down.  identity has what was learned. */
+    void (*up)(FleetServerLink *link, const FleetLinkIdentity *identity);
+    /* A connection could not be made or was lost; it will be tried again while it is needed.
+     * "reason" contains no password.  permanent: bad password, no such extension, protocol does
+     * not fit, refused epoch: trying again is pointless until something changes (still retried,
+     * slowly). */
+    void (*down)(FleetServerLink *link, const char *sqlstate, const char *reason, bool permanent);
+
+    /* mode agent */
+
+    /* Answers fleet_link_start().  sqlstate and message: NOT_STARTED only. */
+    void (*started)(FleetServerLink *link, const FleetToken *token, FleetStartResult result,
+                    const char *sqlstate, const char *message);
+    /* Answers fleet_link_resume(). */
+    void (*resumed)(FleetServerLink *link, const FleetToken *token, bool known);
+    /* The child notified, and the link fetched. */
+    void (*reported)(FleetServerLink *link, const FleetRemoteReport *report);
+    /* Answers fleet_link_deploy().  sqlstate and message: NULL if ok. */
+    void (*deployed)(FleetServerLink *link, uint64 ref, bool ok, const char *sqlstate,
+                     const char *message);
+
+    /* mode direct */
+
+    /* A session is idle, after fleet_link_session() had none. */
+    void (*session)(FleetServerLink *link);
+    /* Nothing of ours is left, after fleet_link_clean() was false. */
+    void (*clean)(FleetServerLink *link);
+    /* Answers fleet_link_resolve(). */
+    void (*resolved)(FleetServerLink *link, uint64 ref, FleetXactStatus status);
+    FleetExecutorSink sessions; /* events of the sessions */
+} FleetLinkCallbacks;
+
+/* Before the first link.  The table is copied. */
+extern void fleet_link_init(const FleetLinkCallbacks *callbacks);
+
 extern FleetServerLink *fleet_link_create(FleetLoop *loop, const FleetParentIdentity *parent,
                                           const FleetLinkSpec *spec, void *owner);
 /* Would this spec make the same connections? */
@@ -77,32 +133,14 @@ extern FleetTime fleet_link_timers(FleetTime now);
 /* Sends what this turn has put into the buffers; fleet_loop_wait() does it anyway. */
 extern void fleet_link_flush_all(void);
 
-/* ---- callbacks, implemented by the agent (agent_link.c) ---- */
-
-/* First successful login, or after it was down.  identity has what was learned. */
-extern void fleet_on_link_up(FleetServerLink *link, const FleetLinkIdentity *identity);
-/* A connection could not be made or was lost; it will be tried again while it is needed.
- * "reason" contains no password.  permanent: bad password, no such extension, protocol does not
- * fit, refused epoch: trying again is pointless until something changes (still retried, slowly). */
-extern void fleet_on_link_down(FleetServerLink *link, const char *sqlstate, const char *reason,
-                               bool permanent);
-
 /* ---- mode agent ---- */
 
 typedef struct FleetRemoteStart
 {
-    uint64 ref; /* comes back */
-    char token[37];
+    FleetToken token;
     const char *job;
     const char *params; /* JSON object */
 } FleetRemoteStart;
-
-typedef enum FleetStartResult
-{
-    FLEET_STARTED, /* it is there, durably (new or had it already: no difference) */
-    FLEET_NOT_STARTED, /* could not be sent or was refused before anything was written; sqlstate/message say why */
-    FLEET_START_UNCLEAR, /* sent, connection lost: ask with fleet_link_resume() */
-} FleetStartResult;
 
 /*
  * Starts jobs there, pipelined, many in one message.  Queued while the link is
@@ -110,22 +148,15 @@ typedef enum FleetStartResult
  */
 extern void fleet_link_start(FleetServerLink *link, const FleetRemoteStart *starts, int n);
 /* Takes back starts that have surely not been sent yet; returns false if it may have been sent. */
-extern bool fleet_link_withdraw(FleetServerLink *link, uint64 ref);
-extern void fleet_link_cancel(FleetServerLink *link, const char *const *tokens, int n);
+extern bool fleet_link_withdraw(FleetServerLink *link, const FleetToken *token);
+extern void fleet_link_cancel(FleetServerLink *link, const FleetToken *tokens, int n);
 /* After a reconnect: what does it know of these tokens?  Subscribes to them too. */
-extern void fleet_link_resume(FleetServerLink *link, const char *const *tokens, const uint64 *refs,
-                              const int *log_after, int n);
+extern void fleet_link_resume(FleetServerLink *link, const FleetToken *tokens, const int *log_after,
+                              int n);
 /* The parent has everything of these, durably. */
-extern void fleet_link_acknowledge(FleetServerLink *link, const char *const *tokens, int n);
+extern void fleet_link_acknowledge(FleetServerLink *link, const FleetToken *tokens, int n);
 /* Deploys a job document (fleet_link.agent_deploy(jsonb)). */
 extern void fleet_link_deploy(FleetServerLink *link, uint64 ref, const char *document);
-
-extern void fleet_on_start(FleetServerLink *link, uint64 ref, FleetStartResult result,
-                           const char *sqlstate, const char *message);
-extern void fleet_on_resume(FleetServerLink *link, uint64 ref,
-                            bool known); /* answers fleet_link_resume */
-extern void fleet_on_deployed(FleetServerLink *link, uint64 ref, bool ok, const char *sqlstate,
-                              const char *message);
 
 /* A report about one token: its job run as it is now, its new step runs and log lines. */
 typedef struct FleetRemoteStep
@@ -143,9 +174,9 @@ typedef struct FleetRemoteLine
     const char *level, *sqlstate, *message, *detail, *hint, *context;
 } FleetRemoteLine;
 
-typedef struct FleetRemoteReport
+struct FleetRemoteReport
 {
-    char token[37];
+    FleetToken token;
     int state;   /* FleetState */
     int log_seq; /* highest seq known there */
     int64 row_count;
@@ -155,43 +186,41 @@ typedef struct FleetRemoteReport
     int nsteps;
     const FleetRemoteLine *lines;
     int nlines;
-} FleetRemoteReport;
-
-/* Pushed: the child notified, the link fetched. */
-extern void fleet_on_report(FleetServerLink *link, const FleetRemoteReport *report);
+};
 
 /* ---- mode direct ---- */
 
 /*
  * An idle, connected session, marked busy for the caller (executor->owner is
  * the caller's to set), or NULL: none is idle; if there are fewer than "slots"
- * another one is being opened, and fleet_on_session() tells when one is there.
+ * another one is being opened, and the callback "session" tells when one is there.
  */
 extern FleetExecutor *fleet_link_session(FleetServerLink *link);
 /* Who the server was when that session was opened: another one may be known by now. */
 extern const FleetLinkIdentity *fleet_link_session_identity(FleetExecutor *session);
 extern void fleet_link_session_done(FleetExecutor *session); /* give it back */
-extern void fleet_on_session(FleetServerLink *link);         /* one is idle now */
 
 /*
  * False: on that server may still run what this agent had sent over a session
  * that was cut, or what its predecessors had sent.  Those sessions are being
- * ended then, and fleet_on_link_clean() tells when none is left.
+ * ended then, and the callback "clean" tells when none is left.
  */
 extern bool fleet_link_clean(FleetServerLink *link);
-extern void fleet_on_link_clean(FleetServerLink *link);
 
 /*
  * Asks what became of a transaction of a session that was cut.  Refused as
  * UNKNOWN when the identity differs from "then".  If it is still in progress
  * the session with that backend pid is terminated there, and the question is
- * repeated by the link until it is decided.  Answer: RESOLVED event with
- * executor NULL and this ref.
+ * repeated by the link until it is decided.  Answer: the callback "resolved".
  */
 extern void fleet_link_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
                                const FleetLinkIdentity *then);
 
-/* The text of 16 bytes, in 37 (text.c). */
+/* ---- text.c ---- */
+
+/* The text of 16 bytes, in 37. */
 extern void fleet_text_from_uuid(const uint8 *uuid, char *s);
+/* The reverse; false: it is not the text of a uuid. */
+extern bool fleet_text_uuid(const char *s, uint8 *uuid);
 
 #endif

@@ -19,6 +19,8 @@
 #include "storage/fd.h"
 #include "utils/memutils.h"
 
+FleetLinkCallbacks fleet_link_callbacks;
+
 static dlist_head all_links = DLIST_STATIC_INIT(all_links);
 static dlist_head closing_links = DLIST_STATIC_INIT(closing_links);
 static dlist_head pump = DLIST_STATIC_INIT(pump);
@@ -72,6 +74,12 @@ fleet_conn_work(FleetConn *conn)
 }
 
 /* ---- making and closing ---- */
+
+void
+fleet_link_init(const FleetLinkCallbacks *callbacks)
+{
+    fleet_link_callbacks = *callbacks;
+}
 
 /* The context goes: whatever libpq has for this link goes with it. */
 static void
@@ -354,7 +362,7 @@ fleet_link_came_up(FleetServerLink *link, FleetConn *conn)
     if ((void *) conn == (void *) link->side || link->up)
         return;
     link->up = true;
-    fleet_on_link_up(link, &link->identity);
+    fleet_link_callbacks.up(link, &link->identity);
 }
 
 /* Half fixed, half random, so that a fleet does not knock at the same moment. */
@@ -386,7 +394,7 @@ fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstat
         return; /* others are up: the server is there */
     link->up = false;
     if (!link->closing)
-        fleet_on_link_down(link, sqlstate, reason, permanent);
+        fleet_link_callbacks.down(link, sqlstate, reason, permanent);
 }
 
 /* ---- who the other side is ---- */

@@ -5,8 +5,8 @@
  *     still at work?"), resolve ("what became of that transaction?"), end (a
  *     session that was cut: its server may not have noticed yet).
  *
- * In the agent's process.  Called by direct_mode.c; answers by callback or as
- * RESOLVED events.  libpq's own PQcancel blocks for minutes in a black hole,
+ * In the agent's process.  Called by direct_mode.c and the agent; answers by
+ * callback.  libpq's own PQcancel blocks for minutes in a black hole,
  * so a cancel is a query here.
  *
  * A request:  waiting → sent → answered
@@ -55,18 +55,6 @@ side_of(FleetConn *conn)
 }
 
 /* ---- answers ---- */
-
-static void
-side_answer_resolved(SideRequest *request, FleetXactStatus status)
-{
-    FleetExecutorEvent event = {.kind = FLEET_EXECUTOR_RESOLVED,
-                                .ref = request->ref,
-                                .xid = request->xid,
-                                .row_count = -1,
-                                .status = status};
-
-    fleet_executor_event(NULL, &event);
-}
 
 /*
  * An id means something only in the history that it was given in.  After a
@@ -117,7 +105,7 @@ side_resolve_result(FleetSide *side, SideRequest *request)
         request->terminating = true; /* in progress: end that session, then ask again */
         return false;
     }
-    side_answer_resolved(request, status);
+    fleet_link_callbacks.resolved(side->conn.link, request->ref, status);
     return true;
 }
 
@@ -142,7 +130,7 @@ side_end_result(FleetSide *side, SideRequest *request)
     {
         link->clean_wanted = false;
         fleet_link_told();
-        fleet_on_link_clean(link);
+        fleet_link_callbacks.clean(link);
     }
     return true;
 }
@@ -335,7 +323,7 @@ side_decided(FleetSide *side, SideRequest *request)
 {
     if (request->kind != SIDE_RESOLVE || same_history(&request->then, &side->self.identity))
         return false;
-    side_answer_resolved(request, FLEET_XACT_UNKNOWN);
+    fleet_link_callbacks.resolved(side->conn.link, request->ref, FLEET_XACT_UNKNOWN);
     fleet_link_told();
     pfree(request);
     return true;

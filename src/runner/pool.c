@@ -2,7 +2,8 @@
  * runner/pool.c
  *     The agent's side of the runners: starts them, gives them work, reads
  *     what they say, keeps idle ones, and notices those that are gone.  In
- *     the agent's process; called by agent*.c, calls fleet_executor_event().
+ *     the agent's process; called by the agent, which hears of it through its
+ *     FleetExecutorSink.
  *     How one is made and let go is in runner/process.c.
  *
  * A runner here is in one of these states:
@@ -76,6 +77,7 @@ typedef struct Runner
 
 static MemoryContext pool_context = NULL;
 static Oid pool_database = InvalidOid;
+static FleetExecutorSink pool_sink;
 static dlist_head free_runners = DLIST_STATIC_INIT(free_runners);
 static dlist_head busy_runners = DLIST_STATIC_INIT(busy_runners);
 static dlist_head dead_runners = DLIST_STATIC_INIT(dead_runners);
@@ -97,12 +99,13 @@ static const FleetExecutorMethods runner_methods = {
 };
 
 void
-fleet_runner_pool_init(MemoryContext context, Oid database)
+fleet_runner_pool_init(MemoryContext context, Oid database, const FleetExecutorSink *sink)
 {
     MemoryContext before;
 
     pool_context = AllocSetContextCreate(context, "fleet runner pool", ALLOCSET_DEFAULT_SIZES);
     pool_database = database;
+    pool_sink = *sink;
     dlist_init(&free_runners);
     dlist_init(&busy_runners);
     dlist_init(&dead_runners);
@@ -391,6 +394,12 @@ event_init(FleetExecutorEvent *event, FleetExecutorEventKind kind, uint64 ref)
 }
 
 static void
+tell(Runner *runner, const FleetExecutorEvent *event)
+{
+    pool_sink.event(pool_sink.arg, &runner->base, event);
+}
+
+static void
 tell_began(Runner *runner, RunnerInFlight *flight)
 {
     FleetExecutorEvent event;
@@ -400,7 +409,7 @@ tell_began(Runner *runner, RunnerInFlight *flight)
     flight->began = true;
     event_init(&event, FLEET_EXECUTOR_BEGAN, flight->ref);
     event.backend_pid = (int) pg_atomic_read_u32(&runner->process.shared->pid);
-    fleet_executor_event(&runner->base, &event);
+    tell(runner, &event);
 }
 
 static bool
@@ -440,7 +449,7 @@ handle_message(Runner *runner, const RunnerMessage *message)
         dlist_delete(&flight->node);
         pfree(flight);
     }
-    fleet_executor_event(&runner->base, &event);
+    tell(runner, &event);
 }
 
 /* Everything that a live runner has to say. */
@@ -521,7 +530,7 @@ cut_requests(Runner *runner)
         told = told || !refused;
         if (!refused && !connected)
             start_after = fleet_clock_now() + FLEET_SECONDS(1);
-        fleet_executor_event(&runner->base, &event);
+        tell(runner, &event);
     }
     return told;
 }

@@ -16,7 +16,9 @@
 #include "postgres.h"
 #include "executor.h"
 
-extern void fleet_runner_pool_init(MemoryContext context, Oid database);
+/* Before anything else here; the events of all runners go to this sink. */
+extern void fleet_runner_pool_init(MemoryContext context, Oid database,
+                                   const FleetExecutorSink *sink);
 
 /*
  * A runner for this role, marked busy (executor->owner is the caller's to

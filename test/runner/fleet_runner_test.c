@@ -61,12 +61,16 @@ typedef struct Script
 static bool pool_ready = false;
 static int64 given_xid = 0; /* the last one heard of */
 
+static void executor_event(void *arg, FleetExecutor *executor, const FleetExecutorEvent *event);
+
 static void
 init_pool(void)
 {
+    FleetExecutorSink sink = {.event = executor_event};
+
     if (pool_ready)
         return;
-    fleet_runner_pool_init(TopMemoryContext, MyDatabaseId);
+    fleet_runner_pool_init(TopMemoryContext, MyDatabaseId, &sink);
     pool_ready = true;
 }
 
@@ -107,7 +111,6 @@ static const char *const kind_names[] = {
     [FLEET_EXECUTOR_ERROR] = "ERROR",
     [FLEET_EXECUTOR_NOT_TRANSACTIONAL] = "NOT_TRANSACTIONAL",
     [FLEET_EXECUTOR_CUT] = "CUT",
-    [FLEET_EXECUTOR_RESOLVED] = "RESOLVED",
 };
 
 static void
@@ -143,8 +146,8 @@ bench_next(FleetExecutor *executor, Script *script)
     executor->methods->run(executor, script->request);
 }
 
-void
-fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event)
+static void
+executor_event(void *arg, FleetExecutor *executor, const FleetExecutorEvent *event)
 {
     Script *script = executor->owner;
 
@@ -175,8 +178,7 @@ fleet_executor_event(FleetExecutor *executor, const FleetExecutorEvent *event)
             break;
         case FLEET_EXECUTOR_ERROR:
         case FLEET_EXECUTOR_NOT_TRANSACTIONAL:
-        case FLEET_EXECUTOR_CUT:
-        case FLEET_EXECUTOR_RESOLVED: script->ended = true; break;
+        case FLEET_EXECUTOR_CUT: script->ended = true; break;
     }
 }
 

@@ -1,0 +1,112 @@
+/*
+ * agent/events.c
+ *     What links, runners and sessions tell the agent: the callback tables
+ *     that it hands to them, and to whom each event goes.
+ *
+ * In the agent's process.  Links and sessions call from fleet_loop_wait(),
+ * runners from fleet_runner_poll().  Runs on another agent are found again by
+ * their token, requests to executors and resolves by a number that is never
+ * given twice (agent_request_new()): an answer that comes late finds what it
+ * belongs to, or nothing.
+ */
+#include "postgres.h"
+
+#include "agent/agent.h"
+
+/* ---- links ---- */
+
+static void
+link_up(FleetServerLink *link, const FleetLinkIdentity *identity)
+{
+    agent_link_up(fleet_link_owner(link), identity);
+}
+
+static void
+link_down(FleetServerLink *link, const char *sqlstate, const char *reason, bool permanent)
+{
+    agent_link_down(fleet_link_owner(link), sqlstate, reason, permanent);
+}
+
+static void
+link_started(FleetServerLink *link, const FleetToken *token, FleetStartResult result,
+             const char *sqlstate, const char *message)
+{
+    agent_remote_started(fleet_link_owner(link), token, result, sqlstate, message);
+}
+
+static void
+link_resumed(FleetServerLink *link, const FleetToken *token, bool known)
+{
+    agent_remote_resumed(fleet_link_owner(link), token, known);
+}
+
+static void
+link_reported(FleetServerLink *link, const FleetRemoteReport *report)
+{
+    agent_remote_reported(fleet_link_owner(link), report);
+}
+
+static void
+link_deployed(FleetServerLink *link, uint64 ref, bool ok, const char *sqlstate, const char *message)
+{
+    agent_deployed(ref, ok, message);
+}
+
+static void
+link_session(FleetServerLink *link)
+{
+    local_jobs_sessions(fleet_link_owner(link));
+}
+
+static void
+link_clean(FleetServerLink *link)
+{
+    local_jobs_link_clean(fleet_link_owner(link));
+}
+
+static void
+link_resolved(FleetServerLink *link, uint64 ref, FleetXactStatus status)
+{
+    AgentRequest *request = agent_request_find(ref);
+
+    turn_again();
+    if (request != NULL && request->kind == REQUEST_LOCAL_JOB)
+        local_job_resolved(request->owner, status);
+}
+
+/* ---- executors ---- */
+
+static void
+executor_event(void *arg, FleetExecutor *executor, const FleetExecutorEvent *event)
+{
+    AgentRequest *request = agent_request_find(event->ref);
+
+    turn_again();
+    if (request == NULL)
+        return; /* given up meanwhile */
+    if (request->kind == REQUEST_LOCAL_JOB)
+        local_job_event(request->owner, executor, event);
+    else if (request->kind == REQUEST_QUERY)
+        agent_query_event(request->owner, executor, event);
+}
+
+void
+agent_events_init(void)
+{
+    static const FleetExecutorSink sink = {.event = executor_event};
+    const FleetLinkCallbacks callbacks = {
+        .up = link_up,
+        .down = link_down,
+        .started = link_started,
+        .resumed = link_resumed,
+        .reported = link_reported,
+        .deployed = link_deployed,
+        .session = link_session,
+        .clean = link_clean,
+        .resolved = link_resolved,
+        .sessions = sink,
+    };
+
+    fleet_link_init(&callbacks);
+    fleet_runner_pool_init(agent.context, agent.database, &sink);
+}
