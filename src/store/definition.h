@@ -11,7 +11,7 @@
 
 #include "postgres.h"
 
-#include "store/run.h"
+#include "store/run_write.h"
 #include "core/graph.h"
 #include "core/job.h"
 
@@ -74,7 +74,7 @@ extern FleetJobDef *fleet_definition_sql_task(const char *name, const char *sql,
 /* base || item, both JSON objects as text; palloc'd. */
 extern char *fleet_definition_merge(const char *base, const char *item);
 
-/* The same with the parameters of an item as its row has them (run.h). */
+/* The same with the parameters of an item as its row has them (run_write.h). */
 extern char *fleet_definition_merge_item(const char *base, const FleetItemParams *item);
 
 #endif

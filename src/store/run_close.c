@@ -7,7 +7,7 @@
 #include "postgres.h"
 
 #include "clock.h"
-#include "store/run.h"
+#include "store/run_close.h"
 #include "store/spi.h"
 #include "store/state_change.h"
 #include "store/tables.h"

@@ -5,7 +5,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "store/run.h"
+#include "store/run_read.h"
 #include "store/spi.h"
 #include "store/tables.h"
 #include "utils/array.h"
@@ -91,19 +91,6 @@ static FleetStatement job_steps_statement = {
     1,
     {INT8OID},
     NULL};
-
-static FleetStatement conditions_statement = {
-    "SELECT c.from_task, c.to_task, c.holds FROM fleet_catalog.condition_result AS c"
-    " WHERE c.run_id OPERATOR(pg_catalog.=) $1",
-    1,
-    {INT8OID},
-    NULL};
-
-static FleetStatement nested_statement = {"SELECT r.state, r.message FROM fleet_catalog.run AS r"
-                                          " WHERE r.run_uuid OPERATOR(pg_catalog.=) $1",
-                                          1,
-                                          {UUIDOID},
-                                          NULL};
 
 static Datum
 int8_array(const int64 *ids, int n)
@@ -348,40 +335,4 @@ fleet_step_read_newest(int64 run_id, int64 job_run_id, FleetStepRow **rows)
     }
     SPI_freetuptable(table);
     return count;
-}
-
-int
-fleet_condition_read(int64 run_id, FleetConditionRow **rows)
-{
-    MemoryContext context = CurrentMemoryContext;
-    Datum value = Int64GetDatum(run_id);
-    int count = (int) fleet_statement_run(&conditions_statement, &value, NULL);
-    SPITupleTable *table = SPI_tuptable;
-
-    *rows = MemoryContextAllocZero(context, sizeof(FleetConditionRow) * Max(count, 1));
-    for (int i = 0; i < count; i++)
-    {
-        (*rows)[i].from = (uint32) fleet_column_int(table->vals[i], table->tupdesc, 1, 0);
-        (*rows)[i].to = (uint32) fleet_column_int(table->vals[i], table->tupdesc, 2, 0);
-        (*rows)[i].holds = fleet_column_bool(table->vals[i], table->tupdesc, 3);
-    }
-    SPI_freetuptable(table);
-    return count;
-}
-
-FleetState
-fleet_run_nested_state(const char *run_uuid, char **message)
-{
-    MemoryContext context = CurrentMemoryContext;
-    Datum value = DirectFunctionCall1(uuid_in, CStringGetDatum(run_uuid));
-    int state = 0;
-
-    *message = NULL;
-    if (fleet_statement_run(&nested_statement, &value, NULL) == 1)
-    {
-        state = (int) fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
-        *message = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
-    }
-    SPI_freetuptable(SPI_tuptable);
-    return (FleetState) state;
 }

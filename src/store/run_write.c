@@ -5,9 +5,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "store/places.h"
-#include "store/run.h"
+#include "store/run_write.h"
 #include "store/spi.h"
 #include "store/state_change.h"
 #include "store/tables.h"
@@ -16,25 +15,6 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-
-static FleetStatement condition_statement = {
-    "INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds)"
-    " VALUES ($1, $2, $3, $4)",
-    4,
-    {INT8OID, INT4OID, INT4OID, BOOLOID},
-    NULL};
-
-static FleetStatement nested_statement = {
-    "INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params,"
-    " parent_run_id, parent_task_no, parent_item, parent_job_run_id)"
-    "SELECT $1, p.name, fleet_catalog.snapshot_package(p.name), p.owner, $2,"
-    "       p.params OPERATOR(pg_catalog.||) $3, $4, $5, $6, $7"
-    "  FROM fleet_catalog.package AS p"
-    " WHERE p.name OPERATOR(pg_catalog.=) $8 AND fleet_catalog.may_become($9, p.owner)"
-    " RETURNING run_id",
-    9,
-    {UUIDOID, INT4OID, JSONBOID, INT8OID, INT4OID, INT4OID, INT8OID, TEXTOID, OIDOID},
-    NULL};
 
 /* ---- collecting ---- */
 
@@ -638,42 +618,4 @@ fleet_run_flush(void)
     PopActiveSnapshot();
     CommandCounterIncrement(); /* statements that follow in this transaction see the rows */
     collected_clear();
-}
-
-void
-fleet_condition_write(int64 run_id, uint32 from, uint32 to, bool holds)
-{
-    Datum values[] = {Int64GetDatum(run_id), Int32GetDatum((int32) from), Int32GetDatum((int32) to),
-                      BoolGetDatum(holds)};
-
-    (void) fleet_statement_run(&condition_statement, values, NULL);
-}
-
-int64
-fleet_run_insert_nested(const char *package, Oid owner, const char *params, int32 priority,
-                        const char *run_uuid, int64 parent_run_id, uint32 parent_task,
-                        uint32 parent_item, int64 parent_job_run_id, char **why)
-{
-    Datum values[] = {DirectFunctionCall1(uuid_in, CStringGetDatum(run_uuid)),
-                      Int32GetDatum(priority),
-                      DirectFunctionCall1(jsonb_in, CStringGetDatum(params)),
-                      Int64GetDatum(parent_run_id),
-                      Int32GetDatum((int32) parent_task),
-                      Int32GetDatum((int32) parent_item),
-                      Int64GetDatum(parent_job_run_id),
-                      CStringGetTextDatum(package),
-                      ObjectIdGetDatum(owner)};
-    char nulls[] = "         ";
-    int64 run_id = 0;
-
-    if (parent_run_id == 0)
-        nulls[3] = nulls[4] = nulls[5] = 'n';
-    if (parent_job_run_id == 0)
-        nulls[6] = 'n';
-    if (fleet_statement_run(&nested_statement, values, nulls) == 1)
-        run_id = fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
-    else
-        *why = psprintf("there is no package \"%s\" that the run's owner may run", package);
-    SPI_freetuptable(SPI_tuptable);
-    return run_id;
 }

@@ -233,7 +233,7 @@ $f->sql("UPDATE fleet_catalog.task_run SET state = 12, sqlstate = 'ZZ001', messa
 $f->release('disputed');
 $f->run_is($run, 'failed', 'disputed: the run ends as what is stored says');
 is($f->sql("SELECT concat_ws(' ', state, sqlstate, message) FROM fleet.task_run WHERE run_id = $run"), 'failed ZZ001 by hand', 'disputed: what another one wrote is not written over');
-like(PostgreSQL::Test::Utils::slurp_file($f->parent->logfile), qr/ERROR:  a row of task_run is in state 12 instead of 3/, 'disputed: and the log of the server says so');
+like(PostgreSQL::Test::Utils::slurp_file($f->parent->logfile), qr/ERROR:  a row of fleet_catalog\.task_run has the state "failed" instead of "running"/, 'disputed: and the log of the server says so');
 
 $s->quit;
 $f->done(crashes => 1);

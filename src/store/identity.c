@@ -1,0 +1,108 @@
+/*
+ * store/identity.c
+ *     The identity of this parent, and the row of its agent.
+ */
+#include "postgres.h"
+
+#include "store/identity.h"
+#include "catalog/pg_type.h"
+#include "core/exec.h"
+#include "store/spi.h"
+
+static FleetStatement identity_make_statement = {
+    "INSERT INTO fleet_catalog.identity (system_identifier, database) VALUES ($1, $2)"
+    " ON CONFLICT DO NOTHING",
+    2,
+    {INT8OID, OIDOID},
+    NULL};
+
+/* A copy says so itself: another cluster or another database than where the uuid was made. */
+static FleetStatement identity_check_statement = {
+    "UPDATE fleet_catalog.identity AS i"
+    "   SET paused_reason = 'This database is a copy: its parent identity was made in '"
+    "       OPERATOR(pg_catalog.||) 'another cluster or database. Nothing is started until '"
+    "       OPERATOR(pg_catalog.||) 'SELECT fleet.confirm_identity(''same'') (the original is "
+    "gone) '"
+    "       OPERATOR(pg_catalog.||) 'or (''new'') (both live on) says which of the two it is.'"
+    " WHERE i.paused_reason IS NULL"
+    "   AND (i.system_identifier OPERATOR(pg_catalog.<>) $1"
+    "        OR i.database OPERATOR(pg_catalog.<>) $2)",
+    2,
+    {INT8OID, OIDOID},
+    NULL};
+
+static FleetStatement identity_read_statement = {
+    "SELECT i.parent_uuid, i.paused_reason, i.epoch_base FROM fleet_catalog.identity AS i",
+    0,
+    {0},
+    NULL};
+
+/* A restored dump has no row of the agent. */
+static FleetStatement agent_start_statement = {
+    "INSERT INTO fleet_catalog.agent AS a (pid, shared, starts, started_at)"
+    " VALUES ($1, $2, 1, pg_catalog.now())"
+    " ON CONFLICT (only_row) DO UPDATE"
+    "   SET pid = $1, shared = $2, starts = a.starts OPERATOR(pg_catalog.+) 1,"
+    "       started_at = pg_catalog.now()"
+    " RETURNING starts",
+    2,
+    {INT4OID, INT8OID},
+    NULL};
+
+static FleetStatement agent_epoch_statement = {
+    "UPDATE fleet_catalog.agent SET epoch = $1", 1, {INT8OID}, NULL};
+
+/* Not while paused: a copy that takes the original's place must still find the original's last one. */
+static FleetStatement identity_epoch_statement = {
+    "UPDATE fleet_catalog.identity AS i SET last_epoch = $1"
+    " WHERE i.paused_reason IS NULL AND i.last_epoch OPERATOR(pg_catalog.<) $1",
+    1,
+    {INT8OID},
+    NULL};
+
+static uint64
+start_agent(int pid, uint32 shared, uint32 timeline)
+{
+    Datum agent[] = {Int32GetDatum(pid), Int64GetDatum((int64) shared)};
+    Datum epoch;
+    uint32 starts, base;
+
+    (void) fleet_statement_run(&agent_start_statement, agent, NULL);
+    starts = (uint32) fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
+    if (fleet_statement_run(&identity_read_statement, NULL, NULL) != 1)
+        elog(ERROR, "the identity of this parent is missing");
+    /* timelines of the cluster where the identity was before count as earlier ones */
+    base = (uint32) (fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, 0) >> 32);
+    epoch = Int64GetDatum((int64) fleet_epoch(base + timeline, starts));
+    (void) fleet_statement_run(&agent_epoch_statement, &epoch, NULL);
+    (void) fleet_statement_run(&identity_epoch_statement, &epoch, NULL);
+    return (uint64) DatumGetInt64(epoch);
+}
+
+void
+fleet_identity_open(int pid, uint32 shared, uint32 timeline, uint64 system_identifier, Oid database,
+                    FleetIdentityRow *row)
+{
+    MemoryContext context = CurrentMemoryContext;
+    Datum where[] = {Int64GetDatum((int64) system_identifier), ObjectIdGetDatum(database)};
+    char *uuid;
+
+    (void) fleet_statement_run(&identity_make_statement, where, NULL);
+    (void) fleet_statement_run(&identity_check_statement, where, NULL);
+    row->epoch = start_agent(pid, shared, timeline);
+    if (fleet_statement_run(&identity_read_statement, NULL, NULL) != 1)
+        elog(ERROR, "the identity of this parent is missing");
+    uuid = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
+    strlcpy(row->uuid, uuid, sizeof(row->uuid));
+    row->paused = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
+}
+
+char *
+fleet_identity_paused(void)
+{
+    MemoryContext context = CurrentMemoryContext;
+
+    if (fleet_statement_run(&identity_read_statement, NULL, NULL) != 1)
+        return NULL;
+    return fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
+}

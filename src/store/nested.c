@@ -1,0 +1,75 @@
+/*
+ * store/nested.c
+ *     Nested runs: inserted, and found again by their uuid.
+ */
+#include "postgres.h"
+
+#include "store/nested.h"
+#include "catalog/pg_type.h"
+#include "store/spi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+static FleetStatement insert_statement = {
+    "INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params,"
+    " parent_run_id, parent_task_no, parent_item, parent_job_run_id)"
+    "SELECT $1, p.name, fleet_catalog.snapshot_package(p.name), p.owner, $2,"
+    "       p.params OPERATOR(pg_catalog.||) $3, $4, $5, $6, $7"
+    "  FROM fleet_catalog.package AS p"
+    " WHERE p.name OPERATOR(pg_catalog.=) $8 AND fleet_catalog.may_become($9, p.owner)"
+    " RETURNING run_id",
+    9,
+    {UUIDOID, INT4OID, JSONBOID, INT8OID, INT4OID, INT4OID, INT8OID, TEXTOID, OIDOID},
+    NULL};
+
+static FleetStatement state_statement = {"SELECT r.state, r.message FROM fleet_catalog.run AS r"
+                                         " WHERE r.run_uuid OPERATOR(pg_catalog.=) $1",
+                                         1,
+                                         {UUIDOID},
+                                         NULL};
+
+int64
+fleet_run_insert_nested(const char *package, Oid owner, const char *params, int32 priority,
+                        const char *run_uuid, int64 parent_run_id, uint32 parent_task,
+                        uint32 parent_item, int64 parent_job_run_id, char **why)
+{
+    Datum values[] = {DirectFunctionCall1(uuid_in, CStringGetDatum(run_uuid)),
+                      Int32GetDatum(priority),
+                      DirectFunctionCall1(jsonb_in, CStringGetDatum(params)),
+                      Int64GetDatum(parent_run_id),
+                      Int32GetDatum((int32) parent_task),
+                      Int32GetDatum((int32) parent_item),
+                      Int64GetDatum(parent_job_run_id),
+                      CStringGetTextDatum(package),
+                      ObjectIdGetDatum(owner)};
+    char nulls[] = "         ";
+    int64 run_id = 0;
+
+    if (parent_run_id == 0)
+        nulls[3] = nulls[4] = nulls[5] = 'n';
+    if (parent_job_run_id == 0)
+        nulls[6] = 'n';
+    if (fleet_statement_run(&insert_statement, values, nulls) == 1)
+        run_id = fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
+    else
+        *why = psprintf("there is no package \"%s\" that the run's owner may run", package);
+    SPI_freetuptable(SPI_tuptable);
+    return run_id;
+}
+
+FleetState
+fleet_run_nested_state(const char *run_uuid, char **message)
+{
+    MemoryContext context = CurrentMemoryContext;
+    Datum value = DirectFunctionCall1(uuid_in, CStringGetDatum(run_uuid));
+    int state = 0;
+
+    *message = NULL;
+    if (fleet_statement_run(&state_statement, &value, NULL) == 1)
+    {
+        state = (int) fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
+        *message = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
+    }
+    SPI_freetuptable(SPI_tuptable);
+    return (FleetState) state;
+}

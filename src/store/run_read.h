@@ -1,0 +1,97 @@
+/*
+ * store/run_read.h
+ *     Rows of run, task_run, job_run and step_run: what the agent reads when it
+ *     starts, or is asked for something new.  In the agent's process.
+ */
+#ifndef FLEET_STORE_RUN_READ_H
+#define FLEET_STORE_RUN_READ_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "core/core.h"
+#include "core/state.h"
+
+typedef struct FleetRunRow
+{
+    int64 run_id;
+    char *run_uuid;
+    char *package;
+    char *definition; /* hash */
+    Oid owner;
+    FleetState state;
+    int32 priority;
+    char *params;
+    int64 parent_run_id; /* 0: none */
+    uint32 parent_task;
+    uint32 parent_item;
+    int64 parent_job_run_id; /* 0: none */
+    bool cancel;
+} FleetRunRow;
+
+/* Open runs with these ids (ids NULL: all open ones), by id; palloc'd in the current context. */
+extern int fleet_run_read(const int64 *ids, int n, FleetRunRow **rows);
+
+typedef struct FleetTaskRow
+{
+    uint32 task;
+    uint32 item;
+    int server_id; /* 0: none */
+    uint16 attempt;
+    uint16 failures;
+    FleetState state;
+    int log_base;
+    TimestampTz started_at; /* 0: null */
+    TimestampTz finished_at;
+} FleetTaskRow;
+
+/* All task runs of one run. */
+extern int fleet_task_read(int64 run_id, FleetTaskRow **rows);
+
+/* An item's own parameters; NULL: none.  palloc'd. */
+extern char *fleet_task_item_params(int64 run_id, uint32 task, uint32 item);
+
+typedef struct FleetStepRow
+{
+    uint32 task; /* of task runs */
+    uint32 item;
+    uint16 task_attempt;
+    int step_no;
+    int attempt;
+    FleetState state;
+    int phase;
+    int first_seq;
+    int max_seq;   /* highest seq of anything of this unit */
+    int step_runs; /* of this unit */
+    int server_id;
+    int backend_pid;
+    uint64 xid;
+    uint64 server_system; /* with an id, mode direct: its history; 0: not readable there */
+    uint32 server_timeline;
+    int64 server_crash;
+    int64 row_count;
+    TimestampTz started_at;
+    char *sqlstate;
+    char *output;
+} FleetStepRow;
+
+/* The newest step run of every task run of this run that is not final, or of this job run. */
+extern int fleet_step_read_newest(int64 run_id, int64 job_run_id, FleetStepRow **rows);
+
+typedef struct FleetJobRunRow
+{
+    int64 job_run_id;
+    char *token;
+    char *job;
+    char *definition;
+    Oid owner;
+    FleetState state;
+    char *parent_uuid; /* NULL: start_job here */
+    char *params;
+    bool cancel;
+} FleetJobRunRow;
+
+extern int fleet_job_run_read(const int64 *ids, int n, FleetJobRunRow **rows);
+
+#endif

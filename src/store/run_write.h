@@ -1,0 +1,127 @@
+/*
+ * store/run_write.h
+ *     Rows of run, task_run, job_run, step_run and log_line: what the agent
+ *     writes, all rows of a turn together.  In the agent's process.
+ *
+ * Rows are collected, and written by fleet_run_flush().  Every change of state
+ * is compare-and-set on the state that the agent believes the row to have, and
+ * must be one that core/state.h allows (state_change.h); a row that is not
+ * found so is an ERROR, which ends the agent: its successor reads what the rows
+ * say.
+ */
+#ifndef FLEET_STORE_RUN_WRITE_H
+#define FLEET_STORE_RUN_WRITE_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+#include "core/core.h"
+#include "core/state.h"
+
+extern void fleet_run_write_init(MemoryContext context);
+extern bool fleet_run_write_pending(void);
+/* Writes everything in the order that keeps references right. */
+extern void fleet_run_flush(void);
+
+extern void fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz started,
+                            TimestampTz finished, const char *message);
+
+extern void fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued,
+                                 const char *params); /* ERROR if params are no JSON */
+/* What was collected by write_new() since the mark is forgotten. */
+extern int fleet_task_mark_new(void);
+extern void fleet_task_forget_new(int mark);
+
+typedef struct FleetTaskWrite
+{
+    int64 run_id;
+    uint32 task;
+    uint32 item;
+    FleetState old;
+    FleetState state;
+    uint16 attempt;
+    uint16 failures;
+    int server_id; /* 0: null */
+    int log_base;
+    TimestampTz started_at;  /* 0: leave */
+    TimestampTz finished_at; /* 0: null */
+    int64 row_count;         /* -1: null */
+    const char *sqlstate;
+    const char *message;
+    const char *output;
+} FleetTaskWrite;
+
+/* An item's own parameters, as text and as jsonb. */
+typedef struct FleetItemParams
+{
+    const char *text;
+    Datum document;
+} FleetItemParams;
+
+/* A start (state FLEET_STARTING): the row's own params come back through the callback during flush,
+ * before the commit; NULL where the row has none. */
+typedef void (*FleetStartedCallback)(int64 run_id, uint32 task, uint32 item,
+                                     const FleetItemParams *params);
+extern void fleet_task_write_start(const FleetTaskWrite *write);
+extern void fleet_task_on_start(FleetStartedCallback callback);
+extern void fleet_task_write(const FleetTaskWrite *write);
+
+typedef struct FleetJobRunWrite
+{
+    int64 job_run_id;
+    FleetState old;
+    FleetState state;
+    TimestampTz started_at;
+    TimestampTz finished_at;
+    int log_seq;
+    int64 row_count;
+    const char *sqlstate;
+    const char *message;
+    const char *output;
+} FleetJobRunWrite;
+extern void fleet_job_run_write(const FleetJobRunWrite *write);
+
+typedef struct FleetStepWrite
+{
+    int64 run_id;     /* 0: a job run's */
+    int64 job_run_id; /* 0: a task run's */
+    uint32 task;
+    uint32 item;
+    uint16 task_attempt;
+    int step_no;
+    int attempt;
+    FleetState old; /* of the row, by fleet_step_write() */
+    FleetState state;
+    int phase;
+    int first_seq;
+    int last_seq; /* 0: null */
+    int server_id;
+    int backend_pid;
+    uint64 xid;
+    uint64 server_system; /* with an id, mode direct: its history; 0: not readable there */
+    uint32 server_timeline;
+    int64 server_crash;
+    int64 row_count;
+    TimestampTz started_at;
+    TimestampTz finished_at;
+    const char *step;
+    const char *sqlstate, *message, *detail, *hint, *context, *output;
+} FleetStepWrite;
+extern void fleet_step_write_new(const FleetStepWrite *write);
+extern void fleet_step_write(const FleetStepWrite *write); /* row found by unit and first_seq */
+
+typedef struct FleetLineWrite
+{
+    int64 run_id;
+    int64 job_run_id;
+    uint32 task;
+    uint32 item;
+    int step_no;
+    int seq;
+    TimestampTz logged_at;
+    const char *level, *sqlstate, *message, *detail, *hint, *context;
+} FleetLineWrite;
+extern void fleet_line_write(const FleetLineWrite *write);
+
+#endif

@@ -1,0 +1,135 @@
+/*
+ * store/server.c
+ *     Servers and their health.
+ */
+#include "postgres.h"
+
+#include "store/server.h"
+#include "catalog/pg_type.h"
+#include "store/spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+static FleetStatement servers_statement = {
+    "SELECT s.server_id, s.name, s.mode OPERATOR(pg_catalog.=) 'agent', s.state, s.slots, s.weight,"
+    "       s.groups, COALESCE(h.speed_log, 0), COALESCE(h.speed_samples, 0)"
+    "  FROM fleet_catalog.server AS s"
+    "  LEFT JOIN fleet_catalog.server_health AS h"
+    "    ON h.server_id OPERATOR(pg_catalog.=) s.server_id"
+    " ORDER BY s.server_id",
+    0,
+    {0},
+    NULL};
+
+static void
+read_groups(HeapTuple tuple, TupleDesc desc, FleetServerRow *row, MemoryContext context)
+{
+    bool isnull;
+    Datum value = SPI_getbinval(tuple, desc, 7, &isnull);
+    Datum *elements;
+    bool *nulls;
+    int n;
+
+    deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements,
+                      &nulls, &n);
+    row->groups = MemoryContextAllocZero(context, sizeof(char *) * Max(n, 1));
+    for (int i = 0; i < n; i++)
+    {
+        if (!nulls[i])
+            row->groups[row->ngroups++] =
+                MemoryContextStrdup(context, TextDatumGetCString(elements[i]));
+    }
+}
+
+int
+fleet_server_read(FleetServerRow **rows)
+{
+    MemoryContext context = CurrentMemoryContext;
+    int count = (int) fleet_statement_run(&servers_statement, NULL, NULL);
+    SPITupleTable *table = SPI_tuptable;
+    TupleDesc desc = table->tupdesc;
+
+    *rows = MemoryContextAllocZero(context, sizeof(FleetServerRow) * Max(count, 1));
+    for (int i = 0; i < count; i++)
+    {
+        HeapTuple tuple = table->vals[i];
+        FleetServerRow *row = &(*rows)[i];
+
+        row->server_id = (int) fleet_column_int(tuple, desc, 1, 0);
+        row->name = fleet_column_text(tuple, desc, 2, context);
+        row->agent_mode = fleet_column_bool(tuple, desc, 3);
+        row->state = fleet_column_text(tuple, desc, 4, context);
+        row->slots = (int) fleet_column_int(tuple, desc, 5, 0);
+        row->weight = fleet_column_double(tuple, desc, 6);
+        read_groups(tuple, desc, row, context);
+        row->speed.log_speed = fleet_column_double(tuple, desc, 8);
+        row->speed.samples = (uint32) fleet_column_int(tuple, desc, 9, 0);
+    }
+    SPI_freetuptable(table);
+    return count;
+}
+
+static FleetStatement health_statement = {
+    "INSERT INTO fleet_catalog.server_health AS h (server_id, status, last_error, last_error_at,"
+    "   version, last_seen, system_identifier, timeline, crash_mark)"
+    "SELECT s.server_id, $2, $3, CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, $4,"
+    "       CASE WHEN $5 THEN pg_catalog.now() END, $6, $7, $8"
+    "  FROM fleet_catalog.server AS s WHERE s.server_id OPERATOR(pg_catalog.=) $1"
+    " ON CONFLICT (server_id) DO UPDATE"
+    "   SET status = excluded.status, last_error = COALESCE(excluded.last_error, h.last_error),"
+    "       last_error_at = COALESCE(excluded.last_error_at, h.last_error_at),"
+    "       version = COALESCE(excluded.version, h.version),"
+    "       last_seen = COALESCE(excluded.last_seen, h.last_seen),"
+    "       system_identifier = COALESCE(excluded.system_identifier, h.system_identifier),"
+    "       timeline = COALESCE(excluded.timeline, h.timeline),"
+    "       crash_mark = COALESCE(excluded.crash_mark, h.crash_mark)",
+    8,
+    {INT4OID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, INT4OID, INT8OID},
+    NULL};
+
+void
+fleet_health_write(const FleetHealthWrite *w)
+{
+    Datum values[8];
+    char nulls[] = "        ";
+
+    values[0] = Int32GetDatum(w->server_id);
+    values[1] = CStringGetTextDatum(w->status);
+    values[2] = w->error != NULL ? CStringGetTextDatum(w->error) : (Datum) 0;
+    values[3] = w->version != NULL ? CStringGetTextDatum(w->version) : (Datum) 0;
+    values[4] = BoolGetDatum(w->seen);
+    values[5] = Int64GetDatum((int64) w->system_identifier);
+    values[6] = Int32GetDatum((int32) w->timeline);
+    if (w->error == NULL)
+        nulls[2] = 'n';
+    if (w->version == NULL)
+        nulls[3] = 'n';
+    if (!w->identifier_known)
+        nulls[5] = 'n';
+    if (w->timeline == 0)
+        nulls[6] = 'n';
+    values[7] = Int64GetDatum(w->crash_mark);
+    if (w->crash_mark == 0)
+        nulls[7] = 'n';
+    (void) fleet_statement_run(&health_statement, values, nulls);
+}
+
+static FleetStatement speed_statement = {
+    "INSERT INTO fleet_catalog.server_health AS h (server_id, speed_log, speed_samples)"
+    "SELECT s.server_id, $2, $3 FROM fleet_catalog.server AS s"
+    " WHERE s.server_id OPERATOR(pg_catalog.=) $1"
+    " ON CONFLICT (server_id) DO UPDATE"
+    "   SET speed_log = excluded.speed_log, speed_samples = excluded.speed_samples",
+    3,
+    {INT4OID, FLOAT8OID, INT4OID},
+    NULL};
+
+void
+fleet_speed_write(int server_id, const FleetSpeed *speed)
+{
+    Datum values[] = {Int32GetDatum(server_id), Float8GetDatum(speed->log_speed),
+                      Int32GetDatum((int32) speed->samples)};
+
+    (void) fleet_statement_run(&speed_statement, values, NULL);
+}

@@ -1,0 +1,46 @@
+/*
+ * store/server.h
+ *     Servers, and what is known of their health and speed.  In the agent's
+ *     process.
+ */
+#ifndef FLEET_STORE_SERVER_H
+#define FLEET_STORE_SERVER_H
+
+#include "postgres.h"
+
+#include "core/estimate.h"
+
+typedef struct FleetServerRow
+{
+    int server_id;
+    char *name;
+    bool agent_mode;
+    char *state; /* online | draining | offline */
+    int slots;
+    double weight;
+    char **groups;
+    int ngroups;
+    FleetSpeed speed;
+} FleetServerRow;
+
+/* All servers, by id; palloc'd in the current context.  Returns how many. */
+extern int fleet_server_read(FleetServerRow **rows);
+
+typedef struct FleetHealthWrite
+{
+    int server_id;
+    const char *status;  /* up | suspect */
+    const char *error;   /* NULL: leave the last one */
+    const char *version; /* NULL: leave */
+    bool seen;           /* last_seen = now */
+    bool identifier_known;
+    uint64 system_identifier;
+    uint32 timeline;  /* 0: leave */
+    int64 crash_mark; /* 0: leave */
+} FleetHealthWrite;
+
+/* What became known of a server; nothing happens if it was removed meanwhile. */
+extern void fleet_health_write(const FleetHealthWrite *write);
+extern void fleet_speed_write(int server_id, const FleetSpeed *speed);
+
+#endif
