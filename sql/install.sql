@@ -13,12 +13,14 @@ SELECT p.oid::regprocedure, p.prosqlbody IS NOT NULL AS parsed FROM pg_proc p JO
  WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace, 'fleet_catalog'::regnamespace) AND l.lanname <> 'c'
    AND NOT coalesce(p.proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp'] ORDER BY p.proname COLLATE "C";
 
--- every public function that goes through the trampoline has its hidden twin, with the same result
+-- every public function that goes through the trampoline has its hidden twin, with the same result, and the same
+-- names of arguments after a_
 SELECT p.oid::regprocedure FROM pg_proc p
  WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace) AND p.prosrc = 'fleet_sql_api'
    AND NOT EXISTS (SELECT FROM pg_proc h WHERE h.pronamespace = 'fleet_catalog'::regnamespace AND h.proname = p.proname
                       AND h.proargtypes = p.proargtypes AND h.prorettype = p.prorettype AND h.proretset = p.proretset
-                      AND h.proallargtypes IS NOT DISTINCT FROM p.proallargtypes);
+                      AND h.proallargtypes IS NOT DISTINCT FROM p.proallargtypes
+                      AND (SELECT array_agg(regexp_replace(a, '^a_', '') ORDER BY n) FROM unnest(h.proargnames) WITH ORDINALITY AS u (a, n)) IS NOT DISTINCT FROM p.proargnames);
 
 -- objects without a comment
 SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend d

@@ -27,7 +27,7 @@ SELECT fleet.run_parent_package('day', params => '{"day": 1}', priority => 10000
 BEGIN;
 SELECT fleet.run_parent_package('day', params => '{"day": null}') > 0;
 SELECT package, state, params, run_key, requested_by = session_user, owner, priority, started_at, message FROM fleet.run;
-SELECT run_id IS NOT NULL, package, total, done, failed, running, queued, elapsed, eta FROM fleet.progress;
+SELECT run_id IS NOT NULL, package, total, done, failed, canceled, running, queued, elapsed, eta FROM fleet.progress;
 
 -- waiting for what has not been committed
 \set VERBOSITY sqlstate

@@ -68,7 +68,10 @@ SELECT fleet.state_graph('job');
 SELECT m, left(fleet.state_graph(m), 15), (length(fleet.state_graph(m)) - length(replace(fleet.state_graph(m), ' -> ', ''))) / 4 AS edges,
        (SELECT count(*) FROM fleet.state_transitions() t WHERE t.machine = m) AS transitions
   FROM unnest('{run,task,job,step}'::text[]) m;
-SELECT s, fleet_catalog.state_name(s::smallint) FROM generate_series(-1, 18) s;
+SELECT s, fleet_catalog.state_name(s::smallint) AS name, fleet_catalog.state_code(fleet_catalog.state_name(s::smallint)) = s AS same_code,
+       fleet_catalog.is_final(s::smallint) AS is_final, fleet_catalog.is_running(s::smallint) AS is_running, fleet_catalog.is_done(s::smallint) AS is_done
+  FROM generate_series(-1, 18) s;
+SELECT fleet_catalog.state_code('finished');
 
 -- comments of what users call and read
 SELECT pg_describe_object(d.classid, d.objid, 0) AS object, obj_description(d.objid, d.classid::regclass::name) AS comment FROM pg_depend d

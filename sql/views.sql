@@ -79,7 +79,7 @@ SELECT run_id IS NULL AS no_run, task, step, state, message, detail, hint, conte
 SELECT task, item, server, step, seq, logged_at, level, sqlstate, message, detail, hint, context FROM fleet.log WHERE run_id = :run ORDER BY item, seq;
 SELECT task, item, server, step, seq, logged_at, level, sqlstate, message, detail, hint, context FROM fleet.log WHERE job_run_id = :job_run ORDER BY seq;
 SELECT job, state, params, queued_at, started_at, finished_at, sqlstate, message, row_count, output, token, parent_uuid, parent, acknowledged_at, owner FROM fleet.job_run;
-SELECT package, total, done, failed, running, queued, elapsed > '1 day' AS long, eta > now() AS later, state FROM fleet.progress;
+SELECT package, total, done, failed, canceled, running, queued, elapsed > '1 day' AS long, eta > now() AS later, state FROM fleet.progress;
 SELECT server, mode, state, slots, busy, groups, last_seen, last_error, version, last_error_at, speed FROM fleet.server_status WHERE server LIKE 'regress%' ORDER BY 1;
 SELECT server, mode, state, slots, groups, weight, owner, wrapper, options FROM fleet.server WHERE server LIKE 'regress%' ORDER BY 1;
 SELECT server, job, state, drift, owner, message FROM fleet.deployment;
@@ -94,6 +94,15 @@ RESET ROLE;
 -- a run that ended is 100 % over: nothing is left to wait for, and its time stands still
 UPDATE fleet_catalog.run SET state = 12, finished_at = '2026-01-01 01:00+00' WHERE run_id = :run;
 SELECT elapsed, eta, state FROM fleet.progress WHERE run_id = :run;
+-- recent: the first task that failed, by when it failed; what has succeeded tells of none
+SELECT package, state, started, duration, done, failed_task, message FROM fleet.recent WHERE run_id = :run;
+UPDATE fleet_catalog.task_run SET finished_at = '2026-01-01 00:01:30+00', state = 15, message = E'lost\n' || repeat('m', 100) WHERE run_id = :run AND item = 2;
+SELECT package, state, started, duration, done, failed_task, message FROM fleet.recent WHERE run_id = :run;
+UPDATE fleet_catalog.task_run SET state = 1 WHERE run_id = :run;
+UPDATE fleet_catalog.run SET message = 'it could not be started' WHERE run_id = :run;
+SELECT failed_task, message FROM fleet.recent WHERE run_id = :run;
+UPDATE fleet_catalog.run SET state = 11 WHERE run_id = :run;
+SELECT failed_task, message FROM fleet.recent WHERE run_id = :run;
 SELECT server, busy FROM fleet.server_status WHERE server LIKE 'regress%' ORDER BY 1;
 UPDATE fleet_catalog.server SET state = 'draining' WHERE name = 'regress_v1';
 SELECT server, state FROM fleet.server_status WHERE server LIKE 'regress%' ORDER BY 1;
@@ -117,6 +126,29 @@ RESET ROLE;
 SELECT view, max(n) FILTER (WHERE who LIKE '%mine') AS mine, max(n) FILTER (WHERE who LIKE '%member') AS member, max(n) FILTER (WHERE who LIKE '%none') AS none,
        max(n) FILTER (WHERE who LIKE '%reads') AS reads, max(n) FILTER (WHERE who LIKE '%operates') AS operates, max(n) FILTER (WHERE who LIKE '%monitors') AS monitors
   FROM counted GROUP BY view ORDER BY view COLLATE "C";
+
+-- the newest of many runs: no more rows are read than are shown, and nothing is sorted
+INSERT INTO fleet_catalog.run (package, definition, owner, state)
+SELECT 'many', '00000000-0000-0000-0000-00000000000c', 'regress_fleet_mine', 11 FROM generate_series(1, 20000);
+ANALYZE fleet_catalog.run;
+CREATE FUNCTION pg_temp.plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+    v_line text;
+BEGIN
+    FOR v_line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+        IF v_line ~ '\y(run_pkey|run_open|on run|Sort Key: r)\y' THEN
+            RETURN NEXT substring(v_line, '[A-Z].*');
+        END IF;
+    END LOOP;
+END
+$$;
+SET LOCAL ROLE regress_fleet_mine;
+SELECT pg_temp.plan_of('SELECT * FROM fleet.recent LIMIT 20');
+SELECT pg_temp.plan_of('SELECT * FROM fleet.recent WHERE run_id = 1');
+SELECT count(*) AS shown, min(done) AS done, max(failed_task) AS failed_task FROM (SELECT * FROM fleet.recent LIMIT 20) r;
+RESET ROLE;
+-- runs that have not ended are found by their index, through the names of the states
+SELECT pg_temp.plan_of('SELECT FROM fleet_catalog.run AS r WHERE NOT fleet_catalog.is_final(r.state)');
 
 -- USAGE on the server lets one see it, but not what its owner was told by it
 GRANT USAGE ON FOREIGN SERVER regress_v1 TO regress_fleet_none;

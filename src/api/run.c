@@ -1,7 +1,7 @@
 /*
  * api/run.c
  *     SQL-callable pieces of runs: waking the agent at COMMIT, waiting for a
- *     run, words for states.  In any session.
+ *     run, names of states.  In any session.
  */
 #include "postgres.h"
 
@@ -14,17 +14,44 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
+PG_FUNCTION_INFO_V1(fleet_sql_state_code);
 PG_FUNCTION_INFO_V1(fleet_sql_state_graph);
 PG_FUNCTION_INFO_V1(fleet_sql_state_name);
 PG_FUNCTION_INFO_V1(fleet_sql_state_transitions);
 PG_FUNCTION_INFO_V1(fleet_sql_wait_run);
 PG_FUNCTION_INFO_V1(fleet_sql_wake);
 
+/* What fleet_catalog.wake() calls the kinds of messages. */
+static const struct
+{
+    const char *name;
+    FleetMessageKind kind;
+} message_names[] = {
+    {"run", FLEET_MESSAGE_RUN},
+    {"job_run", FLEET_MESSAGE_JOB_RUN},
+    {"cancel_run", FLEET_MESSAGE_CANCEL_RUN},
+    {"cancel_job_run", FLEET_MESSAGE_CANCEL_JOB},
+    {"servers", FLEET_MESSAGE_SERVERS},
+    {"deployments", FLEET_MESSAGE_DEPLOY},
+    {"identity", FLEET_MESSAGE_IDENTITY},
+};
+
+/* (name of the message, id) */
 Datum
 fleet_sql_wake(PG_FUNCTION_ARGS)
 {
-    fleet_wake_at_commit((FleetMessageKind) PG_GETARG_INT32(0), PG_GETARG_INT64(1));
-    PG_RETURN_VOID();
+    text *name = PG_GETARG_TEXT_PP(0);
+
+    for (size_t i = 0; i < lengthof(message_names); i++)
+    {
+        if (VARSIZE_ANY_EXHDR(name) == strlen(message_names[i].name) &&
+            memcmp(VARDATA_ANY(name), message_names[i].name, VARSIZE_ANY_EXHDR(name)) == 0)
+        {
+            fleet_wake_at_commit(message_names[i].kind, PG_GETARG_INT64(1));
+            PG_RETURN_VOID();
+        }
+    }
+    elog(ERROR, "unrecognized message to the agent: %s", text_to_cstring(name));
 }
 
 /* (run_id, timeout in ms or -1, wake at changes too) → (state, timed_out) */
@@ -60,6 +87,17 @@ fleet_sql_state_name(PG_FUNCTION_ARGS)
     if (name == NULL)
         PG_RETURN_NULL();
     PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+Datum
+fleet_sql_state_code(PG_FUNCTION_ARGS)
+{
+    char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    FleetState state;
+
+    if (!fleet_state_parse(name, &state))
+        elog(ERROR, "unrecognized state: %s", name);
+    PG_RETURN_INT16((int16) state);
 }
 
 Datum

@@ -49,11 +49,11 @@ static Caller *callers = NULL;
 PG_FUNCTION_INFO_V1(fleet_sql_api);
 PG_FUNCTION_INFO_V1(fleet_sql_caller);
 PG_FUNCTION_INFO_V1(fleet_sql_is_own_xid);
+PG_FUNCTION_INFO_V1(fleet_sql_is_visible);
 PG_FUNCTION_INFO_V1(fleet_sql_may_become);
 PG_FUNCTION_INFO_V1(fleet_sql_may_cancel);
 PG_FUNCTION_INFO_V1(fleet_sql_may_use);
 PG_FUNCTION_INFO_V1(fleet_sql_sees);
-PG_FUNCTION_INFO_V1(fleet_sql_sees_all);
 
 /* fleet_catalog.NAME (NULL: of the same name) with the argument types of this function. */
 static void
@@ -279,11 +279,30 @@ fleet_sql_sees(PG_FUNCTION_ARGS)
     PG_RETURN_BOOL(fleet_caller_sees(PG_GETARG_OID(0)));
 }
 
-/* For views: there, current_user is who looks. */
-Datum
-fleet_sql_sees_all(PG_FUNCTION_ARGS)
+/* In fn_extra of a call site in a query: what current_user sees is found out once a query. */
+typedef struct Viewer
 {
-    PG_RETURN_BOOL(sees_all(GetUserId()));
+    Oid role;
+    bool sees_all;
+} Viewer;
+
+/* For views: there, current_user is who looks.  What has no owner is visible to those who see all. */
+Datum
+fleet_sql_is_visible(PG_FUNCTION_ARGS)
+{
+    Viewer *viewer = fcinfo->flinfo->fn_extra;
+    Oid role = GetUserId();
+
+    if (viewer == NULL || viewer->role != role)
+    {
+        if (viewer == NULL)
+            viewer = MemoryContextAlloc(fcinfo->flinfo->fn_mcxt, sizeof(Viewer));
+        viewer->role = role;
+        viewer->sees_all = sees_all(role);
+        fcinfo->flinfo->fn_extra = viewer;
+    }
+    PG_RETURN_BOOL(viewer->sees_all ||
+                   (!PG_ARGISNULL(0) && is_member_of_role(role, PG_GETARG_OID(0))));
 }
 
 Datum

@@ -31,9 +31,9 @@ CREATE FUNCTION fleet_catalog.sees(a_owner oid) RETURNS boolean
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_sees';
 COMMENT ON FUNCTION fleet_catalog.sees(oid) IS 'May the caller see what belongs to this owner?';
 
-CREATE FUNCTION fleet_catalog.sees_all() RETURNS boolean
-    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_sees_all';
-COMMENT ON FUNCTION fleet_catalog.sees_all() IS 'May current_user see everything? Member of fleet_operator, fleet_reader or pg_monitor';
+CREATE FUNCTION fleet_catalog.is_visible(a_owner oid) RETURNS boolean
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_is_visible';
+COMMENT ON FUNCTION fleet_catalog.is_visible(oid) IS 'For views: is what belongs to this owner visible to current_user?';
 
 CREATE FUNCTION fleet_catalog.is_own_xid(a_xid xid) RETURNS boolean
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_is_own_xid';
@@ -41,9 +41,9 @@ COMMENT ON FUNCTION fleet_catalog.is_own_xid(xid) IS 'Is this transaction id one
 
 -- ---- waking the agent, waiting for it ----------------------------------------------------------
 
-CREATE FUNCTION fleet_catalog.wake(a_kind integer, a_id bigint) RETURNS void
+CREATE FUNCTION fleet_catalog.wake(a_what text, a_id bigint) RETURNS void
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wake';
-COMMENT ON FUNCTION fleet_catalog.wake(integer, bigint) IS 'At COMMIT, tells the agent (FleetMessageKind: 1 run, 2 job run, 3 cancel run, 4 cancel job run, 5 servers, 6 deploy, 7 identity)';
+COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_job_run, servers, deployments or identity';
 
 CREATE FUNCTION fleet_catalog.wait_run(a_run_id bigint, a_timeout_ms bigint, a_changes boolean,
                                        OUT state smallint, OUT timed_out boolean) RETURNS record
@@ -54,7 +54,28 @@ COMMENT ON FUNCTION fleet_catalog.wait_run(bigint, bigint, boolean) IS 'Waits un
 
 CREATE FUNCTION fleet_catalog.state_name(a_state smallint) RETURNS text
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'fleet_sql_state_name';
-COMMENT ON FUNCTION fleet_catalog.state_name(smallint) IS 'Word for a state code';
+COMMENT ON FUNCTION fleet_catalog.state_name(smallint) IS 'Name of a state code';
+
+CREATE FUNCTION fleet_catalog.state_code(a_name text) RETURNS smallint
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'fleet_sql_state_code';
+COMMENT ON FUNCTION fleet_catalog.state_code(text) IS 'Code of a state by its name';
+
+-- Bodies with RETURN become part of the query that calls them, so that indexes on state are used.
+CREATE FUNCTION fleet_catalog.is_final(a_state smallint) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN a_state OPERATOR(pg_catalog.>=) fleet_catalog.state_code('succeeded');
+COMMENT ON FUNCTION fleet_catalog.is_final(smallint) IS 'Has it ended?';
+
+CREATE FUNCTION fleet_catalog.is_running(a_state smallint) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN a_state OPERATOR(pg_catalog.=) ANY (ARRAY[fleet_catalog.state_code('starting'), fleet_catalog.state_code('running'),
+                                                     fleet_catalog.state_code('canceling')]);
+COMMENT ON FUNCTION fleet_catalog.is_running(smallint) IS 'Is it under way, so that it takes up a slot?';
+
+CREATE FUNCTION fleet_catalog.is_done(a_state smallint) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN a_state OPERATOR(pg_catalog.=) ANY (ARRAY[fleet_catalog.state_code('succeeded'), fleet_catalog.state_code('skipped')]);
+COMMENT ON FUNCTION fleet_catalog.is_done(smallint) IS 'Has it ended well, succeeded or skipped?';
 
 CREATE FUNCTION fleet_catalog.check_command(a_command text, a_what text) RETURNS integer
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_check_command';

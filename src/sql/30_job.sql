@@ -236,7 +236,7 @@ BEGIN
     INSERT INTO fleet_catalog.job_run (job, definition, owner, params)
     VALUES (a_job, fleet_catalog.snapshot_job(a_job), v_job.owner, a_params)
     RETURNING job_run_id INTO v_id;
-    PERFORM fleet_catalog.wake(2, v_id);
+    PERFORM fleet_catalog.wake('job_run', v_id);
     RETURN v_id;
 END
 $$;

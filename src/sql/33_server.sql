@@ -99,7 +99,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('server "%s" is already registered', a_server),
             HINT = 'Change it with fleet.alter_server().';
     END IF;
-    PERFORM fleet_catalog.wake(5, v_id);
+    PERFORM fleet_catalog.wake('servers', v_id);
     RETURN v_id;
 END
 $$;
@@ -139,7 +139,7 @@ BEGIN
     PERFORM fleet_catalog.check_server(a_mode, a_slots, a_groups, a_weight);
     UPDATE fleet_catalog.server AS s SET mode = a_mode, slots = a_slots, groups = a_groups, weight = a_weight
      WHERE s.server_id = v_server.server_id;
-    PERFORM fleet_catalog.wake(5, v_server.server_id);
+    PERFORM fleet_catalog.wake('servers', v_server.server_id);
 END
 $$;
 
@@ -154,7 +154,7 @@ DECLARE
 BEGIN
     PERFORM fleet_catalog.check_choice('state', a_state, 'online', 'draining', 'offline');
     UPDATE fleet_catalog.server AS s SET state = a_state WHERE s.server_id = v_server.server_id;
-    PERFORM fleet_catalog.wake(5, v_server.server_id);
+    PERFORM fleet_catalog.wake('servers', v_server.server_id);
 END
 $$;
 
@@ -168,12 +168,12 @@ DECLARE
     v_server fleet_catalog.server := fleet_catalog.change_server(a_server);
 BEGIN
     IF EXISTS (SELECT FROM fleet_catalog.run AS r JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id
-                WHERE r.state < 11 AND t.server_id = v_server.server_id AND t.state IN (2, 3, 5)) THEN
+                WHERE NOT fleet_catalog.is_final(r.state) AND t.server_id = v_server.server_id AND fleet_catalog.is_running(t.state)) THEN
         RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('server "%s" is running jobs', a_server),
             HINT = format('Run fleet.set_server_state(%L, ''draining''), and remove it when it is not busy any more.', a_server);
     END IF;
     DELETE FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id;
-    PERFORM fleet_catalog.wake(5, v_server.server_id);
+    PERFORM fleet_catalog.wake('servers', v_server.server_id);
     RETURN v_server.made_here;
 END
 $$;
@@ -232,7 +232,7 @@ BEGIN
        SET owner = excluded.owner, hash = excluded.hash, document = excluded.document, state = 'queued', message = NULL,
            requested_at = now(), deployed_at = NULL;
     IF FOUND THEN
-        PERFORM fleet_catalog.wake(6, 0);
+        PERFORM fleet_catalog.wake('deployments', 0);
     END IF;
     RETURN QUERY SELECT s.name, CASE s.mode WHEN 'agent' THEN 'queued' ELSE 'not needed' END
                    FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids) ORDER BY s.name;

@@ -67,7 +67,7 @@ BEGIN
     IF v_package.overlap = 'skip' THEN
         PERFORM FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id FOR NO KEY UPDATE;
         SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r
-         WHERE r.package = a_package AND r.state < 11 AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
+         WHERE r.package = a_package AND NOT fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
          ORDER BY r.run_id LIMIT 1;
         IF FOUND THEN
             RAISE NOTICE USING MESSAGE = format('package "%s" is running already: nothing was started', a_package),
@@ -84,7 +84,7 @@ BEGIN
     IF NOT FOUND THEN -- somebody else was faster with this run_key
         RETURN (SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key);
     END IF;
-    PERFORM fleet_catalog.wake(1, v_run_id);
+    PERFORM fleet_catalog.wake('run', v_run_id);
     RETURN v_run_id;
 END
 $$;
@@ -115,12 +115,12 @@ BEGIN
     ELSIF NOT fleet_catalog.may_cancel(v_run.owner) THEN
         PERFORM fleet_catalog.deny('run', a_run_id::text, v_run.owner);
     END IF;
-    IF v_run.state >= 11 THEN
+    IF fleet_catalog.is_final(v_run.state) THEN
         RETURN false;
     END IF;
     INSERT INTO fleet_catalog.cancel_request (run_id)
     SELECT a_run_id WHERE NOT EXISTS (SELECT FROM fleet_catalog.cancel_request AS c WHERE c.run_id = a_run_id);
-    PERFORM fleet_catalog.wake(3, a_run_id);
+    PERFORM fleet_catalog.wake('cancel_run', a_run_id);
     RETURN true;
 END
 $$;
@@ -140,12 +140,12 @@ BEGIN
     ELSIF NOT fleet_catalog.may_cancel(v_run.owner) THEN
         PERFORM fleet_catalog.deny('job run', a_job_run_id::text, v_run.owner);
     END IF;
-    IF v_run.state >= 11 THEN
+    IF fleet_catalog.is_final(v_run.state) THEN
         RETURN false;
     END IF;
     INSERT INTO fleet_catalog.cancel_request (job_run_id)
     SELECT a_job_run_id WHERE NOT EXISTS (SELECT FROM fleet_catalog.cancel_request AS c WHERE c.job_run_id = a_job_run_id);
-    PERFORM fleet_catalog.wake(4, a_job_run_id);
+    PERFORM fleet_catalog.wake('cancel_job_run', a_job_run_id);
     RETURN true;
 END
 $$;
@@ -236,6 +236,6 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the parent is not paused',
             HINT = 'fleet.agent_status() shows whether it is, and why.';
     END IF;
-    PERFORM fleet_catalog.wake(7, 0);
+    PERFORM fleet_catalog.wake('identity', 0);
 END
 $$;

@@ -29,18 +29,18 @@ BEGIN
           FROM fleet_catalog.task_run AS t
           JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.task_no = t.task_no
           LEFT JOIN fleet_catalog.server AS s ON s.server_id = t.server_id
-         WHERE t.run_id = a_run_id AND t.state <> 1
+         WHERE t.run_id = a_run_id AND t.state <> fleet_catalog.state_code('queued')
          ORDER BY t.task_no, NULLIF(t.item, 0) NULLS LAST
     LOOP
         v_key := v_task.task_no || '/' || v_task.item;
         v_old := a_seen -> v_key;
         v_what := v_task.name || CASE WHEN v_task.item > 0 THEN '[' || v_task.item || ']' ELSE '' END;
-        IF v_task.state IN (2, 3) AND (v_old ->> 'a')::integer IS DISTINCT FROM v_task.attempt AND NOT (v_task.for_each AND v_task.item = 0) THEN
+        IF v_task.state IN (fleet_catalog.state_code('starting'), fleet_catalog.state_code('running')) AND (v_old ->> 'a')::integer IS DISTINCT FROM v_task.attempt AND NOT (v_task.for_each AND v_task.item = 0) THEN
             lines := lines || (v_what || ': started' || coalesce(' on ' || v_task.server, '')
                                || CASE WHEN v_task.attempt > 1 THEN ', attempt ' || v_task.attempt ELSE '' END);
         END IF;
         -- Only running ones, and those that ended since, can have said something new.
-        IF (v_old ->> 's')::integer IS DISTINCT FROM v_task.state::integer OR v_task.state < 11 THEN
+        IF (v_old ->> 's')::integer IS DISTINCT FROM v_task.state::integer OR NOT fleet_catalog.is_final(v_task.state) THEN
             FOR v_line IN
                 SELECT l.seq, l.level, l.message FROM fleet_catalog.log_line AS l
                  WHERE l.run_id = a_run_id AND l.task_no = v_task.task_no AND l.item = v_task.item
@@ -51,10 +51,10 @@ BEGIN
                 v_old := jsonb_build_object('s', v_old -> 's', 'l', v_line.seq);
             END LOOP;
         END IF;
-        IF v_task.state >= 11 AND (a_seen -> v_key ->> 's')::integer IS DISTINCT FROM v_task.state::integer THEN
+        IF fleet_catalog.is_final(v_task.state) AND (a_seen -> v_key ->> 's')::integer IS DISTINCT FROM v_task.state::integer THEN
             lines := lines || (v_what || ': ' || fleet_catalog.state_name(v_task.state)
                                || coalesce(', ' || v_task.row_count || CASE v_task.row_count WHEN 1 THEN ' row' ELSE ' rows' END, '')
-                               || coalesce(': ' || CASE WHEN v_task.state NOT IN (11, 14) THEN v_task.message END, ''));
+                               || coalesce(': ' || CASE WHEN NOT fleet_catalog.is_done(v_task.state) THEN v_task.message END, ''));
         END IF;
         v_new := v_new || jsonb_build_object(v_key, jsonb_build_object('s', v_task.state, 'a', v_task.attempt, 'l', coalesce((v_old ->> 'l')::integer, 0)));
     END LOOP;
@@ -83,7 +83,7 @@ BEGIN
                            row_number() OVER (ORDER BY t.task_no, t.item) AS n
                       FROM fleet_catalog.task_run AS t
                       JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.task_no = t.task_no
-                     WHERE t.run_id = a_run_id AND t.state IN (12, 13, 15, 16) AND NOT (d.for_each AND t.item = 0 AND t.message IS NULL)) AS f);
+                     WHERE t.run_id = a_run_id AND fleet_catalog.is_final(t.state) AND NOT fleet_catalog.is_done(t.state) AND NOT (d.for_each AND t.item = 0 AND t.message IS NULL)) AS f);
 END
 $$;
 

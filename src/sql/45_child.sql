@@ -30,7 +30,7 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM fleet_catalog.refuse_epoch(a_parent_uuid, a_epoch);
     END IF;
-    PERFORM fleet_catalog.wake(7, 0);
+    PERFORM fleet_catalog.wake('identity', 0);
     RETURN QUERY
     SELECT c_protocol, (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'pg_fleet'), fleet_catalog.ensure_identity(),
            (SELECT s.system_identifier FROM pg_control_system() AS s),
@@ -144,7 +144,7 @@ BEGIN
           FROM wanted AS w JOIN job AS j ON j.name = w.job
          WHERE j.hash IS NOT NULL AND w.token IS NOT NULL
         ON CONFLICT (token) DO NOTHING
-        RETURNING token, fleet_catalog.wake(2, job_run_id)
+        RETURNING token, fleet_catalog.wake('job_run', job_run_id)
     )
     SELECT (SELECT array_agg(i.token) FROM inserted AS i),
            b.names, b.sqlstates, b.messages
@@ -213,14 +213,15 @@ BEGIN
     WITH inserted AS (
         INSERT INTO fleet_catalog.cancel_request (job_run_id)
         SELECT r.job_run_id FROM fleet_catalog.job_run AS r
-         WHERE r.token = ANY (a_tokens) AND r.parent_uuid = a_parent_uuid AND r.state < 11 AND fleet_catalog.may_cancel(r.owner)
+         WHERE r.token = ANY (a_tokens) AND r.parent_uuid = a_parent_uuid AND NOT fleet_catalog.is_final(r.state) AND fleet_catalog.may_cancel(r.owner)
         RETURNING job_run_id
     )
-    SELECT count(fleet_catalog.wake(4, i.job_run_id)) INTO a_epoch FROM inserted AS i;
+    SELECT count(fleet_catalog.wake('cancel_job_run', i.job_run_id)) INTO a_epoch FROM inserted AS i;
     -- A token that has not arrived may still be under way on a connection that is lost: its row is
     -- made now, canceled, so that the start finds it and starts nothing.
     INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, state, finished_at, sqlstate, message)
-    SELECT t.token, '', '00000000-0000-0000-0000-000000000000', fleet_catalog.caller(), a_parent_uuid, 13, clock_timestamp(), '57014',
+    SELECT t.token, '', '00000000-0000-0000-0000-000000000000', fleet_catalog.caller(), a_parent_uuid, fleet_catalog.state_code('canceled'), clock_timestamp(),
+           '57014',
            'canceled before it arrived'
       FROM unnest(a_tokens) AS t (token) WHERE t.token IS NOT NULL
         ON CONFLICT (token) DO NOTHING;

@@ -46,7 +46,7 @@ BEGIN
           FROM fleet_catalog.server AS s LEFT JOIN fleet_catalog.server_health AS h ON h.server_id = s.server_id
     ), last_run AS MATERIALIZED (
         SELECT r.run_id, r.definition FROM fleet_catalog.run AS r
-         WHERE r.package = a_package AND r.state = 11 ORDER BY r.run_id DESC LIMIT 1
+         WHERE r.package = a_package AND r.state = fleet_catalog.state_code('succeeded') ORDER BY r.run_id DESC LIMIT 1
     ), task AS MATERIALIZED (
         SELECT t.*,
                CASE WHEN t.for_each IS NULL THEN -1

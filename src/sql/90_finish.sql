@@ -3,7 +3,8 @@
 -- Nobody but us calls what is in fleet_catalog; functions that views use are the exception, because
 -- a view calls them as whoever looks.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA fleet_catalog FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION fleet_catalog.sees_all(), fleet_catalog.state_name(smallint),
+GRANT EXECUTE ON FUNCTION fleet_catalog.is_visible(oid), fleet_catalog.state_name(smallint), fleet_catalog.state_code(text),
+    fleet_catalog.is_final(smallint), fleet_catalog.is_running(smallint), fleet_catalog.is_done(smallint),
     fleet_catalog.token(uuid, text, integer, integer), fleet_catalog.content_hash(text) TO PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA fleet TO PUBLIC;
 
