@@ -380,7 +380,7 @@ agent_link_get(AgentServer *server, Oid role, const char **sqlstate, char **erro
     FleetLinkSpec spec = {.server_id = server->server_id,
                           .server_name = server->name,
                           .role = role,
-                          .agent_mode = server->agent_mode,
+                          .mode = server->agent_mode ? &fleet_mode_agent : &fleet_mode_direct,
                           .slots = (int) server->spec.slots};
     const char **keywords;
     const char **values;

@@ -10,7 +10,7 @@
 #include "postgres.h"
 
 #include "core/state.h"
-#include "link/agent_internal.h"
+#include "link/agent_mode.h"
 
 #include "port/pg_bswap.h"
 #include "utils/memutils.h"

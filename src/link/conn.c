@@ -178,7 +178,7 @@ fleet_conn_close(FleetConn *conn)
     if (conn->fd_reserved)
     {
         ReleaseExternalFD();
-        fleet_link_feed();
+        fleet_link_fd_waiters_wake();
     }
     conn->fd_reserved = false;
     fleet_conn_drop_notices(conn);

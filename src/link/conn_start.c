@@ -270,7 +270,7 @@ params_build(FleetConn *conn, Params *params, const HostLists *lists)
         if (libpq_knows("sslcertmode"))
             params_default(params, "sslcertmode", "disable");
     }
-    if (!link->agent_mode && !link->plain && conn != (FleetConn *) link->side)
+    if (link->mode->sessions && !link->plain && conn != (FleetConn *) link->side)
         params_set(params, "options", startup_options(link));
     params->keywords[params->n] = NULL;
     params->values[params->n] = NULL;
@@ -359,7 +359,7 @@ start_failed(FleetConn *conn)
 
     initStringInfo(&text);
     split_error(link, PQerrorMessage(conn->pg), sqlstate, &text);
-    if (!link->agent_mode && !link->plain &&
+    if (link->mode->sessions && !link->plain &&
         (strstr(text.data, "client_connection_check_interval") != NULL ||
          strstr(text.data, "fleet.params") != NULL || strstr(text.data, "options") != NULL))
     {
@@ -401,7 +401,7 @@ conn_start(FleetConn *conn, const HostLists *lists)
 
     if (!reserve_descriptor(conn))
     {
-        if (!fleet_link_starve(conn))
+        if (!fleet_link_wait_for_fd(conn))
             fleet_conn_fail(conn, "53000", false,
                             "no file descriptor is left in this process (max_files_per_process)");
         return;

@@ -1,202 +1,24 @@
 /*
  * link/direct_mode.c
  *     Mode direct: sessions on a server where nothing of ours is installed,
- *     each a FleetExecutor (executor.h).  This file: the pool of sessions and
- *     what they send; direct_result.c: what comes back.
+ *     each a FleetExecutor (executor.h).  This file: the pool of sessions, and
+ *     their requests; direct_send.c: what is sent; direct_result.c: what comes
+ *     back.
  *
  * In the agent's process.  Called by the agent (link.h, executor.h) and by
  * conn.c (results, timers).
  *
  * A request:  NONE → (QUEUED) → PROLOGUE → … → PREPARED → COMMITTING → NONE
- *
- * One statement in a transaction travels as one message:
- *     [COMMIT of the one before] [DISCARD ALL] BEGIN
- *     SELECT parameters, xid  Flush  command  Sync
- * or, for what may begin with SET TRANSACTION (DO, CALL, …)
- *     …  BEGIN  [SET LOCAL]  Flush  command  SELECT xid  Sync
- * If that COMMIT fails, the server skips the rest, and the rest is sent again.
- * Anything else (several statements, not in a transaction, COPY) is sent as
- * psql would, by the simple protocol, between a prologue and an epilogue.
  */
 #include "postgres.h"
 
 #include <ctype.h>
 
-#include "link/direct_internal.h"
+#include "link/direct_mode.h"
 #include "utils/memutils.h"
 
 #define CANCEL_AGAIN FLEET_SECONDS(1)
-#define PROBE_AFTER FLEET_SECONDS(5)
 #define PROBE_EVERY FLEET_SECONDS(20)
-
-/* ---- sending ---- */
-
-/* Until when the other side may be silent depends on what we wait for. */
-void
-fleet_direct_waiting(DirectSession *session)
-{
-    FleetConn *conn = &session->conn;
-    uint8 tag = conn->count > 0 ? conn->ring[conn->head].tag : FLEET_EXPECT_SYNC;
-    bool user = tag == TAG_COMMAND || (tag == TAG_COMMIT && !session->self.pooled);
-
-    if (user == conn->user_runs)
-        return;
-    conn->user_runs = user;
-    conn->heard_at = fleet_link_now();
-    session->probe_at = conn->heard_at + PROBE_AFTER;
-    session->vouched_at = conn->heard_at;
-    session->probe_strikes = 0;
-    fleet_link_due_at(user ? session->probe_at : conn->heard_at + FLEET_SILENCE);
-}
-
-/* SET [LOCAL] fleet.params TO '…'; it is a utility statement, and so takes no snapshot:
- * the command may still begin with SET TRANSACTION. */
-static bool
-send_params(DirectSession *session, int slot, bool local)
-{
-    DirectRequest *request = &session->requests[slot];
-    char *literal =
-        PQescapeLiteral(session->conn.pg, request->params.data, (size_t) request->params.len);
-    char *sql;
-
-    if (literal == NULL)
-    {
-        fleet_conn_fail(&session->conn, "22021", false,
-                        "the parameters cannot be sent in the encoding of the connection");
-        return false;
-    }
-    sql = psprintf("SET %sfleet.params TO %s", local ? "LOCAL " : "", literal);
-    PQfreemem(literal);
-    fleet_conn_send(&session->conn, TAG_SET, (uint8) slot, sql, 0, NULL, false, false);
-    pfree(sql);
-    return true;
-}
-
-void
-fleet_direct_send_command(DirectSession *session, int slot)
-{
-    DirectRequest *request = &session->requests[slot];
-
-    request->handed = true;
-    request->handed_at = session->conn.flushes;
-    if (request->pipelined)
-        fleet_conn_send(&session->conn, TAG_COMMAND, (uint8) slot, request->command.data, 0, NULL,
-                        false, true);
-    else if (fleet_conn_pipeline(&session->conn, false))
-    {
-        request->phase = DIRECT_RUNNING;
-        fleet_conn_send_simple(&session->conn, TAG_COMMAND, (uint8) slot, request->command.data);
-    }
-    fleet_direct_waiting(session);
-}
-
-void
-fleet_direct_send_xid(DirectSession *session, int slot)
-{
-    fleet_conn_send(&session->conn, TAG_XID, (uint8) slot, "SELECT pg_catalog.pg_current_xact_id()",
-                    0, NULL, false, false);
-    session->conn.sync_slot = (uint8) slot;
-}
-
-#define ENTER_NAME "pg_fleet_enter"
-#define ENTER_SQL                                                                                  \
-    "SELECT pg_catalog.set_config('fleet.params', $1, true), pg_catalog.pg_current_xact_id()"
-
-/* A session that is not reset keeps the statement.  Not behind a pooler, where the next transaction
- * may be in another session. */
-static void
-prepare_enter(DirectSession *session, int slot)
-{
-    DirectRequest *request = &session->requests[slot];
-
-    if (request->fresh)
-        session->prepared = false;
-    else if (request->plain_query && !session->prepared && !session->self.pooled &&
-             !session->conn.link->plain)
-    {
-        session->prepared = true;
-        fleet_conn_prepare(&session->conn, TAG_PREPARE, (uint8) slot, ENTER_NAME, ENTER_SQL);
-    }
-}
-
-/* Parameters and transaction id by one statement, which costs less than two. */
-static void
-send_enter(DirectSession *session, int slot)
-{
-    FleetConn *conn = &session->conn;
-    const char *values[] = {session->requests[slot].params.data};
-
-    if (session->prepared)
-        fleet_conn_send_prepared(conn, TAG_ENTER, (uint8) slot, ENTER_NAME, 1, values, false,
-                                 false);
-    else
-        fleet_conn_send(conn, TAG_ENTER, (uint8) slot, ENTER_SQL, 1, values, false, false);
-}
-
-static bool
-params_are_default(const DirectRequest *request)
-{
-    return request->params.len == 2 && memcmp(request->params.data, "{}", 2) == 0;
-}
-
-/* The prologue, and for one statement in a transaction all of it. */
-void
-fleet_direct_send(DirectSession *session, int slot)
-{
-    DirectRequest *request = &session->requests[slot];
-    FleetConn *conn = &session->conn;
-    bool set = conn->link->plain || !params_are_default(request);
-
-    request->phase = DIRECT_PROLOGUE;
-    request->skipped = false;
-    if (request->fresh)
-        fleet_conn_send(conn, TAG_DISCARD, (uint8) slot, "DISCARD ALL", 0, NULL, false, false);
-    prepare_enter(session, slot);
-    if (request->transactional)
-    {
-        fleet_conn_send(conn, TAG_BEGIN, (uint8) slot, "BEGIN", 0, NULL, false, false);
-        if (session->self.pooled)
-            fleet_conn_send(conn, TAG_PID, (uint8) slot, "SELECT pg_catalog.pg_backend_pid()", 0,
-                            NULL, false, false);
-        if (request->plain_query)
-            send_enter(session, slot);
-    }
-    if (set && !request->plain_query && !send_params(session, slot, request->transactional))
-        return;
-    /* All answers before the command's come now, not when it has ended: while one of those is
-     * awaited, the server's silence is none of the command. */
-    if (request->pipelined && !conn->lost)
-        PQsendFlushRequest(conn->pg);
-    if (!request->transactional && !set && !request->fresh)
-    {
-        fleet_direct_release(session);
-        return;
-    }
-    conn->sync_slot = (uint8) slot;
-    if (request->pipelined)
-    {
-        fleet_direct_send_command(session, slot);
-        if (!request->plain_query)
-            fleet_direct_send_xid(session, slot);
-    }
-    fleet_direct_waiting(session);
-}
-
-void
-fleet_direct_rollback(DirectSession *session)
-{
-    fleet_conn_send(&session->conn, TAG_ROLLBACK, FLEET_NO_SLOT, "ROLLBACK", 0, NULL, false, false);
-    fleet_direct_waiting(session);
-}
-
-void
-fleet_direct_reset_params(DirectSession *session)
-{
-    fleet_conn_send(&session->conn, TAG_ROLLBACK, FLEET_NO_SLOT, "RESET fleet.params", 0, NULL,
-                    false, false);
-    fleet_conn_sync(&session->conn); /* DISCARD ALL may not follow it in the same message */
-    fleet_direct_waiting(session);
-}
 
 /* ---- requests (FleetExecutorMethods) ---- */
 
@@ -396,13 +218,6 @@ request_canceled_before(DirectSession *session, int slot)
     fleet_direct_emit(session, slot, FLEET_EXECUTOR_ERROR);
 }
 
-/* A request that was held; cancels that wait for their moment. */
-void
-fleet_direct_release(DirectSession *session)
-{
-    fleet_conn_work(&session->conn);
-}
-
 static void
 direct_gather(FleetConn *conn)
 {
@@ -412,12 +227,12 @@ direct_gather(FleetConn *conn)
 
     if (conn->lost || conn->state != CONN_READY)
         return;
-    if (!session->executor.busy && conn->link->waited)
+    if (!session->executor.busy && conn->link->tell_when_idle)
     {
-        conn->link->waited = false;
-        fleet_link_told();
+        conn->link->tell_when_idle = false;
+        fleet_link_agent_told();
         fleet_link_callbacks.session(conn->link);
-        fleet_direct_feed(session);
+        fleet_direct_fd_spare(session);
         slot = session->current;
         request = slot < 0 ? NULL : &session->requests[slot];
     }
@@ -426,13 +241,13 @@ direct_gather(FleetConn *conn)
     if (request->cancel_wanted &&
         (request->phase == DIRECT_QUEUED || request->phase == DIRECT_PREPARED))
     {
-        fleet_link_told();
+        fleet_link_agent_told();
         request_canceled_before(session, slot);
         return;
     }
     if (request->phase == DIRECT_QUEUED && request->failed)
     {
-        fleet_link_told();
+        fleet_link_agent_told();
         fleet_direct_emit(session, slot, FLEET_EXECUTOR_ERROR);
     }
     else if (request->phase == DIRECT_QUEUED && !session->cancel_sent)
@@ -445,7 +260,7 @@ direct_gather(FleetConn *conn)
     {
         FleetExpect expect = {.tag = FLEET_EXPECT_SYNC, .slot = (uint8) slot};
 
-        fleet_link_told();
+        fleet_link_agent_told();
         fleet_direct_done(conn, expect);
     }
 }
@@ -599,6 +414,14 @@ direct_closed(FleetConn *conn)
                               "the session was lost before the step was sent");
 }
 
+/* Not while a job waits for one: it is given to that in this turn. */
+static FleetTime
+direct_spare_since(FleetConn *conn)
+{
+    return SESSION_OF(conn)->executor.busy || conn->link->tell_when_idle ? FLEET_NEVER
+                                                                         : conn->heard_at;
+}
+
 static const FleetConnMethods conn_methods = {
     .login = direct_login,
     .result = fleet_direct_result,
@@ -610,6 +433,7 @@ static const FleetConnMethods conn_methods = {
     .due = direct_due,
     .timer = direct_timer,
     .closed = direct_closed,
+    .spare_since = direct_spare_since,
 };
 
 /* ---- the pool of sessions ---- */
@@ -650,7 +474,7 @@ fleet_link_session(FleetServerLink *link)
         session->executor.owner = NULL;
         return &session->executor;
     }
-    link->hungry = link->waited = true;
+    link->session_wanted = link->tell_when_idle = true;
     fleet_link_need(link);
     return NULL;
 }
@@ -685,48 +509,29 @@ fleet_link_session_done(FleetExecutor *executor)
     session->current = -1;
     executor->busy = false;
     fleet_conn_work(conn); /* others may wait for one */
-    fleet_direct_feed(session);
-}
-
-/* The session that is idle for longest; NULL: none is. */
-FleetConn *
-fleet_direct_idlest(FleetServerLink *link)
-{
-    FleetConn *oldest = NULL;
-    dlist_iter iter;
-
-    dlist_foreach(iter, &link->conns)
-    {
-        FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
-
-        if (is_session(link, conn) && conn->state == CONN_READY && !conn->lost &&
-            conn->count == 0 && !SESSION_OF(conn)->executor.busy &&
-            (oldest == NULL || conn->heard_at < oldest->heard_at))
-            oldest = conn;
-    }
-    return oldest;
+    fleet_direct_fd_spare(session);
 }
 
 /* Once it is idle for good: a link that waits for a descriptor may have this one's. */
 void
-fleet_direct_feed(DirectSession *session)
+fleet_direct_fd_spare(DirectSession *session)
 {
     FleetConn *conn = &session->conn;
 
     if (conn->state == CONN_READY && !conn->lost && conn->count == 0 && !session->executor.busy &&
-        !conn->link->waited)
-        fleet_link_feed();
+        !conn->link->tell_when_idle)
+        fleet_link_fd_waiters_wake();
 }
 
 /* One more session, if one is wanted and none is on its way. */
-void
-fleet_direct_pump(FleetServerLink *link)
+static void
+direct_open_wanted(FleetServerLink *link)
 {
     DirectSession *closed = NULL;
     dlist_iter iter;
     int n = 0;
 
-    if (!link->hungry && (link->up || !link->wanted))
+    if (!link->session_wanted && (link->up || !link->wanted))
         return;
     dlist_foreach(iter, &link->conns)
     {
@@ -742,12 +547,12 @@ fleet_direct_pump(FleetServerLink *link)
     }
     if (!fleet_link_may_open(link) || (closed == NULL && n >= Max(link->slots, 1)))
         return;
-    link->hungry = false;
+    link->session_wanted = false;
     fleet_conn_open(closed != NULL ? &closed->conn : &session_create(link)->conn);
 }
 
-bool
-fleet_direct_cut_all(FleetServerLink *link)
+static bool
+direct_close(FleetServerLink *link)
 {
     dlist_iter iter;
     bool all_free = true;
@@ -759,10 +564,10 @@ fleet_direct_cut_all(FleetServerLink *link)
 
         if (conn->state != CONN_CLOSED)
             fleet_conn_close(conn);
-        if (link->agent_mode || !is_session(link, conn))
+        if (!is_session(link, conn))
             continue;
         if (session->committing >= 0 || session->current >= 0)
-            fleet_link_told(); /* not for one that is only waited for: that would never sleep */
+            fleet_link_agent_told(); /* not for one that is only waited for: that would never sleep */
         if (session->committing >= 0)
             fleet_direct_emit_cut(session, session->committing, "57014", "the link was closed");
         if (session->current >= 0)
@@ -771,3 +576,9 @@ fleet_direct_cut_all(FleetServerLink *link)
     }
     return all_free;
 }
+
+const FleetModeMethods fleet_mode_direct = {
+    .sessions = true,
+    .open_wanted = direct_open_wanted,
+    .close = direct_close,
+};

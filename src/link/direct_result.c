@@ -18,7 +18,7 @@
  */
 #include "postgres.h"
 
-#include "link/direct_internal.h"
+#include "link/direct_mode.h"
 #include "utils/memutils.h"
 
 #define COPY_REFUSED "COPY FROM STDIN and COPY TO STDOUT are not possible in a step"
@@ -585,7 +585,7 @@ fleet_direct_done(FleetConn *conn, FleetExpect expect)
     }
     if (conn->pg != NULL)
         fleet_direct_waiting(session);
-    fleet_direct_feed(session);
+    fleet_direct_fd_spare(session);
 }
 
 /* ---- notices ---- */

@@ -2,14 +2,21 @@
  * link/internal.h
  *     What the files of src/link/ share.  In the agent's process.
  *
- *   conn.c         FleetConn: one libpq connection and its state machine
- *   conn_start.c   how a FleetConn gets connected (hosts, defaults, libpq's errors)
- *   server_link.c         FleetServerLink: connections of one server, backoff, timers
+ *   turn.c         what is put off to the end of a turn
  *   text.c         text of the other side made harmless
  *   resolve.c      host names, looked up by another process
+ *   notice.c       what a server says besides its answers
+ *   conn.c         FleetConn: one libpq connection and its state machine
+ *   conn_start.c   how a FleetConn gets connected (hosts, defaults, libpq's errors)
+ *   fd.c           file descriptors: who gives one up, who waits for one
+ *   self.c         who the other side is
+ *   state.c        up, down, backoff, and what the agent is told of it
  *   side.c         the second connection of a link: cancel, terminate, resolve
- *   direct_mode.c  sessions that execute steps (FleetExecutor)
- *   agent_mode.c   the connection to another agent; agent_report.c what comes back
+ *   server_link.c  FleetServerLink: made, closed, and the end of a turn
+ *   direct_mode.c  sessions that execute steps (FleetExecutor); direct_send.c what
+ *                  they send, direct_result.c what comes back
+ *   agent_mode.c   the connection to another agent; agent_send.c what it sends,
+ *                  agent_report.c what comes back
  *
  * Rules that hold everywhere here:
  *   - the agent's callbacks are called from fleet_loop_wait() only, never from
@@ -105,6 +112,9 @@ typedef struct FleetConnMethods
     /* next time timer() must be called, or FLEET_NEVER; only asked while READY */
     FleetTime (*due)(FleetConn *conn);
     void (*timer)(FleetConn *conn, FleetTime now);
+    /* READY, with no answer to come: since when it is of no use, FLEET_NEVER: it is.  NULL: it
+     * always is */
+    FleetTime (*spare_since)(FleetConn *conn);
     /* end of the turn, while CLOSED: the owner asked for work to be done */
     void (*closed)(FleetConn *conn);
 } FleetConnMethods;
@@ -172,7 +182,8 @@ struct FleetServerLink
     int server_id;
     char *server_name;
     Oid role;
-    bool superuser, agent_mode, has_password;
+    bool superuser, has_password;
+    const FleetModeMethods *mode;
     int slots;
     int nparams;
     char **keywords, **values;
@@ -180,10 +191,10 @@ struct FleetServerLink
     FleetHost *hosts;
     int connect_timeout; /* seconds */
 
-    dlist_node pump; /* in the list of links to look at */
-    bool has_pump;
-    dlist_node starved_node; /* in the list of links that wait for a file descriptor */
-    bool starved;
+    dlist_node open_node; /* in the list of links to look at */
+    bool opens_soon;
+    dlist_node fd_node; /* in the list of links that wait for a file descriptor */
+    bool fd_waiting;
     bool plain;        /* no startup options: refused over there (a pooler) */
     bool up;           /* told the agent so */
     bool wanted;       /* somebody has asked for a connection since it was up last */
@@ -192,8 +203,8 @@ struct FleetServerLink
     bool sweeping;     /* direct: … those of our predecessors among them */
     bool clean_wanted; /* direct: the agent is to be told when none is left */
     bool closing;
-    bool hungry; /* direct: a session was asked for and there was none */
-    bool waited; /* direct: … and who asked is to be told when one is idle */
+    bool session_wanted; /* direct: a session was asked for and there was none */
+    bool tell_when_idle; /* direct: … and who asked is to be told when one is idle */
     FleetTime retry_at;
     FleetTime backoff;
     FleetLinkIdentity identity;
@@ -209,7 +220,6 @@ struct FleetServerLink
 
 extern void fleet_conn_init(FleetConn *conn, FleetServerLink *link, const FleetConnMethods *methods,
                             void *arg);
-extern void fleet_conn_work(FleetConn *conn); /* look at it at the end of the turn */
 extern void fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent,
                             const char *format, ...) pg_attribute_printf(4, 5);
 extern void fleet_conn_close(FleetConn *conn); /* quietly, at once */
@@ -253,29 +263,53 @@ extern void fleet_conn_connect_timeout(FleetConn *conn);
 extern void fleet_link_scrub(const FleetServerLink *link, char *text); /* of its passwords */
 extern void fleet_link_parse_hosts(FleetServerLink *link);
 
-/* ---- server_link.c ---- */
+/* ---- turn.c ---- */
 
-extern FleetLinkCallbacks fleet_link_callbacks; /* the agent's: fleet_link_init() */
+typedef struct FleetTurn
+{
+    dlist_head links;      /* FleetServerLink.node, those that are not closing */
+    dlist_head closing;    /* FleetServerLink.node */
+    dlist_head to_open;    /* FleetServerLink.open_node: may have connections to open */
+    dlist_head work;       /* FleetConn.work */
+    dlist_head fd_waiting; /* FleetServerLink.fd_node, in the order of asking */
+    FleetTime now;
+    FleetTime next_due; /* of all timers */
+    int awaiting;       /* connections that wait for answers */
+    bool due_is_stale;
+    bool agent_told; /* the agent heard something since the wait was asked for */
+} FleetTurn;
+
+extern FleetTurn fleet_turn;
 
 extern FleetTime fleet_link_now(void);        /* the turn's time, for deadlines */
 extern void fleet_link_due_at(FleetTime due); /* timers must be looked at no later than that */
 extern void fleet_link_awaits(int change);    /* one connection more (less) waits for answers */
 /* The agent was told something at the end of a turn: it must have a turn before the loop waits. */
-extern void fleet_link_told(void);
-extern void fleet_link_pump_soon(FleetServerLink *link);
+extern void fleet_link_agent_told(void);
+extern void fleet_conn_work(FleetConn *conn); /* look at it at the end of the turn */
+extern void fleet_link_open_soon(FleetServerLink *link);
+extern void fleet_link_fd_waiters_wake(void); /* a session is idle, or a connection was closed */
+
+/* ---- state.c ---- */
+
+extern FleetLinkCallbacks fleet_link_callbacks; /* the agent's: fleet_link_init() */
+
 extern void fleet_link_need(FleetServerLink *link);
 extern void fleet_link_came_up(FleetServerLink *link, FleetConn *conn);
 extern void fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstate,
                                  const char *reason, bool permanent);
 extern int fleet_link_ready_count(FleetServerLink *link);
 extern bool fleet_link_may_open(FleetServerLink *link);
-/* For a descriptor: closes a side connection that is idle, or the session that is idle for longest,
- * of any link.  False: none is. */
+
+/* ---- fd.c ---- */
+
+/* For a descriptor: closes the connection that can be spared best, of any link.  False: none can. */
 extern bool fleet_link_evict(void);
 /* None is left, and no session is idle: the link waits for one that will be, instead of failing, as
  * its server did nothing wrong.  False: there is nothing to wait for. */
-extern bool fleet_link_starve(FleetConn *conn);
-extern void fleet_link_feed(void); /* a session is idle, or a connection was closed */
+extern bool fleet_link_wait_for_fd(FleetConn *conn);
+
+/* ---- self.c ---- */
 
 /* Learning who the other side is; shared by direct sessions and the side connection. */
 #define FLEET_TAG_SELF 1
@@ -357,19 +391,17 @@ extern void fleet_side_resolve(FleetServerLink *link, uint64 ref, uint64 xid, in
                                const FleetLinkIdentity *then);
 /* Ends that session, until it is surely gone; pid 0: those of our predecessors. */
 extern void fleet_side_end(FleetServerLink *link, int pid, int64 backend_start);
-extern void fleet_side_pump(FleetServerLink *link);
+extern void fleet_side_open_wanted(FleetServerLink *link);
 extern bool fleet_side_wants(FleetServerLink *link);
-extern FleetConn *fleet_side_idle(FleetServerLink *link); /* NULL: there is none, or it works */
 
-/* ---- direct_mode.c ---- */
+/* ---- the two modes: agent_mode.c, direct_mode.c ---- */
 
-extern void fleet_direct_pump(FleetServerLink *link);    /* opens sessions as wanted */
-extern bool fleet_direct_cut_all(FleetServerLink *link); /* closing; true: none is held any more */
-extern FleetConn *fleet_direct_idlest(FleetServerLink *link);
-
-/* ---- agent_mode.c ---- */
-
-extern void fleet_agent_create(FleetServerLink *link);
-extern void fleet_agent_pump(FleetServerLink *link);
+struct FleetModeMethods
+{
+    bool sessions;                              /* its connections are lent, and given back */
+    void (*create)(FleetServerLink *link);      /* NULL: there is nothing to make */
+    void (*open_wanted)(FleetServerLink *link); /* at the end of a turn: opens what is wanted */
+    bool (*close)(FleetServerLink *link);       /* cuts all; true: none is held any longer */
+};
 
 #endif

@@ -20,6 +20,11 @@
 
 typedef struct FleetServerLink FleetServerLink;
 
+/* How a link is used: what is in mode agent, or mode direct, below. */
+typedef struct FleetModeMethods FleetModeMethods;
+extern const FleetModeMethods fleet_mode_agent;
+extern const FleetModeMethods fleet_mode_direct;
+
 typedef struct FleetLinkIdentity
 {
     int version_num; /* server_version_num */
@@ -55,8 +60,8 @@ typedef struct FleetLinkSpec
     const char *server_name;
     Oid role;       /* local role on whose behalf */
     bool superuser; /* false: PQconnectionUsedPassword and a password in the mapping are required */
-    bool agent_mode;
-    int slots; /* direct: at most so many sessions */
+    const FleetModeMethods *mode; /* one of the two */
+    int slots;                    /* direct: at most so many sessions */
     const char *const *keywords;
     const char *const *values; /* both NULL-terminated */
 } FleetLinkSpec;

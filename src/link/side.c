@@ -129,7 +129,7 @@ side_end_result(FleetSide *side, SideRequest *request)
     if (link->remains == 0 && link->swept && link->clean_wanted)
     {
         link->clean_wanted = false;
-        fleet_link_told();
+        fleet_link_agent_told();
         fleet_link_callbacks.clean(link);
     }
     return true;
@@ -143,7 +143,7 @@ side_again(FleetSide *side, SideRequest *request)
     if (request->not_before > fleet_link_now())
         fleet_link_due_at(request->not_before);
     fleet_conn_work(&side->conn);
-    fleet_link_pump_soon(side->conn.link);
+    fleet_link_open_soon(side->conn.link);
 }
 
 static void
@@ -324,7 +324,7 @@ side_decided(FleetSide *side, SideRequest *request)
     if (request->kind != SIDE_RESOLVE || same_history(&request->then, &side->self.identity))
         return false;
     fleet_link_callbacks.resolved(side->conn.link, request->ref, FLEET_XACT_UNKNOWN);
-    fleet_link_told();
+    fleet_link_agent_told();
     pfree(request);
     return true;
 }
@@ -413,6 +413,15 @@ side_timer(FleetConn *conn, FleetTime now)
         fleet_conn_work(conn);
 }
 
+/* Before any session: it costs less to have it again. */
+static FleetTime
+side_spare_since(FleetConn *conn)
+{
+    FleetSide *side = side_of(conn);
+
+    return dlist_is_empty(&side->waiting) && dlist_is_empty(&side->sent) ? 0 : FLEET_NEVER;
+}
+
 static const FleetConnMethods side_methods = {
     .login = side_login,
     .result = side_result,
@@ -421,6 +430,7 @@ static const FleetConnMethods side_methods = {
     .down = side_down,
     .due = side_due,
     .timer = side_timer,
+    .spare_since = side_spare_since,
 };
 
 /* ---- what the others ask ---- */
@@ -446,7 +456,7 @@ side_ask(FleetServerLink *link, SideKind kind, FleetConn *target, int pid)
         fleet_conn_work(&link->side->conn);
     if (link->retry_at > fleet_link_now())
         fleet_link_due_at(link->retry_at);
-    fleet_link_pump_soon(link);
+    fleet_link_open_soon(link);
     return request;
 }
 
@@ -562,20 +572,8 @@ fleet_side_wants(FleetServerLink *link)
            !dlist_is_empty(&link->side->waiting);
 }
 
-FleetConn *
-fleet_side_idle(FleetServerLink *link)
-{
-    struct FleetSide *side = link->side;
-
-    return side != NULL && side->conn.state == CONN_READY && !side->conn.lost &&
-                   side->conn.count == 0 && dlist_is_empty(&side->waiting) &&
-                   dlist_is_empty(&side->sent)
-               ? &side->conn
-               : NULL;
-}
-
 void
-fleet_side_pump(FleetServerLink *link)
+fleet_side_open_wanted(FleetServerLink *link)
 {
     if (fleet_side_wants(link) && fleet_link_may_open(link))
         fleet_conn_open(&link->side->conn);

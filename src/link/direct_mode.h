@@ -1,10 +1,10 @@
 /*
- * link/direct_internal.h
+ * link/direct_mode.h
  *     What direct_mode.c (sessions, what is sent) and direct_result.c (what
  *     comes back) share.
  */
-#ifndef FLEET_LINK_DIRECT_INTERNAL_H
-#define FLEET_LINK_DIRECT_INTERNAL_H
+#ifndef FLEET_LINK_DIRECT_MODE_H
+#define FLEET_LINK_DIRECT_MODE_H
 
 #include "link/internal.h"
 
@@ -85,16 +85,20 @@ typedef struct DirectSession
 #define SESSION_OF(c) ((DirectSession *) (c))
 #define SESSION_OF_EXECUTOR(e) ((DirectSession *) ((char *) (e) -offsetof(DirectSession, executor)))
 
-/* direct_mode.c */
+#define PROBE_AFTER FLEET_SECONDS(5) /* a command that runs for so long is asked after */
+
+/* direct_send.c */
 extern void fleet_direct_send(DirectSession *session, int slot);
 extern void fleet_direct_rollback(DirectSession *session);
 extern void fleet_direct_reset_params(DirectSession *session);
 extern void fleet_direct_send_command(DirectSession *session, int slot);
 extern void fleet_direct_send_xid(DirectSession *session, int slot);
-extern void fleet_direct_try_cancel(DirectSession *session);
 extern void fleet_direct_waiting(DirectSession *session);
-extern void fleet_direct_feed(DirectSession *session);
-extern void fleet_direct_release(DirectSession *session); /* sends a request that was held */
+
+/* direct_mode.c */
+extern void fleet_direct_try_cancel(DirectSession *session);
+/* If it is idle for good, a link that waits for a descriptor may have this one's. */
+extern void fleet_direct_fd_spare(DirectSession *session);
 
 /* direct_result.c */
 extern void fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result);

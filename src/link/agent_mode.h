@@ -1,10 +1,10 @@
 /*
- * link/agent_internal.h
+ * link/agent_mode.h
  *     What agent_mode.c (queues, sending) and agent_report.c (what comes back)
  *     share.
  */
-#ifndef FLEET_LINK_AGENT_INTERNAL_H
-#define FLEET_LINK_AGENT_INTERNAL_H
+#ifndef FLEET_LINK_AGENT_MODE_H
+#define FLEET_LINK_AGENT_MODE_H
 
 #include "link/internal.h"
 #include "utils/hsearch.h"
@@ -118,9 +118,12 @@ extern AgentChild *fleet_agent_child(FleetAgentLink *agent, const FleetToken *to
 extern void fleet_agent_dirty(FleetAgentLink *agent, AgentChild *child);
 extern void fleet_agent_known(FleetAgentLink *agent, AgentChild *child, int64 id);
 extern void fleet_agent_requeue(FleetAgentLink *agent, AgentCall *call);
-extern void fleet_agent_call_free(AgentCall *call);
 extern void fleet_agent_listen(FleetAgentLink *agent);
 extern AgentChild *fleet_agent_by_id(FleetAgentLink *agent, int64 id);
+
+/* agent_send.c */
+extern void fleet_agent_gather(FleetConn *conn);
+extern void fleet_agent_call_free(AgentCall *call);
 
 /* agent_report.c */
 extern void fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result);

@@ -1,0 +1,292 @@
+/*
+ * link/agent_send.c
+ *     Mode agent: what was queued in a turn is sent at its end, gathered into
+ *     one call of each kind.
+ *
+ * In the agent's process; called by conn.c (gather) and, to free a call that
+ * has ended, by agent_report.c and agent_mode.c.
+ */
+#include "postgres.h"
+
+#include "link/agent_mode.h"
+#include "utils/memutils.h"
+
+#define CALL_MAX 500     /* items in a call */
+#define STARTS_AT_ONCE 1 /* calls under way; more starts wait and make the next call larger */
+#define FETCHES_AT_ONCE 1
+#define ACKNOWLEDGE_FROM 100 /* so many wait for a common call, unless nothing else goes on */
+
+static AgentCall *
+call_create(FleetAgentLink *agent, uint8 tag, int n)
+{
+    MemoryContext before = MemoryContextSwitchTo(agent->conn.link->context);
+    AgentCall *call = palloc0(sizeof(AgentCall));
+
+    call->tag = tag;
+    call->n = n;
+    if (tag == TAG_START)
+        call->starts = palloc0(sizeof(*call->starts) * n);
+    else if (tag != TAG_FETCH && tag != TAG_DEPLOY)
+        call->tokens = palloc(sizeof(*call->tokens) * n);
+    if (tag == TAG_RESUME)
+        call->ids = palloc0(sizeof(int64) * n);
+    MemoryContextSwitchTo(before);
+    return call;
+}
+
+void
+fleet_agent_call_free(AgentCall *call)
+{
+    for (int i = 0; call->starts != NULL && i < call->n; i++)
+    {
+        if (call->starts[i] != NULL && call->starts[i]->message != NULL)
+            pfree(call->starts[i]->message);
+        if (call->starts[i] != NULL)
+            pfree(call->starts[i]);
+    }
+    if (call->starts != NULL)
+        pfree(call->starts);
+    if (call->tokens != NULL)
+        pfree(call->tokens);
+    if (call->ids != NULL)
+        pfree(call->ids);
+    if (call->deploy != NULL)
+    {
+        pfree(call->deploy->document);
+        pfree(call->deploy);
+    }
+    pfree(call);
+}
+
+/* Calls, prepared on a connection when the first of their kind is sent. */
+static const struct
+{
+    const char *name;
+    const char *sql;
+} statements[] = {
+    [TAG_START] = {"agent_start",
+                   "SELECT * FROM fleet_link.agent_start($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                   " $3::pg_catalog.uuid[], $4::pg_catalog.text[], $5::pg_catalog.jsonb[])"},
+    [TAG_RESUME] =
+        {"agent_resume",
+         "SELECT * FROM fleet_link.agent_resume($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+         " $3::pg_catalog.uuid[])"},
+    [TAG_FETCH] = {"agent_fetch",
+                   "SELECT * FROM fleet_link.agent_fetch($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                   " $3::pg_catalog.int8[], $4::pg_catalog.int4[])"},
+    [TAG_CANCEL] = {"agent_cancel",
+                    "SELECT fleet_link.agent_cancel($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                    " $3::pg_catalog.uuid[])"},
+    [TAG_ACKNOWLEDGE] = {"agent_acknowledge",
+                         "SELECT fleet_link.agent_acknowledge($1::pg_catalog.uuid,"
+                         " $2::pg_catalog.uuid[])"},
+    [TAG_DEPLOY] = {"agent_deploy",
+                    "SELECT fleet_link.agent_deploy($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                    " $3::pg_catalog.jsonb)"},
+};
+
+/* Each call is a transaction of its own over there: its Sync says that it is committed. */
+static void
+call_send(FleetAgentLink *agent, AgentCall *call, int nparams, const char *const *values)
+{
+    FleetConn *conn = &agent->conn;
+
+    dlist_push_tail(&agent->sent, &call->node);
+    if ((agent->prepared & (1U << call->tag)) == 0)
+        fleet_conn_prepare(conn, TAG_PREPARE_CALL, FLEET_NO_SLOT, statements[call->tag].name,
+                           statements[call->tag].sql);
+    agent->prepared |= 1U << call->tag;
+    fleet_conn_send_prepared(conn, call->tag, FLEET_NO_SLOT, statements[call->tag].name, nparams,
+                             values, true, true);
+    conn->sync_slot = SYNC_OF_CALL;
+    fleet_conn_sync(conn);
+}
+
+static void
+append_token(StringInfo array, const FleetToken *token)
+{
+    char text[37];
+
+    fleet_text_from_uuid(token->bytes, text);
+    appendStringInfoString(array, array->len > 1 ? "," : "");
+    appendBinaryStringInfo(array, text, 36);
+}
+
+static void
+append_element(StringInfo array, const char *s)
+{
+    appendStringInfoString(array, array->len > 1 ? ",\"" : "\"");
+    for (; *s != '\0'; s++)
+    {
+        if (*s == '"' || *s == '\\')
+            appendStringInfoChar(array, '\\');
+        appendStringInfoChar(array, *s);
+    }
+    appendStringInfoChar(array, '"');
+}
+
+static void
+array_begin(StringInfo array)
+{
+    initStringInfo(array);
+    appendStringInfoChar(array, '{');
+}
+
+static void
+send_starts(FleetAgentLink *agent, const char *epoch)
+{
+    FleetServerLink *link = agent->conn.link;
+    StringInfoData tokens, jobs, params;
+    AgentCall *call;
+    dlist_mutable_iter iter;
+    int n = 0;
+
+    dlist_foreach_modify(iter, &agent->starts)
+    {
+        n++;
+    }
+    n = Min(n, CALL_MAX);
+    call = call_create(agent, TAG_START, n);
+    array_begin(&tokens);
+    array_begin(&jobs);
+    array_begin(&params);
+    for (int i = 0; i < n; i++)
+    {
+        AgentStart *start = dlist_container(AgentStart, node, dlist_pop_head_node(&agent->starts));
+
+        call->starts[i] = start;
+        start->id = 0;
+        append_token(&tokens, &start->token);
+        append_element(&jobs, start->job);
+        append_element(&params, start->params);
+    }
+    appendStringInfoChar(&tokens, '}');
+    appendStringInfoChar(&jobs, '}');
+    appendStringInfoChar(&params, '}');
+    agent->starts_sent++;
+    call_send(agent, call, 5,
+              (const char *const[]){link->parent.uuid, epoch, tokens.data, jobs.data, params.data});
+}
+
+/* Takes up to CALL_MAX tokens from the list and sends them. */
+static AgentCall *
+send_tokens(FleetAgentLink *agent, AgentTokens *list, uint8 tag, const char *epoch)
+{
+    FleetServerLink *link = agent->conn.link;
+    int n = Min(list->n, CALL_MAX);
+    AgentCall *call = call_create(agent, tag, n);
+    StringInfoData tokens;
+
+    array_begin(&tokens);
+    for (int i = 0; i < n; i++)
+        append_token(&tokens, &list->tokens[i]);
+    appendStringInfoChar(&tokens, '}');
+    memcpy(call->tokens, list->tokens, sizeof(*list->tokens) * n);
+    list->n -= n;
+    memmove(list->tokens, list->tokens + n, sizeof(*list->tokens) * list->n);
+    if (epoch != NULL)
+        call_send(agent, call, 3, (const char *const[]){link->parent.uuid, epoch, tokens.data});
+    else
+        call_send(agent, call, 2, (const char *const[]){link->parent.uuid, tokens.data});
+    return call;
+}
+
+static void
+send_resumes(FleetAgentLink *agent, const char *epoch)
+{
+    AgentCall *call = send_tokens(agent, &agent->resumes, TAG_RESUME, epoch);
+
+    agent->resumes_sent++;
+    for (int i = 0; i < call->n; i++)
+    {
+        AgentChild *child = fleet_agent_child(agent, &call->tokens[i], false);
+
+        if (child == NULL)
+            continue;
+        child->resume_wanted = false;
+        child->resume_sent = true;
+    }
+}
+
+static void
+send_fetch(FleetAgentLink *agent, const char *epoch)
+{
+    FleetServerLink *link = agent->conn.link;
+    AgentCall *call = call_create(agent, TAG_FETCH, 0);
+    StringInfoData ids, after;
+
+    array_begin(&ids);
+    array_begin(&after);
+    while (!dlist_is_empty(&agent->fetch) && call->n < CALL_MAX)
+    {
+        AgentChild *child =
+            dlist_container(AgentChild, fetch_node, dlist_pop_head_node(&agent->fetch));
+
+        child->dirty = false;
+        appendStringInfo(&ids, "%s" INT64_FORMAT, call->n > 0 ? "," : "", child->id);
+        appendStringInfo(&after, "%s%d", call->n > 0 ? "," : "", child->log_after);
+        call->n++;
+    }
+    appendStringInfoChar(&ids, '}');
+    appendStringInfoChar(&after, '}');
+    agent->fetches_sent++;
+    call_send(agent, call, 4,
+              (const char *const[]){link->parent.uuid, epoch, ids.data, after.data});
+}
+
+static void
+send_deploy(FleetAgentLink *agent, const char *epoch)
+{
+    FleetServerLink *link = agent->conn.link;
+    AgentCall *call = call_create(agent, TAG_DEPLOY, 1);
+
+    call->deploy = dlist_container(AgentDeploy, node, dlist_pop_head_node(&agent->deploys));
+    call_send(agent, call, 3,
+              (const char *const[]){link->parent.uuid, epoch, call->deploy->document});
+}
+
+static void
+agent_send_all(FleetAgentLink *agent)
+{
+    char epoch[32];
+
+    snprintf(epoch, sizeof(epoch), UINT64_FORMAT, agent->conn.link->parent.epoch);
+    while (agent->resumes.n > 0 && !agent->conn.lost)
+        send_resumes(agent, epoch);
+    while (agent->cancels.n > 0 && !agent->conn.lost)
+        send_tokens(agent, &agent->cancels, TAG_CANCEL, epoch);
+    while (!dlist_is_empty(&agent->deploys) && !agent->conn.lost)
+        send_deploy(agent, epoch);
+    while (!dlist_is_empty(&agent->starts) && agent->starts_sent < STARTS_AT_ONCE &&
+           !agent->conn.lost)
+        send_starts(agent, epoch);
+    if (!dlist_is_empty(&agent->fetch) && agent->fetches_sent < FETCHES_AT_ONCE &&
+        !agent->conn.lost)
+        send_fetch(agent, epoch);
+    /* No hurry: what is not acknowledged is only kept. */
+    if ((agent->acknowledges.n >= ACKNOWLEDGE_FROM ||
+         (agent->acknowledges.n > 0 && agent->starts_sent == 0 && agent->fetches_sent == 0)) &&
+        !agent->conn.lost)
+        send_tokens(agent, &agent->acknowledges, TAG_ACKNOWLEDGE, NULL);
+}
+
+void
+fleet_agent_gather(FleetConn *conn)
+{
+    FleetAgentLink *agent = AGENT_OF(conn);
+    MemoryContext before;
+
+    if (conn->state != CONN_READY || conn->lost)
+        return;
+    if (agent->resumes.n == 0 && agent->cancels.n == 0 && agent->acknowledges.n == 0 &&
+        dlist_is_empty(&agent->starts) && dlist_is_empty(&agent->fetch) &&
+        dlist_is_empty(&agent->deploys))
+        return;
+    if (conn->link->scratch == NULL)
+        conn->link->scratch =
+            AllocSetContextCreate(conn->link->context, "fleet calls", ALLOCSET_DEFAULT_SIZES);
+    before = MemoryContextSwitchTo(conn->link->scratch);
+    agent_send_all(agent);
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(conn->link->scratch);
+}

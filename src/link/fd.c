@@ -1,0 +1,82 @@
+/*
+ * link/fd.c
+ *     File descriptors, of which the server grants an agent a third of all:
+ *     who must give one up, and who waits for one.
+ *
+ * In the agent's process; called by conn_start.c.
+ */
+#include "postgres.h"
+
+#include "link/internal.h"
+
+bool
+fleet_link_evict(void)
+{
+    FleetConn *oldest = NULL;
+    FleetTime oldest_since = FLEET_NEVER;
+    dlist_iter links, conns;
+
+    dlist_foreach(links, &fleet_turn.links)
+    {
+        dlist_foreach(conns, &dlist_container(FleetServerLink, node, links.cur)->conns)
+        {
+            FleetConn *conn = dlist_container(FleetConn, node, conns.cur);
+            FleetTime since = FLEET_NEVER;
+
+            if (conn->methods->spare_since != NULL && conn->state == CONN_READY && !conn->lost &&
+                conn->count == 0)
+                since = conn->methods->spare_since(conn);
+            if (since >= oldest_since)
+                continue;
+            oldest = conn;
+            oldest_since = since;
+        }
+    }
+    if (oldest == NULL)
+        return false;
+    fleet_conn_close(oldest); /* its server stays up: who needs one there opens one again */
+    return true;
+}
+
+/* Will any session be idle or gone some time? */
+static bool
+has_sessions(void)
+{
+    dlist_iter links, conns;
+
+    dlist_foreach(links, &fleet_turn.links)
+    {
+        FleetServerLink *link = dlist_container(FleetServerLink, node, links.cur);
+
+        dlist_foreach(conns, &link->conns)
+        {
+            if (link->mode->sessions && dlist_container(FleetConn, node, conns.cur)->fd_reserved)
+                return true;
+        }
+    }
+    return false;
+}
+
+bool
+fleet_link_wait_for_fd(FleetConn *conn)
+{
+    static FleetTime logged_at = 0;
+    FleetServerLink *link = conn->link;
+
+    if (link->closing || link->fd_waiting || !has_sessions())
+        return false;
+    fleet_conn_close(conn);
+    link->session_wanted = link->mode->sessions;
+    link->fd_waiting = true;
+    dlist_push_tail(&fleet_turn.fd_waiting, &link->fd_node);
+    if (logged_at == 0 || fleet_link_now() - logged_at > FLEET_SECONDS(60))
+    {
+        logged_at = fleet_turn.now;
+        ereport(LOG,
+                (errmsg("pg_fleet: no file descriptor is left for server \"%s\": it waits until a "
+                        "session of another server is idle",
+                        link->server_name),
+                 errhint("Raise max_files_per_process: a third of it is for links.")));
+    }
+    return true;
+}

@@ -1,0 +1,113 @@
+/*
+ * link/state.c
+ *     Up and down: whether a link's server is there, the backoff between
+ *     attempts, and what the agent is told of it.
+ *
+ * In the agent's process; called by the connections and their owners.
+ *
+ * A link is "up" while one of its connections is ready.  Once wanted, it is
+ * tried for as long as it is down, at growing intervals; attempts of several
+ * connections to a server that is down are one attempt.
+ */
+#include "postgres.h"
+
+#include "link/internal.h"
+
+#include "miscadmin.h"
+
+FleetLinkCallbacks fleet_link_callbacks;
+
+void
+fleet_link_init(const FleetLinkCallbacks *callbacks)
+{
+    fleet_link_callbacks = *callbacks;
+}
+
+int
+fleet_link_ready_count(FleetServerLink *link)
+{
+    dlist_iter iter;
+    int n = 0;
+
+    dlist_foreach(iter, &link->conns)
+    {
+        FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
+
+        n += conn->state == CONN_READY && !conn->lost && (void *) conn != (void *) link->side;
+    }
+    return n;
+}
+
+/* Somebody wants a connection: it is opened at the end of the turn, or when the backoff is over. */
+void
+fleet_link_need(FleetServerLink *link)
+{
+    link->wanted = true;
+    if (link->retry_at > fleet_turn.now)
+        fleet_link_due_at(link->retry_at);
+    fleet_link_open_soon(link);
+}
+
+/* While it is not known whether the server is there, one attempt at a time is enough. */
+bool
+fleet_link_may_open(FleetServerLink *link)
+{
+    dlist_iter iter;
+
+    if (link->closing || link->retry_at > fleet_turn.now)
+        return false;
+    if (link->up)
+        return true;
+    dlist_foreach(iter, &link->conns)
+    {
+        FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
+
+        if (conn->state != CONN_CLOSED && conn->state != CONN_READY)
+            return false;
+    }
+    return true;
+}
+
+void
+fleet_link_came_up(FleetServerLink *link, FleetConn *conn)
+{
+    link->backoff = FLEET_BACKOFF_MIN;
+    link->retry_at = 0;
+    fleet_link_open_soon(link);
+    if ((void *) conn == (void *) link->side || link->up)
+        return;
+    link->up = true;
+    fleet_link_callbacks.up(link, &link->identity);
+}
+
+/* Half fixed, half random, so that a fleet does not knock at the same moment. */
+static void
+link_back_off(FleetServerLink *link, bool permanent)
+{
+    static FleetRandom random;
+    static bool seeded = false;
+
+    if (!seeded)
+        fleet_random_seed(&random, (uint64) fleet_clock_now() ^ (uint64) MyProcPid << 32);
+    seeded = true;
+    if (permanent)
+        link->backoff = FLEET_BACKOFF_MAX;
+    link->retry_at = fleet_turn.now + link->backoff / 2 +
+                     (FleetTime) (fleet_random_unit(&random) * (double) link->backoff / 2);
+    link->backoff = Min(link->backoff * 2, FLEET_BACKOFF_MAX);
+    fleet_link_due_at(link->retry_at);
+}
+
+void
+fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstate,
+                     const char *reason, bool permanent)
+{
+    if (link->retry_at <= fleet_link_now())
+        link_back_off(link, permanent);
+    fleet_link_open_soon(link);
+    if ((void *) conn == (void *) link->side || fleet_link_ready_count(link) > 0)
+        return; /* others are up: the server is there */
+    link->up = false;
+    if (!link->closing)
+        fleet_link_callbacks.down(link, sqlstate, reason, permanent);
+}
