@@ -19,8 +19,8 @@ PRIVATE_HEADERS := $(call sources_of,src/*.h src/*/*.h src/*/*/*.h)
 OBJS = $(SOURCES:src/%.c=$(BUILD)/%.o)
 SQL_SCRIPT = pg_fleet--$(EXTVERSION).sql
 DATA_built = $(SQL_SCRIPT)
-DATA = $(call sources_of,src/sql/upgrade/pg_fleet--*--*.sql)
-DOCS = $(call sources_of,doc/*.md)
+DATA := $(call sources_of,src/sql/upgrade/pg_fleet--*--*.sql)
+DOCS := $(call sources_of,doc/*.md)
 EXTRA_CLEAN = build
 
 # make installcheck, against a running server with this version installed: the regression suite,
@@ -31,7 +31,7 @@ ISOLATION = $(notdir $(basename $(call sources_of,test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(top)/test/isolation --load-extension=pg_fleet
 TAP_TESTS = 1
 PROVE_FLAGS += -I test/lib
-PROVE_TESTS ?= $(shell cd $(top) && grep -L -e '->point' -e '(test build)' test/t/*.pl)
+PROVE_TESTS ?= $(shell cd $(top) && grep -L -e '->point' -e agent_memory -e '(test build)' test/t/*.pl)
 
 PG_CONFIG ?= pg_config
 # -isystem: the server's own headers are not ours to warn about.

@@ -32,9 +32,14 @@ for f in $files; do
                 next if $sql =~ /\.\Q$name\E\s*\(/i && $sql !~ /(?<![.\w])\Q$name\E\s*\(/i;
                 push @bad, "function $name()";
             }
-            # operators: comparison on built-in types is found in pg_catalog first, as long as the
-            # search_path is pinned; what is user-definable and ambiguous is asked for here
+            # operators, and what stands for one
             push @bad, "operator ~~ or LIKE" if $sql =~ /\b(?:LIKE|ILIKE|SIMILAR TO)\b/i;
+            push @bad, "operator in $1" while $sql =~ /(\bBETWEEN\b|\bIN\s*\((?!\s*SHARE)|(?<!\bON )\bDISTINCT\s+FROM\b)/gi;
+            my $rest = $sql;
+            $rest =~ s/OPERATOR\(pg_catalog\.[^)]*\)//gi;
+            $rest =~ s/(\bSET|,)(\s+[a-z_]\w*\s*)=/$1$2/gi;      # assignments
+            $rest =~ s/=>|::|\(\*\)|\.\*|\b(?:SELECT|RETURNING)\s+\*//gi;
+            push @bad, "operator $1" while $rest =~ m{([-+*/<>=~!@#%^&|`?]+)}g;
             print "$ENV{F}:$line: $_\n" for @bad;
         }' "$f")"
 done

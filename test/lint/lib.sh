@@ -42,3 +42,17 @@ grep_code()
     done
     return 0
 }
+
+# Compiles everything, with warnings as errors, into build/lint: objects in the folders of src/, and
+# the library.  A rule that looks at them and cannot have them has found a breach.
+compiled()
+{
+    local o out
+    while read -r o; do
+        [ -e "src/${o%.o}.c" ] || rm "build/lint/obj/$o"
+    done < <(cd build/lint/obj 2>/dev/null && find . -name '*.o')
+    out=$(make -s -j"$(nproc)" WERROR=1 BUILD=build/lint/obj shlib=build/lint/pg_fleet.so all 2>&1) || {
+        breach "it does not compile without a warning:" "$out"
+        finish
+    }
+}

@@ -5,11 +5,19 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
-mkdir -p "$tree/test" "$tree/src/mailbox" "$tree/src/core/engine" "$tree/src/core" "$tree/src/link" "$tree/src/store" "$tree/src/api" "$tree/src/agent" "$tree/src/sql"
+mkdir -p "$tree/test" "$tree/src/mailbox" "$tree/src/core/engine" "$tree/src/core" "$tree/src/link" "$tree/src/store" "$tree/src/api" "$tree/src/agent" "$tree/src/sql" "$tree/src/runner"
 cp -r "$here" "$tree/test/lint"
 cp "$here/../../.clang-format" "$tree/"
 git -C "$tree" init -q
 rc=0
+
+# fine RULE FILE < text: the rule has nothing against it
+fine()
+{
+    cat >"$tree/$2"
+    "$tree/test/lint/$1.sh" || { echo "selftest: $1 complains about what is right in $2"; rc=1; }
+    rm "$tree/$2"
+}
 
 # plant RULE FILE < text
 plant()
@@ -39,14 +47,75 @@ plant 04_core_pure src/core/engine/queue.c <<<'static void *f(void) { return mal
 plant 05_agent_sql src/store/run_read.c <<<'const char *a = "SELECT run_id FROM run WHERE state = 1";'
 plant 05_agent_sql src/store/run_read.c <<<'const char *a = "SELECT lower(x) FROM fleet_catalog.run";'
 plant 05_agent_sql src/store/run_read.c <<<'const char *a = "SET search_path = public";'
+plant 05_agent_sql src/store/run_read.c <<<'const char *a = "SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.state = 1";'
+plant 05_agent_sql src/store/run_read.c <<<'const char *a = "UPDATE fleet_catalog.run AS r SET state = 1 WHERE r.run_id = $1";'
+plant 05_agent_sql src/store/run_read.c <<<'const char *a = "UPDATE fleet_catalog.run AS r SET state = r.state + 1";'
+plant 05_agent_sql src/store/run_read.c <<<'const char *a = "SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.state IN (1, 2)";'
+plant 05_agent_sql src/store/run_read.c <<<'const char *a = "SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.state IS DISTINCT FROM $1";'
+fine 05_agent_sql src/store/run_read.c <<'C'
+const char *a = "UPDATE fleet_catalog.run AS r SET state = 1, message = $2"
+                " WHERE r.run_id OPERATOR(pg_catalog.=) $1 RETURNING *";
+const char *b = "SELECT pg_catalog.count(*), r.* FROM fleet_catalog.run AS r";
+C
 plant 06_functions src/sql/10_x.sql <<<'CREATE FUNCTION fleet.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS $$SELECT 1$$;'
 plant 06_functions src/sql/10_x.sql <<<'CREATE TABLE IF NOT EXISTS fleet.t (i int);'
-if command -v gcc >/dev/null; then
-    echo 'int stray(void) { return 1; }' >"$tree/x.c"
-    gcc -shared -fPIC -o "$tree/lib.so" "$tree/x.c"
-    rm "$tree/x.c"
-    plant 07_symbols pg_fleet.so <"$tree/lib.so"
-    rm "$tree/lib.so"
+plant 06_functions src/sql/10_x.sql <<<'CREATE FUNCTION fleet.f() RETURNS int LANGUAGE sql AS $$SELECT 1$$;'
+plant 06_functions src/sql/10_x.sql <<<'CREATE FUNCTION fleet.f() RETURNS void LANGUAGE plpgsql AS $$BEGIN END$$;'
+plant 06_functions src/sql/10_x.sql <<<'CREATE FUNCTION fleet.f() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$BEGIN END$$;'
+plant 06_functions src/sql/10_x.sql <<<'CREATE PROCEDURE fleet.f() LANGUAGE plpgsql AS $$BEGIN END$$;'
+fine 06_functions src/sql/10_x.sql <<'SQL'
+CREATE FUNCTION fleet.f() RETURNS int LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$BEGIN RETURN 1; END$$;
+CREATE FUNCTION fleet.g() RETURNS int LANGUAGE sql RETURN 1;
+CREATE FUNCTION fleet.h() RETURNS int AS 'MODULE_PATHNAME', 'h' LANGUAGE c;
+SQL
+plant 19_ascii src/sql/10_x.sql < <(printf -- '-- from 1\xe2\x80\xa6n\n')
+
+# The rules that look at objects: a Makefile that compiles what is planted, as ours does.
+cat >"$tree/Makefile" <<'MAKE'
+all:
+	for f in $$(cd src && find . -name '*.c'); do \
+	    mkdir -p $(BUILD)/$$(dirname $$f) && $(CC) -Wall $(if $(WERROR),-Werror) -fPIC -Isrc -c -o $(BUILD)/$${f%.c}.o src/$$f || exit 1; done
+	$(if $(NO_LIBRARY),,$(CC) -shared -Wl,--version-script=src/exports.map -o $(shlib) $$(find $(BUILD) -name '*.o'))
+MAKE
+echo '{ global: fleet_*_main; stray; local: *; };' >"$tree/src/exports.map"
+printf '#include "runner/ring.h"\nint fleet_ring_size(void) { return 1; }\nvoid fleet_x_main(void) { }\n' >"$tree/src/runner/ring.c"
+echo 'extern int fleet_ring_size(void); extern void fleet_x_main(void);' | tr ';' '\n' | sed '/./s/$/;/' >"$tree/src/runner/ring.h"
+printf '#include "agent/turn.h"\n#include "runner/ring.h"\nint turn(void) { return fleet_ring_size(); }\n' >"$tree/src/agent/turn.c"
+echo 'extern int turn(void);' >"$tree/src/agent/turn.h"
+: >"$tree/test/lint/circles.txt"
+plant 07_symbols src/core/graph.c <<<'int stray(void) { return 1; }'
+plant 07_symbols src/core/graph.c <<<'int stray(void) { int unused; return 1; }'
+rm -f "$tree/build/lint/pg_fleet.so"
+if NO_LIBRARY=1 "$tree/test/lint/07_symbols.sh" >/dev/null 2>&1; then
+    echo 'selftest: 07_symbols is content where no library is built'
+    rc=1
+fi
+for layer in link runner store mailbox; do
+    plant 16_layers "src/$layer/x.c" <<<'extern int turn(void); int fleet_x(void); int fleet_x(void) { return turn(); }'
+done
+plant 16_layers src/core/graph.c <<<'extern int fleet_ring_size(void); int fleet_x(void); int fleet_x(void) { return fleet_ring_size(); }'
+# ring.c needs what the planted file has, and the other way round
+sed -i 's/return 1/extern int needed(void) __attribute__((weak)); return needed ? needed() : 1/' "$tree/src/runner/ring.c"
+plant 17_circles src/agent/needed.c <<<'extern int fleet_ring_size(void); int needed(void); int needed(void) { return fleet_ring_size(); }'
+echo 'runner/ring agent/needed: a reason' >"$tree/test/lint/circles.txt"
+echo 'extern int fleet_ring_size(void); int needed(void); int needed(void) { return fleet_ring_size(); }' >"$tree/src/agent/needed.c"
+"$tree/test/lint/17_circles.sh" || { echo 'selftest: 17_circles finds a circle that has a reason'; rc=1; }
+echo 'runner/ring agent/needed:' >"$tree/test/lint/circles.txt"
+! "$tree/test/lint/17_circles.sh" >/dev/null || { echo 'selftest: 17_circles takes an exception without a reason'; rc=1; }
+rm "$tree/src/agent/needed.c"
+echo 'runner/ring agent/needed: a reason' >"$tree/test/lint/circles.txt"
+! "$tree/test/lint/17_circles.sh" >/dev/null || { echo 'selftest: 17_circles keeps an exception for nothing'; rc=1; }
+: >"$tree/test/lint/circles.txt"
+sed -i 's/extern int needed.*/return 1; }/' "$tree/src/runner/ring.c"
+plant 18_externs src/core/graph.c <<<'extern int fleet_ring_size(void);'
+plant 18_externs src/core/graph.h <<<'extern int fleet_ring_size(void);'
+plant 18_externs src/core/graph.h <<<'extern int fleet_gone(void);'
+plant 18_externs src/agent/turn.c <<<'int turn(void) { return 1; }'
+rm -r "$tree/Makefile" "$tree/src/runner" "$tree/build" "$tree/src/agent/turn.h"
+# in the real tree, with a variable of PGXS that only this rule would miss
+if HEADERS=src/guc.h "$here/20_install.sh" >/dev/null 2>&1; then
+    echo 'selftest: 20_install does not see that a header is installed'
+    rc=1
 fi
 plant 08_format src/agent/main.c <<<'int   f( void ){return 1;}'
 plant 09_switch src/agent/main.c <<'C'
