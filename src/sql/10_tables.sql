@@ -24,8 +24,8 @@ GRANT USAGE ON SCHEMA fleet, fleet_link TO PUBLIC;
 CREATE TABLE fleet_catalog.identity (
     only_row          boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     parent_uuid       uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
-    system_identifier bigint NOT NULL,      -- of the cluster where the uuid was made …
-    database          oid NOT NULL,         -- … and the database
+    system_identifier bigint NOT NULL,      -- of the cluster where the uuid was made ...
+    database          oid NOT NULL,         -- ... and the database
     epoch_base        bigint NOT NULL DEFAULT 0, -- what a restored copy counts on from
     last_epoch        bigint NOT NULL DEFAULT 0, -- of the agent that ran last
     paused_reason     text                  -- not null: the agent starts nothing
@@ -96,8 +96,8 @@ CREATE TABLE fleet_catalog.step (
     job_id        integer NOT NULL REFERENCES fleet_catalog.job ON DELETE CASCADE,
     step_no       integer NOT NULL CHECK (step_no BETWEEN 1 AND 1000),
     name          text NOT NULL CHECK (name <> '' AND pg_catalog.length(name) <= 200),
-    command       text,                     -- SQL, or …
-    package       text,                     -- … a package
+    command       text,                     -- SQL, or ...
+    package       text,                     -- ... a package
     on_success    text NOT NULL DEFAULT 'next' CHECK (on_success IN ('next', 'quit_success', 'quit_failure', 'goto')),
     success_goto  text,                     -- name of a step
     on_failure    text NOT NULL DEFAULT 'quit_failure' CHECK (on_failure IN ('next', 'quit_success', 'quit_failure', 'goto')),
@@ -138,8 +138,8 @@ CREATE TABLE fleet_catalog.task (
     name         text NOT NULL CHECK (name <> '' AND pg_catalog.length(name) <= 200),
     kind         text NOT NULL CHECK (kind IN ('job', 'sql', 'package')),
     job          text,
-    server       name,                      -- kind job: pinned to this server, or …
-    on_group     text,                      -- … placed on a member of this group
+    server       name,                      -- kind job: pinned to this server, or ...
+    on_group     text,                      -- ... placed on a member of this group
     sql          text,
     package      text,
     params       jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(params) = 'object'),
@@ -224,10 +224,10 @@ CREATE TABLE fleet_catalog.run (
     priority          integer NOT NULL DEFAULT 0,
     params            jsonb NOT NULL DEFAULT '{}',
     run_key           text,
-    parent_run_id     bigint,               -- nested: started by this task …
+    parent_run_id     bigint,               -- nested: started by this task ...
     parent_task_no    integer,
     parent_item       integer,
-    parent_job_run_id bigint,               -- … or by the step of this job run
+    parent_job_run_id bigint,               -- ... or by the step of this job run
     queued_at         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     started_at        timestamptz,
     finished_at       timestamptz,
@@ -246,7 +246,7 @@ COMMENT ON TABLE fleet_catalog.run IS 'One row an execution of a package';
 CREATE TABLE fleet_catalog.task_run (
     run_id      bigint NOT NULL,
     task_no     integer NOT NULL,
-    item        integer NOT NULL,           -- 0: the task as a whole; for_each: 1…n
+    item        integer NOT NULL,           -- 0: the task as a whole; for_each: 1 to n
     queued_at   timestamptz NOT NULL,
     params      jsonb,                      -- an item's own parameters
     log_seq     integer NOT NULL DEFAULT 0, -- log lines of earlier attempts (seq of this attempt counts from there)
@@ -282,7 +282,7 @@ CREATE TABLE fleet_catalog.job_run (
     requested_by    name NOT NULL DEFAULT SESSION_USER,
     state           smallint NOT NULL DEFAULT 1,
     parent_uuid     uuid,                   -- started by this parent; null: start_job here
-    step_no         smallint NOT NULL DEFAULT 0,  -- durable FleetJobRun: current step (1…), its attempt,
+    step_no         smallint NOT NULL DEFAULT 0,  -- durable FleetJobRun: current step (from 1), its attempt,
     attempt         smallint NOT NULL DEFAULT 0,
     step_runs       integer NOT NULL DEFAULT 0,   -- and how many steps so far
     log_seq         integer NOT NULL DEFAULT 0,   -- log lines written so far
@@ -300,27 +300,27 @@ CREATE TABLE fleet_catalog.job_run (
 CREATE INDEX job_run_open ON fleet_catalog.job_run (job_run_id) WHERE finished_at IS NULL;
 COMMENT ON TABLE fleet_catalog.job_run IS 'One row an execution of a job by this agent (start_job, or a parent in mode agent)';
 
--- Steps of task runs (run_id …) and of job runs (job_run_id): exactly one of both.
+-- Steps of task runs (run_id ...) and of job runs (job_run_id): exactly one of both.
 CREATE TABLE fleet_catalog.step_run (
     run_id      bigint,
     job_run_id  bigint,
     started_at  timestamptz NOT NULL,
     task_no     integer,
     item        integer,
-    first_seq   integer NOT NULL,           -- place of its «started» line in the log
+    first_seq   integer NOT NULL,           -- place of its "started" line in the log
     server_id   integer,                    -- where it ran; null: here
     task_attempt smallint NOT NULL DEFAULT 1, -- attempt of the task run
-    step_no     smallint NOT NULL,          -- 1…; sql task: 1
+    step_no     smallint NOT NULL,          -- from 1; sql task: 1
     attempt     smallint NOT NULL,          -- of the step
     step        text NOT NULL,              -- its name
     backend_pid integer,                    -- mode direct: the session there
-    xid         bigint,                     -- its transaction, durable before COMMIT was sent …
-    server_system   bigint,                 -- … and, mode direct, the history in which the id has a meaning:
+    xid         bigint,                     -- its transaction, durable before COMMIT was sent ...
+    server_system   bigint,                 -- ... and, mode direct, the history in which the id has a meaning:
     server_timeline integer,                --     that of the server as its session knew it (server_health
     server_crash    bigint,                 --     may know a newer one already)
     state       smallint NOT NULL,
     phase       smallint NOT NULL,          -- FleetExecPhase
-    last_seq    integer,                    -- of its «ended» line
+    last_seq    integer,                    -- of its "ended" line
     finished_at timestamptz,
     row_count   bigint,
     sqlstate    text,

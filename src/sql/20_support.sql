@@ -1,6 +1,6 @@
 -- 20_support.sql: what the functions of the following files share.
 --
--- How a public function works: fleet.f(…) is LANGUAGE C and points to one symbol, fleet_sql_api
+-- How a public function works: fleet.f(...) is LANGUAGE C and points to one symbol, fleet_sql_api
 -- (src/api/trampoline.c).  It finds fleet_catalog.f with the same argument types and calls it as the
 -- owner of the extension; fleet_catalog.caller() tells on whose behalf.  So no function is SECURITY
 -- DEFINER: what a call may do depends on current_user at the call, also inside a SECURITY DEFINER
@@ -139,7 +139,7 @@ BEGIN
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_given(text[]) IS 'ERROR if one of the values (name, value, name, value, …) is null';
+COMMENT ON FUNCTION fleet_catalog.check_given(text[]) IS 'ERROR if one of the values (name, value, name, value, ...) is null';
 
 CREATE FUNCTION fleet_catalog.check_choice(a_what text, a_value text, VARIADIC a_choices text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -242,7 +242,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('parameter "%s" of %s is required', v_key, a_what),
             DETAIL = 'Its default is null.',
-            HINT = format('Give it: params => %L.', jsonb_build_object(v_key, '…'));
+            HINT = format('Give it: params => %L.', jsonb_build_object(v_key, '...'));
     END IF;
     RETURN v_merged;
 END
@@ -271,7 +271,7 @@ CREATE FUNCTION fleet_catalog.known(a_names text[], a_make text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT CASE WHEN coalesce(cardinality(a_names), 0) = 0 THEN 'There is none yet: ' || a_make || ' makes one.'
        ELSE 'There is: ' || array_to_string(a_names[1:10], ', ')
-            || CASE WHEN cardinality(a_names) > 10 THEN ', …' ELSE '.' END END
+            || CASE WHEN cardinality(a_names) > 10 THEN ', ...' ELSE '.' END END
 $$;
 COMMENT ON FUNCTION fleet_catalog.known(text[], text) IS 'HINT that lists the names there are';
 

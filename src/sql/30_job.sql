@@ -3,7 +3,7 @@
 CREATE FUNCTION fleet.create_job(job text, params jsonb DEFAULT '{}', description text DEFAULT '', leaves_clean boolean DEFAULT false) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.create_job(text, jsonb, text, boolean)
-    IS 'Creates an agent job; params: its parameters with their defaults; leaves_clean: its steps leave nothing in their session (SET, temporary tables, prepared statements, LISTEN, advisory locks …), so that the session need not be reset (DISCARD ALL) before the next job';
+    IS 'Creates an agent job; params: its parameters with their defaults; leaves_clean: its steps leave nothing in their session (SET, temporary tables, prepared statements, LISTEN, advisory locks ...), so that the session need not be reset (DISCARD ALL) before the next job';
 
 CREATE FUNCTION fleet_catalog.create_job(a_job text, a_params jsonb, a_description text, a_leaves_clean boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -95,7 +95,7 @@ BEGIN
     END IF;
     IF a_action = 'goto' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('on_%s says goto, but not where to', a_what),
-            HINT = format('Name the step: %s_goto => ''…''.', a_what);
+            HINT = format('Name the step: %s_goto => ''...''.', a_what);
     END IF;
     RETURN a_action;
 END
@@ -163,7 +163,7 @@ BEGIN
                                          a_retry_sqlstates, a_timeout);
     IF a_transactional IS NULL AND a_check_syntax AND a_sql IS NOT NULL
        AND fleet_catalog.check_command(a_sql, 'transactions') > 0 THEN
-        a_transactional := false; -- BEGIN, COMMIT … in the text itself
+        a_transactional := false; -- BEGIN, COMMIT ... in the text itself
     END IF;
     IF a_package IS NOT NULL THEN
         PERFORM fleet_catalog.get_package(a_package);

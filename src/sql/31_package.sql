@@ -113,7 +113,7 @@ BEGIN
     IF a_job IS NULL AND num_nonnulls(a_server, a_on_group) > 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a job runs on a server or group',
             DETAIL = 'SQL and nested packages of a task run here.',
-            HINT = 'Put the SQL into a job, and give the task job => ''…''.';
+            HINT = 'Put the SQL into a job, and give the task job => ''...''.';
     ELSIF a_job IS NOT NULL AND num_nonnulls(a_server, a_on_group) <> 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job task runs either on a server or on a group',
             DETAIL = CASE WHEN a_server IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,

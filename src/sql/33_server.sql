@@ -217,7 +217,7 @@ BEGIN
         v_ids := (SELECT array_agg(s.server_id ORDER BY s.name) FROM fleet_catalog.server AS s WHERE a_on_group = ANY (s.groups));
         IF v_ids IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('no server is in group "%s"', a_on_group),
-                HINT = 'Put servers into it: fleet.alter_server(''…'', groups => ''{…}'').';
+                HINT = 'Put servers into it: fleet.alter_server(''...'', groups => ''{...}'').';
         END IF;
         PERFORM fleet_catalog.get_server(s.name) FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids);
     END IF;

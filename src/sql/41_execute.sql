@@ -1,6 +1,6 @@
 -- 41_execute.sql: a package here and now, with live progress.
 
--- What happened since: lines to print, and what was seen by now (task/item → state, and log line).
+-- What happened since: lines to print, and what was seen by now (task/item -> state, and log line).
 CREATE FUNCTION fleet_link.run_news(run_id bigint, seen jsonb, OUT seen_now jsonb, OUT lines text[]) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet_link.run_news(bigint, jsonb) IS 'For fleet.execute_package(): what happened to a run since the last call';
@@ -77,7 +77,7 @@ BEGIN
         PERFORM fleet_catalog.no_such_run(a_run_id, 'run');
     END IF;
     RETURN (SELECT string_agg(f.line, E'\n' ORDER BY f.n) FILTER (WHERE f.n <= 20)
-                   || CASE WHEN count(*) > 20 THEN format(E'\n… and %s more', count(*) - 20) ELSE '' END
+                   || CASE WHEN count(*) > 20 THEN format(E'\n... and %s more', count(*) - 20) ELSE '' END
               FROM (SELECT d.name || CASE WHEN t.item > 0 THEN '[' || t.item || ']' ELSE '' END || ': '
                            || fleet_catalog.state_name(t.state) || coalesce(' (' || t.sqlstate || ')', '') || coalesce(': ' || t.message, '') AS line,
                            row_number() OVER (ORDER BY t.task_no, t.item) AS n

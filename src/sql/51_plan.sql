@@ -112,7 +112,7 @@ CREATE FUNCTION fleet.advise(package text, servers integer DEFAULT 8, items json
     RETURNS TABLE (number_of_servers integer, makespan interval, lower_bound interval, speed_up double precision)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.advise(text, integer, jsonb)
-    IS 'How long a run would take with 1, 2, … servers in its largest group; lower_bound: no schedule can be faster';
+    IS 'How long a run would take with 1, 2, ... servers in its largest group; lower_bound: no schedule can be faster';
 
 CREATE FUNCTION fleet_catalog.advise(a_package text, a_servers integer, a_items jsonb)
     RETURNS TABLE (number_of_servers integer, makespan interval, lower_bound interval, speed_up double precision)
