@@ -90,7 +90,7 @@ check_query(const char *query)
         !IsA(castNode(RawStmt, linitial(statements))->stmt, SelectStmt))
         ereport(ERROR,
                 (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("for_each must be one query"),
-                 errhint("Write a SELECT, VALUES or WITH … SELECT; each of its rows becomes "
+                 errhint("Write a SELECT, VALUES or WITH ... SELECT; each of its rows becomes "
                          "an item.")));
     return 1;
 }

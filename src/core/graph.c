@@ -142,7 +142,7 @@ check_tasks(const FleetTaskSpec *tasks, uint32_t ntasks, FleetError *error)
         if (tasks[t].completion == FLEET_MINIMUM_SHARE && !(share >= 0.0 && share <= 1.0))
         {
             snprintf(error->message, sizeof(error->message),
-                     "the minimum share of task «%.200s» is not between 0 and 1",
+                     "the minimum share of task \"%.200s\" is not between 0 and 1",
                      name_of(tasks, t));
             snprintf(error->hint, sizeof(error->hint),
                      "Write it as a fraction, 0.9 for nine of ten.");
@@ -168,7 +168,7 @@ check_edges(const FleetTaskSpec *tasks, uint32_t ntasks, const FleetEdgeSpec *ed
         if (edges[e].from == edges[e].to)
         {
             snprintf(error->message, sizeof(error->message),
-                     "task «%.200s» has a precedence constraint on itself",
+                     "task \"%.200s\" has a precedence constraint on itself",
                      name_of(tasks, edges[e].from));
             snprintf(error->hint, sizeof(error->hint), "A task cannot wait for itself.");
             return false;
@@ -194,7 +194,7 @@ check_duplicates(const FleetGraph *graph, FleetError *error)
             mark[to] = t + 1;
             if (!ok)
                 snprintf(error->message, sizeof(error->message),
-                         "there are two precedence constraints from «%.200s» to «%.200s»",
+                         "there are two precedence constraints from \"%.200s\" to \"%.200s\"",
                          name_of(graph->tasks, t), name_of(graph->tasks, to));
         }
     }
@@ -290,18 +290,18 @@ describe_cycle(const FleetGraph *graph, const uint32_t *waits, FleetError *error
         if (t == first)
             break;
     }
-    at = append(text, room, at, 0, "the precedence constraints form a cycle: «");
+    at = append(text, room, at, 0, "the precedence constraints form a cycle: \"");
     do
     {
         if (steps > 0)
-            at = append(text, room, at, 24, " → ");
+            at = append(text, room, at, 24, " -> ");
         at = append(text, room, at, 24, name_of(graph->tasks, t));
         t = graph->order[t];
         steps++;
     } while (t != first && at + 100 < room);
-    at = append(text, room, at, 8, t == first ? " → " : " → … → ");
+    at = append(text, room, at, 8, t == first ? " -> " : " -> ... -> ");
     at = append(text, room, at, 3, name_of(graph->tasks, first));
-    append(text, room, at, 0, "»");
+    append(text, room, at, 0, "\"");
     fleet_alloc_free(&graph->alloc, next, size);
 }
 

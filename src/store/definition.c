@@ -113,7 +113,7 @@ choice(const char *what, const char *value, const char *const *names)
             return i;
     }
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                    errmsg("the snapshot has an unknown %s «%s»", what, value ? value : "null")));
+                    errmsg("the snapshot has an unknown %s \"%s\"", what, value ? value : "null")));
     return -1;
 }
 
@@ -205,7 +205,7 @@ read_job(Datum body, MemoryContext context)
     SPI_freetuptable(table);
     if (!fleet_job_check(job->specs, job->nsteps, &error))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("job «%s» makes no sense: %s", job->name, error.message)));
+                        errmsg("job \"%s\" makes no sense: %s", job->name, error.message)));
     return job;
 }
 

@@ -69,6 +69,8 @@ CREATE FUNCTION fleet.g() RETURNS int LANGUAGE sql RETURN 1;
 CREATE FUNCTION fleet.h() RETURNS int AS 'MODULE_PATHNAME', 'h' LANGUAGE c;
 SQL
 plant 19_ascii src/sql/10_x.sql < <(printf -- '-- from 1\xe2\x80\xa6n\n')
+plant 19_ascii src/agent/main.c < <(printf 'const char *a = "1 \xe2\x80\xa6 n";\n')
+fine 19_ascii src/agent/main.c < <(printf '/* 1 \xe2\x80\xa6 n */\n')
 
 # The rules that look at objects: a Makefile that compiles what is planted, as ours does.
 cat >"$tree/Makefile" <<'MAKE'

@@ -201,9 +201,9 @@ $f->wait_started('spoiled', 2);
 spoil("run_id = $first");
 end_agent('parent');
 $f->run_is($first, 'failed', 'a run whose snapshot cannot be read by the next agent fails');
-is($f->sql("SELECT message FROM fleet.run WHERE run_id = $first"), 'the snapshot has an unknown kind «odd»', '… and says why');
+is($f->sql("SELECT message FROM fleet.run WHERE run_id = $first"), 'the snapshot has an unknown kind "odd"', '… and says why');
 $f->run_is($outer, 'failed', 'so does what it is nested in');
-is($f->sql("SELECT state || ' ' || sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $outer"), 'failed P0001 the snapshot has an unknown kind «odd»', '… with its reason');
+is($f->sql("SELECT state || ' ' || sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $outer"), 'failed P0001 the snapshot has an unknown kind "odd"', '… with its reason');
 $f->release('spoiled');
 # the same document again, by its hash: the session that waits is told
 my $waiter = $f->start('spoiled', '{"key": "spoiled too"}');
@@ -217,7 +217,7 @@ $f->wait_for('parent', q{SELECT state FROM fleet.job_run WHERE job = 'spoiled jo
 $f->sql(q{UPDATE fleet_catalog.definition SET body = jsonb_set(body, '{steps}', '[]') WHERE kind = 'job' AND body ->> 'name' = 'spoiled job'});
 end_agent('parent');
 $job_run = $f->sql(q{SELECT fleet.start_job('spoiled job')});
-$f->wait_for('parent', "SELECT state || ' ' || sqlstate || ' ' || message FROM fleet.job_run WHERE job_run_id = $job_run", 'failed 22023 job «spoiled job» makes no sense: the job has no step', 'a job run whose snapshot makes no sense fails, and says why');
+$f->wait_for('parent', "SELECT state || ' ' || sqlstate || ' ' || message FROM fleet.job_run WHERE job_run_id = $job_run", 'failed 22023 job "spoiled job" makes no sense: the job has no step', 'a job run whose snapshot makes no sense fails, and says why');
 others_go_on('a job run cannot be loaded');
 same_agents('a spoiled job');
 
