@@ -4,7 +4,7 @@
  *     In the session of a link, below fleet_sql_api().
  *
  * Written on rows.h and not in SQL: a busy parent calls these hundreds of
- * times a second with a few children in each.  The unusual start (a job that
+ * times a second, each time for a few children.  The unusual start (a job that
  * is new or has changed, a token that is known, a job that is not there) is
  * left to fleet_catalog.agent_start_any(), which says what is wrong.
  *
@@ -22,6 +22,7 @@
 #include "clock.h"
 #include "commands/sequence.h"
 #include "common/hashfn.h"
+#include "core/exec.h"
 #include "core/state.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -47,6 +48,7 @@ PG_FUNCTION_INFO_V1(fleet_sql_agent_fetch);
 PG_FUNCTION_INFO_V1(fleet_sql_agent_start);
 PG_FUNCTION_INFO_V1(fleet_sql_check_epoch);
 PG_FUNCTION_INFO_V1(fleet_sql_lock_parent);
+PG_FUNCTION_INFO_V1(fleet_sql_protocol);
 
 /* An array argument, flat; a null array is an empty one. */
 typedef struct Elements
@@ -98,10 +100,11 @@ check_given(FunctionCallInfo fcinfo, int arguments)
 /* ---- fencing ---- */
 
 /*
- * Until COMMIT.  Requests do not wait for each other, but none goes on while a
- * hello raises the epoch, nor the other way round.  It is a lock of ours and not
- * a row lock: that would write to the row, and to the log, at every request.
- * Hashes of two parents may meet, but only those of one role.
+ * Until COMMIT.  Requests do not wait for each other, but no request runs while
+ * a hello raises the epoch, nor the other way round.  It is an advisory lock and
+ * not a row lock, which would write to the row and to the write-ahead log at
+ * every request.  The hashes of two parents may collide, but only within one
+ * role.
  */
 static void
 lock_parent(const pg_uuid_t *parent, Oid role, LOCKMODE mode)
@@ -113,15 +116,18 @@ lock_parent(const pg_uuid_t *parent, Oid role, LOCKMODE mode)
     (void) LockAcquire(&tag, mode, false, false);
 }
 
-/* With the active snapshot. */
-static void
+/* With the active snapshot.  Returns the highest epoch seen from this parent, over links of the
+ * caller's role; ERROR FE001 if it is higher than this one, or if there is none. */
+static uint64
 check_epoch(const pg_uuid_t *parent, int64 epoch)
 {
     Oid role = fleet_caller_or_error();
     Datum keys[] = {UUIDPGetDatum(parent), ObjectIdGetDatum(role)};
     FleetRows *rows = fleet_rows_open(&fleet_table_parent, false);
-    bool good = fleet_rows_find(rows, PARENT_BY_KEY, keys, 2) &&
-                fleet_rows_int(rows, PARENT_EPOCH, 0) <= epoch;
+    bool known = fleet_rows_find(rows, PARENT_BY_KEY, keys, 2);
+    uint64 seen = known ? (uint64) fleet_rows_int(rows, PARENT_EPOCH, 0) : 0;
+    bool good = known && epoch >= 0 &&
+                fleet_start_answer(seen, (uint64) epoch, false) != FLEET_START_REFUSED;
 
     fleet_rows_close(rows);
     if (!good)
@@ -131,6 +137,7 @@ check_epoch(const pg_uuid_t *parent, int64 epoch)
 
         OidFunctionCall2(LookupFuncName(name, 2, types, false), keys[0], Int64GetDatum(epoch));
     }
+    return seen;
 }
 
 /* Locked, and with a snapshot that is newer than the lock; the caller pops it. */
@@ -162,9 +169,16 @@ fleet_sql_check_epoch(PG_FUNCTION_ARGS)
 {
     check_given(fcinfo, 2);
     begin_request(PG_GETARG_UUID_P(0));
-    check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1));
+    (void) check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1));
     end_request();
     PG_RETURN_VOID();
+}
+
+/* The version that this server speaks with its parents. */
+Datum
+fleet_sql_protocol(PG_FUNCTION_ARGS)
+{
+    PG_RETURN_INT32(FLEET_PROTOCOL);
 }
 
 /* ---- start ---- */
@@ -180,6 +194,7 @@ typedef struct KnownJob
 typedef struct StartRequest
 {
     pg_uuid_t *parent;
+    uint64 epoch, seen_epoch;
     Elements tokens, jobs, params;
     KnownJob **job; /* of each */
 } StartRequest;
@@ -213,17 +228,21 @@ distinct_tokens(const Elements *tokens, Datum **distinct)
 }
 
 static bool
-all_tokens_are_new(const Elements *tokens)
+all_tokens_are_new(const StartRequest *request)
 {
+    const Elements *tokens = &request->tokens;
     Datum *distinct;
-    FleetRows *rows;
-    bool found = distinct_tokens(tokens, &distinct) < tokens->n;
+    bool new = distinct_tokens(tokens, &distinct) == tokens->n;
+    FleetRows *rows = fleet_rows_open(&fleet_table_job_run, false);
 
-    rows = fleet_rows_open(&fleet_table_job_run, false);
-    for (int i = 0; i < tokens->n && !found; i++)
-        found = fleet_rows_find(rows, JOB_RUN_BY_TOKEN, &tokens->values[i], 1);
+    for (int i = 0; i < tokens->n && new; i++)
+    {
+        bool known = fleet_rows_find(rows, JOB_RUN_BY_TOKEN, &tokens->values[i], 1);
+
+        new = fleet_start_answer(request->seen_epoch, request->epoch, known) == FLEET_START_NEW;
+    }
     fleet_rows_close(rows);
-    return !found;
+    return new;
 }
 
 /* The snapshot that was made of this very version of the job, if there is one. */
@@ -386,10 +405,11 @@ fleet_sql_agent_start(PG_FUNCTION_ARGS)
     request.jobs = elements(fcinfo, 3, TEXTOID);
     request.params = elements(fcinfo, 4, JSONBOID);
     begin_request(request.parent);
-    check_epoch(request.parent, PG_GETARG_INT64(1));
+    request.epoch = (uint64) PG_GETARG_INT64(1);
+    request.seen_epoch = check_epoch(request.parent, PG_GETARG_INT64(1));
     usual = request.tokens.n == request.jobs.n && request.params.n <= request.tokens.n &&
             !has_nulls(&request.tokens) && !has_nulls(&request.jobs) &&
-            all_tokens_are_new(&request.tokens) && all_jobs_are_known(&request) &&
+            all_tokens_are_new(&request) && all_jobs_are_known(&request) &&
             insert_all_or_none(fcinfo, &request);
     end_request();
     return usual ? (Datum) 0 : fleet_call_instead(fcinfo, "agent_start_any");
@@ -535,7 +555,7 @@ fleet_sql_agent_fetch(PG_FUNCTION_ARGS)
     FleetRows *jobs, *steps, *lines;
 
     check_given(fcinfo, 2);
-    check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1));
+    (void) check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1));
     InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
     jobs = fleet_rows_open(&fleet_table_job_run, false);
     steps = fleet_rows_open(&fleet_table_step_run, false);

@@ -1,11 +1,11 @@
 /*
  * core/exec.h
- *     The protocol of one attempt of one step with exactly one effect
- *     (DESIGN section 4, guarantees 3 and 4), and the child's answer to a
- *     start request (guarantees 2 and 7), as pure functions.  The agent uses
- *     the same functions for a runner behind shared-memory queues and for a
- *     session behind a direct link; the simulator drives them against its own
- *     lossy world.
+ *     The protocol of one attempt of one step with exactly one effect, and
+ *     the answer of a server in mode agent, here called the child, to a start
+ *     request, as pure functions.  Local jobs (agent/) use the first for a
+ *     runner behind shared-memory queues and for a session behind a direct link
+ *     alike; api/child.c uses the second, and store/identity.c makes the epoch.
+ *     The simulator drives all of them against its own lossy world.
  *
  *   transactional:  SEND → (executor: begin, command, report id) → PREPARED
  *                   → STORE durably → SEND_COMMIT → COMMITTED → ended
@@ -50,10 +50,10 @@ typedef enum FleetExecEvent
     FLEET_EXEC_GOT_CANCELED,      /* executor: it raised 57014 and a cancel had been sent */
     FLEET_EXEC_NOT_TRANSACTIONAL, /* executor: cannot run in a transaction; nothing was done */
     FLEET_EXEC_CUT,               /* executor or connection is gone (also: after recovery) */
-    FLEET_EXEC_XACT_COMMITTED,    /* answers to RESOLVE … */
+    FLEET_EXEC_XACT_COMMITTED,    /* answers to RESOLVE */
     FLEET_EXEC_XACT_ABORTED,
     FLEET_EXEC_XACT_UNKNOWN, /* too old, other identity or timeline */
-    FLEET_EXEC_CANCEL,       /* somebody wants it stopped */
+    FLEET_EXEC_CANCEL,       /* it is to be stopped */
 } FleetExecEvent;
 
 typedef enum FleetExecDo
@@ -63,7 +63,7 @@ typedef enum FleetExecDo
     FLEET_EXEC_SEND,  /* give the command to an executor (exec->transactional says how) */
     FLEET_EXEC_SEND_COMMIT,
     FLEET_EXEC_SEND_CANCEL,
-    FLEET_EXEC_RESOLVE, /* ask pg_xact_status(xid) where it ran */
+    FLEET_EXEC_RESOLVE, /* ask for pg_xact_status(xid) where it ran */
     FLEET_EXEC_END,     /* *outcome is set: succeeded, failed, canceled, unknown */
     FLEET_EXEC_REDO, /* surely no effect: FLEET_JOB_STEP_REDO, or canceled if a cancel is wanted */
     FLEET_EXEC_ILLEGAL,
@@ -72,7 +72,10 @@ typedef enum FleetExecDo
 extern void fleet_exec_init(FleetExec *exec, bool transactional); /* phase INTENT */
 extern FleetExecDo fleet_exec_event(FleetExec *exec, FleetExecEvent event, FleetState *outcome);
 
-/* ---- the child's side of a start ---- */
+/* ---- between a parent and a child ---- */
+
+/* Version of their requests and answers: both must have the same one. */
+#define FLEET_PROTOCOL 1
 
 typedef enum FleetStartAnswer
 {
@@ -83,7 +86,7 @@ typedef enum FleetStartAnswer
 
 extern FleetStartAnswer fleet_start_answer(uint64_t seen_epoch, uint64_t epoch, bool token_known);
 
-/* epoch = write-ahead-log timeline, then agent start counter */
+/* Of an agent: the timeline of the write-ahead log, then the count of its starts. */
 extern uint64_t fleet_epoch(uint32_t timeline, uint32_t starts);
 
 /* ---- what a parent may conclude from a child's answer about one of its tokens ---- */
@@ -91,14 +94,14 @@ extern uint64_t fleet_epoch(uint32_t timeline, uint32_t starts);
 typedef enum FleetTokenVerdict
 {
     FLEET_TOKEN_RESEND, /* never arrived: same token again (safe: guarantee 2) */
-    FLEET_TOKEN_ADOPT,  /* it is there: go on with what it reports */
-    FLEET_TOKEN_LOST,   /* it had been acknowledged and is not there any more */
+    FLEET_TOKEN_ADOPT,  /* it is there: continue with what it reports */
+    FLEET_TOKEN_LOST,   /* it had been acknowledged and no longer exists */
 } FleetTokenVerdict;
 
 /*
- * For a started attempt.  'canceling' and not there is LOST too: nobody knows
- * any more whether it was acknowledged, and it must not be sent again.  A
- * driver that does know that it never was calls fleet_engine_not_started().
+ * For a started attempt.  'canceling' and not there is LOST too: whether it was
+ * acknowledged is no longer known, and it must not be sent again.  A driver that
+ * knows that it never was calls fleet_engine_not_started().
  */
 extern FleetTokenVerdict fleet_token_verdict(FleetState parent_state, bool child_has_it);
 

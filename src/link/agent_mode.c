@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "core/exec.h"
 #include "link/agent_mode.h"
 #include "utils/memutils.h"
 

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "core/exec.h"
 #include "core/state.h"
 #include "link/agent_mode.h"
 

@@ -44,8 +44,6 @@ typedef struct FleetParentIdentity
     char name[64]; /* for people: cluster_name or database name */
 } FleetParentIdentity;
 
-#define FLEET_PROTOCOL 1
-
 /*
  * Describes the connection.  Strings are copied.  keywords/values: from the
  * foreign server and the user mapping, already checked by security.c

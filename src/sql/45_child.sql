@@ -3,6 +3,10 @@
 --
 -- Errors: FE001 the epoch is lower than one already seen from that parent, FE002 protocols do not fit.
 
+CREATE FUNCTION fleet_catalog.protocol() RETURNS integer
+    LANGUAGE C IMMUTABLE AS 'MODULE_PATHNAME', 'fleet_sql_protocol';
+COMMENT ON FUNCTION fleet_catalog.protocol() IS 'Version of the protocol between parents and servers in mode agent';
+
 CREATE FUNCTION fleet_link.agent_hello(protocol integer, parent_uuid uuid, epoch bigint, parent_name text)
     RETURNS TABLE (agent_protocol integer, extension_version text, instance uuid, system_identifier bigint, timeline integer)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
@@ -13,7 +17,7 @@ CREATE FUNCTION fleet_catalog.agent_hello(a_protocol integer, a_parent_uuid uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    c_protocol CONSTANT integer := 1;
+    c_protocol CONSTANT integer := fleet_catalog.protocol();
 BEGIN
     PERFORM fleet_catalog.check_given('protocol', a_protocol::text, 'parent_uuid', a_parent_uuid::text, 'epoch', a_epoch::text);
     IF a_protocol <> c_protocol THEN
