@@ -4,7 +4,16 @@
 # on) or as a user; leaves nothing behind.
 #
 #   KEEP=1 make demo     leaves the clusters running, and says how to look at them
+#   demo/run.sh tour     runs demo/tour.sql instead, and prints what psql prints (doc/tour.md shows it)
 set -euo pipefail
+what=${1:-demo}
+case $what in
+    demo | tour) ;;
+    *)
+        echo "run.sh: there is no \"$what\"; it is \"demo\" or \"tour\"" >&2
+        exit 2
+        ;;
+esac
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
 exec </dev/null
@@ -15,18 +24,20 @@ say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 # ---- as whoever called: build, and fetch the input ---------------------------------------------
 
 if [ -z "${FLEET_DEMO_DIR:-}" ]; then
-    test/setup.sh build
-    make -s -j"$(nproc)" all
+    test/setup.sh build >&2
+    make -s -j"$(nproc)" all >&2
     dir=$(mktemp -d "${TMPDIR:-/tmp}/pg_fleet_demo.XXXXXX")
     chmod 755 "$dir"
     bindir=$(test/private_prefix.sh "$dir/prefix")
     mkdir "$dir/demo" "$dir/regions"
     cp demo/*.sql demo/*.awk demo/run.sh "$dir/demo/"
-    if [ "$(apt-cache dumpavail | head -c 100000 | wc -c)" -lt 100000 ]; then
+    if [ "$what" = tour ]; then
+        : # it needs no input
+    elif [ "$(apt-cache dumpavail | head -c 100000 | wc -c)" -lt 100000 ]; then
         echo 'no package index here yet: apt-get update'
         if [ "$(id -u)" -eq 0 ]; then apt-get update -q; else sudo apt-get update -q; fi
     fi
-    apt-cache dumpavail >"$dir/packages"
+    [ "$what" = tour ] || apt-cache dumpavail >"$dir/packages"
     as_user=()
     if [ "$(id -u)" -eq 0 ]; then
         user=postgres
@@ -36,7 +47,7 @@ if [ -z "${FLEET_DEMO_DIR:-}" ]; then
     fi
     rc=0
     (cd "$dir" && "${as_user[@]}" env HOME="$dir" PATH="$bindir:$PATH" LC_ALL=C.UTF-8 FLEET_DEMO_DIR="$dir" \
-        KEEP="${KEEP:-}" bash "$dir/demo/run.sh") || rc=$?
+        KEEP="${KEEP:-}" bash "$dir/demo/run.sh" "$what") || rc=$?
     [ -n "${KEEP:-}" ] || rm -rf "$dir"
     exit "$rc"
 fi
@@ -49,6 +60,7 @@ cd "$dir"
 begin=$SECONDS
 declare -A port
 servers=(parent etl1 etl2 etl3 edge)
+[ "$what" != tour ] || servers=(parent etl1 etl2 edge)
 
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 next=$((20000 + RANDOM % 10000))
@@ -77,13 +89,7 @@ cleanup()
 }
 trap cleanup EXIT
 
-say 'Input: the package index of this machine, split by archive section into regional files'
-awk -v dir="$dir/regions" -f demo/split.awk packages
-mv regions/totals awk_totals
-printf '%s records, %s, in %s regional files\n' "$(cut -d'|' -f1 awk_totals)" \
-    "$(du -h packages | cut -f1)" "$(find regions -name '*.txt' | wc -l)"
-
-say 'Five clusters: a parent, three servers in mode agent, one in mode direct (nothing is installed there)'
+warehouse=child # what the servers have before
 make_cluster()
 {
     local s=$1
@@ -104,17 +110,44 @@ CONF
     printf 'local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n' >"$dir/$s/pg_hba.conf"
     start "$s"
     psql -Xq -h "$dir" -p "${port[$s]}" -U admin -d postgres -c 'CREATE DATABASE dw'
-    [ "$s" = parent ] || on admin "$s" -f demo/child.sql
-    [ "$s" = edge ] || on admin "$s" -c 'CREATE EXTENSION pg_fleet' 2>&1
+    [ "$s" = parent ] || on admin "$s" -f "demo/$warehouse.sql"
+    # the tour makes it itself in the parent
+    [ "$s" = edge ] || [ "$what $s" = 'tour parent' ] || on admin "$s" -c 'CREATE EXTENSION pg_fleet' 2>&1
 }
-pids=()
-for s in "${servers[@]}"; do
-    make_cluster "$s" >"$dir/$s.setup" 2>&1 &
-    pids+=($!)
-done
-for p in "${pids[@]}"; do
-    wait "$p" || { cat "$dir"/*.setup; exit 1; }
-done
+# All at the same time.
+make_clusters()
+{
+    local s p pids=()
+    for s in "${servers[@]}"; do
+        make_cluster "$s" >"$dir/$s.setup" 2>&1 &
+        pids+=($!)
+    done
+    for p in "${pids[@]}"; do
+        wait "$p" || { cat "$dir"/*.setup >&2; exit 1; }
+    done
+}
+
+# ---- the tour ----------------------------------------------------------------------------------
+
+if [ "$what" = tour ]; then
+    warehouse=tour_server
+    make_clusters
+    psql -X -a -q -h "$dir" -p "${port[parent]}" -U admin -d dw -v etl1="${port[etl1]}" -v etl2="${port[etl2]}" \
+        -v edge="${port[edge]}" <demo/tour.sql 2>&1
+    [ -z "${KEEP:-}" ] || echo "kept: psql -h $dir -p ${port[parent]} -U planner dw" >&2
+    exit 0
+fi
+
+# ---- the demo ----------------------------------------------------------------------------------
+
+say 'Input: the package index of this machine, split by archive section into regional files'
+awk -v dir="$dir/regions" -f demo/split.awk packages
+mv regions/totals awk_totals
+printf '%s records, %s, in %s regional files\n' "$(cut -d'|' -f1 awk_totals)" \
+    "$(du -h packages | cut -f1)" "$(find regions -name '*.txt' | wc -l)"
+
+say 'Five clusters: a parent, three servers in mode agent, one in mode direct (nothing is installed there)'
+make_clusters
 for s in "${servers[@]}"; do printf '  %-7s port %s\n' "$s" "${port[$s]}"; done
 
 say 'The servers, and the packages of a user without any privilege ("planner")'
