@@ -51,7 +51,7 @@ SELECT fleet.add_step('load_region', 'load', retries => 2, retry_wait => '100ms'
       FROM (SELECT current_setting('fleet.params')::jsonb) AS x (p)$$);
 SELECT * FROM fleet.deploy_job('load_region', on_group => 'etl');
 \set ECHO none
-DO $$ BEGIN LOOP EXIT WHEN NOT EXISTS (SELECT FROM fleet.deployment WHERE state = 'queued'); PERFORM pg_sleep(0.05); END LOOP; END $$;
+DO $$ BEGIN LOOP EXIT WHEN NOT EXISTS (SELECT FROM fleet.deployment WHERE state = 'queued') OR clock_timestamp() > now() + interval '1min'; PERFORM pg_sleep(0.05); END LOOP; END $$;
 \set ECHO all
 
 -- [deployment]
@@ -64,7 +64,7 @@ INSERT INTO planner.region VALUES ('north'), ('south'), ('east'), ('west'),
 CREATE TABLE planner.report (day date, rows bigint);
 SELECT fleet.create_package('nightly', params => '{"day": null}', overlap => 'skip');
 SELECT fleet.add_task('nightly', 'regions', job => 'load_region', on_group => 'etl',
-                      for_each => 'SELECT name AS region FROM planner.region ORDER BY name');
+                      for_each => $$SELECT jsonb_build_object('region', name) FROM planner.region ORDER BY name$$);
 SELECT fleet.add_task('nightly', 'publish', after => '{regions}', sql => $$
     INSERT INTO planner.report
     SELECT fleet.param('day')::date, sum(output::bigint) FROM fleet.task_run
@@ -116,15 +116,15 @@ SELECT fleet.create_job('nap');
 SELECT fleet.add_step('nap', 'sleep', sql => 'SELECT pg_sleep(600)');
 SELECT * FROM fleet.deploy_job('nap', on_group => 'etl');
 \set ECHO none
-DO $$ BEGIN LOOP EXIT WHEN NOT EXISTS (SELECT FROM fleet.deployment WHERE state = 'queued'); PERFORM pg_sleep(0.05); END LOOP; END $$;
+DO $$ BEGIN LOOP EXIT WHEN NOT EXISTS (SELECT FROM fleet.deployment WHERE state = 'queued') OR clock_timestamp() > now() + interval '1min'; PERFORM pg_sleep(0.05); END LOOP; END $$;
 \set ECHO all
 SELECT fleet.create_package('naps');
 SELECT fleet.add_task('naps', 'nap', job => 'nap', on_group => 'etl',
-                      for_each => 'SELECT n FROM generate_series(1, 10) AS n');
+                      for_each => $$SELECT jsonb_build_object('n', n) FROM generate_series(1, 10) AS n$$);
 SELECT fleet.set_server_state('edge', 'draining');
 SELECT fleet.run_parent_package('naps') AS run \gset
 \set ECHO none
-DO $$ BEGIN LOOP EXIT WHEN 4 = (SELECT count(*) FROM fleet.task_run WHERE package = 'naps' AND state = 'running' AND item > 0); PERFORM pg_sleep(0.05); END LOOP; END $$;
+DO $$ BEGIN LOOP EXIT WHEN 4 = (SELECT count(*) FROM fleet.task_run WHERE package = 'naps' AND state = 'running' AND item > 0) OR clock_timestamp() > now() + interval '1min'; PERFORM pg_sleep(0.05); END LOOP; END $$;
 \set ECHO all
 
 -- [watch]
@@ -146,9 +146,6 @@ SELECT fleet.create_job('local');
 SELECT fleet.add_step('local', 'one', sql => 'SELECT current_user');
 SELECT fleet.start_job('local');
 \set ECHO none
-DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM fleet.job_run WHERE finished_at IS NOT NULL); PERFORM pg_sleep(0.05); END LOOP; END $$;
+DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM fleet.job_run WHERE finished_at IS NOT NULL) OR clock_timestamp() > now() + interval '1min'; PERFORM pg_sleep(0.05); END LOOP; END $$;
 \set ECHO all
 SELECT job_run_id, job, state, output FROM fleet.job_run;
-
--- [recent]
-SELECT * FROM fleet.recent;
