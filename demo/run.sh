@@ -173,10 +173,10 @@ for f in regions/*.txt; do printf '%s\t%s\n' "$(basename "$f" .txt)" "$(wc -c <"
 on planner parent -c "\\copy planner.region FROM regions.tsv"
 
 echo 'deployed by the parent to the group "etl":'
-on planner parent -c "SELECT * FROM fleet.deploy_job('load_region', to_group => 'etl')" >/dev/null
-until [ "$(on planner parent -c "SELECT count(*) FROM fleet.deployments WHERE state = 'queued'")" = 0 ]; do :; done
+on planner parent -c "SELECT * FROM fleet.deploy_job('load_region', on_group => 'etl')" >/dev/null
+until [ "$(on planner parent -c "SELECT count(*) FROM fleet.deployment WHERE state = 'queued'")" = 0 ]; do :; done
 psql -X -h "$dir" -p "${port[parent]}" -U planner -d dw -P footer=off \
-    -c 'SELECT job, server, state, message FROM fleet.deployments ORDER BY server'
+    -c 'SELECT job, server, state, message FROM fleet.deployment ORDER BY server'
 
 say 'CALL fleet.execute_package('\''nightly'\'')    -- live; meanwhile etl2 is stopped with -m immediate, and started again'
 (
@@ -242,13 +242,17 @@ psql -X -h "$dir" -p "${port[parent]}" -U planner -d dw -P footer=off -c "
       FROM (SELECT run_id, round(extract(epoch FROM finished_at - started_at), 1) AS d FROM fleet.run) AS x"
 echo "($(nproc) cores do the work of all five clusters here, and the time of the fleet has a crash in it)"
 
+say 'The runs of this demo'
+psql -X -h "$dir" -p "${port[parent]}" -U planner -d dw -P footer=off -c '
+    SELECT run_id, package, state, duration, done, failed_task, message FROM fleet.recent'
+
 say 'Where to look next'
 cat <<TEXT
   SELECT * FROM fleet.job_log WHERE run_id = $run;        -- every step, wherever it ran
   SELECT * FROM fleet.log WHERE run_id = $run;            -- what the steps said, in order
   SELECT * FROM fleet.plan('nightly');                 -- what the next run will look like
   SELECT * FROM fleet.advise('nightly', servers => 8); -- would more servers help?
-  README.md, demo/parent.sql (the packages of this demo), KEEP=1 make demo (leaves it running)
+  doc/tour.md, demo/parent.sql (the packages of this demo), KEEP=1 make demo (leaves it running)
 TEXT
 if [ -n "${KEEP:-}" ]; then
     echo "  psql -h $dir -p ${port[parent]} -U planner dw"
