@@ -121,9 +121,9 @@ my $printed = paste($parent, 'postgres', $quick // '', '-q', '-P', 'footer=off',
 unlike($printed, qr/ERROR|psql failed|FATAL/, 'quick start: it runs as it stands') or diag($printed);
 like(TourDoc::normalise($printed =~ s/[ \t]+$//mgr), qr/\Q${\ TourDoc::normalise($promised \/\/ 'nothing is promised')}\E/, 'quick start: and ends as README.md shows')
   or diag($printed);
-$f->sql_on('parent', $_) for 'SELECT 1';
 $parent->safe_psql('postgres', 'DROP DATABASE IF EXISTS hq WITH (FORCE)');
 $parent->safe_psql('postgres', "DROP DATABASE IF EXISTS $_ WITH (FORCE)") for qw(north south);
+$parent->safe_psql('postgres', 'DROP ROLE planner, worker');    # the tour makes one of that name too
 
 # ---- the tour ----------------------------------------------------------------------------------
 
