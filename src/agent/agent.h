@@ -13,8 +13,8 @@
  *   recover.c  … taken up again after a restart
  *   task.c      task runs: decisions of the engine, effects, ends
  *   learn.c     learned durations
- *   local_job*.c      jobs that this agent executes itself, step by step,
- *                     through a runner or a direct session (executor.h)
+ *   local_job*.c      jobs that this agent executes itself, step by step:
+ *                     local_job.h is all that others see of them
  *   remote.c    task runs that another agent executes (mode agent)
  *   job_run.c   job runs: start_job, or asked for by a parent
  *   query.c     for_each queries and conditions, in runners
@@ -37,6 +37,7 @@
 #include "utils/resowner.h"
 
 #include "agent/base.h"
+#include "agent/local_job.h"
 #include "store/definition.h"
 #include "store/condition.h"
 #include "store/deployment.h"
@@ -76,7 +77,6 @@
 
 typedef struct AgentRun AgentRun;
 typedef struct AgentTask AgentTask;
-typedef struct LocalJob LocalJob;
 typedef struct AgentServer AgentServer;
 typedef struct AgentLink AgentLink;
 
@@ -208,75 +208,6 @@ struct AgentTask
     dlist_node effect_node;
 };
 
-typedef enum LocalJobEffect
-{
-    LOCAL_JOB_EFFECT_NONE,
-    LOCAL_JOB_EFFECT_SEND,
-    LOCAL_JOB_EFFECT_STORED, /* tell the protocol that what it wanted stored is durable */
-    LOCAL_JOB_EFFECT_NESTED, /* start the package of a package step */
-    LOCAL_JOB_EFFECT_RESOLVE,
-} LocalJobEffect;
-
-/* A job whose steps this agent executes itself. */
-struct LocalJob
-{
-    dlist_node node; /* in agent.locals */
-    MemoryContext context;
-    AgentTask *task;  /* of a task run, or … */
-    int64 job_run_id; /* … of a job run */
-    int64 run_id;     /* keys of its step rows, also when the task is over already */
-    uint32 task_no, item;
-    uint16 task_attempt;
-    char *parent_uuid;  /* job run: report to this parent */
-    FleetState durable; /* job run: state of its row */
-    TimestampTz started_at;
-    bool job_dirty;
-    FleetJobDef *def;
-    FleetJobRun job;
-    FleetExec exec;
-    Oid role;        /* of the present step */
-    Oid owner;       /* the job's */
-    AgentLink *link; /* direct; NULL: runners here */
-    FleetExecutor *executor;
-    Oid executor_role;
-    bool fresh;    /* the next request is the first on its executor, which is to be reset */
-    bool any_sent; /* something of this job was sent (it started) */
-    bool cut_off;  /* direct: … over a session that was cut, where it may still run */
-    uint64 ref;    /* of the request in flight */
-    char *params;
-    int log_seq;
-    int cuts; /* times that the present attempt was cut off while its command ran */
-    LocalJobEffect effect;
-    FleetTime resolve_at;   /* when to ask again for the fate of a transaction; 0: not */
-    FleetLinkIdentity then; /* direct: who the server was of which the session is */
-    AgentRun *nested;       /* package step */
-    bool nested_expected;   /* recovery: its run is still to be found */
-    bool leaving;           /* only COMMIT is left: slot and session are the next one's */
-    bool waiting;           /* in a list of local jobs that want an executor, or a clean server */
-    dlist_node wait_node;
-    bool timed; /* in agent.timed */
-    dlist_node timed_node;
-    bool finished;
-    /* the present step run's row */
-    struct
-    {
-        int first_seq, last_seq;
-        FleetState state;
-        FleetState durable; /* of its row, once it is inserted */
-        TimestampTz started_at, finished_at;
-        int backend_pid;
-        bool inserted;
-        bool dirty;
-        FleetTime lazy_until;
-        AgentResult result;
-    } step;
-    AgentResult result; /* of the job: the last step's */
-    bool in_dirty;
-    dlist_node dirty_node;
-    bool in_effects;
-    dlist_node effect_node;
-};
-
 typedef struct Agent
 {
     MemoryContext context;      /* lives as long as the agent */
@@ -294,18 +225,14 @@ typedef struct Agent
     uint32 nservers;
     HTAB *targets;
     uint32 ntargets;
-    HTAB *runs;       /* AgentRun* by run_id */
-    HTAB *tasks;      /* AgentTask* by ref */
-    HTAB *tokens;     /* AgentTask* by FleetToken (remote) */
-    HTAB *packages;   /* FleetPackageDef* by hash */
-    HTAB *jobs;       /* FleetJobDef* by hash */
-    HTAB *by_job_run; /* LocalJob* by job_run_id */
-    dlist_head locals;
-    dlist_head timed;          /* local jobs with a due time */
-    dlist_head runner_waiting; /* local jobs that want a runner */
-    dlist_head dirty_runs, dirty_tasks, dirty_locals;
+    HTAB *runs;     /* AgentRun* by run_id */
+    HTAB *tasks;    /* AgentTask* by ref */
+    HTAB *tokens;   /* AgentTask* by FleetToken (remote) */
+    HTAB *packages; /* FleetPackageDef* by hash */
+    HTAB *jobs;     /* FleetJobDef* by hash */
+    dlist_head dirty_runs, dirty_tasks;
     dlist_head changed; /* runs that something happened to in this turn */
-    dlist_head task_effects, local_effects;
+    dlist_head task_effects;
     dlist_head notices; /* children's reports to be announced */
 } Agent;
 
@@ -386,33 +313,6 @@ extern void agent_run_learn(AgentRun *run); /* writes durations; inside the tran
 
 /* ---- recover.c ---- */
 extern void agent_runs_recovered(void); /* after all were loaded at start */
-
-/* ---- local_job*.c ---- */
-extern LocalJob *local_job_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *link);
-extern void local_job_begin(LocalJob *local);
-extern void local_job_recover(LocalJob *local, const FleetStepRow *row);
-extern void local_job_cancel(LocalJob *local);
-extern void local_job_abandon(LocalJob *local); /* the engine gave its task up */
-extern void local_job_effect(LocalJob *local);  /* after the commit */
-extern void local_job_nested_ended(LocalJob *local, FleetState state, const char *message);
-extern void local_jobs_recovered(void);
-extern FleetTime local_jobs_timers(FleetTime now);
-extern void local_jobs_runners(void); /* gives waiting local jobs their runners */
-extern void local_jobs_sessions(AgentLink *link);
-extern void
-local_jobs_link_clean(AgentLink *link); /* nothing that was cut off runs there any more */
-extern void local_jobs_link_lost(AgentLink *link); /* waiting ones that surely never started */
-extern void local_jobs_link_refused(AgentLink *link, const char *sqlstate, const char *reason);
-extern void local_job_event(LocalJob *local, FleetExecutor *executor,
-                            const FleetExecutorEvent *event);
-extern void local_job_resolved(LocalJob *local, FleetXactStatus status);
-extern void local_job_dirty(LocalJob *local);
-extern bool local_job_write(LocalJob *local, FleetTime now);
-extern void local_job_free(LocalJob *local);
-extern void agent_job_runs_load(const int64 *ids, int n); /* NULL: all open ones */
-extern void agent_job_run_cancel(int64 job_run_id);
-/* How many lines of the log were reported: for notices to parents */
-extern void local_job_report(LocalJob *local);
 
 /* ---- events.c ---- */
 /* Hands the agent's callbacks to the links and the runners: before anything is asked of them. */

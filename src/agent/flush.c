@@ -213,24 +213,6 @@ tasks_write(FleetTime now, dlist_head *over)
 }
 
 static void
-local_jobs_write(FleetTime now, dlist_head *over)
-{
-    dlist_mutable_iter iter;
-
-    dlist_foreach_modify(iter, &agent.dirty_locals)
-    {
-        LocalJob *local = dlist_container(LocalJob, dirty_node, iter.cur);
-
-        if (!local_job_write(local, now))
-            continue;
-        dlist_delete(&local->dirty_node);
-        local->in_dirty = false;
-        if (local->finished)
-            dlist_push_tail(over, &local->dirty_node);
-    }
-}
-
-static void
 runs_write(dlist_head *over)
 {
     while (!dlist_is_empty(&agent.dirty_runs))
@@ -259,20 +241,11 @@ static void
 effects(void)
 {
     dlist_head tasks = DLIST_STATIC_INIT(tasks);
-    dlist_head locals = DLIST_STATIC_INIT(locals);
 
     /* An effect may ask for another one: that is the next turn's. */
     while (!dlist_is_empty(&agent.task_effects))
         dlist_push_tail(&tasks, dlist_pop_head_node(&agent.task_effects));
-    while (!dlist_is_empty(&agent.local_effects))
-        dlist_push_tail(&locals, dlist_pop_head_node(&agent.local_effects));
-    while (!dlist_is_empty(&locals))
-    {
-        LocalJob *local = dlist_container(LocalJob, effect_node, dlist_pop_head_node(&locals));
-
-        local->in_effects = false;
-        local_job_effect(local);
-    }
+    local_jobs_effects();
     while (!dlist_is_empty(&tasks))
     {
         AgentTask *task = dlist_container(AgentTask, effect_node, dlist_pop_head_node(&tasks));
@@ -299,12 +272,7 @@ tell_waiters(void)
 static void
 free_over(dlist_head *tasks, dlist_head *locals, dlist_head *runs)
 {
-    while (!dlist_is_empty(locals))
-    {
-        LocalJob *local = dlist_container(LocalJob, dirty_node, dlist_pop_head_node(locals));
-
-        local_job_free(local);
-    }
+    local_jobs_free(locals);
     while (!dlist_is_empty(tasks))
     {
         AgentTask *task = dlist_container(AgentTask, dirty_node, dlist_pop_head_node(tasks));
@@ -321,9 +289,9 @@ bool
 agent_flush_needed(void)
 {
     return fleet_run_write_pending() || !dlist_is_empty(&agent.dirty_runs) ||
-           !dlist_is_empty(&agent.dirty_tasks) || !dlist_is_empty(&agent.dirty_locals) ||
-           !dlist_is_empty(&agent.task_effects) || !dlist_is_empty(&agent.local_effects) ||
-           notices_pending() || agent_server_dirty() || fleet_catalog_is_open();
+           !dlist_is_empty(&agent.dirty_tasks) || local_jobs_flush_needed() ||
+           !dlist_is_empty(&agent.task_effects) || notices_pending() || agent_server_dirty() ||
+           fleet_catalog_is_open();
 }
 
 void

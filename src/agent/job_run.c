@@ -5,7 +5,7 @@
  */
 #include "postgres.h"
 
-#include "agent/local_job.h"
+#include "agent/local_job_internal.h"
 #include "store/spi.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -37,24 +37,17 @@ job_run_take(const FleetJobRunRow *row)
     LocalJob *local;
     FleetStepRow *steps;
     int nsteps = 0;
-    bool found;
-    LocalJob **entry;
 
-    (void) hash_search(agent.by_job_run, &row->job_run_id, HASH_FIND, &found);
-    if (found)
+    if (local_job_by_job_run(row->job_run_id) != NULL)
         return;
     /* Everything is read before anything is in memory. */
     if (row->state != FLEET_QUEUED)
         nsteps = fleet_step_read_newest(0, row->job_run_id, &steps);
     local = local_job_create(job_def(row->definition), row->owner);
-    local->job_run_id = row->job_run_id;
+    local_job_set_job_run(local, row->job_run_id);
     local->durable = row->state;
     local->parent_uuid = agent_strdup(local->context, row->parent_uuid);
     local->params = MemoryContextStrdup(local->context, row->params);
-    entry = (LocalJob **) ((char *) hash_search(agent.by_job_run, &row->job_run_id, HASH_ENTER,
-                                                &found) +
-                           sizeof(int64));
-    *entry = local;
     if (row->state == FLEET_QUEUED && !row->cancel)
         local_job_begin(local);
     else if (row->state == FLEET_QUEUED)
@@ -62,7 +55,7 @@ job_run_take(const FleetJobRunRow *row)
     else
     {
         local_job_recover(local, nsteps > 0 ? &steps[0] : NULL);
-        if (row->cancel && !local->finished)
+        if (row->cancel)
             local_job_cancel(local);
     }
 }
@@ -78,10 +71,10 @@ job_run_fail(const FleetJobRunRow *row, const AgentFailure *failure)
                           .row_count = -1,
                           .sqlstate = failure->sqlstate,
                           .message = failure->message};
-    char *entry = hash_search(agent.by_job_run, &row->job_run_id, HASH_FIND, NULL);
+    LocalJob *local = local_job_by_job_run(row->job_run_id);
 
-    if (entry != NULL)
-        local_job_free(*(LocalJob **) (entry + sizeof(int64)));
+    if (local != NULL)
+        local_job_free(local);
     fleet_job_run_close(row->job_run_id, failure->sqlstate, failure->message);
     fleet_job_run_write(&w);
     if (row->parent_uuid != NULL)
@@ -95,7 +88,7 @@ job_run_take_arg(void *arg)
 }
 
 void
-agent_job_runs_load(const int64 *ids, int n)
+job_runs_load(const int64 *ids, int n)
 {
     FleetJobRunRow *rows;
     int count = fleet_job_run_read(ids, n, &rows);
@@ -110,15 +103,10 @@ agent_job_runs_load(const int64 *ids, int n)
 }
 
 void
-agent_job_run_cancel(int64 job_run_id)
+job_run_cancel(int64 job_run_id)
 {
-    bool found;
-    char *entry = hash_search(agent.by_job_run, &job_run_id, HASH_FIND, &found);
-    LocalJob *local;
+    LocalJob *local = local_job_by_job_run(job_run_id);
 
-    if (!found)
-        return;
-    local = *(LocalJob **) (entry + sizeof(int64));
-    if (!local->finished)
+    if (local != NULL)
         local_job_cancel(local);
 }

@@ -1,39 +1,98 @@
 /*
  * agent/local_job.h
- *     What the files of the local jobs share: local_job.c (machines and events),
- *     local_job_rows.c (rows), local_job_recover.c (taking up what is
- *     durable), local_job_nested.c (steps that run a package),
- *     local_job_move.c (local jobs that go elsewhere), local_job_stop.c (cancel),
- *     job_run.c (job runs as a whole).  Nobody else.
+ *     Jobs that this agent executes itself, step by step: through a runner of
+ *     its own, or through a session of a link of mode direct (executor.h).
+ *
+ * A local job belongs to a task run or to a job run.  It tells its end by
+ * agent_task_finished(), or in the job run's row.  What it is made of is known
+ * to local_job*.c and job_run.c only.
  */
 #ifndef FLEET_AGENT_LOCAL_JOB_H
 #define FLEET_AGENT_LOCAL_JOB_H
 
-#include "agent/agent.h"
+#include "postgres.h"
 
-extern LocalJob *local_job_create(FleetJobDef *def, Oid owner);
-extern const FleetStepDef *local_job_step(const LocalJob *local); /* the present one */
-/* Sets the present step's result to an error of ours. */
-extern void local_job_error(LocalJob *local, const char *sqlstate, const char *message);
-extern void local_job_failure(LocalJob *local, const AgentFailure *failure);
-extern void local_job_wants_effect(LocalJob *local);
-/* The present step's row has changed; lazy: how long it may wait (0: this turn). */
-extern void local_job_step_dirty(LocalJob *local, FleetTime lazy);
-extern void local_job_start_nested(LocalJob *local);
-extern void local_job_stop_waiting(LocalJob *local);
-/* Puts the present step run's row into the batch, as it is now. */
-extern void local_job_write_step(LocalJob *local);
-extern void local_job_end_step(LocalJob *local, FleetState outcome);
-/* Does what the job machine answered; feeds an event to the protocol's machine. */
-extern void local_job_machine(LocalJob *local, FleetJobDo what);
-extern void local_job_exec_event(LocalJob *local, FleetExecEvent event);
-/* The present attempt was cut off: its executor is gone, or its agent was. */
-extern void local_job_cut(LocalJob *local);
-/* From the job machine: the present step is to be stopped, now or once it can be. */
-extern void local_job_stop_step(LocalJob *local);
-/* What a runner that outlives us is found again by. */
-extern FleetStepKey local_job_step_key(const LocalJob *local);
-/* Gives the present step to its executor, or queues the local job for one. */
-extern void local_job_send(LocalJob *local);
+#include "lib/ilist.h"
+
+#include "store/definition.h"
+#include "store/run_read.h"
+#include "core/exec.h"
+#include "executor.h"
+
+typedef struct LocalJob LocalJob;
+struct AgentLink;
+struct AgentRun;
+struct AgentTask;
+
+extern void local_jobs_init(void);
+
+/* ---- its life ---- */
+
+/* Of a task run; link: direct, NULL: runners here. */
+extern LocalJob *local_job_for_task(struct AgentTask *task, FleetJobDef *def, Oid owner,
+                                    struct AgentLink *link);
+extern void local_job_begin(LocalJob *local);
+/* Takes up what is durable: the newest step run of the local job (NULL: none yet).  Inside a
+ * transaction, after a restart of the agent. */
+extern void local_job_recover(LocalJob *local, const FleetStepRow *row);
+/* After all runs are loaded: package steps find their runs again. */
+extern void local_jobs_recovered(void);
+/* It is stopped; its end follows as any other.  Nothing happens if it has ended. */
+extern void local_job_cancel(LocalJob *local);
+/* The engine has given its task run up. */
+extern void local_job_abandon(LocalJob *local);
+/* Its task run is freed. */
+extern void local_job_task_gone(LocalJob *local);
+
+/* ---- what happens to it ---- */
+
+extern void local_job_event(LocalJob *local, FleetExecutor *executor,
+                            const FleetExecutorEvent *event);
+/* The fate of its transaction is known, which its link was asked for. */
+extern void local_job_resolved(LocalJob *local, FleetXactStatus status);
+/* Its job's deadlines and retries that are due; returns when the next one is. */
+extern FleetTime local_jobs_timers(FleetTime now);
+/* Gives local jobs that wait for a runner the ones that are free. */
+extern void local_jobs_runners(void);
+
+/* ---- steps that run a package ---- */
+
+/* The run that its present step has started; NULL: it is not in memory any more. */
+extern void local_job_set_nested(LocalJob *local, struct AgentRun *run);
+/* That run has ended: the step ends with it. */
+extern void local_job_nested_ended(LocalJob *local, FleetState state, const char *message);
+/* What that run's uuid is made of, in the present memory context. */
+extern char *local_job_nested_name(const LocalJob *local);
+extern int64 local_job_job_run_id(const LocalJob *local); /* of its job run; 0: none */
+extern LocalJob *local_job_by_job_run(int64 job_run_id);
+
+/* ---- its link, of mode direct ---- */
+
+/* Gives local jobs that wait for a session there the ones that are free. */
+extern void local_jobs_sessions(struct AgentLink *link);
+/* Nothing of what was cut off on that server runs any more. */
+extern void local_jobs_link_clean(struct AgentLink *link);
+/* The server does not answer: what never started there is placed again. */
+extern void local_jobs_link_lost(struct AgentLink *link);
+/* The server refuses us for good: what waits for a session fails with that reason. */
+extern void local_jobs_link_refused(struct AgentLink *link, const char *sqlstate,
+                                    const char *reason);
+/* A local job that has not ended is on this link. */
+extern bool local_jobs_use_link(const struct AgentLink *link);
+
+/* ---- the turn's end ---- */
+
+/* A row is to be written, or an effect waits for the commit. */
+extern bool local_jobs_flush_needed(void);
+/* Puts the rows that are due into the batch; those that have ended with it are moved to "over". */
+extern void local_jobs_write(FleetTime now, dlist_head *over);
+/* After the commit.  An effect that asks for another one leaves it to the next turn. */
+extern void local_jobs_effects(void);
+extern void local_jobs_free(dlist_head *over);
+
+/* ---- job runs (job_run.c) ---- */
+
+extern void job_runs_load(const int64 *ids, int n); /* NULL: all open ones */
+extern void job_run_cancel(int64 job_run_id);
 
 #endif

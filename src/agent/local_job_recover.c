@@ -5,13 +5,13 @@
  */
 #include "postgres.h"
 
-#include "agent/local_job.h"
+#include "agent/local_job_internal.h"
 #include "store/spi.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-/* A runner that has this attempt in hand outlived the agent that gave it: it goes on.  What it said
- * since the last commit is still to come. */
+/* A runner that has this attempt in hand outlived the agent that gave it, and continues.  What
+ * it said since the last commit is still to come. */
 static bool
 adopt_runner(LocalJob *local)
 {
@@ -20,21 +20,20 @@ adopt_runner(LocalJob *local)
 
     if (local->link != NULL)
         return false;
-    local->ref = agent_request_new(REQUEST_LOCAL_JOB, local);
+    local_job_request_begin(local);
     local->executor =
         fleet_runner_adopt(&key, local->exec.transactional, prepared ? local->exec.xid : 0,
                            local->log_seq, local->ref, &local->role);
     if (local->executor == NULL)
     {
-        agent_request_forget(local->ref);
-        local->ref = 0;
+        local_job_request_end(local);
         return false;
     }
     local->executor_role = local->role;
     local->executor->owner = local;
     local->exec.in_flight = true;
     if (prepared) /* the last agent may have sent COMMIT, or not */
-        local_job_exec_event(local, FLEET_EXEC_STORED);
+        (void) local_job_exec_event(local, FLEET_EXEC_STORED); /* no step ends with it */
     return true;
 }
 
@@ -44,21 +43,14 @@ resume_step(LocalJob *local)
 {
     local->step.state = FLEET_RUNNING;
     local_job_step_dirty(local, AGENT_LAZY);
-    local_job_machine(local, fleet_job_event(local->def->specs, local->def->nsteps, &local->job,
-                                             FLEET_JOB_STEP_RUNNING, FLEET_QUEUED, NULL,
-                                             fleet_clock_from_wall(local->step.started_at),
-                                             &agent.random));
+    local_job_advance(local, local_job_machine(local, FLEET_JOB_STEP_RUNNING,
+                                               fleet_clock_from_wall(local->step.started_at)));
 }
 
-/* Takes up what is durable: the newest step run of the local job (NULL: none yet). */
-void
-local_job_recover(LocalJob *local, const FleetStepRow *row)
+/* What is durable of the newest step run. */
+static void
+load_step(LocalJob *local, const FleetStepRow *row)
 {
-    if (row == NULL || row->step_no > local->def->nsteps)
-    {
-        local_job_begin(local);
-        return;
-    }
     local->any_sent = true;
     local->log_seq = row->max_seq;
     local->job.state = FLEET_RUNNING;
@@ -82,14 +74,23 @@ local_job_recover(LocalJob *local, const FleetStepRow *row)
     local->then.identifier_known = row->server_system != 0;
     local->then.timeline = row->server_timeline;
     local->then.crash_mark = row->server_crash;
+}
+
+void
+local_job_recover(LocalJob *local, const FleetStepRow *row)
+{
+    if (row == NULL || row->step_no > local->def->nsteps)
+    {
+        local_job_begin(local);
+        return;
+    }
+    load_step(local, row);
     if (FLEET_STATE_IS_FINAL(row->state))
     {
         /* The step had ended; what follows it had not begun. */
         local->step.last_seq = row->max_seq;
         local->result.sqlstate = agent_strdup(local->context, row->sqlstate);
-        local_job_machine(local, fleet_job_event(local->def->specs, local->def->nsteps, &local->job,
-                                                 FLEET_JOB_STEP_ENDED, row->state, row->sqlstate,
-                                                 fleet_clock_now(), &agent.random));
+        local_job_advance(local, local_job_step_ended(local, row->state, row->sqlstate));
         return;
     }
     if (local_job_step(local)->package != NULL)
@@ -107,7 +108,7 @@ local_job_recover(LocalJob *local, const FleetStepRow *row)
         local_job_error(local, "08006",
                         "the agent was interrupted while a step ran that is not transactional");
     local->cut_off = true;
-    local_job_cut(local);
+    local_job_advance(local, local_job_cut(local));
 }
 
 /* The run of a package step after a restart, which was not among those that are open. */
@@ -126,17 +127,15 @@ recover_step_package(LocalJob *local)
         return;
     }
     /* it was to be started and never was */
-    local->effect = LOCAL_JOB_EFFECT_NESTED;
-    local_job_wants_effect(local);
+    local_job_wants_effect(local, LOCAL_JOB_EFFECT_NESTED);
 }
 
-/* After all runs are loaded: package steps find their runs again, and stop what is canceled. */
 void
 local_jobs_recovered(void)
 {
     dlist_mutable_iter iter;
 
-    dlist_foreach_modify(iter, &agent.locals)
+    dlist_foreach_modify(iter, &local_jobs.all)
     {
         LocalJob *local = dlist_container(LocalJob, node, iter.cur);
 
@@ -148,6 +147,6 @@ local_jobs_recovered(void)
         else
             resume_step(local);
         if (!local->finished && local->job.step_state == FLEET_CANCELING)
-            local_job_stop_step(local);
+            local_job_advance(local, local_job_stop_step(local));
     }
 }

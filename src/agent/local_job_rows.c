@@ -1,16 +1,144 @@
 /*
  * agent/local_job_rows.c
- *     Rows of local jobs: the present step run, the job run; what is due at a flush.
- *     In the agent's process.
+ *     Local jobs as rows: the table of all of them, the present step run, the
+ *     job run, results, and lines of the log.  In the agent's process.
  */
 #include "postgres.h"
 
-#include "agent/local_job.h"
+#include "agent/local_job_internal.h"
 #include "store/spi.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-/* Puts the present step run's row into the batch, as it is now. */
+LocalJobs local_jobs;
+
+void
+local_jobs_init(void)
+{
+    dlist_init(&local_jobs.all);
+    dlist_init(&local_jobs.timed);
+    dlist_init(&local_jobs.runner_waiting);
+    dlist_init(&local_jobs.dirty);
+    dlist_init(&local_jobs.effects);
+    local_jobs.by_job_run =
+        agent_table("pg_fleet job runs", sizeof(int64), sizeof(LocalJobEntry), HASH_BLOBS);
+}
+
+LocalJob *
+local_job_create(FleetJobDef *def, Oid owner)
+{
+    MemoryContext context =
+        AllocSetContextCreate(agent.context, "pg_fleet local job", ALLOCSET_SMALL_SIZES);
+    LocalJob *local = MemoryContextAllocZero(context, sizeof(LocalJob));
+
+    local->context = context;
+    local->def = def;
+    local->owner = owner;
+    local->role = owner;
+    local->task_attempt = 1;
+    local->step.result.row_count = local->result.row_count = -1;
+    fleet_job_init(&local->job);
+    dlist_push_tail(&local_jobs.all, &local->node);
+    return local;
+}
+
+/* It belongs to that job run, by which it is found from now on. */
+void
+local_job_set_job_run(LocalJob *local, int64 job_run_id)
+{
+    bool found;
+    LocalJobEntry *entry = hash_search(local_jobs.by_job_run, &job_run_id, HASH_ENTER, &found);
+
+    Assert(!found);
+    entry->local = local;
+    local->job_run_id = job_run_id;
+}
+
+LocalJob *
+local_job_by_job_run(int64 job_run_id)
+{
+    LocalJobEntry *entry = hash_search(local_jobs.by_job_run, &job_run_id, HASH_FIND, NULL);
+
+    return entry == NULL ? NULL : entry->local;
+}
+
+/* ---- what is due at the turn's end ---- */
+
+void
+local_job_wants_effect(LocalJob *local, LocalJobEffect effect)
+{
+    local->effect = effect;
+    if (!local->in_effects)
+    {
+        dlist_push_tail(&local_jobs.effects, &local->effect_node);
+        local->in_effects = true;
+    }
+    turn_again();
+}
+
+void
+local_job_dirty(LocalJob *local)
+{
+    if (!local->in_dirty)
+    {
+        dlist_push_tail(&local_jobs.dirty, &local->dirty_node);
+        local->in_dirty = true;
+    }
+}
+
+void
+local_job_step_dirty(LocalJob *local, FleetTime lazy)
+{
+    if (local->step.dirty && local->step.lazy_until == 0)
+        lazy = 0; /* what must be written at once stays so */
+    local->step.dirty = true;
+    local->step.lazy_until = lazy == 0 ? 0 : fleet_clock_now() + lazy;
+    local_job_dirty(local);
+}
+
+bool
+local_jobs_flush_needed(void)
+{
+    return !dlist_is_empty(&local_jobs.dirty) || !dlist_is_empty(&local_jobs.effects);
+}
+
+/* ---- results ---- */
+
+void
+local_job_set_result(LocalJob *local, AgentResult *to, const FleetExecutorEvent *event)
+{
+    agent_result_clear(to);
+    to->row_count = event->row_count;
+    to->sqlstate = agent_strdup(local->context, event->sqlstate);
+    to->message = agent_strdup(local->context, event->message);
+    to->detail = agent_strdup(local->context, event->detail);
+    to->hint = agent_strdup(local->context, event->hint);
+    to->context = agent_strdup(local->context, event->context);
+    to->output = agent_strdup(local->context, event->output);
+}
+
+void
+local_job_error(LocalJob *local, const char *sqlstate, const char *message)
+{
+    FleetExecutorEvent event = {.row_count = -1, .sqlstate = sqlstate, .message = message};
+
+    local_job_set_result(local, &local->step.result, &event);
+}
+
+void
+local_job_failure(LocalJob *local, const AgentFailure *failure)
+{
+    FleetExecutorEvent event = {.row_count = -1,
+                                .sqlstate = failure->sqlstate,
+                                .message = failure->message,
+                                .detail = failure->detail,
+                                .hint = failure->hint};
+
+    local_job_set_result(local, &local->step.result, &event);
+}
+
+/* ---- rows ---- */
+
 void
 local_job_write_step(LocalJob *local)
 {
@@ -54,12 +182,21 @@ local_job_write_step(LocalJob *local)
     local->step.inserted = true;
     local->step.durable = local->step.state;
     local->step.dirty = false;
-    /* A job run with a step is not queued any more, in the same transaction: recovery relies on it. */
+    /* A job run with a step leaves "queued" in the same transaction: recovery relies on it. */
     if (local->durable == FLEET_QUEUED && local->job_run_id != 0)
     {
         local->job_dirty = true;
         local_job_dirty(local);
     }
+}
+
+void
+local_job_close_step(LocalJob *local, FleetState state)
+{
+    local->step.state = state;
+    local->step.finished_at = fleet_clock_wall();
+    local->step.last_seq = ++local->log_seq;
+    local_job_write_step(local);
 }
 
 static void
@@ -88,10 +225,9 @@ job_run_write(LocalJob *local)
     local_job_report(local);
 }
 
-/* Called by the flush: rows of this local job that are due.  Returns false if something was kept back
- * (the local job stays in the list of dirty ones). */
-bool
-local_job_write(LocalJob *local, FleetTime now)
+/* The rows of this local job that are due.  False: something was kept back, and it stays in the list. */
+static bool
+rows_write(LocalJob *local, FleetTime now)
 {
     bool keep = false;
 
@@ -111,12 +247,32 @@ local_job_write(LocalJob *local, FleetTime now)
     if (local->job_run_id != 0 && local->job_dirty)
     {
         if (keep && !local->finished)
-            return false; /* «running» goes with its step's row */
+            return false; /* "running" goes with its step's row */
         job_run_write(local);
         local->job_dirty = false;
     }
     return !keep;
 }
+
+void
+local_jobs_write(FleetTime now, dlist_head *over)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &local_jobs.dirty)
+    {
+        LocalJob *local = dlist_container(LocalJob, dirty_node, iter.cur);
+
+        if (!rows_write(local, now))
+            continue;
+        dlist_delete(&local->dirty_node);
+        local->in_dirty = false;
+        if (local->finished)
+            dlist_push_tail(over, &local->dirty_node);
+    }
+}
+
+/* ---- who follows it ---- */
 
 void
 local_job_report(LocalJob *local)
@@ -125,4 +281,62 @@ local_job_report(LocalJob *local)
         agent_notice(local->parent_uuid, local->job_run_id);
     if (local->task != NULL)
         agent_run_changed(local->task->run);
+}
+
+/*
+ * A package that a step runs has its own runs, steps and log here.  Whoever
+ * follows that step, above all a parent on another server, sees what happens
+ * inside: lines of the inner steps are the outer step's lines too.
+ */
+static void
+tell_outer(LocalJob *local, const FleetExecutorEvent *event)
+{
+    AgentRun *run = local->task == NULL ? NULL : local->task->run;
+
+    while (run != NULL && run->parent_local == NULL)
+        run = run->parent_task == NULL ? NULL : run->parent_task->run;
+    if (run != NULL)
+        local_job_log(run->parent_local, event);
+}
+
+void
+local_job_log(LocalJob *local, const FleetExecutorEvent *event)
+{
+    FleetLineWrite w = {0};
+
+    w.run_id = local->run_id;
+    w.job_run_id = local->job_run_id;
+    w.task = local->task_no;
+    w.item = local->item;
+    w.step_no = local->job.step + 1;
+    w.seq = ++local->log_seq;
+    w.logged_at = fleet_clock_wall();
+    w.level = event->level;
+    w.sqlstate = event->sqlstate;
+    w.message = event->message != NULL ? event->message : "";
+    w.detail = event->detail;
+    w.hint = event->hint;
+    w.context = event->context;
+    fleet_line_write(&w);
+    local_job_report(local);
+    tell_outer(local, event);
+}
+
+void
+local_job_log_step(LocalJob *local, const char *what, bool bad)
+{
+    FleetExecutorEvent event = {.level = bad ? "ERROR" : "INFO"};
+
+    if (local->task == NULL ||
+        (local->task->run->parent_local == NULL && local->task->run->parent_task == NULL))
+        return;
+    event.message =
+        psprintf("%s: step \"%s\" %s", local->task->run->def->tasks[local->task_no].name,
+                 local_job_step(local)->name, what);
+    if (bad)
+    {
+        event.sqlstate = local->step.result.sqlstate;
+        event.detail = local->step.result.message;
+    }
+    tell_outer(local, &event);
 }

@@ -69,15 +69,10 @@ make_structures(void)
     alloc = agent_alloc(agent.context);
     agent.engine = fleet_engine_create(&alloc, &config, fleet_random_next(&agent.random));
     agent.loop = fleet_loop_create(agent.context);
-    dlist_init(&agent.locals);
-    dlist_init(&agent.timed);
-    dlist_init(&agent.runner_waiting);
     dlist_init(&agent.changed);
     dlist_init(&agent.dirty_runs);
     dlist_init(&agent.dirty_tasks);
-    dlist_init(&agent.dirty_locals);
     dlist_init(&agent.task_effects);
-    dlist_init(&agent.local_effects);
     dlist_init(&agent.notices);
     agent.runs =
         agent_table("pg_fleet runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
@@ -85,8 +80,7 @@ make_structures(void)
                               MAXALIGN(sizeof(FleetTaskRef)) + sizeof(void *), HASH_BLOBS);
     agent.packages = agent_table("pg_fleet packages", 37, 40 + sizeof(void *), HASH_STRINGS);
     agent.jobs = agent_table("pg_fleet jobs", 37, 40 + sizeof(void *), HASH_STRINGS);
-    agent.by_job_run =
-        agent_table("pg_fleet job runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
+    local_jobs_init();
     fleet_run_write_init(agent.context);
     agent_servers_init();
     agent_remote_init();
@@ -121,7 +115,7 @@ load_everything(void)
     agent_servers_load();
     if (agent.paused)
         return;
-    agent_job_runs_load(NULL, 0);
+    job_runs_load(NULL, 0);
     agent_runs_load(NULL, 0);
     agent_runs_recovered();
     local_jobs_recovered();
@@ -192,7 +186,7 @@ take_messages(void)
                 break;
             case FLEET_MESSAGE_CANCEL_JOB:
                 if (!agent.paused)
-                    agent_job_run_cancel(message.id);
+                    job_run_cancel(message.id);
                 break;
             case FLEET_MESSAGE_SERVERS: servers = true; break;
             case FLEET_MESSAGE_DEPLOY: deploy = true; break;
@@ -207,13 +201,13 @@ take_messages(void)
     if (everything)
     {
         /* Messages were lost.  What is open and not known here is new; cancels are read with it. */
-        agent_job_runs_load(NULL, 0);
+        job_runs_load(NULL, 0);
         agent_runs_load(NULL, 0);
         agent_cancels_load();
         deploy = true;
     }
     if (inbox.njobs > 0)
-        agent_job_runs_load(inbox.job_ids, inbox.njobs);
+        job_runs_load(inbox.job_ids, inbox.njobs);
     if (inbox.nruns > 0)
         agent_runs_load(inbox.run_ids, inbox.nruns);
     if (deploy)

@@ -44,7 +44,7 @@ recover_local(AgentTask *task, const FleetStepRow *steps, int n)
     task->link = link;
     local = local_job_for_task(task, job, link != NULL ? job->owner_oid : task->run->owner, link);
     local_job_recover(local, row);
-    if (task->state == FLEET_CANCELING && task->local == local && !local->finished)
+    if (task->state == FLEET_CANCELING && task->local == local)
         local_job_cancel(local);
 }
 

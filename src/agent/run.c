@@ -196,7 +196,7 @@ static void
 run_link_parent(AgentRun *run, const FleetRunRow *row)
 {
     AgentRun *parent;
-    char *entry;
+    LocalJob *local;
 
     if (row->parent_run_id != 0 && (parent = agent_run_find(row->parent_run_id)) != NULL)
     {
@@ -206,10 +206,10 @@ run_link_parent(AgentRun *run, const FleetRunRow *row)
             run->parent_task->nested = run;
     }
     if (row->parent_job_run_id != 0 &&
-        (entry = hash_search(agent.by_job_run, &row->parent_job_run_id, HASH_FIND, NULL)) != NULL)
+        (local = local_job_by_job_run(row->parent_job_run_id)) != NULL)
     {
-        run->parent_local = *(LocalJob **) (entry + sizeof(int64));
-        run->parent_local->nested = run;
+        run->parent_local = local;
+        local_job_set_nested(local, run);
     }
 }
 
@@ -396,7 +396,7 @@ run_drop(int64 run_id)
     if (run->parent_task != NULL)
         run->parent_task->nested = NULL;
     if (run->parent_local != NULL)
-        run->parent_local->nested = NULL;
+        local_job_set_nested(run->parent_local, NULL);
     agent_run_forget(run);
 }
 
@@ -471,7 +471,7 @@ agent_cancels_load(void)
     for (int i = 0; i < n; i++)
     {
         if (jobs[i].cancel)
-            agent_job_run_cancel(jobs[i].job_run_id);
+            job_run_cancel(jobs[i].job_run_id);
     }
 }
 
@@ -484,8 +484,7 @@ agent_nested_uuid(const AgentTask *task, const LocalJob *local, char *uuid)
     if (task != NULL)
         text = psprintf("%s/nested", task->token);
     else
-        text = psprintf("%s/%lld/%d/%d", agent.identity.uuid, (long long) local->job_run_id,
-                        local->step.first_seq, local->job.attempt);
+        text = local_job_nested_name(local);
     agent_uuid_of(uuid, text);
     pfree(text);
 }
@@ -513,7 +512,7 @@ nested_take(void *arg)
     n->run_id =
         fleet_run_insert_nested(n->package, n->owner, n->params, n->priority, n->uuid,
                                 n->task != NULL ? n->task->run->run_id : 0, ref.task, ref.item,
-                                n->local != NULL ? n->local->job_run_id : 0, &n->why);
+                                n->local != NULL ? local_job_job_run_id(n->local) : 0, &n->why);
     if (n->run_id != 0 && fleet_run_read(&n->run_id, 1, &row) == 1)
         run_take(row);
 }

@@ -222,18 +222,9 @@ server_gone(AgentServer *server)
 static bool
 link_is_idle(AgentLink *link)
 {
-    dlist_iter iter;
-
     if (!dlist_is_empty(&link->tasks) || !dlist_is_empty(&link->waiting) || link->deploying > 0)
         return false;
-    dlist_foreach(iter, &agent.locals)
-    {
-        LocalJob *local = dlist_container(LocalJob, node, iter.cur);
-
-        if (local->link == link && !local->finished)
-            return false;
-    }
-    return true;
+    return !local_jobs_use_link(link);
 }
 
 /* A server is suspect as long as a link is that knocks there: without one, nobody would find out

@@ -93,7 +93,7 @@ agent_task_free(AgentTask *task)
     if (task->linked)
         agent_remote_leave(task);
     if (task->local != NULL)
-        task->local->task = NULL;
+        local_job_task_gone(task->local);
     if (task->nested != NULL)
         task->nested->parent_task = NULL;
     if (task->in_effects)

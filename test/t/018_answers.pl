@@ -5,8 +5,11 @@
 #
 # Most cases are a package each, with a parameter "key" that is the package's name.  They are defined
 # and started together, and looked at when all have ended.
+#
+# All of it has a small stack: what the agent does for a job must not get deeper with each of its steps.
 use strict;
 use warnings;
+BEGIN { exec 'sh', '-c', 'ulimit -Ss 1024; FLEET_SMALL_STACK=1 exec "$@"', 'sh', $^X, (map { "-I$_" } @INC), $0, @ARGV unless $ENV{FLEET_SMALL_STACK}; }
 use FleetTest 'quote_literal';
 use Test::More;
 
@@ -376,6 +379,12 @@ for my $server (qw(parent a1 d1))
 # ---- what needs somebody to hold it ------------------------------------------------------------
 
 define_job('hold', { name => 's', sql => 'SELECT etl.work_until_released()' });
+# Two jobs whose step fails before it is sent, and that go back to it each time: one here, one over a
+# link of mode direct.
+$f->sql('CREATE ROLE leaver; GRANT leaver TO etl');
+$f->sql_as('etl', q{SELECT fleet.create_job('round_role'); SELECT fleet.add_step('round_role', 's1', 'SELECT 1', run_as => 'leaver', failure_goto => 's1')});
+$f->sql('DROP ROLE leaver');
+my $round_role = $f->sql_as('etl', q{SELECT fleet.start_job('round_role')});
 define_job('round', { name => 's1', sql => 'SELECT 1', success_goto => 's1' });
 my $two = q{SELECT jsonb_build_object('i', i, 'key', 'ff_' || fleet.param('place') || i) FROM generate_series(1, 2) AS i};
 define_job('hold_or_fail', { name => 's', sql => q{DO $$BEGIN IF current_setting('fleet.params')::jsonb ->> 'i' = '2' THEN
@@ -392,6 +401,8 @@ for my $place (qw(a1 d1))
         about => 'fail_fast stops what runs', state => 'failed', message => 'task "t" item 2 failed: the second one', items => '1=canceled 2=failed');
 }
 define('round_d1', [ t => { job => 'round', server => 'd1' } ], state => 'failed', told => { 't/0' => q{54001 the job's steps went round too often} }, message => q{task "t" failed: the job's steps went round too often});
+define('round_nested', [ t => { job => 'round_nested', server => 'd1' } ], state => 'failed', told => { 't/0' => q{54001 the job's steps went round too often} },
+    about => 'a package step on a direct server is never sent', sql => q{SELECT fleet.create_job('round_nested'); SELECT fleet.add_step('round_nested', 's1', package => 'join_any', failure_goto => 's1')});
 define('waits', [ zero => { sql => 'SELECT etl.fail(1)', retries => 1, retry_wait => '0s', retry_sqlstates => '{22}' },
         hour => { sql => 'SELECT 1 / 0', retries => 2, retry_wait => '1h', retry_wait_max => '1d', retry_sqlstates => '{22}' }, capped => { sql => 'SELECT 1 / 0', retries => 2, retry_wait => '1d', retry_wait_max => '1h', retry_sqlstates => '{22}' } ],
     state => 'canceled', tasks => 'zero=succeeded hour=canceled capped=canceled', attempts => { 'hour/0' => 1, 'capped/0' => 1, 'zero/0' => 2 });
@@ -420,6 +431,9 @@ is($f->sql("SELECT fleet.cancel_run($run{waits})"), 't', 'and can be canceled');
 check_all();
 is($f->sql("SELECT count(*) FROM fleet.job_log WHERE run_id = $run{round_d1}"), '10000', 'a job that goes round for ever ends after 10,000 steps');
 is($f->sql("SELECT seq || ' ' || level || ' ' || sqlstate || ' ' || message FROM fleet.log WHERE run_id = $run{round_d1} ORDER BY seq DESC LIMIT 1"), q{20001 ERROR 54001 the job's steps went round too often}, 'and the log says why');
+$f->wait_for('parent', "SELECT concat_ws('|', state, sqlstate, message) FROM fleet.job_run WHERE job_run_id = $round_role", q{failed|54001|the job's steps went round too often}, 'the same of a job whose step has lost its role');
+is($f->sql("SELECT count(*) || ' ' || min(sqlstate) FROM fleet.job_log WHERE job_run_id = $round_role"), '10000 42704', 'each time for that reason');
+is($f->sql("SELECT count(*) || ' ' || min(sqlstate) FROM fleet.job_log WHERE run_id = $run{round_nested}"), '10000 0A000', 'and of one with a package step on a direct server');
 for my $place (qw(a1 d1))
 {
     is($f->witnessed("ff_${place}1", 'start') . $f->witnessed("ff_${place}1", 'end') . $f->effects($place, "ff_${place}1"), '100', "fail_fast, $place: the item that ran was stopped, and left nothing");

@@ -1,15 +1,19 @@
 /*
- * agent/local_job_move.c
- *     Local jobs that wait for a session on a server that does not answer: those
- *     that surely never started there go back to the engine, which places
- *     their task runs elsewhere.  In the agent's process.
+ * agent/local_job_link.c
+ *     What a link of mode direct tells its local jobs: nothing of what was cut
+ *     off runs any longer, the server does not answer, or it refuses us.  In
+ *     the agent's process.
+ *
+ * Those that wait for a session on a server that does not answer, and surely
+ * never started there, go back to the engine, which places their task runs
+ * elsewhere.
  */
 #include "postgres.h"
 
-#include "agent/local_job.h"
+#include "agent/local_job_internal.h"
 #include "miscadmin.h"
 
-/* Its task run is not its own any more.  Numbers of the log that have no row are used again. */
+/* Its task run leaves it.  Numbers of the log that have no row are used again. */
 static AgentTask *
 let_go(LocalJob *local)
 {
@@ -29,19 +33,16 @@ let_go(LocalJob *local)
 static void
 end_row(LocalJob *local, FleetState state, const char *sqlstate, const char *message)
 {
-    local->step.state = state;
-    local->step.finished_at = fleet_clock_wall();
-    local->step.last_seq = ++local->log_seq;
     local->exec.phase = FLEET_EXEC_ENDED;
     local_job_error(local, sqlstate, message);
-    local_job_write_step(local);
+    local_job_close_step(local, state);
 }
 
 /*
  * The step run that was to begin there may have a row already: one that does
  * not fit a transaction has it before it is sent.  It ends as skipped, and its
  * numbers in the log are used up: the next attempt, on whatever kind of
- * server, counts on from there.
+ * server, continues from there.
  */
 void
 local_jobs_link_lost(AgentLink *link)
@@ -63,7 +64,6 @@ local_jobs_link_lost(AgentLink *link)
     }
 }
 
-/* The server is there and refuses us for good: what waits for a session fails with the reason. */
 void
 local_jobs_link_refused(AgentLink *link, const char *sqlstate, const char *reason)
 {
@@ -77,4 +77,39 @@ local_jobs_link_refused(AgentLink *link, const char *sqlstate, const char *reaso
         end_row(local, FLEET_FAILED, sqlstate, reason);
         (void) agent_task_fail_told(let_go(local), sqlstate, reason);
     }
+}
+void
+local_jobs_link_clean(AgentLink *link)
+{
+    dlist_head locals = DLIST_STATIC_INIT(locals);
+
+    while (!dlist_is_empty(&link->unclean))
+        dlist_push_tail(&locals, dlist_pop_head_node(&link->unclean));
+    while (!dlist_is_empty(&locals))
+    {
+        LocalJob *local = dlist_container(LocalJob, wait_node, dlist_head_node(&locals));
+
+        local_job_stop_waiting(local);
+        local->cut_off = false;
+        if (local->exec.in_flight)
+            local_job_advance(local, local_job_exec_event(local, FLEET_EXEC_CUT));
+        else
+            local_job_advance(local, local_job_stop_step(local));
+        turn_again();
+    }
+}
+
+bool
+local_jobs_use_link(const AgentLink *link)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &local_jobs.all)
+    {
+        LocalJob *local = dlist_container(LocalJob, node, iter.cur);
+
+        if (local->link == link && !local->finished)
+            return true;
+    }
+    return false;
 }

@@ -1,0 +1,180 @@
+/*
+ * agent/local_job_executor.c
+ *     Who executes the steps of a local job: a runner here, or a session of its
+ *     link of mode direct.  In the agent's process.
+ *
+ * A local job keeps its executor from its first step to its last, so that a
+ * job is one session; another role (run_as) gets an executor of its own.  Where
+ * none is free the local job waits in a list: its link's, or the one for
+ * runners.
+ */
+#include "postgres.h"
+
+#include "agent/local_job_internal.h"
+#include "miscadmin.h"
+#include "points.h"
+
+void
+local_job_request_begin(LocalJob *local)
+{
+    local_job_request_end(local);
+    local->ref = agent_request_new(REQUEST_LOCAL_JOB, local);
+}
+
+void
+local_job_request_end(LocalJob *local)
+{
+    if (local->ref != 0)
+        agent_request_forget(local->ref);
+    local->ref = 0;
+}
+
+void
+local_job_stop_waiting(LocalJob *local)
+{
+    if (local->waiting)
+        dlist_delete(&local->wait_node);
+    local->waiting = false;
+}
+
+void
+local_job_release_executor(LocalJob *local)
+{
+    FleetExecutor *executor = local->executor;
+
+    local_job_request_end(local);
+    local->executor = NULL;
+    if (executor == NULL)
+        return;
+    executor->owner = NULL;
+    executor->clean = local->def->leaves_clean && local->job.state == FLEET_SUCCEEDED;
+    if (local->link != NULL)
+        fleet_link_session_done(executor);
+    else
+        fleet_runner_done(executor);
+    turn_again(); /* others may wait for one */
+}
+
+static bool
+acquire_executor(LocalJob *local)
+{
+    const char *sqlstate;
+    const char *why;
+
+    if (local->executor != NULL && local->executor_role == local->role)
+        return true;
+    local_job_release_executor(local);
+    if (local->link != NULL)
+        local->executor = fleet_link_session(local->link->link);
+    else
+        local->executor = fleet_runner_get(local->role, &sqlstate, &why);
+    if (local->executor == NULL)
+    {
+        if (!local->waiting)
+            dlist_push_tail(local->link != NULL ? &local->link->waiting
+                                                : &local_jobs.runner_waiting,
+                            &local->wait_node);
+        local->waiting = true;
+        return false;
+    }
+    local->executor_role = local->role;
+    local->executor->owner = local;
+    local->fresh = !local->executor->clean;
+    local->executor->clean = false;
+    return true;
+}
+
+FleetStepKey
+local_job_step_key(const LocalJob *local)
+{
+    FleetStepKey key = {.run_id = local->run_id,
+                        .job_run_id = local->job_run_id,
+                        .task = local->task_no,
+                        .item = local->item,
+                        .task_attempt = local->task_attempt,
+                        .first_seq = (uint32) local->step.first_seq};
+
+    return key;
+}
+
+void
+local_job_send(LocalJob *local)
+{
+    const FleetStepDef *step = local_job_step(local);
+    FleetStepRequest request = {0};
+
+    if (!acquire_executor(local))
+        return;
+    local_job_stop_waiting(local);
+    if (!local->step.inserted)
+        local_job_step_dirty(local, AGENT_LAZY);
+    if (local->link != NULL)
+        local->then = *fleet_link_session_identity(local->executor);
+    local->leaving = false;
+    local_job_request_begin(local);
+    request.kind = FLEET_REQUEST_STEP;
+    request.ref = local->ref;
+    request.command = step->command;
+    request.params = local->params;
+    request.transactional = local->exec.transactional;
+    request.single = step->single;
+    request.fresh = local->fresh;
+    request.key = local_job_step_key(local);
+    request.log_seq = local->log_seq;
+    local->fresh = false;
+    local->any_sent = true;
+    FLEET_POINT("step_before_send");
+    local->executor->methods->run(local->executor, &request);
+    FLEET_POINT("step_after_send");
+}
+
+void
+local_job_commit(LocalJob *local)
+{
+    FleetExecutor *executor = local->executor;
+
+    if (executor == NULL)
+        return;
+    FLEET_POINT("step_before_send_commit");
+    executor->methods->commit(executor);
+    FLEET_POINT("step_after_send_commit");
+    if (!local->leaving)
+        return;
+    local->executor = NULL;
+    executor->owner = NULL;
+    /* A COMMIT that fails leaves nothing either, of the only step. */
+    executor->clean = local->def->leaves_clean && local->def->nsteps == 1;
+    fleet_link_session_done(executor);
+    local_jobs_sessions(local->link);
+}
+
+void
+local_jobs_runners(void)
+{
+    while (!dlist_is_empty(&local_jobs.runner_waiting))
+    {
+        LocalJob *local =
+            dlist_container(LocalJob, wait_node, dlist_head_node(&local_jobs.runner_waiting));
+
+        local_job_send(local);
+        if (local->waiting)
+        {
+            /* nothing is given back as long as nothing ends; slots of others may get free */
+            turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
+            return;
+        }
+    }
+}
+
+void
+local_jobs_sessions(AgentLink *link)
+{
+    while (!dlist_is_empty(&link->waiting))
+    {
+        LocalJob *local = dlist_container(LocalJob, wait_node, dlist_head_node(&link->waiting));
+
+        local_job_send(local);
+        if (local->waiting)
+            return;
+    }
+}
