@@ -228,8 +228,6 @@ typedef struct Agent
     HTAB *runs;     /* AgentRun* by run_id */
     HTAB *tasks;    /* AgentTask* by ref */
     HTAB *tokens;   /* AgentTask* by FleetToken (remote) */
-    HTAB *packages; /* FleetPackageDef* by hash */
-    HTAB *jobs;     /* FleetJobDef* by hash */
     dlist_head dirty_runs, dirty_tasks;
     dlist_head changed; /* runs that something happened to in this turn */
     dlist_head task_effects;

@@ -10,27 +10,6 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-static FleetJobDef *
-job_def(const char *hash)
-{
-    struct JobEntry
-    {
-        char hash[37];
-        FleetJobDef *def;
-    } * entry;
-    bool found;
-
-    entry = hash_search(agent.jobs, hash, HASH_FIND, &found);
-    if (!found)
-    {
-        FleetJobDef *def = fleet_definition_job(hash, agent.context);
-
-        entry = hash_search(agent.jobs, hash, HASH_ENTER, &found);
-        entry->def = def;
-    }
-    return entry->def;
-}
-
 static void
 job_run_take(const FleetJobRunRow *row)
 {
@@ -43,7 +22,8 @@ job_run_take(const FleetJobRunRow *row)
     /* Everything is read before anything is in memory. */
     if (row->state != FLEET_QUEUED)
         nsteps = fleet_step_read_newest(0, row->job_run_id, &steps);
-    local = local_job_create(job_def(row->definition), row->owner);
+    local =
+        local_job_create(fleet_definition_job(row->definition, CurrentMemoryContext), row->owner);
     local_job_set_job_run(local, row->job_run_id);
     local->durable = row->state;
     local->parent_uuid = agent_strdup(local->context, row->parent_uuid);

@@ -33,6 +33,7 @@ local_job_create(FleetJobDef *def, Oid owner)
 
     local->context = context;
     local->def = def;
+    fleet_definition_use(def->definition, context);
     local->owner = owner;
     local->role = owner;
     local->task_attempt = 1;

@@ -78,8 +78,6 @@ make_structures(void)
         agent_table("pg_fleet runs", sizeof(int64), sizeof(int64) + sizeof(void *), HASH_BLOBS);
     agent.tasks = agent_table("pg_fleet task runs", sizeof(FleetTaskRef),
                               MAXALIGN(sizeof(FleetTaskRef)) + sizeof(void *), HASH_BLOBS);
-    agent.packages = agent_table("pg_fleet packages", 37, 40 + sizeof(void *), HASH_STRINGS);
-    agent.jobs = agent_table("pg_fleet jobs", 37, 40 + sizeof(void *), HASH_STRINGS);
     local_jobs_init();
     fleet_run_write_init(agent.context);
     agent_servers_init();

@@ -120,27 +120,6 @@ on_start(int64 run_id, uint32 task_no, uint32 item, const FleetItemParams *param
 
 /* ---- loading ---- */
 
-static FleetPackageDef *
-package_def(const char *hash)
-{
-    struct PackageEntry
-    {
-        char hash[37];
-        FleetPackageDef *def;
-    } * entry;
-    bool found;
-
-    entry = hash_search(agent.packages, hash, HASH_FIND, &found);
-    if (!found)
-    {
-        FleetPackageDef *def = fleet_definition_package(hash, agent.context);
-
-        entry = hash_search(agent.packages, hash, HASH_ENTER, &found);
-        entry->def = def;
-    }
-    return entry->def;
-}
-
 static AgentRun *
 run_create(const FleetRunRow *row)
 {
@@ -159,7 +138,7 @@ run_create(const FleetRunRow *row)
     run->params = MemoryContextStrdup(context, row->params);
     run->state = run->durable = row->state;
     dlist_init(&run->tasks);
-    run->def = package_def(row->definition);
+    run->def = fleet_definition_package(row->definition, context);
     run->task_params = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
     run->task_durable = MemoryContextAllocZero(context, Max(run->def->ntasks, 1));
     run->task_written = MemoryContextAllocZero(context, sizeof(uint64) * Max(run->def->ntasks, 1));

@@ -1,15 +1,17 @@
 /*
  * store/definition.c
- *     Reads the snapshots of packages and jobs.
+ *     Reads the snapshots of packages and jobs, and keeps them (definition.h).
  */
 #include "postgres.h"
 
+#include "lib/ilist.h"
 #include "store/definition.h"
 #include "catalog/pg_type.h"
 #include "store/spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/uuid.h"
@@ -205,25 +207,13 @@ read_job(Datum body, MemoryContext context)
     SPI_freetuptable(table);
     if (!fleet_job_check(job->specs, job->nsteps, &error))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("job \"%s\" makes no sense: %s", job->name, error.message)));
+                        errmsg("job \"%s\" is invalid: %s", job->name, error.message)));
     return job;
 }
 
-FleetJobDef *
-fleet_definition_job(const char *hash, MemoryContext context)
-{
-    /* the caller's, until it is complete: an error leaves nothing behind */
-    MemoryContext own =
-        AllocSetContextCreate(CurrentMemoryContext, "pg_fleet job", ALLOCSET_SMALL_SIZES);
-    char *name;
-    FleetJobDef *job = read_job(read_body(hash, "job", &name, CurrentMemoryContext), own);
-
-    MemoryContextSetParent(own, context);
-    return job;
-}
-
-FleetJobDef *
-fleet_definition_sql_task(const char *name, const char *sql, MemoryContext context)
+/* The job of one sql task: one step with its command. */
+static FleetJobDef *
+sql_task(const char *name, const char *sql, MemoryContext context)
 {
     FleetJobDef *job = MemoryContextAllocZero(context, sizeof(FleetJobDef));
 
@@ -331,8 +321,8 @@ read_jobs(FleetPackageDef *package, Datum body)
     MemoryContextSwitchTo(old);
 }
 
-FleetPackageDef *
-fleet_definition_package(const char *hash, MemoryContext parent)
+static FleetPackageDef *
+read_package(const char *hash)
 {
     MemoryContext context =
         AllocSetContextCreate(CurrentMemoryContext, "pg_fleet package", ALLOCSET_DEFAULT_SIZES);
@@ -349,11 +339,164 @@ fleet_definition_package(const char *hash, MemoryContext parent)
         FleetTaskDef *task = &package->tasks[t];
 
         if (package->specs[t].kind == FLEET_TASK_SQL)
-            task->job_def = fleet_definition_sql_task(task->name, task->sql, context);
+            task->job_def = sql_task(task->name, task->sql, context);
     }
-    MemoryContextSetParent(context, parent);
     return package;
 }
+
+/* ---- the cache ---- */
+
+typedef struct DefinitionKey
+{
+    char hash[37];
+    char kind; /* 'p' or 'j' */
+} DefinitionKey;
+
+struct FleetDefinition
+{
+    DefinitionKey key;
+    MemoryContext context; /* of all that was read */
+    Size size;             /* once it is complete */
+    int users;
+    dlist_node unused_node; /* in "unused", if users is 0 */
+    void *def;
+};
+
+/* Of a user, in its memory context. */
+typedef struct DefinitionUse
+{
+    MemoryContextCallback callback;
+    FleetDefinition *definition;
+} DefinitionUse;
+
+static HTAB *definitions = NULL;
+static dlist_head unused = DLIST_STATIC_INIT(unused); /* least recently used first */
+static Size unused_size = 0;
+
+static void
+forget(FleetDefinition *definition)
+{
+    dlist_delete(&definition->unused_node);
+    unused_size -= definition->size;
+    MemoryContextDelete(definition->context);
+    hash_search(definitions, &definition->key, HASH_REMOVE, NULL);
+}
+
+/* A user's memory context is reset or deleted. */
+static void
+leave(void *arg)
+{
+    FleetDefinition *definition = ((DefinitionUse *) arg)->definition;
+
+    Assert(definition->users > 0);
+    if (--definition->users > 0)
+        return;
+    dlist_push_tail(&unused, &definition->unused_node);
+    unused_size += definition->size;
+    while (unused_size > FLEET_DEFINITION_UNUSED)
+        forget(dlist_container(FleetDefinition, unused_node, dlist_head_node(&unused)));
+}
+
+void
+fleet_definition_use(FleetDefinition *definition, MemoryContext user)
+{
+    DefinitionUse *use = MemoryContextAlloc(user, sizeof(DefinitionUse));
+
+    if (definition->users++ == 0)
+    {
+        dlist_delete(&definition->unused_node);
+        unused_size -= definition->size;
+    }
+    use->definition = definition;
+    use->callback.func = leave;
+    use->callback.arg = use;
+    MemoryContextRegisterResetCallback(user, &use->callback);
+}
+
+static DefinitionKey
+key_of(const char *hash, char kind)
+{
+    DefinitionKey key = {{0}, kind};
+
+    strlcpy(key.hash, hash, sizeof(key.hash));
+    return key;
+}
+
+static FleetDefinition *
+find(const DefinitionKey *key)
+{
+    if (definitions == NULL)
+    {
+        HASHCTL control = {.keysize = sizeof(DefinitionKey),
+                           .entrysize = sizeof(FleetDefinition),
+                           .hcxt = TopMemoryContext};
+
+        definitions = hash_create("pg_fleet definitions", 64, &control,
+                                  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    }
+    return hash_search(definitions, key, HASH_FIND, NULL);
+}
+
+/* It is complete: it counts as used least recently until its first user comes. */
+static FleetDefinition *
+enter(const DefinitionKey *key, MemoryContext context, void *def)
+{
+    FleetDefinition *definition = hash_search(definitions, key, HASH_ENTER, NULL);
+
+    definition->context = context;
+    definition->size = MemoryContextMemAllocated(context, true);
+    definition->users = 0;
+    definition->def = def;
+    MemoryContextSetParent(context, TopMemoryContext);
+    dlist_push_head(&unused, &definition->unused_node);
+    unused_size += definition->size;
+    return definition;
+}
+
+FleetPackageDef *
+fleet_definition_package(const char *hash, MemoryContext user)
+{
+    DefinitionKey key = key_of(hash, 'p');
+    FleetDefinition *definition = find(&key);
+
+    if (definition == NULL)
+    {
+        FleetPackageDef *package = read_package(hash);
+
+        definition = enter(&key, package->context, package);
+        package->definition = definition;
+        for (uint32 t = 0; t < package->ntasks; t++)
+        {
+            if (package->tasks[t].job_def != NULL)
+                package->tasks[t].job_def->definition = definition;
+        }
+    }
+    fleet_definition_use(definition, user);
+    return definition->def;
+}
+
+FleetJobDef *
+fleet_definition_job(const char *hash, MemoryContext user)
+{
+    DefinitionKey key = key_of(hash, 'j');
+    FleetDefinition *definition = find(&key);
+
+    if (definition == NULL)
+    {
+        /* the caller's, until it is complete: an error leaves nothing behind */
+        MemoryContext context =
+            AllocSetContextCreate(CurrentMemoryContext, "pg_fleet job", ALLOCSET_SMALL_SIZES);
+        char *name;
+        FleetJobDef *job = read_job(read_body(hash, "job", &name, CurrentMemoryContext), context);
+
+        definition = enter(&key, context, job);
+        job->definition = definition;
+    }
+    fleet_definition_use(definition, user);
+    return definition->def;
+}
+
+/* ---- parameters ---- */
 
 /* The children of a for_each have the same base, one after the other: its parsed form is kept. */
 static Datum

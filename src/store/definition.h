@@ -3,8 +3,11 @@
  *     Snapshots of packages and jobs, as runs use them, turned into what the
  *     core understands.  In the agent's process.
  *
- * Both are made once per content hash and kept; everything in them lives in
- * their own memory context.
+ * Each is read once for its content hash and shared by its users, which are
+ * counted.  A user is a memory context: it leaves when that context is reset
+ * or deleted.  What no user is left of stays for the next one as long as all
+ * of these together take at most FLEET_DEFINITION_UNUSED; the least recently
+ * used goes first.  What no user is left of must not be looked at.
  */
 #ifndef FLEET_STORE_DEFINITION_H
 #define FLEET_STORE_DEFINITION_H
@@ -14,6 +17,12 @@
 #include "store/run_write.h"
 #include "core/graph.h"
 #include "core/job.h"
+
+/* Bytes of definitions without a user that are kept. */
+#define FLEET_DEFINITION_UNUSED (1024 * 1024)
+
+/* An entry of the cache. */
+typedef struct FleetDefinition FleetDefinition;
 
 typedef struct FleetStepDef
 {
@@ -27,6 +36,7 @@ typedef struct FleetStepDef
 
 typedef struct FleetJobDef
 {
+    FleetDefinition *definition; /* what it is part of */
     char *name;
     char *owner;
     Oid owner_oid;     /* InvalidOid: the role is gone */
@@ -52,6 +62,7 @@ typedef struct FleetTaskDef
 
 typedef struct FleetPackageDef
 {
+    FleetDefinition *definition;
     MemoryContext context;
     char *name;
     uint32 ntasks;
@@ -60,16 +71,14 @@ typedef struct FleetPackageDef
     uint32 nedges;
     FleetEdgeSpec *edges;
     char **conditions; /* per edge, NULL: none */
-    int refcount;      /* runs that use it */
 } FleetPackageDef;
 
-/* ERROR if there is no such snapshot or it makes no sense. "hash" as text. */
-extern FleetPackageDef *fleet_definition_package(const char *hash, MemoryContext parent);
-extern FleetJobDef *fleet_definition_job(const char *hash, MemoryContext context);
+/* "hash" as text; "user" begins to use it.  ERROR if there is no such snapshot, or if it is invalid. */
+extern FleetPackageDef *fleet_definition_package(const char *hash, MemoryContext user);
+extern FleetJobDef *fleet_definition_job(const char *hash, MemoryContext user);
 
-/* The job of one sql task: one step with its command. */
-extern FleetJobDef *fleet_definition_sql_task(const char *name, const char *sql,
-                                              MemoryContext context);
+/* One more user of a definition that has one. */
+extern void fleet_definition_use(FleetDefinition *definition, MemoryContext user);
 
 /* base || item, both JSON objects as text; palloc'd. */
 extern char *fleet_definition_merge(const char *base, const char *item);
