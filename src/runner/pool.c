@@ -3,8 +3,8 @@
  *     The agent's side of the runners: starts them, gives them work, reads
  *     what they say, keeps idle ones, and notices those that are gone.  In
  *     the agent's process; called by the agent, which hears of it through its
- *     FleetExecutorSink.
- *     How one is made and let go is in runner/process.c.
+ *     FleetExecutorSink.  How one is made and let go is in runner/process.c,
+ *     what it is given in runner/request.c.
  *
  * A runner here is in one of these states:
  *
@@ -16,8 +16,8 @@
  *     orphan    of an agent before this one; adopted while the agent reads
  *               its rows, or told to end in the first poll
  *
- * Nothing here waits: what does not fit into a ring stays in "unsent" and is
- * tried again in fleet_runner_poll().
+ * Nothing here waits: what did not fit into a ring is tried again in
+ * fleet_runner_poll().
  *
  * What a runner said is freed in its ring one poll after it was told to the
  * agent, which has committed it in between (runner/runner.h).
@@ -35,45 +35,10 @@
 #include "miscadmin.h"
 #include "runner/runner.h"
 #include "runner/pool.h"
-#include "runner/process.h"
+#include "runner/request.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
-
-/* A request given to a runner, until its last event. */
-typedef struct RunnerInFlight
-{
-    dlist_node node;
-    uint64 number;
-    uint64 ref;
-    uint64 stored_lines; /* lines that an agent before this one has stored */
-    bool began;          /* BEGAN was told */
-} RunnerInFlight;
-
-/* A message that is not yet in the ring completely. */
-typedef struct RunnerUnsent
-{
-    dlist_node node;
-    Size size;
-    Size done;
-    char data[FLEXIBLE_ARRAY_MEMBER];
-} RunnerUnsent;
-
-typedef struct Runner
-{
-    FleetExecutor base; /* first: a FleetExecutor * is a Runner * */
-    dlist_node node;    /* in one of the four lists */
-    Oid role;
-    RunnerProcess process;
-    dlist_head in_flight;
-    dlist_head unsent;
-    uint64 last_number;
-    FleetTime idle_since;
-    bool dead;
-    bool given_back;       /* dead, and the agent knows */
-    char last_sqlstate[6]; /* why it ended, by its own words */
-    char *last_words;
-} Runner;
 
 static MemoryContext pool_context = NULL;
 static Oid pool_database = InvalidOid;
@@ -84,19 +49,9 @@ static dlist_head dead_runners = DLIST_STATIC_INIT(dead_runners);
 static dlist_head orphans = DLIST_STATIC_INIT(orphans);
 static int runner_count = 0;      /* free and busy */
 static FleetTime start_after = 0; /* no new process before, since one could not be started */
-static StringInfoData scratch;
 
 static void find_orphans(void);
 static void read_runner(Runner *runner);
-static void runner_run(FleetExecutor *executor, const FleetStepRequest *request);
-static void runner_commit(FleetExecutor *executor);
-static void runner_cancel(FleetExecutor *executor);
-
-static const FleetExecutorMethods runner_methods = {
-    .run = runner_run,
-    .commit = runner_commit,
-    .cancel = runner_cancel,
-};
 
 void
 fleet_runner_pool_init(MemoryContext context, Oid database, const FleetExecutorSink *sink)
@@ -113,12 +68,9 @@ fleet_runner_pool_init(MemoryContext context, Oid database, const FleetExecutorS
     runner_count = 0;
     start_after = 0;
     before = MemoryContextSwitchTo(pool_context);
-    initStringInfo(&scratch);
     find_orphans();
     MemoryContextSwitchTo(before);
 }
-
-/* ---- sending ---- */
 
 /* Takes the runner out of use; its CUTs come in the next poll. */
 static void
@@ -131,113 +83,6 @@ mark_dead(Runner *runner)
     dlist_delete(&runner->node);
     dlist_push_tail(&dead_runners, &runner->node);
     SetLatch(MyLatch); /* so that the poll comes soon, wherever we were called */
-}
-
-static bool
-try_send(Runner *runner, const char *data, Size size, Size *done)
-{
-    bool sent = fleet_ring_write(runner->process.segment.to, data, size, done);
-
-    fleet_runner_wake(&runner->process.shared->runner);
-    return sent;
-}
-
-static void
-flush_unsent(Runner *runner)
-{
-    while (!dlist_is_empty(&runner->unsent))
-    {
-        RunnerUnsent *unsent =
-            dlist_container(RunnerUnsent, node, dlist_head_node(&runner->unsent));
-
-        if (!try_send(runner, unsent->data, unsent->size, &unsent->done))
-            return;
-        dlist_delete(&unsent->node);
-        pfree(unsent);
-    }
-}
-
-static void
-send_message(Runner *runner, const RunnerMessage *message)
-{
-    RunnerUnsent *unsent;
-    Size done = 0;
-
-    if (runner->dead)
-        return;
-    resetStringInfo(&scratch);
-    fleet_runner_message_write(&scratch, message);
-    if (dlist_is_empty(&runner->unsent) &&
-        try_send(runner, scratch.data, (Size) scratch.len, &done))
-        return;
-    unsent = MemoryContextAlloc(pool_context, offsetof(RunnerUnsent, data) + (Size) scratch.len);
-    unsent->size = (Size) scratch.len;
-    unsent->done = done;
-    memcpy(unsent->data, scratch.data, (Size) scratch.len);
-    dlist_push_tail(&runner->unsent, &unsent->node);
-}
-
-static void
-runner_run(FleetExecutor *executor, const FleetStepRequest *request)
-{
-    Runner *runner = (Runner *) executor;
-    RunnerInFlight *flight = MemoryContextAllocZero(pool_context, sizeof(RunnerInFlight));
-    RunnerMessage message;
-
-    flight->number = ++runner->last_number;
-    flight->ref = request->ref;
-    dlist_push_tail(&runner->in_flight, &flight->node);
-    if (runner->dead)
-        SetLatch(MyLatch); /* the next poll tells the CUT */
-
-    fleet_runner_message_init(&message, RUNNER_REQUEST, flight->number, flight->ref);
-    message.request_kind = request->kind;
-    message.transactional = request->transactional;
-    message.single = request->single;
-    message.fresh = request->fresh;
-    message.key = request->key;
-    message.log_seq = request->log_seq;
-    message.generation = pg_atomic_read_u32(&runner->process.shared->generation);
-    message.text[RUNNER_TEXT_COMMAND] = request->command;
-    message.text[RUNNER_TEXT_PARAMS] = request->params ? request->params : "{}";
-    send_message(runner, &message);
-}
-
-static RunnerInFlight *
-first_in_flight(Runner *runner)
-{
-    return dlist_is_empty(&runner->in_flight)
-               ? NULL
-               : dlist_container(RunnerInFlight, node, dlist_head_node(&runner->in_flight));
-}
-
-static void
-runner_commit(FleetExecutor *executor)
-{
-    Runner *runner = (Runner *) executor;
-    RunnerInFlight *flight = first_in_flight(runner);
-    RunnerMessage message;
-
-    if (flight == NULL)
-        return;
-    fleet_runner_message_init(&message, RUNNER_COMMIT, flight->number, flight->ref);
-    send_message(runner, &message);
-}
-
-static void
-runner_cancel(FleetExecutor *executor)
-{
-    Runner *runner = (Runner *) executor;
-    RunnerInFlight *flight;
-
-    if (runner->dead || dlist_is_empty(&runner->in_flight))
-        return;
-    flight = dlist_container(RunnerInFlight, node, dlist_tail_node(&runner->in_flight));
-    pg_atomic_write_u64(&runner->process.shared->cancel, flight->number);
-    pg_atomic_fetch_add_u32(&runner->process.shared->cancels, 1); /* full barrier */
-    /* Before it is connected it has not the handler, but will look at shared->cancel. */
-    if (pg_atomic_read_u32(&runner->process.shared->pid) != 0)
-        fleet_runner_process_interrupt(&runner->process);
 }
 
 /* ---- start and end ---- */
@@ -265,7 +110,7 @@ release_free_runner(Runner *runner)
     RunnerMessage message;
 
     fleet_runner_message_init(&message, RUNNER_END, 0, 0);
-    send_message(runner, &message);
+    fleet_runner_tell(runner, &message);
     runner->given_back = true;
     mark_dead(runner);
 }
@@ -275,7 +120,8 @@ runner_new(Oid role)
 {
     Runner *runner = MemoryContextAllocZero(pool_context, sizeof(Runner));
 
-    runner->base.methods = &runner_methods;
+    runner->base.methods = &fleet_runner_methods;
+    runner->context = pool_context;
     runner->role = role;
     dlist_init(&runner->in_flight);
     dlist_init(&runner->unsent);
@@ -421,7 +267,7 @@ has_begun(const Runner *runner, const RunnerInFlight *flight)
 static void
 handle_message(Runner *runner, const RunnerMessage *message)
 {
-    RunnerInFlight *flight = first_in_flight(runner);
+    RunnerInFlight *flight = fleet_runner_first(runner);
     FleetExecutorEvent event;
 
     if (message->kind == RUNNER_FATAL)
@@ -473,7 +319,7 @@ read_runner(Runner *runner)
             handle_message(runner, &message);
     }
     /* Only for the first in line: what is behind it has to wait for its end. */
-    flight = first_in_flight(runner);
+    flight = fleet_runner_first(runner);
     if (!runner->dead && flight && has_begun(runner, flight))
         tell_began(runner, flight);
     if (gone)
@@ -510,7 +356,7 @@ cut_requests(Runner *runner)
     bool connected = pg_atomic_read_u32(&runner->process.shared->pid) != 0;
     bool told = false;
 
-    while (!runner->given_back && (flight = first_in_flight(runner)) != NULL)
+    while (!runner->given_back && (flight = fleet_runner_first(runner)) != NULL)
     {
         FleetExecutorEvent event;
 
@@ -677,7 +523,7 @@ fleet_runner_poll(FleetTime now)
     for (int i = 0; i < n; i++)
     {
         free_read(busy[i]);
-        flush_unsent(busy[i]);
+        fleet_runner_unsent_flush(busy[i]);
         read_runner(busy[i]);
     }
     dlist_foreach_modify(iter, &free_runners)
