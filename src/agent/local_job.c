@@ -872,6 +872,21 @@ local_job_abandon(LocalJob *local)
     local_job_stop_waiting(local);
 }
 
+bool
+local_jobs_use_link(AgentLink *link)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &agent.locals)
+    {
+        LocalJob *local = dlist_container(LocalJob, node, iter.cur);
+
+        if (local->link == link && !local->finished)
+            return true;
+    }
+    return false;
+}
+
 /* ---- who waits for an executor ---- */
 
 void
