@@ -5,7 +5,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "agent/agent.h"
+#include "agent/base.h"
+#include "agent/state.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "store/spi.h"

@@ -11,20 +11,43 @@
  */
 #include "postgres.h"
 
-#include "agent/agent.h"
+#include "agent/events.h"
+#include "agent/deploy.h"
+#include "agent/local_job.h"
+#include "agent/query.h"
+#include "agent/remote.h"
+#include "agent/server.h"
 
 /* ---- links ---- */
 
 static void
-link_up(FleetServerLink *link, const FleetLinkIdentity *identity)
+link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity)
 {
-    agent_link_up(fleet_link_owner(link), identity);
+    AgentLink *link = fleet_link_owner(server_link);
+
+    agent_link_up(link, identity);
+    if (link->server->agent_mode)
+        agent_remote_up(link);
+    else
+        local_jobs_sessions(link);
 }
 
 static void
-link_down(FleetServerLink *link, const char *sqlstate, const char *reason, bool permanent)
+link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason, bool permanent)
 {
-    agent_link_down(fleet_link_owner(link), sqlstate, reason, permanent);
+    AgentLink *link = fleet_link_owner(server_link);
+
+    agent_link_down(link, reason, permanent);
+    if (link->server->agent_mode)
+        agent_remote_down(link, sqlstate, reason, permanent);
+    else if (permanent)
+    {
+        local_jobs_link_clean(link); /* the server will not tell any more */
+        local_jobs_link_refused(link, sqlstate, reason);
+    }
+    else
+        local_jobs_link_lost(link);
+    agent_link_suspect(link, permanent);
 }
 
 static void

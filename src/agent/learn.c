@@ -5,7 +5,9 @@
  */
 #include "postgres.h"
 
-#include "agent/agent.h"
+#include "agent/learn.h"
+#include "agent/server.h"
+#include "store/duration.h"
 #include "common/hashfn.h"
 #include "utils/memutils.h"
 

@@ -1,7 +1,7 @@
 /*
  * agent/life.c
  *     Which process is the agent of a database, and that there is always one
- *     again: coming and going of the agent.
+ *     again: coming and leaving of the agent.
  *
  * Three heavyweight locks a database, in tags that no SQL function can take
  * (launcher/launcher.h):
@@ -25,20 +25,24 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "agent/agent.h"
+#include "agent/life.h"
+#include "store/identity.h"
 #include "catalog/namespace.h"
 #include "store/session.h"
+#include "store/spi.h"
 #include "commands/extension.h"
 #include "launcher/launcher.h"
 #include "miscadmin.h"
 #include "points.h"
 #include "mailbox/internal.h"
+#include "postmaster/bgworker.h"
 #include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
@@ -52,12 +56,23 @@
 
 volatile sig_atomic_t agent_leave_requested = false;
 
+static FleetTime born;
 static bool nothing_to_do = false; /* decided: no successor is needed */
 static bool at_home = false;
 static bool handed_over = false;
 static LockRelId sentinel_lock; /* held for the session, if relId is set */
 
-/* ---- going ---- */
+/* ---- leaving ---- */
+
+static void
+on_sigint(SIGNAL_ARGS)
+{
+    int save_errno = errno;
+
+    agent_leave_requested = true;
+    SetLatch(MyLatch);
+    errno = save_errno;
+}
 
 /* The first restart is immediate; an agent that ended soon after its start waits longer before the
  * next try. */
@@ -66,7 +81,7 @@ restart_delay(void)
 {
     int last = fleet_agent_last_delay();
 
-    if (last == FLEET_NOT_RESTARTED || fleet_clock_now() - agent.born > LIVED_LONG)
+    if (last == FLEET_NOT_RESTARTED || fleet_clock_now() - born > LIVED_LONG)
         return 0;
     return Min(Max(last * 2, RESTART_DELAY_MS), RESTART_DELAY_MAX_MS);
 }
@@ -105,7 +120,7 @@ hand_over(int code, Datum arg)
  * VACUUM's own flags are separate ones.
  */
 static void
-be_dispensable(void)
+allow_drop_database(void)
 {
     LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
     MyProc->statusFlags |= PROC_IS_AUTOVACUUM;
@@ -118,6 +133,8 @@ be_dispensable(void)
 void
 agent_home_prepare(void)
 {
+    born = fleet_clock_now();
+    pqsignal(SIGINT, on_sigint);
     before_shmem_exit(hand_over, (Datum) 0);
 }
 
@@ -125,7 +142,7 @@ void
 agent_home_connected(void)
 {
     before_shmem_exit(hand_over, (Datum) 0);
-    be_dispensable();
+    allow_drop_database();
 }
 
 /* ---- coming ---- */
@@ -281,7 +298,7 @@ keep_sentinel(void)
 }
 
 bool
-agent_move_in(void)
+agent_claim_database(void)
 {
     bool installed;
 
@@ -303,4 +320,25 @@ agent_move_in(void)
     starter_ends();
     at_home = true;
     return true;
+}
+
+void
+agent_publish(void)
+{
+    FleetIdentityRow row;
+    uint32 handle;
+
+    agent.shared = fleet_shared_create(&handle);
+    fleet_identity_open(MyProcPid, handle, GetWALInsertionTimeLine(), GetSystemIdentifier(),
+                        agent.database, &row);
+    fleet_catalog_commit();
+    strlcpy(agent.identity.uuid, row.uuid, sizeof(agent.identity.uuid));
+    agent.identity.epoch = row.epoch;
+    strlcpy(agent.identity.name,
+            cluster_name != NULL && cluster_name[0] != '\0' ? cluster_name
+                                                            : MyBgworkerEntry->bgw_type,
+            sizeof(agent.identity.name));
+    agent.paused = row.paused != NULL;
+    if (agent.paused)
+        ereport(LOG, (errmsg("the agent of pg_fleet is paused"), errdetail("%s", row.paused)));
 }

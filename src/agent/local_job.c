@@ -381,11 +381,14 @@ local_job_set_nested(LocalJob *local, AgentRun *run)
     local->nested = run;
 }
 
-char *
-local_job_nested_name(const LocalJob *local)
+void
+local_job_nested_uuid(const LocalJob *local, char *uuid)
 {
-    return psprintf("%s/%lld/%d/%d", agent.identity.uuid, (long long) local->job_run_id,
-                    local->step.first_seq, local->job.attempt);
+    char *text = psprintf("%s/%lld/%d/%d", agent.identity.uuid, (long long) local->job_run_id,
+                          local->step.first_seq, local->job.attempt);
+
+    agent_uuid_of(uuid, text);
+    pfree(text);
 }
 
 int64

@@ -14,6 +14,7 @@
 
 #include "lib/ilist.h"
 
+#include "agent/base.h"
 #include "store/definition.h"
 #include "store/run_read.h"
 #include "core/exec.h"
@@ -24,7 +25,16 @@ struct AgentLink;
 struct AgentRun;
 struct AgentTask;
 
-extern void local_jobs_init(void);
+/* What the local jobs ask of files above them. */
+typedef struct LocalJobHooks
+{
+    /* Starts the package of a package step, after the commit: agent_run_nested() in load.h. */
+    struct AgentRun *(*start_nested)(const char *package, Oid owner, const char *params,
+                                     int32 priority, struct AgentTask *task, LocalJob *local,
+                                     AgentFailure *failure);
+} LocalJobHooks;
+
+extern void local_jobs_init(const LocalJobHooks *hooks);
 
 /* ---- its life ---- */
 
@@ -61,8 +71,8 @@ extern void local_jobs_runners(void);
 extern void local_job_set_nested(LocalJob *local, struct AgentRun *run);
 /* That run has ended: the step ends with it. */
 extern void local_job_nested_ended(LocalJob *local, FleetState state, const char *message);
-/* What that run's uuid is made of, in the present memory context. */
-extern char *local_job_nested_name(const LocalJob *local);
+/* The uuid of that run (37 bytes): by it the run is found again after a restart. */
+extern void local_job_nested_uuid(const LocalJob *local, char *uuid);
 extern int64 local_job_job_run_id(const LocalJob *local); /* of its job run; 0: none */
 extern LocalJob *local_job_by_job_run(int64 job_run_id);
 
@@ -78,7 +88,7 @@ extern void local_jobs_link_lost(struct AgentLink *link);
 extern void local_jobs_link_refused(struct AgentLink *link, const char *sqlstate,
                                     const char *reason);
 /* A local job that has not ended is on this link. */
-extern bool local_jobs_use_link(const struct AgentLink *link);
+extern bool local_jobs_use_link(struct AgentLink *link);
 
 /* ---- the turn's end ---- */
 

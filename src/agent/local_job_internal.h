@@ -18,8 +18,15 @@
 #ifndef FLEET_AGENT_LOCAL_JOB_INTERNAL_H
 #define FLEET_AGENT_LOCAL_JOB_INTERNAL_H
 
-#include "agent/agent.h"
 #include "agent/local_job.h"
+#include "agent/notice.h"
+#include "agent/run.h"
+#include "agent/server.h"
+#include "agent/state.h"
+#include "agent/task.h"
+#include "store/nested.h"
+#include "store/run_close.h"
+#include "store/run_write.h"
 
 typedef enum LocalJobEffect
 {
@@ -98,6 +105,7 @@ typedef struct LocalJobs
     dlist_head dirty;          /* LocalJob.dirty_node */
     dlist_head effects;        /* LocalJob.effect_node */
     HTAB *by_job_run;          /* LocalJobEntry */
+    const LocalJobHooks *hooks;
 } LocalJobs;
 
 typedef struct LocalJobEntry

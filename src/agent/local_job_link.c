@@ -100,7 +100,7 @@ local_jobs_link_clean(AgentLink *link)
 }
 
 bool
-local_jobs_use_link(const AgentLink *link)
+local_jobs_use_link(AgentLink *link)
 {
     dlist_iter iter;
 

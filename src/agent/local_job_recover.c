@@ -119,7 +119,7 @@ recover_step_package(LocalJob *local)
     char *message;
     char uuid[37];
 
-    agent_nested_uuid(NULL, local, uuid);
+    local_job_nested_uuid(local, uuid);
     state = fleet_run_nested_state(uuid, &message);
     if (FLEET_STATE_IS_FINAL(state))
     {

@@ -13,8 +13,9 @@
 LocalJobs local_jobs;
 
 void
-local_jobs_init(void)
+local_jobs_init(const LocalJobHooks *hooks)
 {
+    local_jobs.hooks = hooks;
     dlist_init(&local_jobs.all);
     dlist_init(&local_jobs.timed);
     dlist_init(&local_jobs.runner_waiting);

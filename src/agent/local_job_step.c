@@ -274,8 +274,8 @@ local_job_start_nested(LocalJob *local)
     AgentFailure failure;
 
     FLEET_POINT("step_before_nested");
-    local->nested = agent_run_nested(local_job_step(local)->package, local->role, local->params, 0,
-                                     NULL, local, &failure);
+    local->nested = local_jobs.hooks->start_nested(local_job_step(local)->package, local->role,
+                                                   local->params, 0, NULL, local, &failure);
     local->any_sent = true; /* from now on it is not placed elsewhere, whatever becomes of it */
     if (local->nested == NULL)
     {

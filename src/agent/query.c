@@ -5,7 +5,10 @@
  */
 #include "postgres.h"
 
-#include "agent/agent.h"
+#include "agent/query.h"
+#include "agent/learn.h"
+#include "agent/run.h"
+#include "store/condition.h"
 #include "store/spi.h"
 #include "lib/stringinfo.h"
 #include "security.h"
@@ -69,7 +72,7 @@ query_free(AgentQuery *query)
 }
 
 void
-agent_expand(AgentRun *run, uint32 task)
+agent_query_expand(AgentRun *run, uint32 task)
 {
     AgentQuery *query = query_create(run, false, task);
 
@@ -77,7 +80,7 @@ agent_expand(AgentRun *run, uint32 task)
 }
 
 void
-agent_condition(AgentRun *run, uint32 edge)
+agent_query_condition(AgentRun *run, uint32 edge)
 {
     AgentQuery *query = query_create(run, true, edge);
 
@@ -269,7 +272,7 @@ agent_queries_runners(void)
         request.ref = query->ref;
         request.command = query->sql;
         request.params =
-            query->condition ? query->run->params : agent_task_params(query->run, query->task);
+            query->condition ? query->run->params : agent_run_task_params(query->run, query->task);
         request.single = true;
         request.fresh = true;
         query->executor->methods->run(query->executor, &request);

@@ -5,7 +5,13 @@
  */
 #include "postgres.h"
 
-#include "agent/agent.h"
+#include "agent/recover.h"
+#include "agent/local_job.h"
+#include "agent/remote.h"
+#include "agent/run.h"
+#include "agent/server.h"
+#include "agent/task.h"
+#include "store/nested.h"
 #include "store/spi.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -57,7 +63,7 @@ recover_nested(AgentTask *task)
 
     if (task->nested != NULL)
         return; /* it runs, and was found */
-    agent_nested_uuid(task, NULL, uuid);
+    agent_task_nested_uuid(task, uuid);
     state = fleet_run_nested_state(uuid, &message);
     if (state == 0)
     {
@@ -101,14 +107,14 @@ recover_task(AgentTask *task, const FleetStepRow *steps, int n)
     else if (task->server != NULL)
         agent_remote_recover(task);
     else
-        agent_task_fail(task, "42704", "the server is not there any more");
+        agent_task_fail(task, "42704", "the server no longer exists");
 }
 
 /* The parameters of recovered task runs are read again: their rows have the items' own. */
 static void
 recover_params(AgentTask *task)
 {
-    const char *base = agent_task_params(task->run, task->ref.task);
+    const char *base = agent_run_task_params(task->run, task->ref.task);
     char *own = task->ref.item == 0
                     ? NULL
                     : fleet_task_item_params(task->run->run_id, task->ref.task, task->ref.item);
@@ -157,9 +163,12 @@ recover_run(AgentRun *run)
 {
     Recovery r = {.run = run};
     AgentFailure failure;
-    bool readable = agent_protected(read_steps, &r, &failure);
+    bool readable;
     dlist_mutable_iter iter;
 
+    if (dlist_is_empty(&run->tasks))
+        return;
+    readable = agent_protected(read_steps, &r, &failure);
     dlist_foreach_modify(iter, &run->tasks)
     {
         r.task = dlist_container(AgentTask, run_node, iter.cur);
@@ -173,13 +182,5 @@ recover_run(AgentRun *run)
 void
 agent_runs_recovered(void)
 {
-    HASH_SEQ_STATUS seq;
-    AgentRunEntry *entry;
-
-    hash_seq_init(&seq, agent.runs);
-    while ((entry = hash_seq_search(&seq)) != NULL)
-    {
-        if (!dlist_is_empty(&entry->run->tasks))
-            recover_run(entry->run);
-    }
+    agent_runs_each(recover_run);
 }

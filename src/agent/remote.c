@@ -10,7 +10,10 @@
  */
 #include "postgres.h"
 
-#include "agent/agent.h"
+#include "agent/remote.h"
+#include "agent/run.h"
+#include "agent/server.h"
+#include "agent/task.h"
 #include "points.h"
 #include "utils/memutils.h"
 
@@ -20,11 +23,12 @@ typedef struct TokenEntry
     AgentTask *task;
 } TokenEntry;
 
+static HTAB *tokens; /* of task runs that are on a link */
+
 void
 agent_remote_init(void)
 {
-    agent.tokens =
-        agent_table("pg_fleet tokens", sizeof(FleetToken), sizeof(TokenEntry), HASH_BLOBS);
+    tokens = agent_table("pg_fleet tokens", sizeof(FleetToken), sizeof(TokenEntry), HASH_BLOBS);
 }
 
 static FleetToken
@@ -41,7 +45,7 @@ token_of(const AgentTask *task)
 static AgentTask *
 task_of_token(const FleetToken *token)
 {
-    TokenEntry *entry = hash_search(agent.tokens, token, HASH_FIND, NULL);
+    TokenEntry *entry = hash_search(tokens, token, HASH_FIND, NULL);
 
     return entry == NULL ? NULL : entry->task;
 }
@@ -58,7 +62,7 @@ static void
 attach(AgentTask *task, AgentLink *link)
 {
     FleetToken token = token_of(task);
-    TokenEntry *entry = hash_search(agent.tokens, &token, HASH_ENTER, NULL);
+    TokenEntry *entry = hash_search(tokens, &token, HASH_ENTER, NULL);
 
     entry->task = task;
     task->link = link;
@@ -74,7 +78,7 @@ agent_remote_leave(AgentTask *task)
     if (!task->linked)
         return;
     token = token_of(task);
-    hash_search(agent.tokens, &token, HASH_REMOVE, NULL);
+    hash_search(tokens, &token, HASH_REMOVE, NULL);
     dlist_delete(&task->link_node);
     task->linked = false;
 }

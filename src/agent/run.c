@@ -1,32 +1,39 @@
 /*
  * agent/run.c
- *     Runs of packages: loading requests and durable state, the end.  In the
- *     agent's process.
- *
- * A task run that was never started has no structure here, only its row and
- * the engine's few bytes; an AgentTask lives from the first start to the end.
+ *     Runs of packages: the table of those that are open, and what changes in
+ *     each.  In the agent's process.
  */
 #include "postgres.h"
 
-#include "agent/agent.h"
-#include "store/spi.h"
-#include "common/hashfn.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
+#include "agent/run.h"
+#include "agent/learn.h"
+#include "agent/server.h"
+#include "store/run_write.h"
 #include "utils/memutils.h"
 
-typedef struct TaskEntry
+/* Of runs. */
+typedef struct RunEntry
 {
-    FleetTaskRef ref;
-    AgentTask *task;
-} TaskEntry;
+    int64 run_id; /* hash key */
+    AgentRun *run;
+} RunEntry;
+
+static HTAB *runs;
+static dlist_head dirty = DLIST_STATIC_INIT(dirty);     /* AgentRun.dirty_node */
+static dlist_head changed = DLIST_STATIC_INIT(changed); /* AgentRun.changed_node */
+
+void
+agent_runs_init(void)
+{
+    runs = agent_table("pg_fleet runs", sizeof(int64), sizeof(RunEntry), HASH_BLOBS);
+}
 
 /* ---- finding ---- */
 
 AgentRun *
 agent_run_find(int64 run_id)
 {
-    AgentRunEntry *entry = hash_search(agent.runs, &run_id, HASH_FIND, NULL);
+    RunEntry *entry = hash_search(runs, &run_id, HASH_FIND, NULL);
 
     return entry == NULL ? NULL : entry->run;
 }
@@ -37,19 +44,24 @@ agent_run_by_handle(uint32 handle)
     return (AgentRun *) (uintptr_t) fleet_engine_run_tag(agent.engine, handle);
 }
 
-AgentTask *
-agent_task_find(FleetTaskRef ref)
+void
+agent_runs_each(void (*visit)(AgentRun *run))
 {
-    TaskEntry *entry = hash_search(agent.tasks, &ref, HASH_FIND, NULL);
+    HASH_SEQ_STATUS seq;
+    RunEntry *entry;
 
-    return entry == NULL ? NULL : entry->task;
+    hash_seq_init(&seq, runs);
+    while ((entry = hash_seq_search(&seq)) != NULL)
+        visit(entry->run);
 }
+
+/* ---- what has changed ---- */
 
 void
 agent_run_changed(AgentRun *run)
 {
     if (!run->changed)
-        dlist_push_tail(&agent.changed, &run->changed_node);
+        dlist_push_tail(&changed, &run->changed_node);
     run->changed = true;
 }
 
@@ -57,38 +69,68 @@ void
 agent_run_dirty(AgentRun *run)
 {
     if (!run->dirty)
-        dlist_push_tail(&agent.dirty_runs, &run->dirty_node);
+        dlist_push_tail(&dirty, &run->dirty_node);
     run->dirty = true;
     agent_run_changed(run);
 }
 
-void
-agent_task_dirty(AgentTask *task, FleetTime lazy)
+bool
+agent_runs_dirty(void)
 {
-    if (!task->dirty)
-    {
-        dlist_push_tail(&agent.dirty_tasks, &task->dirty_node);
-        task->lazy_until = lazy == 0 ? 0 : fleet_clock_now() + lazy;
-    }
-    else if (lazy == 0)
-        task->lazy_until = 0;
-    task->dirty = true;
-    agent_run_changed(task->run);
+    return !dlist_is_empty(&dirty);
+}
+
+AgentRun *
+agent_run_next_dirty(void)
+{
+    AgentRun *run;
+
+    if (dlist_is_empty(&dirty))
+        return NULL;
+    run = dlist_container(AgentRun, dirty_node, dlist_pop_head_node(&dirty));
+    run->dirty = false;
+    return run;
+}
+
+AgentRun *
+agent_run_next_changed(void)
+{
+    AgentRun *run;
+
+    if (dlist_is_empty(&changed))
+        return NULL;
+    run = dlist_container(AgentRun, changed_node, dlist_pop_head_node(&changed));
+    run->changed = false;
+    return run;
 }
 
 void
-agent_task_effect(AgentTask *task)
+agent_run_stored(AgentRun *run)
 {
-    if (!task->in_effects)
-        dlist_push_tail(&agent.task_effects, &task->effect_node);
-    task->in_effects = true;
-    turn_again();
+    run->durable = run->state;
+}
+
+/* Only the first reason is kept: it is the run's message. */
+void
+agent_run_reason(AgentRun *run, const char *message)
+{
+    if (run->message == NULL)
+        run->message = MemoryContextStrdup(run->context, message);
+}
+
+void
+agent_run_cancel(int64 run_id)
+{
+    AgentRun *run = agent_run_find(run_id);
+
+    if (run != NULL && fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now()))
+        turn_again();
 }
 
 /* ---- parameters ---- */
 
 const char *
-agent_task_params(AgentRun *run, uint32 task)
+agent_run_task_params(AgentRun *run, uint32 task)
 {
     if (run->task_params[task] == NULL)
     {
@@ -102,26 +144,10 @@ agent_task_params(AgentRun *run, uint32 task)
     return run->task_params[task];
 }
 
-/* During the flush: the started row's own parameters. */
-static void
-on_start(int64 run_id, uint32 task_no, uint32 item, const FleetItemParams *params)
-{
-    AgentRun *run = agent_run_find(run_id);
-    AgentTask *task = agent_task_find((FleetTaskRef){run->handle, task_no, item});
-    const char *base = agent_task_params(run, task_no);
+/* ---- life ---- */
 
-    if (task->params != NULL)
-        return; /* a further attempt */
-    task->item_params = agent_strdup(task->context, params == NULL ? NULL : params->text);
-    task->params = params == NULL ? MemoryContextStrdup(task->context, base)
-                                  : MemoryContextStrdup(task->context,
-                                                        fleet_definition_merge_item(base, params));
-}
-
-/* ---- loading ---- */
-
-static AgentRun *
-run_create(const FleetRunRow *row)
+AgentRun *
+agent_run_create(const FleetRunRow *row)
 {
     /* the turn's, until it is complete: an error leaves nothing behind */
     MemoryContext context =
@@ -159,10 +185,10 @@ run_create(const FleetRunRow *row)
     return run;
 }
 
-static void
-run_enter(AgentRun *run, bool nested)
+void
+agent_run_enter(AgentRun *run, bool nested)
 {
-    AgentRunEntry *entry = hash_search(agent.runs, &run->run_id, HASH_ENTER, NULL);
+    RunEntry *entry = hash_search(runs, &run->run_id, HASH_ENTER, NULL);
 
     entry->run = run;
     run->handle = fleet_engine_run_add(agent.engine, run->graph, run->priority,
@@ -171,30 +197,9 @@ run_enter(AgentRun *run, bool nested)
         fleet_engine_run_nested(agent.engine, run->handle);
 }
 
-static void
-run_link_parent(AgentRun *run, const FleetRunRow *row)
-{
-    AgentRun *parent;
-    LocalJob *local;
-
-    if (row->parent_run_id != 0 && (parent = agent_run_find(row->parent_run_id)) != NULL)
-    {
-        run->parent_task =
-            agent_task_find((FleetTaskRef){parent->handle, row->parent_task, row->parent_item});
-        if (run->parent_task != NULL)
-            run->parent_task->nested = run;
-    }
-    if (row->parent_job_run_id != 0 &&
-        (local = local_job_by_job_run(row->parent_job_run_id)) != NULL)
-    {
-        run->parent_local = local;
-        local_job_set_nested(local, run);
-    }
-}
-
-/* A run that nobody has begun: all its tasks get their rows. */
-static void
-run_begin(AgentRun *run)
+/* A run that no agent has begun: all its tasks get their rows. */
+void
+agent_run_begin(AgentRun *run)
 {
     TimestampTz now = fleet_clock_wall();
 
@@ -206,331 +211,14 @@ run_begin(AgentRun *run)
     turn_again();
 }
 
-AgentTask *
-agent_task_create(AgentRun *run, FleetTaskRef ref)
-{
-    MemoryContext context =
-        AllocSetContextCreate(agent.context, "pg_fleet task run", ALLOCSET_SMALL_SIZES);
-    AgentTask *task = MemoryContextAllocZero(context, sizeof(AgentTask));
-    TaskEntry *entry = hash_search(agent.tasks, &ref, HASH_ENTER, NULL);
-
-    entry->task = task;
-    task->ref = ref;
-    task->run = run;
-    task->context = context;
-    task->state = task->durable = FLEET_QUEUED;
-    task->result.row_count = -1;
-    dlist_push_tail(&run->tasks, &task->run_node);
-    return task;
-}
-
 void
-agent_task_token(AgentTask *task)
+agent_run_free(AgentRun *run)
 {
-    char *text =
-        psprintf("%s/%s/%u/%u", task->run->uuid, task->run->def->tasks[task->ref.task].name,
-                 task->ref.item, task->attempt);
-
-    agent_uuid_of(task->token, text);
-    pfree(text);
-}
-
-/* The engine's number of a server that a row names. */
-static uint32
-row_server(const FleetTaskRow *row)
-{
-    AgentServer *server = row->server_id == 0 ? NULL : agent_server_by_id(row->server_id);
-
-    return server == NULL ? AGENT_LOCAL_SERVER : server->number;
-}
-
-static void
-task_load(AgentRun *run, const FleetTaskRow *row)
-{
-    FleetTaskRef ref = {run->handle, row->task, row->item};
-    FleetLoad load = {.ref = ref, .state = row->state, .attempt = row->attempt};
-    /* One that never started there waits for its next attempt, and has said something already. */
-    bool started =
-        (row->state != FLEET_QUEUED || row->attempt > 0) && !FLEET_STATE_IS_FINAL(row->state);
-
-    load.failures = row->failures;
-    load.server = row->attempt == 0 ? FLEET_NO_SERVER : row_server(row);
-    /* its timeout counts from its start, whichever agent that was under */
-    load.since = row->state == FLEET_RUNNING && row->started_at != 0
-                     ? fleet_clock_from_wall(row->started_at)
-                     : fleet_clock_now();
-    load.retry_at = row->state == FLEET_RETRYING ? fleet_clock_from_wall(row->finished_at) : 0;
-    if (row->item == 0)
-        run->task_durable[row->task] = (uint8) row->state;
-    fleet_engine_load(agent.engine, &load);
-    if (started && !(row->item == 0 && run->def->specs[row->task].for_each))
-    {
-        AgentTask *task = agent_task_create(run, ref);
-
-        task->state = task->durable = row->state;
-        task->attempt = row->attempt;
-        task->failures = row->failures;
-        task->server = row->server_id == 0 ? NULL : agent_server_by_id(row->server_id);
-        task->started_at = row->started_at;
-        task->log_base = row->log_base;
-        task->recovering = true;
-        agent_task_token(task);
-    }
-}
-
-/* Number of items of each for_each task: what its rows show. */
-static void
-items_load(AgentRun *run, const FleetTaskRow *rows, int n)
-{
-    uint32 *counts = palloc0(sizeof(uint32) * Max(run->def->ntasks, 1));
-
-    for (int i = 0; i < n; i++)
-    {
-        if (rows[i].task < run->def->ntasks)
-            counts[rows[i].task] = Max(counts[rows[i].task], rows[i].item);
-    }
-    for (uint32 t = 0; t < run->def->ntasks; t++)
-    {
-        if (counts[t] > 0)
-            fleet_engine_load_items(agent.engine, run->handle, t, counts[t]);
-    }
-}
-
-/* What is durable of a run: read before anything of it is in memory. */
-typedef struct RunFacts
-{
-    const FleetRunRow *row;
-    FleetTaskRow *tasks;
-    int ntasks; /* 0: nobody has begun it */
-    FleetConditionRow *conditions;
-    int nconditions;
-} RunFacts;
-
-static void
-conditions_load(AgentRun *run, const RunFacts *facts)
-{
-    for (int i = 0; i < facts->nconditions; i++)
-    {
-        const FleetConditionRow *row = &facts->conditions[i];
-
-        for (uint32 e = 0; e < run->def->nedges; e++)
-        {
-            if (run->def->edges[e].from == row->from && run->def->edges[e].to == row->to)
-                fleet_engine_load_condition(agent.engine, run->handle, e, row->holds);
-        }
-    }
-}
-
-static void
-run_recover(AgentRun *run, const RunFacts *facts)
-{
-    const FleetRunRow *row = facts->row;
-
-    items_load(run, facts->tasks, facts->ntasks);
-    for (int i = 0; i < facts->ntasks; i++)
-    {
-        if (facts->tasks[i].task < run->def->ntasks)
-            task_load(run, &facts->tasks[i]);
-    }
-    conditions_load(run, facts);
-    if (row->state == FLEET_RUNNING || row->state == FLEET_CANCELING)
-        fleet_engine_load_running(agent.engine, run->handle);
-    fleet_engine_run_loaded(agent.engine, run->handle, row->cancel || row->state == FLEET_CANCELING,
-                            fleet_clock_now());
-}
-
-static void
-run_take(void *arg)
-{
-    RunFacts facts = {.row = arg};
-    const FleetRunRow *row = facts.row;
-    AgentRun *run;
-
-    if (agent_run_find(row->run_id) != NULL)
-        return;
-    facts.ntasks = fleet_task_read(row->run_id, &facts.tasks);
-    if (facts.ntasks > 0)
-        facts.nconditions = fleet_condition_read(row->run_id, &facts.conditions);
-    run = run_create(row);
-    run_enter(run, row->parent_run_id != 0 || row->parent_job_run_id != 0);
-    run_link_parent(run, row);
-    if (row->state == FLEET_QUEUED && facts.ntasks == 0)
-    {
-        run_begin(run);
-        if (row->cancel)
-            (void) fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now());
-    }
-    else
-        run_recover(run, &facts);
-}
-
-/* Loading it failed on the way: nothing of it may stay in memory. */
-static void
-run_drop(int64 run_id)
-{
-    AgentRun *run = agent_run_find(run_id);
-
-    if (run == NULL)
-        return;
-    if (run->parent_task != NULL)
-        run->parent_task->nested = NULL;
-    if (run->parent_local != NULL)
-        local_job_set_nested(run->parent_local, NULL);
-    agent_run_forget(run);
-}
-
-/* Runs that could not be loaded; who waits for them is told after the commit. */
-static int64 *refused;
-static int nrefused, refused_capacity;
-
-static void
-run_refuse(const FleetRunRow *row, const AgentFailure *failure)
-{
-    run_drop(row->run_id);
-    fleet_run_close(row->run_id, failure->sqlstate, failure->message);
-    fleet_run_write(row->run_id, row->state, FLEET_FAILED, 0, fleet_clock_wall(), failure->message);
-    fleet_run_flush(); /* who started it reads its state */
-    if (nrefused == refused_capacity)
-    {
-        refused_capacity = Max(64, refused_capacity * 2);
-        refused = refused == NULL
-                      ? MemoryContextAlloc(agent.context, sizeof(int64) * refused_capacity)
-                      : repalloc(refused, sizeof(int64) * refused_capacity);
-    }
-    refused[nrefused++] = row->run_id;
-}
-
-void
-agent_runs_refused_tell(void)
-{
-    while (nrefused > 0)
-        fleet_shared_run_changed(agent.shared, refused[--nrefused], true);
-}
-
-void
-agent_runs_load(const int64 *ids, int n)
-{
-    FleetRunRow *rows;
-    int count = fleet_run_read(ids, n, &rows);
-
-    fleet_task_on_start(on_start);
-    for (int i = 0; i < count; i++)
-    {
-        AgentFailure failure;
-
-        if (!agent_protected(run_take, &rows[i], &failure))
-            run_refuse(&rows[i], &failure);
-    }
-}
-
-/* ---- requests ---- */
-
-void
-agent_run_cancel(int64 run_id)
-{
-    AgentRun *run = agent_run_find(run_id);
-
-    if (run != NULL && fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now()))
-        turn_again();
-}
-
-void
-agent_cancels_load(void)
-{
-    FleetRunRow *runs;
-    FleetJobRunRow *jobs;
-    int n = fleet_run_read(NULL, 0, &runs);
-
-    for (int i = 0; i < n; i++)
-    {
-        if (runs[i].cancel)
-            agent_run_cancel(runs[i].run_id);
-    }
-    n = fleet_job_run_read(NULL, 0, &jobs);
-    for (int i = 0; i < n; i++)
-    {
-        if (jobs[i].cancel)
-            job_run_cancel(jobs[i].job_run_id);
-    }
-}
-
-/* Of the run that this attempt of a task, or of a local job's step, starts: it is found again by that. */
-void
-agent_nested_uuid(const AgentTask *task, const LocalJob *local, char *uuid)
-{
-    char *text;
-
-    if (task != NULL)
-        text = psprintf("%s/nested", task->token);
-    else
-        text = local_job_nested_name(local);
-    agent_uuid_of(uuid, text);
-    pfree(text);
-}
-
-typedef struct NestedStart
-{
-    const char *package;
-    Oid owner;
-    const char *params;
-    int32 priority;
-    char uuid[37];
-    AgentTask *task;
-    LocalJob *local;
-    int64 run_id; /* 0: not inserted */
-    char *why;
-} NestedStart;
-
-static void
-nested_take(void *arg)
-{
-    NestedStart *n = arg;
-    FleetTaskRef ref = n->task != NULL ? n->task->ref : (FleetTaskRef){0, 0, 0};
-    FleetRunRow *row;
-
-    n->run_id =
-        fleet_run_insert_nested(n->package, n->owner, n->params, n->priority, n->uuid,
-                                n->task != NULL ? n->task->run->run_id : 0, ref.task, ref.item,
-                                n->local != NULL ? local_job_job_run_id(n->local) : 0, &n->why);
-    if (n->run_id != 0 && fleet_run_read(&n->run_id, 1, &row) == 1)
-        run_take(row);
-}
-
-/* Its snapshot is taken now: what is wrong with the package is found now too. */
-AgentRun *
-agent_run_nested(const char *package, Oid owner, const char *params, int32 priority,
-                 AgentTask *task, LocalJob *local, AgentFailure *failure)
-{
-    NestedStart nested = {package, owner, params, priority, .task = task, .local = local};
-
-    agent_nested_uuid(task, local, nested.uuid);
-    if (!agent_protected(nested_take, &nested, failure))
-    {
-        run_drop(nested.run_id);
-        return NULL;
-    }
-    if (nested.run_id == 0)
-    {
-        agent_failure_set(failure, "42704", nested.why);
-        return NULL;
-    }
-    turn_again();
-    return agent_run_find(nested.run_id);
-}
-
-void
-agent_run_forget(AgentRun *run)
-{
-    dlist_mutable_iter iter;
-
-    agent_queries_forget(run);
-    dlist_foreach_modify(iter, &run->tasks)
-        agent_task_free(dlist_container(AgentTask, run_node, iter.cur));
     if (run->dirty)
         dlist_delete(&run->dirty_node);
     if (run->changed)
         dlist_delete(&run->changed_node);
     fleet_engine_run_forget(agent.engine, run->handle);
-    hash_search(agent.runs, &run->run_id, HASH_REMOVE, NULL);
+    hash_search(runs, &run->run_id, HASH_REMOVE, NULL);
     MemoryContextDelete(run->context);
 }

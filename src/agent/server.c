@@ -5,7 +5,7 @@
  */
 #include "postgres.h"
 
-#include "agent/agent.h"
+#include "agent/server.h"
 #include "store/spi.h"
 #include "guc.h"
 #include "security.h"
@@ -23,6 +23,13 @@ typedef struct Health
     dlist_node node;
     FleetHealthWrite row;
 } Health;
+
+static HTAB *servers; /* AgentServer by server_id */
+static AgentServer **by_number;
+static uint32 nservers; /* numbers given out, AGENT_FIRST_SERVER included */
+static HTAB *targets;   /* Target */
+static uint32 ntargets;
+static const AgentServerHooks *hooks;
 
 static dlist_head health = DLIST_STATIC_INIT(health);
 static bool speeds_changed = false;
@@ -51,22 +58,18 @@ agent_settings_changed(void)
 }
 
 void
-agent_servers_init(void)
+agent_servers_init(const AgentServerHooks *server_hooks)
 {
-    HASHCTL servers = {
-        .keysize = sizeof(int), .entrysize = sizeof(AgentServer), .hcxt = agent.context};
-    HASHCTL targets = {
-        .keysize = sizeof(((Target *) 0)->key), .entrysize = sizeof(Target), .hcxt = agent.context};
     FleetServerSpec nowhere = {
         .state = FLEET_SERVER_ONLINE, .slots = 1000000, .weight = 1, .speed = 1};
     uint32 number = AGENT_NOWHERE_SERVER;
 
-    agent.servers =
-        hash_create("pg_fleet servers", 64, &servers, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-    agent.targets =
-        hash_create("pg_fleet targets", 64, &targets, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-    agent.nservers = AGENT_FIRST_SERVER;
-    agent.ntargets = AGENT_FIRST_TARGET;
+    hooks = server_hooks;
+    servers = agent_table("pg_fleet servers", sizeof(int), sizeof(AgentServer), HASH_BLOBS);
+    targets =
+        agent_table("pg_fleet targets", sizeof(((Target *) 0)->key), sizeof(Target), HASH_STRINGS);
+    nservers = AGENT_FIRST_SERVER;
+    ntargets = AGENT_FIRST_TARGET;
     local_server();
     fleet_engine_server(agent.engine, AGENT_NOWHERE_SERVER, &nowhere, fleet_clock_now());
     fleet_placer_target(fleet_engine_placer(agent.engine), AGENT_NOWHERE_TARGET, &number, 1);
@@ -75,13 +78,13 @@ agent_servers_init(void)
 AgentServer *
 agent_server_by_id(int server_id)
 {
-    return hash_search(agent.servers, &server_id, HASH_FIND, NULL);
+    return hash_search(servers, &server_id, HASH_FIND, NULL);
 }
 
 AgentServer *
 agent_server_by_number(uint32 number)
 {
-    return number >= AGENT_FIRST_SERVER && number < agent.nservers ? agent.by_number[number] : NULL;
+    return number >= AGENT_FIRST_SERVER && number < nservers ? by_number[number] : NULL;
 }
 
 /* ---- targets ---- */
@@ -101,16 +104,16 @@ server_matches(const AgentServer *server, const char *key)
     return false;
 }
 
-/* Work for a target without any server goes to «nowhere», where it fails with the reason. */
+/* Work for a target without any server goes to "nowhere", where it fails with the reason. */
 static void
 target_define(const Target *target)
 {
-    uint32 *members = palloc(sizeof(uint32) * Max(agent.nservers, 1));
+    uint32 *members = palloc(sizeof(uint32) * Max(nservers, 1));
     uint32 n = 0;
 
-    for (uint32 i = AGENT_FIRST_SERVER; i < agent.nservers; i++)
+    for (uint32 i = AGENT_FIRST_SERVER; i < nservers; i++)
     {
-        if (server_matches(agent.by_number[i], target->key))
+        if (server_matches(by_number[i], target->key))
             members[n++] = i;
     }
     if (n == 0)
@@ -128,10 +131,10 @@ agent_target(const char *server, const char *group)
 
     snprintf(key, sizeof(key), "%c:%s", server != NULL ? 's' : 'g',
              server != NULL ? server : group);
-    target = hash_search(agent.targets, key, HASH_ENTER, &found);
+    target = hash_search(targets, key, HASH_ENTER, &found);
     if (!found)
     {
-        target->number = agent.ntargets++;
+        target->number = ntargets++;
         target_define(target);
     }
     return target->number;
@@ -162,18 +165,18 @@ static AgentServer *
 server_enter(int server_id)
 {
     bool found;
-    AgentServer *server = hash_search(agent.servers, &server_id, HASH_ENTER, &found);
+    AgentServer *server = hash_search(servers, &server_id, HASH_ENTER, &found);
 
     if (found)
         return server;
     memset((char *) server + sizeof(int), 0, sizeof(AgentServer) - sizeof(int));
-    server->number = agent.nservers++;
+    server->number = nservers++;
     dlist_init(&server->links);
-    if (agent.by_number == NULL)
-        agent.by_number = MemoryContextAllocZero(agent.context, sizeof(AgentServer *) * 64);
-    else if (agent.nservers % 64 == 0)
-        agent.by_number = repalloc(agent.by_number, sizeof(AgentServer *) * (agent.nservers + 64));
-    agent.by_number[server->number] = server;
+    if (by_number == NULL)
+        by_number = MemoryContextAllocZero(agent.context, sizeof(AgentServer *) * 64);
+    else if (nservers % 64 == 0)
+        by_number = repalloc(by_number, sizeof(AgentServer *) * (nservers + 64));
+    by_number[server->number] = server;
     return server;
 }
 
@@ -218,17 +221,16 @@ server_gone(AgentServer *server)
     server_apply(server);
 }
 
-/* Nobody uses it, or will come back to it for the fate of what it did. */
+/* Nothing uses it, or will come back to it for the fate of what it did. */
 static bool
 link_is_idle(AgentLink *link)
 {
-    if (!dlist_is_empty(&link->tasks) || !dlist_is_empty(&link->waiting) || link->deploying > 0)
-        return false;
-    return !local_jobs_use_link(link);
+    return dlist_is_empty(&link->tasks) && dlist_is_empty(&link->waiting) && link->deploying == 0 &&
+           !hooks->in_use(link);
 }
 
-/* A server is suspect as long as a link is that knocks there: without one, nobody would find out
- * that it is back. */
+/* A server is suspect as long as a link is that knocks there: without one, its return would
+ * remain unnoticed. */
 static void
 server_suspects(AgentServer *server)
 {
@@ -276,7 +278,7 @@ agent_servers_tidy(void)
     if (!links_retired)
         return;
     links_retired = false;
-    hash_seq_init(&seq, agent.servers);
+    hash_seq_init(&seq, servers);
     while ((server = hash_seq_search(&seq)) != NULL)
         links_refresh(server);
 }
@@ -290,7 +292,7 @@ agent_servers_load(void)
     AgentServer *server;
     Target *target;
 
-    hash_seq_init(&seq, agent.servers);
+    hash_seq_init(&seq, servers);
     while ((server = hash_seq_search(&seq)) != NULL)
     {
         bool there = false;
@@ -302,10 +304,10 @@ agent_servers_load(void)
     }
     for (int i = 0; i < n; i++)
         server_take(&rows[i]);
-    hash_seq_init(&seq, agent.servers);
+    hash_seq_init(&seq, servers);
     while ((server = hash_seq_search(&seq)) != NULL)
         links_refresh(server);
-    hash_seq_init(&seq, agent.targets);
+    hash_seq_init(&seq, targets);
     while ((target = hash_seq_search(&seq)) != NULL)
         target_define(target);
 }
@@ -344,7 +346,7 @@ link_retire(AgentLink *link)
     if (link == NULL)
         return;
     link->retired = links_retired = true;
-    local_jobs_link_lost(link);
+    hooks->retired(link);
     turn_again();
 }
 
@@ -415,7 +417,7 @@ health_add(const FleetHealthWrite *row)
 }
 
 bool
-agent_server_dirty(void)
+agent_servers_dirty(void)
 {
     return !dlist_is_empty(&health) || speeds_changed;
 }
@@ -424,21 +426,21 @@ agent_server_dirty(void)
 static void
 speeds_flush(void)
 {
-    FleetSpeed **speeds = palloc(sizeof(FleetSpeed *) * Max(agent.nservers, 1));
+    FleetSpeed **speeds = palloc(sizeof(FleetSpeed *) * Max(nservers, 1));
     uint32 n = 0;
 
     if (!speeds_changed)
         return;
     speeds_changed = false;
-    for (uint32 i = AGENT_FIRST_SERVER; i < agent.nservers; i++)
+    for (uint32 i = AGENT_FIRST_SERVER; i < nservers; i++)
     {
-        if (!agent.by_number[i]->gone)
-            speeds[n++] = &agent.by_number[i]->speed;
+        if (!by_number[i]->gone)
+            speeds[n++] = &by_number[i]->speed;
     }
     fleet_speed_center(speeds, n);
-    for (uint32 i = AGENT_FIRST_SERVER; i < agent.nservers; i++)
+    for (uint32 i = AGENT_FIRST_SERVER; i < nservers; i++)
     {
-        AgentServer *server = agent.by_number[i];
+        AgentServer *server = by_number[i];
 
         if (!server->speed_changed)
             continue;
@@ -449,7 +451,7 @@ speeds_flush(void)
 }
 
 void
-agent_server_flush(void)
+agent_servers_flush(void)
 {
     speeds_flush();
     while (!dlist_is_empty(&health))
@@ -486,100 +488,25 @@ agent_link_up(AgentLink *link, const FleetLinkIdentity *identity)
         dlist_container(AgentLink, node, iter.cur)->suspect = false;
     }
     server_suspects(server);
-    if (server->agent_mode)
-        agent_remote_up(link);
-    else
-        local_jobs_sessions(link);
 }
 
 void
-agent_link_down(AgentLink *link, const char *sqlstate, const char *reason, bool permanent)
+agent_link_down(AgentLink *link, const char *reason, bool permanent)
 {
-    AgentServer *server = link->server;
-    FleetHealthWrite row = {
-        .server_id = server->server_id, .status = permanent ? "up" : "suspect", .error = reason};
+    FleetHealthWrite row = {.server_id = link->server->server_id,
+                            .status = permanent ? "up" : "suspect",
+                            .error = reason};
 
     link->up = false;
     health_add(&row);
-    if (server->agent_mode)
-        agent_remote_down(link, sqlstate, reason, permanent);
-    else if (permanent)
-    {
-        local_jobs_link_clean(link); /* nobody will tell any more */
-        local_jobs_link_refused(link, sqlstate, reason);
-    }
-    else
-        local_jobs_link_lost(link);
+}
+
+void
+agent_link_suspect(AgentLink *link, bool permanent)
+{
     if (!permanent)
         link->suspect = true;
     else if (link_is_idle(link))
         link->suspect = false; /* it answers; what is placed there learns why it is refused */
-    server_suspects(server);
-}
-
-/* ---- deployments ---- */
-
-typedef struct Deployment
-{
-    int server_id;
-    char *job;
-    AgentLink *link;
-} Deployment;
-
-static void
-deployment_send(void *arg)
-{
-    const FleetDeploymentRow *row = arg;
-    AgentServer *server = agent_server_by_id(row->server_id);
-    const char *sqlstate;
-    char *error = "the server is not known";
-    AgentLink *link = server == NULL ? NULL : agent_link_get(server, row->owner, &sqlstate, &error);
-    Deployment *deployment;
-
-    if (link == NULL || !server->agent_mode)
-    {
-        fleet_deployment_write(row->server_id, row->job, false,
-                               link == NULL ? error
-                                            : "a server of mode direct runs the job's steps "
-                                              "from here and needs no deployment");
-        return;
-    }
-    deployment = MemoryContextAlloc(agent.context, sizeof(Deployment));
-    deployment->server_id = row->server_id;
-    deployment->job = MemoryContextStrdup(agent.context, row->job);
-    deployment->link = link;
-    link->deploying++;
-    fleet_link_deploy(link->link, agent_request_new(REQUEST_DEPLOY, deployment), row->document);
-}
-
-void
-agent_deployments_send(void)
-{
-    FleetDeploymentRow *rows;
-    int n = fleet_deployment_read_queued(&rows);
-
-    for (int i = 0; i < n; i++)
-    {
-        AgentFailure failure;
-
-        if (!agent_protected(deployment_send, &rows[i], &failure))
-            fleet_deployment_write(rows[i].server_id, rows[i].job, false, failure.message);
-    }
-}
-
-void
-agent_deployed(uint64 ref, bool ok, const char *message)
-{
-    AgentRequest *request = agent_request_find(ref);
-    Deployment *deployment;
-
-    if (request == NULL || request->kind != REQUEST_DEPLOY)
-        return;
-    deployment = request->owner;
-    agent_request_forget(ref);
-    deployment->link->deploying--;
-    fleet_deployment_write(deployment->server_id, deployment->job, ok, message);
-    turn_again();
-    pfree(deployment->job);
-    pfree(deployment);
+    server_suspects(link->server);
 }

@@ -1,0 +1,254 @@
+/*
+ * agent/decide.c
+ *     The engine's decisions become state in structs and rows in the batch:
+ *     all of it BEFORE the turn's commit; effect.c follows AFTER it.  In the
+ *     agent's process.
+ */
+#include "postgres.h"
+
+#include "agent/decide.h"
+#include "agent/learn.h"
+#include "agent/local_job.h"
+#include "agent/query.h"
+#include "agent/remote.h"
+#include "agent/run.h"
+#include "agent/server.h"
+#include "agent/task.h"
+#include "security.h"
+#include "store/spi.h"
+#include "compat.h"
+#include "utils/acl.h"
+#include "utils/memutils.h"
+
+/* ---- task runs ---- */
+
+static void
+note_failure(AgentTask *task)
+{
+    AgentRun *run = task->run;
+    const char *name = run->def->tasks[task->ref.task].name;
+    const char *why = task->result.message != NULL ? task->result.message : "no reason is known";
+
+    if (run->message != NULL)
+        return; /* a long for_each may fail a million times */
+    agent_run_reason(run,
+                     task->ref.item == 0
+                         ? psprintf("task \"%s\" %s: %s", name, fleet_state_name(task->state), why)
+                         : psprintf("task \"%s\" item %u %s: %s", name, task->ref.item,
+                                    fleet_state_name(task->state), why));
+}
+
+static void
+decide_start(AgentRun *run, const FleetDecision *d)
+{
+    AgentTask *task = agent_task_find(d->ref);
+    const FleetTaskDef *def = &run->def->tasks[d->ref.task];
+
+    if (task == NULL)
+    {
+        task = agent_task_create(run, d->ref);
+        if (d->ref.item == 0)
+            task->durable = (FleetState) run->task_durable[d->ref.task];
+    }
+    agent_task_attempt(task, d->attempt, d->failures, agent_server_by_number(d->server));
+    if (d->server == AGENT_NOWHERE_SERVER)
+        agent_task_cannot_start(task, "42704",
+                                def->server != NULL
+                                    ? psprintf("there is no server \"%s\"", def->server)
+                                    : psprintf("group \"%s\" has no server", def->group));
+}
+
+/* A state of a task run that was never started: only its row is there. */
+static void
+decide_row_state(AgentRun *run, const FleetDecision *d)
+{
+    FleetTaskWrite w = {0};
+
+    w.run_id = run->run_id;
+    w.task = d->ref.task;
+    w.item = d->ref.item;
+    w.old = d->ref.item == 0 ? (FleetState) run->task_durable[d->ref.task] : FLEET_QUEUED;
+    w.state = d->state;
+    w.row_count = -1;
+    if (w.old == w.state)
+        return;
+    if (FLEET_STATE_IS_FINAL(d->state))
+        w.finished_at = fleet_clock_wall();
+    else if (d->state == FLEET_STARTING || d->state == FLEET_RUNNING)
+        w.started_at = fleet_clock_wall();
+    if (d->ref.item == 0)
+    {
+        if (run->task_written[d->ref.task] == turn_number())
+        {
+            /* two changes of one row in one turn: the batch takes one; write this one after it */
+            fleet_run_flush();
+        }
+        run->task_written[d->ref.task] = turn_number();
+        run->task_durable[d->ref.task] = (uint8) d->state;
+    }
+    if (d->ref.item == 0 && d->state == FLEET_FAILED && run->cannot_begin[d->ref.task] != NULL)
+    {
+        w.sqlstate = "F0001";
+        w.message = run->cannot_begin[d->ref.task];
+        agent_failure_line(run, d->ref, 1, w.sqlstate, w.message);
+        agent_run_reason(
+            run, psprintf("task \"%s\" failed: %s", run->def->tasks[d->ref.task].name, w.message));
+    }
+    fleet_task_write(&w);
+    agent_run_changed(run);
+}
+
+static void
+decide_state(AgentRun *run, const FleetDecision *d)
+{
+    AgentTask *task = agent_task_find(d->ref);
+    bool stopped;
+
+    if (task == NULL)
+    {
+        decide_row_state(run, d);
+        return;
+    }
+    stopped = task->state == FLEET_CANCELING && d->state != FLEET_CANCELED;
+    task->state = d->state;
+    task->failures = d->failures;
+    if (stopped && task->result.sqlstate != NULL && strcmp(task->result.sqlstate, "57014") == 0)
+        agent_task_timed_out(task);
+    if (d->state == FLEET_RETRYING)
+        task->finished_at = fleet_clock_to_wall(d->at);
+    if (d->state == FLEET_RUNNING)
+    {
+        if (task->started_at == 0)
+            task->started_at = fleet_clock_wall();
+        agent_task_dirty(task, AGENT_LAZY);
+        return;
+    }
+    if (FLEET_STATE_IS_FINAL(d->state))
+    {
+        if (task->finished_at == 0)
+            task->finished_at = fleet_clock_wall();
+        if (d->state == FLEET_LOST)
+            agent_task_lost(task);
+        if (d->state == FLEET_SUCCEEDED)
+            agent_task_learn(task);
+        if (d->state == FLEET_FAILED || d->state == FLEET_LOST || d->state == FLEET_UNKNOWN)
+            note_failure(task);
+        task->over = true;
+    }
+    /* Not under way there any more, whatever happens next. */
+    if (d->state != FLEET_CANCELING && d->state != FLEET_STARTING)
+    {
+        if (task->local != NULL && (d->state == FLEET_LOST || !task->over))
+            local_job_abandon(task->local);
+        if (task->linked)
+            agent_remote_leave(task);
+    }
+    agent_task_dirty(task, 0);
+}
+
+static void
+decide_cancel(AgentRun *run, const FleetDecision *d)
+{
+    AgentTask *task = agent_task_find(d->ref);
+
+    if (task == NULL)
+        return;
+    agent_task_cancel(task);
+}
+
+/* ---- runs ---- */
+
+static void
+run_ended(AgentRun *run)
+{
+    AgentTask *task = run->parent_task;
+    LocalJob *local = run->parent_local;
+
+    run->ended = true;
+    if (run->state == FLEET_FAILED)
+        agent_run_reason(run, "a task or a condition failed");
+    if (task != NULL)
+    {
+        run->parent_task = NULL;
+        task->nested = NULL;
+        if (run->state != FLEET_SUCCEEDED)
+        {
+            task->result.sqlstate =
+                agent_strdup(task->context, run->state == FLEET_CANCELED ? "57014" : "P0001");
+            task->result.message = agent_strdup(task->context, run->message);
+        }
+        agent_task_finished(task, run->state);
+    }
+    if (local != NULL)
+    {
+        run->parent_local = NULL;
+        local_job_nested_ended(local, run->state, run->message);
+    }
+}
+
+static void
+decide_run(AgentRun *run, const FleetDecision *d)
+{
+    run->state = d->state;
+    agent_run_dirty(run);
+    if (FLEET_STATE_IS_FINAL(d->state))
+        run_ended(run);
+}
+
+void
+agent_decide(void)
+{
+    FleetDecision d;
+
+    while (fleet_engine_next(agent.engine, &d))
+    {
+        AgentRun *run = agent_run_by_handle(d.ref.run);
+
+        switch (d.kind)
+        {
+            case FLEET_DO_START: decide_start(run, &d); break;
+            case FLEET_DO_CANCEL: decide_cancel(run, &d); break;
+            case FLEET_DO_EXPAND: agent_query_expand(run, d.ref.task); break;
+            case FLEET_DO_CONDITION: agent_query_condition(run, d.edge); break;
+            case FLEET_DO_STATE: decide_state(run, &d); break;
+            case FLEET_DO_RUN: decide_run(run, &d); break;
+        }
+    }
+}
+
+/* ---- what an effect needs of the catalog ---- */
+
+void
+agent_decide_link(AgentTask *task)
+{
+    AgentRun *run = task->run;
+    const FleetTaskDef *def = &run->def->tasks[task->ref.task];
+    Oid role = run->owner;
+    const char *sqlstate = "42704";
+    char *error = NULL;
+
+    if (task->error != NULL || run->def->specs[task->ref.task].kind != FLEET_TASK_JOB)
+        return;
+    fleet_catalog_begin(); /* memberships are read */
+    if (!task->server->agent_mode)
+    {
+        if (def->job_def == NULL)
+            error = psprintf("job \"%s\" is not defined here, and server \"%s\" is of mode direct",
+                             def->job, task->server->name);
+        else if (!OidIsValid(def->job_def->owner_oid))
+            error = psprintf("role %s, owner of job \"%s\", no longer exists", def->job_def->owner,
+                             def->job);
+        else if (!fleet_may_become(run->owner, def->job_def->owner_oid))
+        {
+            sqlstate = "42501";
+            error =
+                psprintf("the run's owner is not a member of the owner of job \"%s\"", def->job);
+        }
+        else
+            role = def->job_def->owner_oid;
+    }
+    if (error == NULL)
+        task->link = agent_link_get(task->server, role, &sqlstate, &error);
+    if (error != NULL)
+        agent_task_cannot_start(task, sqlstate, error);
+}

@@ -1,0 +1,124 @@
+/*
+ * agent/effect.c
+ *     What follows from decisions, AFTER the commit that made them durable:
+ *     starts and cancels go out, sessions that wait are told.  In the agent's
+ *     process.
+ */
+#include "postgres.h"
+
+#include "agent/effect.h"
+#include "agent/load.h"
+#include "agent/local_job.h"
+#include "agent/remote.h"
+#include "agent/run.h"
+#include "agent/task.h"
+#include "points.h"
+
+/* ---- task runs ---- */
+
+static void
+start_nested(AgentTask *task)
+{
+    AgentRun *run = task->run;
+    AgentFailure failure;
+
+    FLEET_POINT("task_before_nested");
+    task->nested = agent_run_nested(run->def->tasks[task->ref.task].package, run->owner,
+                                    task->params, run->priority, task, NULL, &failure);
+    if (task->nested == NULL)
+        agent_task_fail(task, failure.sqlstate, failure.message);
+    else
+        (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
+}
+
+static void
+start_task(AgentTask *task)
+{
+    AgentRun *run = task->run;
+    const FleetTaskDef *def = &run->def->tasks[task->ref.task];
+
+    if (task->error != NULL)
+    {
+        agent_task_fail(task, task->error_state, task->error);
+        return;
+    }
+    switch (run->def->specs[task->ref.task].kind)
+    {
+        case FLEET_TASK_PACKAGE: start_nested(task); break;
+        case FLEET_TASK_SQL:
+            local_job_begin(local_job_for_task(task, def->job_def, run->owner, NULL));
+            break;
+        case FLEET_TASK_JOB:
+            if (task->server->agent_mode)
+                agent_remote_start(task);
+            else
+                local_job_begin(
+                    local_job_for_task(task, def->job_def, def->job_def->owner_oid, task->link));
+            break;
+    }
+}
+
+static void
+cancel_task(AgentTask *task)
+{
+    if (task->local != NULL)
+        local_job_cancel(task->local);
+    else if (task->nested != NULL)
+        agent_run_cancel(task->nested->run_id);
+    else if (task->linked)
+        agent_remote_cancel(task);
+    else
+        /* its start was not carried out: nothing to stop */
+        agent_task_finished(task, FLEET_CANCELED);
+}
+
+static void
+task_effect(AgentTask *task)
+{
+    bool start = task->effect_start;
+    bool cancel = task->effect_cancel;
+
+    task->effect_start = task->effect_cancel = false;
+    if (start && !cancel && !task->over)
+        start_task(task);
+    if (cancel && !task->over)
+        cancel_task(task);
+}
+
+/* ---- the turn ---- */
+
+static void
+carry_out(void)
+{
+    dlist_head tasks = DLIST_STATIC_INIT(tasks);
+
+    /* An effect may ask for another one: that is the next turn's. */
+    agent_task_effects_take(&tasks);
+    local_jobs_effects();
+    while (!dlist_is_empty(&tasks))
+    {
+        AgentTask *task = dlist_container(AgentTask, effect_node, dlist_pop_head_node(&tasks));
+
+        task->in_effects = false;
+        task_effect(task);
+    }
+}
+
+static void
+tell_waiters(void)
+{
+    AgentRun *run;
+
+    agent_runs_refused_tell();
+    while ((run = agent_run_next_changed()) != NULL)
+        fleet_shared_run_changed(agent.shared, run->run_id, FLEET_STATE_IS_FINAL(run->durable));
+}
+
+void
+agent_effects(void)
+{
+    tell_waiters();
+    turn_effects_begin();
+    carry_out();
+    turn_effects_end();
+}

@@ -1,0 +1,127 @@
+/*
+ * agent/inbox.c
+ *     Messages of sessions: what they committed is read from the rows that
+ *     the messages name.  In the agent's process.
+ */
+#include "postgres.h"
+
+#include "agent/inbox.h"
+#include "agent/deploy.h"
+#include "agent/life.h"
+#include "agent/load.h"
+#include "agent/local_job.h"
+#include "agent/run.h"
+#include "agent/server.h"
+#include "store/run_read.h"
+#include "store/identity.h"
+#include "mailbox/mailbox.h"
+#include "store/session.h"
+
+typedef struct Inbox
+{
+    int64 *run_ids;
+    int nruns, runs_capacity;
+    int64 *job_ids;
+    int njobs, jobs_capacity;
+} Inbox;
+
+static void
+inbox_add(int64 **ids, int *n, int *capacity, int64 id)
+{
+    if (*n == *capacity)
+    {
+        *capacity = *capacity == 0 ? 64 : *capacity * 2;
+        *ids = *ids == NULL ? palloc(sizeof(int64) * *capacity)
+                            : repalloc(*ids, sizeof(int64) * *capacity);
+    }
+    (*ids)[(*n)++] = id;
+}
+
+static void
+read_identity(void)
+{
+    bool paused = fleet_identity_paused() != NULL;
+
+    if (agent.paused && !paused)
+    {
+        /* Which of the two it is may have changed the identity: begin anew with it. */
+        agent_leave_requested = true;
+    }
+    agent.paused = paused;
+}
+
+/* All durable cancels of open runs and job runs. */
+static void
+cancels_load(void)
+{
+    FleetRunRow *runs;
+    FleetJobRunRow *jobs;
+    int n = fleet_run_read(NULL, 0, &runs);
+
+    for (int i = 0; i < n; i++)
+    {
+        if (runs[i].cancel)
+            agent_run_cancel(runs[i].run_id);
+    }
+    n = fleet_job_run_read(NULL, 0, &jobs);
+    for (int i = 0; i < n; i++)
+    {
+        if (jobs[i].cancel)
+            job_run_cancel(jobs[i].job_run_id);
+    }
+}
+
+void
+agent_inbox_take(void)
+{
+    FleetMessage message;
+    bool overflow;
+    bool everything = false;
+    bool servers = false;
+    bool deploy = false;
+    Inbox inbox = {0};
+
+    while (fleet_shared_take(agent.shared, &message, &overflow))
+    {
+        everything |= overflow;
+        switch (message.kind)
+        {
+            case FLEET_MESSAGE_RUN:
+                inbox_add(&inbox.run_ids, &inbox.nruns, &inbox.runs_capacity, message.id);
+                break;
+            case FLEET_MESSAGE_JOB_RUN:
+                inbox_add(&inbox.job_ids, &inbox.njobs, &inbox.jobs_capacity, message.id);
+                break;
+            case FLEET_MESSAGE_CANCEL_RUN:
+                if (!agent.paused)
+                    agent_run_cancel(message.id);
+                break;
+            case FLEET_MESSAGE_CANCEL_JOB:
+                if (!agent.paused)
+                    job_run_cancel(message.id);
+                break;
+            case FLEET_MESSAGE_SERVERS: servers = true; break;
+            case FLEET_MESSAGE_DEPLOY: deploy = true; break;
+            case FLEET_MESSAGE_IDENTITY: read_identity(); break;
+        }
+    }
+    everything |= overflow;
+    if (servers || everything)
+        agent_servers_load();
+    if (agent.paused)
+        return;
+    if (everything)
+    {
+        /* Messages were lost.  What is open and not known here is new; cancels are read with it. */
+        job_runs_load(NULL, 0);
+        agent_runs_load(NULL, 0);
+        cancels_load();
+        deploy = true;
+    }
+    if (inbox.njobs > 0)
+        job_runs_load(inbox.job_ids, inbox.njobs);
+    if (inbox.nruns > 0)
+        agent_runs_load(inbox.run_ids, inbox.nruns);
+    if (deploy)
+        agent_deployments_send();
+}

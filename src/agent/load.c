@@ -1,0 +1,302 @@
+/*
+ * agent/load.c
+ *     Runs from their rows: requests of sessions, what an earlier agent left,
+ *     and packages that a task or a step starts.  In the agent's process.
+ *
+ * Each run is loaded in a subtransaction of its own: one that cannot be loaded
+ * fails with the reason, and the others go on.
+ */
+#include "postgres.h"
+
+#include "agent/load.h"
+#include "agent/local_job.h"
+#include "agent/retire.h"
+#include "agent/run.h"
+#include "agent/server.h"
+#include "agent/task.h"
+#include "store/run_write.h"
+#include "store/run_close.h"
+#include "store/nested.h"
+#include "store/condition.h"
+#include "store/spi.h"
+#include "utils/memutils.h"
+
+/* During the flush: the started row's own parameters. */
+static void
+on_start(int64 run_id, uint32 task_no, uint32 item, const FleetItemParams *params)
+{
+    AgentRun *run = agent_run_find(run_id);
+    AgentTask *task = agent_task_find((FleetTaskRef){run->handle, task_no, item});
+    const char *base = agent_run_task_params(run, task_no);
+
+    if (task->params != NULL)
+        return; /* a further attempt */
+    task->item_params = agent_strdup(task->context, params == NULL ? NULL : params->text);
+    task->params = params == NULL ? MemoryContextStrdup(task->context, base)
+                                  : MemoryContextStrdup(task->context,
+                                                        fleet_definition_merge_item(base, params));
+}
+
+static void
+run_link_parent(AgentRun *run, const FleetRunRow *row)
+{
+    AgentRun *parent;
+    LocalJob *local;
+
+    if (row->parent_run_id != 0 && (parent = agent_run_find(row->parent_run_id)) != NULL)
+    {
+        run->parent_task =
+            agent_task_find((FleetTaskRef){parent->handle, row->parent_task, row->parent_item});
+        if (run->parent_task != NULL)
+            run->parent_task->nested = run;
+    }
+    if (row->parent_job_run_id != 0 &&
+        (local = local_job_by_job_run(row->parent_job_run_id)) != NULL)
+    {
+        run->parent_local = local;
+        local_job_set_nested(local, run);
+    }
+}
+
+/* The engine's number of a server that a row names. */
+static uint32
+row_server(const FleetTaskRow *row)
+{
+    AgentServer *server = row->server_id == 0 ? NULL : agent_server_by_id(row->server_id);
+
+    return server == NULL ? AGENT_LOCAL_SERVER : server->number;
+}
+
+static void
+task_load(AgentRun *run, const FleetTaskRow *row)
+{
+    FleetTaskRef ref = {run->handle, row->task, row->item};
+    FleetLoad load = {.ref = ref, .state = row->state, .attempt = row->attempt};
+    /* One that never started there waits for its next attempt, and has said something already. */
+    bool started =
+        (row->state != FLEET_QUEUED || row->attempt > 0) && !FLEET_STATE_IS_FINAL(row->state);
+
+    load.failures = row->failures;
+    load.server = row->attempt == 0 ? FLEET_NO_SERVER : row_server(row);
+    /* its timeout counts from its start, whichever agent that was under */
+    load.since = row->state == FLEET_RUNNING && row->started_at != 0
+                     ? fleet_clock_from_wall(row->started_at)
+                     : fleet_clock_now();
+    load.retry_at = row->state == FLEET_RETRYING ? fleet_clock_from_wall(row->finished_at) : 0;
+    if (row->item == 0)
+        run->task_durable[row->task] = (uint8) row->state;
+    fleet_engine_load(agent.engine, &load);
+    if (started && !(row->item == 0 && run->def->specs[row->task].for_each))
+    {
+        AgentTask *task = agent_task_create(run, ref);
+
+        task->state = task->durable = row->state;
+        task->attempt = row->attempt;
+        task->failures = row->failures;
+        task->server = row->server_id == 0 ? NULL : agent_server_by_id(row->server_id);
+        task->started_at = row->started_at;
+        task->log_base = row->log_base;
+        task->recovering = true;
+        agent_task_token(task);
+    }
+}
+
+/* Number of items of each for_each task: what its rows show. */
+static void
+items_load(AgentRun *run, const FleetTaskRow *rows, int n)
+{
+    uint32 *counts = palloc0(sizeof(uint32) * Max(run->def->ntasks, 1));
+
+    for (int i = 0; i < n; i++)
+    {
+        if (rows[i].task < run->def->ntasks)
+            counts[rows[i].task] = Max(counts[rows[i].task], rows[i].item);
+    }
+    for (uint32 t = 0; t < run->def->ntasks; t++)
+    {
+        if (counts[t] > 0)
+            fleet_engine_load_items(agent.engine, run->handle, t, counts[t]);
+    }
+}
+
+/* What is durable of a run: read before anything of it is in memory. */
+typedef struct RunFacts
+{
+    const FleetRunRow *row;
+    FleetTaskRow *tasks;
+    int ntasks; /* 0: nobody has begun it */
+    FleetConditionRow *conditions;
+    int nconditions;
+} RunFacts;
+
+static void
+conditions_load(AgentRun *run, const RunFacts *facts)
+{
+    for (int i = 0; i < facts->nconditions; i++)
+    {
+        const FleetConditionRow *row = &facts->conditions[i];
+
+        for (uint32 e = 0; e < run->def->nedges; e++)
+        {
+            if (run->def->edges[e].from == row->from && run->def->edges[e].to == row->to)
+                fleet_engine_load_condition(agent.engine, run->handle, e, row->holds);
+        }
+    }
+}
+
+static void
+run_recover(AgentRun *run, const RunFacts *facts)
+{
+    const FleetRunRow *row = facts->row;
+
+    items_load(run, facts->tasks, facts->ntasks);
+    for (int i = 0; i < facts->ntasks; i++)
+    {
+        if (facts->tasks[i].task < run->def->ntasks)
+            task_load(run, &facts->tasks[i]);
+    }
+    conditions_load(run, facts);
+    if (row->state == FLEET_RUNNING || row->state == FLEET_CANCELING)
+        fleet_engine_load_running(agent.engine, run->handle);
+    fleet_engine_run_loaded(agent.engine, run->handle, row->cancel || row->state == FLEET_CANCELING,
+                            fleet_clock_now());
+}
+
+static void
+run_take(void *arg)
+{
+    RunFacts facts = {.row = arg};
+    const FleetRunRow *row = facts.row;
+    AgentRun *run;
+
+    if (agent_run_find(row->run_id) != NULL)
+        return;
+    facts.ntasks = fleet_task_read(row->run_id, &facts.tasks);
+    if (facts.ntasks > 0)
+        facts.nconditions = fleet_condition_read(row->run_id, &facts.conditions);
+    run = agent_run_create(row);
+    agent_run_enter(run, row->parent_run_id != 0 || row->parent_job_run_id != 0);
+    run_link_parent(run, row);
+    if (row->state == FLEET_QUEUED && facts.ntasks == 0)
+    {
+        agent_run_begin(run);
+        if (row->cancel)
+            (void) fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now());
+    }
+    else
+        run_recover(run, &facts);
+}
+
+/* Loading it failed on the way: nothing of it may stay in memory. */
+static void
+run_drop(int64 run_id)
+{
+    AgentRun *run = agent_run_find(run_id);
+
+    if (run == NULL)
+        return;
+    if (run->parent_task != NULL)
+        run->parent_task->nested = NULL;
+    if (run->parent_local != NULL)
+        local_job_set_nested(run->parent_local, NULL);
+    agent_run_retire(run);
+}
+
+/* Runs that could not be loaded; who waits for them is told after the commit. */
+static int64 *refused;
+static int nrefused, refused_capacity;
+
+static void
+run_refuse(const FleetRunRow *row, const AgentFailure *failure)
+{
+    run_drop(row->run_id);
+    fleet_run_close(row->run_id, failure->sqlstate, failure->message);
+    fleet_run_write(row->run_id, row->state, FLEET_FAILED, 0, fleet_clock_wall(), failure->message);
+    fleet_run_flush(); /* who started it reads its state */
+    if (nrefused == refused_capacity)
+    {
+        refused_capacity = Max(64, refused_capacity * 2);
+        refused = refused == NULL
+                      ? MemoryContextAlloc(agent.context, sizeof(int64) * refused_capacity)
+                      : repalloc(refused, sizeof(int64) * refused_capacity);
+    }
+    refused[nrefused++] = row->run_id;
+}
+
+void
+agent_runs_refused_tell(void)
+{
+    while (nrefused > 0)
+        fleet_shared_run_changed(agent.shared, refused[--nrefused], true);
+}
+
+void
+agent_runs_load(const int64 *ids, int n)
+{
+    FleetRunRow *rows;
+    int count = fleet_run_read(ids, n, &rows);
+
+    fleet_task_on_start(on_start);
+    for (int i = 0; i < count; i++)
+    {
+        AgentFailure failure;
+
+        if (!agent_protected(run_take, &rows[i], &failure))
+            run_refuse(&rows[i], &failure);
+    }
+}
+
+/* ---- packages that a task or a step starts ---- */
+
+typedef struct NestedStart
+{
+    const char *package;
+    Oid owner;
+    const char *params;
+    int32 priority;
+    char uuid[37];
+    AgentTask *task;
+    LocalJob *local;
+    int64 run_id; /* 0: not inserted */
+    char *why;
+} NestedStart;
+
+static void
+nested_take(void *arg)
+{
+    NestedStart *n = arg;
+    FleetTaskRef ref = n->task != NULL ? n->task->ref : (FleetTaskRef){0, 0, 0};
+    FleetRunRow *row;
+
+    n->run_id =
+        fleet_run_insert_nested(n->package, n->owner, n->params, n->priority, n->uuid,
+                                n->task != NULL ? n->task->run->run_id : 0, ref.task, ref.item,
+                                n->local != NULL ? local_job_job_run_id(n->local) : 0, &n->why);
+    if (n->run_id != 0 && fleet_run_read(&n->run_id, 1, &row) == 1)
+        run_take(row);
+}
+
+/* Its snapshot is taken now: what is wrong with the package is found now too. */
+AgentRun *
+agent_run_nested(const char *package, Oid owner, const char *params, int32 priority,
+                 AgentTask *task, LocalJob *local, AgentFailure *failure)
+{
+    NestedStart nested = {package, owner, params, priority, .task = task, .local = local};
+
+    if (task != NULL)
+        agent_task_nested_uuid(task, nested.uuid);
+    else
+        local_job_nested_uuid(local, nested.uuid);
+    if (!agent_protected(nested_take, &nested, failure))
+    {
+        run_drop(nested.run_id);
+        return NULL;
+    }
+    if (nested.run_id == 0)
+    {
+        agent_failure_set(failure, "42704", nested.why);
+        return NULL;
+    }
+    turn_again();
+    return agent_run_find(nested.run_id);
+}

@@ -1,0 +1,15 @@
+/*
+ * agent/notice.h
+ *     Notices: job runs of which a parent is told that they have changed.  In the
+ *     agent's process.
+ */
+#ifndef FLEET_AGENT_NOTICE_H
+#define FLEET_AGENT_NOTICE_H
+
+#include "agent/state.h"
+
+extern void agent_notice(const char *parent_uuid, int64 job_run_id);
+extern bool agent_notices_pending(void);
+extern void agent_notices_send(void); /* inside the transaction; they go out with its commit */
+
+#endif

@@ -1,0 +1,17 @@
+/*
+ * agent/query.h
+ *     Queries: for_each and conditions.  In the agent's process.
+ */
+#ifndef FLEET_AGENT_QUERY_H
+#define FLEET_AGENT_QUERY_H
+
+#include "agent/state.h"
+
+extern void agent_query_expand(AgentRun *run, uint32 task);    /* the for_each of a task */
+extern void agent_query_condition(AgentRun *run, uint32 edge); /* the condition of an edge */
+extern void agent_queries_runners(void); /* gives waiting queries their runners */
+extern void agent_query_event(void *query, FleetExecutor *executor,
+                              const FleetExecutorEvent *event);
+extern void agent_queries_forget(AgentRun *run);
+
+#endif

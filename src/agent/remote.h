@@ -1,0 +1,26 @@
+/*
+ * agent/remote.h
+ *     Task runs that another agent executes.  In the agent's process.
+ */
+#ifndef FLEET_AGENT_REMOTE_H
+#define FLEET_AGENT_REMOTE_H
+
+#include "agent/state.h"
+
+extern void agent_remote_init(void);
+extern void agent_remote_start(AgentTask *task); /* its start is durable; task->link is set */
+extern void agent_remote_recover(AgentTask *task);
+extern void agent_remote_cancel(AgentTask *task);
+extern void agent_remote_acknowledge(AgentTask *task); /* its end is durable here */
+extern void agent_remote_leave(AgentTask *task);       /* it is no longer on that link */
+/* Events of links; link.h says what they mean.  A token that is on no link here is ignored: it
+ * answers what was asked for a task run that has ended meanwhile. */
+extern void agent_remote_up(AgentLink *link);
+extern void agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason,
+                              bool permanent);
+extern void agent_remote_started(AgentLink *link, const FleetToken *token, FleetStartResult result,
+                                 const char *sqlstate, const char *message);
+extern void agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known);
+extern void agent_remote_reported(AgentLink *link, const FleetRemoteReport *report);
+
+#endif

@@ -1,0 +1,37 @@
+/*
+ * agent/run.h
+ *     Runs of packages.  In the agent's process.
+ */
+#ifndef FLEET_AGENT_RUN_H
+#define FLEET_AGENT_RUN_H
+
+#include "agent/state.h"
+
+extern void agent_runs_init(void);
+extern AgentRun *agent_run_find(int64 run_id);             /* NULL: not open */
+extern AgentRun *agent_run_by_handle(uint32 handle);       /* of the engine */
+extern void agent_runs_each(void (*visit)(AgentRun *run)); /* visit frees none */
+
+/* From its row, with definition and estimates, but without any task run; raises if it cannot be.
+ * Inside a transaction.  It is in no table yet: an error on the way leaves nothing behind. */
+extern AgentRun *agent_run_create(const FleetRunRow *row);
+/* … into the table and the engine. */
+extern void agent_run_enter(AgentRun *run, bool nested);
+extern void agent_run_begin(AgentRun *run);
+/* Takes it out of the table and the engine; its task runs must have been freed (retire.c). */
+extern void agent_run_free(AgentRun *run);
+
+extern void agent_run_cancel(int64 run_id); /* nothing happens if it is not open */
+/* The parameters of a task without its item's: a JSON object that lives as long as the run. */
+extern const char *agent_run_task_params(AgentRun *run, uint32 task);
+
+extern void agent_run_dirty(AgentRun *run);   /* its state has changed */
+extern void agent_run_changed(AgentRun *run); /* something in it has: who waits for it looks */
+extern bool agent_runs_dirty(void);
+/* Taken out of the list of the dirty, or changed, ones; NULL: none is left. */
+extern AgentRun *agent_run_next_dirty(void);
+extern AgentRun *agent_run_next_changed(void);
+extern void agent_run_stored(AgentRun *run);                      /* its row has its state */
+extern void agent_run_reason(AgentRun *run, const char *message); /* copied; the first one stays */
+
+#endif

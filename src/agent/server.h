@@ -1,0 +1,40 @@
+/*
+ * agent/server.h
+ *     Servers, targets and links.  In the agent's process.
+ */
+#ifndef FLEET_AGENT_SERVER_H
+#define FLEET_AGENT_SERVER_H
+
+#include "agent/state.h"
+
+/* What server.c asks of those who use links. */
+typedef struct AgentServerHooks
+{
+    bool (*in_use)(AgentLink *link);  /* something unfinished runs, or ran, over it */
+    void (*retired)(AgentLink *link); /* it gets nothing new: place again what never started */
+} AgentServerHooks;
+
+extern void agent_servers_init(const AgentServerHooks *hooks);
+extern void agent_settings_changed(void);
+extern void agent_servers_load(void); /* inside a transaction; again whenever they changed */
+/* Once a turn: links that were retired and have nothing left to do are closed. */
+extern void agent_servers_tidy(void);
+/* The number of a server (name) or a group as the placer's target. */
+extern uint32 agent_target(const char *server, const char *group);
+extern AgentServer *agent_server_by_id(int server_id);
+extern AgentServer *agent_server_by_number(uint32 number); /* NULL: here, nowhere, unknown */
+/* The link of this role to the server, made if needed; NULL with *sqlstate, *error (palloc'd).
+ * Inside a transaction. */
+extern AgentLink *agent_link_get(AgentServer *server, Oid role, const char **sqlstate,
+                                 char **error);
+/* It is up, or down.  What is on it is for others to look at (events.c); once they have, after it
+ * went down, the server may be suspect. */
+extern void agent_link_up(AgentLink *link, const FleetLinkIdentity *identity);
+extern void agent_link_down(AgentLink *link, const char *reason, bool permanent);
+extern void agent_link_suspect(AgentLink *link, bool permanent);
+/* How long something took there, against what was expected. */
+extern void agent_server_speed(AgentServer *server, FleetTime predicted, FleetTime actual);
+extern bool agent_servers_dirty(void);
+extern void agent_servers_flush(void); /* health and speeds that are due; inside the transaction */
+
+#endif
