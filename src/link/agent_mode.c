@@ -20,61 +20,7 @@
 
 #define PING_PATIENCE FLEET_SECONDS(5)
 
-/* ---- children ---- */
-
-AgentChild *
-fleet_agent_child(FleetAgentLink *agent, const FleetToken *token, bool create)
-{
-    bool found;
-    AgentChild *child =
-        hash_search(agent->children, token, create ? HASH_ENTER : HASH_FIND, &found);
-
-    if (create && !found)
-        memset((char *) child + sizeof(child->token), 0, sizeof(*child) - sizeof(child->token));
-    return child;
-}
-
-AgentChild *
-fleet_agent_by_id(FleetAgentLink *agent, int64 id)
-{
-    AgentId *entry = hash_search(agent->by_id, &id, HASH_FIND, NULL);
-
-    return entry == NULL ? NULL : entry->child;
-}
-
-void
-fleet_agent_dirty(FleetAgentLink *agent, AgentChild *child)
-{
-    if (child->dirty)
-        return;
-    child->dirty = true;
-    dlist_push_tail(&agent->fetch, &child->fetch_node);
-    fleet_conn_work(&agent->conn);
-}
-
-/* The number of a child over there is known now; it may have been told of before. */
-void
-fleet_agent_known(FleetAgentLink *agent, AgentChild *child, int64 id)
-{
-    AgentId *entry = hash_search(agent->by_id, &id, HASH_ENTER, NULL);
-    bool told;
-
-    entry->child = child;
-    child->id = id;
-    hash_search(agent->unknown, &id, HASH_REMOVE, &told);
-    if (told)
-        fleet_agent_dirty(agent, child);
-}
-
-static void
-child_forget(FleetAgentLink *agent, AgentChild *child)
-{
-    if (child->dirty)
-        dlist_delete(&child->fetch_node);
-    if (child->id != 0)
-        hash_search(agent->by_id, &child->id, HASH_REMOVE, NULL);
-    hash_search(agent->children, &child->token, HASH_REMOVE, NULL);
-}
+/* ---- what the agent asks ---- */
 
 static void
 tokens_add(FleetAgentLink *agent, AgentTokens *list, const FleetToken *token)
@@ -90,8 +36,6 @@ tokens_add(FleetAgentLink *agent, AgentTokens *list, const FleetToken *token)
     }
     list->tokens[list->n++] = *token;
 }
-
-/* ---- what the agent asks ---- */
 
 static void
 agent_wants(FleetAgentLink *agent)
@@ -178,7 +122,7 @@ fleet_link_acknowledge(FleetServerLink *link, const FleetToken *tokens, int n)
 
         tokens_add(agent, &agent->acknowledges, &tokens[i]);
         if (child != NULL)
-            child_forget(agent, child);
+            fleet_agent_child_forget(agent, child);
     }
     agent_wants(agent);
 }
@@ -195,6 +139,23 @@ fleet_link_deploy(FleetServerLink *link, uint64 ref, const char *document)
 }
 
 /* ---- login ---- */
+
+/* The channel's name is our own identity, in hexadecimal digits: nothing to quote. */
+static void
+listen_reports(FleetAgentLink *agent)
+{
+    char sql[128];
+    char *out = sql + snprintf(sql, sizeof(sql), "LISTEN fleet_report_");
+
+    for (const char *s = agent->conn.link->parent.uuid; *s != '\0'; s++)
+    {
+        if (*s != '-')
+            *out++ = *s;
+    }
+    *out = '\0';
+    fleet_conn_send(&agent->conn, TAG_LISTEN, FLEET_NO_SLOT, sql, 0, NULL, false, false);
+    fleet_conn_sync(&agent->conn);
+}
 
 static void
 agent_login(FleetConn *conn)
@@ -223,24 +184,7 @@ agent_login(FleetConn *conn)
                     " $3::pg_catalog.int8, $4::pg_catalog.text)",
                     4, values, true, true);
     fleet_conn_sync(conn);
-    fleet_agent_listen(agent);
-}
-
-/* The channel's name is our own identity, in hexadecimal digits: nothing to quote. */
-void
-fleet_agent_listen(FleetAgentLink *agent)
-{
-    char sql[128];
-    char *out = sql + snprintf(sql, sizeof(sql), "LISTEN fleet_report_");
-
-    for (const char *s = agent->conn.link->parent.uuid; *s != '\0'; s++)
-    {
-        if (*s != '-')
-            *out++ = *s;
-    }
-    *out = '\0';
-    fleet_conn_send(&agent->conn, TAG_LISTEN, FLEET_NO_SLOT, sql, 0, NULL, false, false);
-    fleet_conn_sync(&agent->conn);
+    listen_reports(agent);
 }
 
 static void
@@ -304,8 +248,8 @@ requeue_tokens(FleetAgentLink *agent, AgentTokens *list, const AgentCall *call)
 }
 
 /* What was sent and not answered: asked again where that is harmless. */
-void
-fleet_agent_requeue(FleetAgentLink *agent, AgentCall *call)
+static void
+requeue(FleetAgentLink *agent, AgentCall *call)
 {
     switch ((AgentTag) call->tag)
     {
@@ -340,28 +284,6 @@ fleet_agent_requeue(FleetAgentLink *agent, AgentCall *call)
     fleet_agent_call_free(call);
 }
 
-/* Numbers of children are only good on the connection that gave them. */
-static void
-forget_ids(FleetAgentLink *agent)
-{
-    HASH_SEQ_STATUS seq;
-    AgentId *entry;
-    int64 *unknown;
-
-    hash_seq_init(&seq, agent->by_id);
-    while ((entry = hash_seq_search(&seq)) != NULL)
-    {
-        entry->child->id = 0;
-        if (entry->child->dirty)
-            dlist_delete(&entry->child->fetch_node);
-        entry->child->dirty = false;
-        hash_search(agent->by_id, &entry->id, HASH_REMOVE, NULL);
-    }
-    hash_seq_init(&seq, agent->unknown);
-    while ((unknown = hash_seq_search(&seq)) != NULL)
-        hash_search(agent->unknown, unknown, HASH_REMOVE, NULL);
-}
-
 static void
 fail_deploys(FleetAgentLink *agent, const char *sqlstate, const char *reason)
 {
@@ -383,13 +305,13 @@ agent_down(FleetConn *conn, const char *sqlstate, const char *reason, bool perma
     dlist_head sent;
 
     fleet_agent_report_reset(agent);
-    forget_ids(agent);
+    fleet_agent_forget_ids(agent);
     agent->starts_sent = agent->resumes_sent = agent->fetches_sent = 0;
     dlist_init(&sent);
     while (!dlist_is_empty(&agent->sent))
         dlist_push_tail(&sent, dlist_pop_head_node(&agent->sent));
     while (!dlist_is_empty(&sent))
-        fleet_agent_requeue(agent, dlist_container(AgentCall, node, dlist_pop_head_node(&sent)));
+        requeue(agent, dlist_container(AgentCall, node, dlist_pop_head_node(&sent)));
     if (permanent)
         fail_deploys(agent, sqlstate, reason);
     conn->link->wanted = true;

@@ -1,7 +1,8 @@
 /*
  * link/agent_mode.h
- *     What agent_mode.c (queues, sending) and agent_report.c (what comes back)
- *     share.
+ *     What the files of mode agent share, each calling only those below it:
+ *     agent_mode.c (queues, login, loss), agent_report.c (what comes back),
+ *     agent_send.c, agent_child.c.
  */
 #ifndef FLEET_LINK_AGENT_MODE_H
 #define FLEET_LINK_AGENT_MODE_H
@@ -113,13 +114,18 @@ typedef struct FleetAgentLink
 
 #define AGENT_OF(c) ((FleetAgentLink *) (c))
 
-/* agent_mode.c */
+/* agent_child.c */
+
+/* NULL: not known, and not to be created. */
 extern AgentChild *fleet_agent_child(FleetAgentLink *agent, const FleetToken *token, bool create);
-extern void fleet_agent_dirty(FleetAgentLink *agent, AgentChild *child);
-extern void fleet_agent_known(FleetAgentLink *agent, AgentChild *child, int64 id);
-extern void fleet_agent_requeue(FleetAgentLink *agent, AgentCall *call);
-extern void fleet_agent_listen(FleetAgentLink *agent);
 extern AgentChild *fleet_agent_by_id(FleetAgentLink *agent, int64 id);
+/* It must be fetched. */
+extern void fleet_agent_dirty(FleetAgentLink *agent, AgentChild *child);
+/* The number of a child over there is known now; it may have been told of before. */
+extern void fleet_agent_known(FleetAgentLink *agent, AgentChild *child, int64 id);
+extern void fleet_agent_child_forget(FleetAgentLink *agent, AgentChild *child);
+/* Numbers of children are only good on the connection that gave them. */
+extern void fleet_agent_forget_ids(FleetAgentLink *agent);
 
 /* agent_send.c */
 extern void fleet_agent_gather(FleetConn *conn);

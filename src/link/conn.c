@@ -2,9 +2,9 @@
  * link/conn.c
  *     FleetConn: one libpq connection and its state machine.
  *
- * In the agent's process.  Called by server_link.c (timers, end of turn), by the
- * loop (socket events), and by the three owners of connections:
- * direct_mode.c, agent_mode.c, side.c.
+ * In the agent's process.  Called by server_link.c (timers, end of turn), by
+ * conn_start.c (which makes the connection, and hears of its socket), and by
+ * the three owners of connections: direct_mode.c, agent_mode.c, side.c.
  *
  *   CLOSED → RESOLVING → CONNECTING → SETUP → READY → (lost) → CLOSED
  *
@@ -16,7 +16,6 @@
 
 #include <errno.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 
 #include "link/internal.h"
 #include "miscadmin.h"
@@ -107,6 +106,24 @@ fleet_conn_awaiting(const FleetConn *conn)
 
 /* ---- failure ---- */
 
+const char *
+fleet_link_param(const FleetServerLink *link, const char *keyword)
+{
+    for (int i = 0; i < link->nparams; i++)
+    {
+        if (strcmp(link->keywords[i], keyword) == 0 && link->values[i][0] != '\0')
+            return link->values[i];
+    }
+    return NULL;
+}
+
+void
+fleet_link_scrub(const FleetServerLink *link, char *text)
+{
+    fleet_text_scrub(text, fleet_link_param(link, "password"));
+    fleet_text_scrub(text, fleet_link_param(link, "sslpassword"));
+}
+
 void
 fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent, const char *format, ...)
 {
@@ -144,9 +161,8 @@ fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent, const cha
     fleet_conn_work(conn);
 }
 
-/* What libpq says, without its line ends. */
-static void
-conn_fail_libpq(FleetConn *conn)
+void
+fleet_conn_fail_libpq(FleetConn *conn)
 {
     char text[512];
     size_t length;
@@ -266,7 +282,7 @@ conn_result(FleetConn *conn, PGresult *result)
     }
     if (status == PGRES_FATAL_ERROR && PQresultErrorField(result, PG_DIAG_SQLSTATE) == NULL)
     {
-        conn_fail_libpq(conn); /* made by libpq, not by the server */
+        fleet_conn_fail_libpq(conn); /* made by libpq, not by the server */
         return;
     }
     if (status == PGRES_FATAL_ERROR && fleet_conn_said_farewell(conn, result))
@@ -348,8 +364,8 @@ fleet_conn_process(FleetConn *conn)
     conn->attention = false;
 }
 
-static void
-conn_readable(FleetConn *conn)
+void
+fleet_conn_readable(FleetConn *conn)
 {
     size_t limit = conn->state == CONN_SETUP ? FLEET_SETUP_BYTES_MAX : FLEET_MESSAGE_BYTES_MAX;
     int waiting = 0;
@@ -363,61 +379,11 @@ conn_readable(FleetConn *conn)
     if (conn->lost || conn->pg == NULL)
         return;
     if (!read || PQstatus(conn->pg) == CONNECTION_BAD)
-        conn_fail_libpq(conn);
+        fleet_conn_fail_libpq(conn);
     else if (conn->incomplete > limit)
         fleet_conn_fail(conn, "54000", false,
                         "the server sent more than %d MB without an end of a result",
                         (int) (limit / (1024 * 1024)));
-}
-
-static void
-conn_event(void *arg, uint32 events)
-{
-    FleetConn *conn = arg;
-
-    if (conn->lost || conn->link->closing)
-        return;
-    if (conn->state == CONN_CONNECTING)
-    {
-        fleet_conn_poll(conn);
-        return;
-    }
-    if (events & WL_SOCKET_READABLE)
-        conn_readable(conn);
-    if ((events & WL_SOCKET_WRITEABLE) && !conn->lost && conn->pg != NULL)
-    {
-        conn->needs_flush = true;
-        fleet_conn_work(conn);
-    }
-}
-
-/*
- * Watches the socket of the connection.  libpq may have opened another one
- * under the same number (next host of the list), so the inode is compared.
- */
-void
-fleet_conn_watch(FleetConn *conn, uint32 events)
-{
-    struct stat st;
-    pgsocket socket = PQsocket(conn->pg);
-
-    if (conn->member != NULL && conn->state >= CONN_SETUP)
-    {
-        fleet_loop_modify(conn->member, events); /* it stays the same from the login on */
-        return;
-    }
-    if (socket == PGINVALID_SOCKET || fstat(socket, &st) != 0)
-        return;
-    if (conn->member != NULL && conn->inode == (uint64) st.st_ino)
-    {
-        fleet_loop_modify(conn->member, events);
-        return;
-    }
-    if (conn->member != NULL)
-        fleet_loop_remove(conn->member);
-    conn->member = NULL;
-    conn->inode = (uint64) st.st_ino;
-    conn->member = fleet_loop_add(conn->link->loop, socket, events, conn_event, conn);
 }
 
 /* ---- sending ---- */
@@ -448,7 +414,7 @@ conn_sent(FleetConn *conn, int ok, size_t bytes)
 {
     if (ok != 1)
     {
-        conn_fail_libpq(conn);
+        fleet_conn_fail_libpq(conn);
         return false;
     }
     conn_buffered(conn, bytes);
@@ -497,7 +463,7 @@ fleet_conn_send_simple(FleetConn *conn, uint8 tag, uint8 slot, const char *sql)
     conn->flushes++; /* it tries to send at once */
     if (PQsendQuery(conn->pg, sql) != 1)
     {
-        conn_fail_libpq(conn);
+        fleet_conn_fail_libpq(conn);
         return false;
     }
     conn_buffered(conn, strlen(sql));
@@ -514,7 +480,7 @@ fleet_conn_pipeline(FleetConn *conn, bool on)
         return true;
     if ((on ? PQenterPipelineMode(conn->pg) : PQexitPipelineMode(conn->pg)) != 1)
     {
-        conn_fail_libpq(conn);
+        fleet_conn_fail_libpq(conn);
         return false;
     }
     conn->pipeline = on;
@@ -533,7 +499,7 @@ fleet_conn_sync(FleetConn *conn)
     fleet_conn_push(conn, FLEET_EXPECT_SYNC, slot, false);
     conn->flushes++;
     if (PQpipelineSync(conn->pg) != 1)
-        conn_fail_libpq(conn);
+        fleet_conn_fail_libpq(conn);
     else
     {
         conn->needs_flush = true;
@@ -559,32 +525,16 @@ fleet_conn_flush(FleetConn *conn)
     rest = PQflush(conn->pg);
     if (rest < 0)
     {
-        conn_fail_libpq(conn);
+        fleet_conn_fail_libpq(conn);
         return;
     }
     conn->unflushed = 0;
     conn->needs_flush = false;
-    fleet_conn_watch(conn, WL_SOCKET_READABLE | (rest > 0 ? WL_SOCKET_WRITEABLE : 0));
+    if (conn->member != NULL) /* it stays the same from the login on */
+        fleet_loop_modify(conn->member, WL_SOCKET_READABLE | (rest > 0 ? WL_SOCKET_WRITEABLE : 0));
 }
 
-/* ---- setup and timers ---- */
-
-/* The connection is there: statements may be sent. */
-void
-fleet_conn_logged_in(FleetConn *conn)
-{
-    conn->state = CONN_SETUP;
-    conn->heard_at = fleet_link_now();
-    PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
-    if (PQsetnonblocking(conn->pg, 1) != 0)
-    {
-        conn_fail_libpq(conn);
-        return;
-    }
-    fleet_conn_watch(conn, WL_SOCKET_READABLE);
-    if (fleet_conn_pipeline(conn, true))
-        conn->methods->login(conn);
-}
+/* ---- setup ---- */
 
 void
 fleet_conn_ready(FleetConn *conn)
@@ -592,48 +542,4 @@ fleet_conn_ready(FleetConn *conn)
     conn->state = CONN_READY;
     conn->host_shift = 0;
     fleet_link_came_up(conn->link, conn);
-}
-
-FleetTime
-fleet_conn_due(FleetConn *conn)
-{
-    FleetTime due = FLEET_NEVER;
-
-    switch (conn->state)
-    {
-        case CONN_CLOSED: break;
-        case CONN_RESOLVING:
-        case CONN_CONNECTING: due = conn->deadline; break;
-        case CONN_SETUP:
-        case CONN_READY:
-            if (conn->count > 0 && !conn->user_runs)
-                due = conn->heard_at + conn->patience;
-            if (conn->state == CONN_READY && conn->methods->due != NULL)
-                due = Min(due, conn->methods->due(conn));
-            break;
-    }
-    return due;
-}
-
-void
-fleet_conn_timer(FleetConn *conn, FleetTime now)
-{
-    if (conn->lost || fleet_conn_due(conn) > now)
-        return;
-    switch (conn->state)
-    {
-        case CONN_CLOSED: break;
-        case CONN_RESOLVING:
-            fleet_conn_fail(conn, "08001", false, "looking up the host name took too long");
-            break;
-        case CONN_CONNECTING: fleet_conn_connect_timeout(conn); break;
-        case CONN_SETUP:
-        case CONN_READY:
-            if (conn->count > 0 && !conn->user_runs && conn->heard_at + conn->patience <= now)
-                fleet_conn_fail(conn, "08006", false, "the server has not answered for %d seconds",
-                                (int) (FLEET_SILENCE / FLEET_SECONDS(1)));
-            else if (conn->state == CONN_READY && conn->methods->timer != NULL)
-                conn->methods->timer(conn, now);
-            break;
-    }
 }

@@ -3,7 +3,8 @@
  *     How a FleetConn gets connected: hosts and their addresses, defaults,
  *     libpq's error texts, and the rule about passwords.
  *
- * In the agent's process; called by server_link.c and conn.c.
+ * In the agent's process; called by server_link.c, by the owners of
+ * connections, and by the loop (socket events).
  *
  *   CLOSED → RESOLVING (only if a host is a name) → CONNECTING → SETUP
  *
@@ -15,6 +16,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "link/internal.h"
 #include "mb/pg_wchar.h"
@@ -25,17 +27,6 @@
 #define MAX_PARAMS 96
 
 /* ---- hosts ---- */
-
-static const char *
-link_param(const FleetServerLink *link, const char *keyword)
-{
-    for (int i = 0; i < link->nparams; i++)
-    {
-        if (strcmp(link->keywords[i], keyword) == 0 && link->values[i][0] != '\0')
-            return link->values[i];
-    }
-    return NULL;
-}
 
 static int
 list_length_of(const char *list)
@@ -89,9 +80,9 @@ host_is_address(const char *host)
 void
 fleet_link_parse_hosts(FleetServerLink *link)
 {
-    const char *hosts = link_param(link, "host");
-    const char *addresses = link_param(link, "hostaddr");
-    const char *ports = link_param(link, "port");
+    const char *hosts = fleet_link_param(link, "host");
+    const char *addresses = fleet_link_param(link, "hostaddr");
+    const char *ports = fleet_link_param(link, "port");
     MemoryContext before = MemoryContextSwitchTo(link->context);
     bool one_port = list_length_of(ports) == 1;
 
@@ -231,7 +222,7 @@ libpq_knows(const char *keyword)
 static const char *
 startup_options(const FleetServerLink *link)
 {
-    const char *given = link_param(link, "options");
+    const char *given = fleet_link_param(link, "options");
     const char *ours = "-c client_connection_check_interval=5s -c fleet.params={}";
 
     return given == NULL ? ours : psprintf("%s %s", given, ours);
@@ -277,14 +268,6 @@ params_build(FleetConn *conn, Params *params, const HostLists *lists)
 }
 
 /* ---- errors ---- */
-
-/* A password must not get out, whatever made the text. */
-void
-fleet_link_scrub(const FleetServerLink *link, char *text)
-{
-    fleet_text_scrub(text, link_param(link, "password"));
-    fleet_text_scrub(text, link_param(link, "sslpassword"));
-}
 
 /* Where the SQLSTATE begins in a line "FATAL:  28P01: …"; NULL: there is none. */
 static const char *
@@ -378,6 +361,54 @@ start_failed(FleetConn *conn)
 
 /* ---- connecting ---- */
 
+static void conn_poll(FleetConn *conn);
+
+/* The socket's, from the first attempt until the connection is closed. */
+static void
+conn_event(void *arg, uint32 events)
+{
+    FleetConn *conn = arg;
+
+    if (conn->lost || conn->link->closing)
+        return;
+    if (conn->state == CONN_CONNECTING)
+    {
+        conn_poll(conn);
+        return;
+    }
+    if (events & WL_SOCKET_READABLE)
+        fleet_conn_readable(conn);
+    if ((events & WL_SOCKET_WRITEABLE) && !conn->lost && conn->pg != NULL)
+    {
+        conn->needs_flush = true;
+        fleet_conn_work(conn);
+    }
+}
+
+/*
+ * Watches the socket of the connection.  libpq may have opened another one
+ * under the same number (next host of the list), so the inode is compared.
+ */
+static void
+conn_watch(FleetConn *conn, uint32 events)
+{
+    struct stat st;
+    pgsocket socket = PQsocket(conn->pg);
+
+    if (socket == PGINVALID_SOCKET || fstat(socket, &st) != 0)
+        return;
+    if (conn->member != NULL && conn->inode == (uint64) st.st_ino)
+    {
+        fleet_loop_modify(conn->member, events);
+        return;
+    }
+    if (conn->member != NULL)
+        fleet_loop_remove(conn->member);
+    conn->member = NULL;
+    conn->inode = (uint64) st.st_ino;
+    conn->member = fleet_loop_add(conn->link->loop, socket, events, conn_event, conn);
+}
+
 static bool
 reserve_descriptor(const FleetConn *conn)
 {
@@ -424,7 +455,7 @@ conn_start(FleetConn *conn, const HostLists *lists)
     conn->state = CONN_CONNECTING;
     conn->deadline = fleet_link_now() + FLEET_SECONDS(conn->link->connect_timeout);
     fleet_link_due_at(conn->deadline);
-    fleet_conn_watch(conn, WL_SOCKET_WRITEABLE);
+    conn_watch(conn, WL_SOCKET_WRITEABLE);
 }
 
 void
@@ -480,20 +511,36 @@ password_rule(FleetConn *conn)
     return false;
 }
 
-void
-fleet_conn_poll(FleetConn *conn)
+/* The connection is there: statements may be sent. */
+static void
+logged_in(FleetConn *conn)
+{
+    conn->state = CONN_SETUP;
+    conn->heard_at = fleet_link_now();
+    PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
+    if (PQsetnonblocking(conn->pg, 1) != 0)
+    {
+        fleet_conn_fail_libpq(conn);
+        return;
+    }
+    if (fleet_conn_pipeline(conn, true))
+        conn->methods->login(conn);
+}
+
+static void
+conn_poll(FleetConn *conn)
 {
     pgsocket socket_before = PQsocket(conn->pg);
     uint64 inode_before = conn->inode;
 
     switch (PQconnectPoll(conn->pg))
     {
-        case PGRES_POLLING_READING: fleet_conn_watch(conn, WL_SOCKET_READABLE); break;
-        case PGRES_POLLING_WRITING: fleet_conn_watch(conn, WL_SOCKET_WRITEABLE); break;
+        case PGRES_POLLING_READING: conn_watch(conn, WL_SOCKET_READABLE); break;
+        case PGRES_POLLING_WRITING: conn_watch(conn, WL_SOCKET_WRITEABLE); break;
         case PGRES_POLLING_OK:
-            fleet_conn_watch(conn, WL_SOCKET_READABLE);
+            conn_watch(conn, WL_SOCKET_READABLE);
             if (password_rule(conn))
-                fleet_conn_logged_in(conn);
+                logged_in(conn);
             return;
         case PGRES_POLLING_FAILED:
         case PGRES_POLLING_ACTIVE: /* not used by libpq */ start_failed(conn); return;

@@ -17,7 +17,6 @@
 #include "link/direct_mode.h"
 #include "utils/memutils.h"
 
-#define CANCEL_AGAIN FLEET_SECONDS(1)
 #define PROBE_EVERY FLEET_SECONDS(20)
 
 /* ---- requests (FleetExecutorMethods) ---- */
@@ -157,36 +156,6 @@ direct_commit(FleetExecutor *executor)
 }
 
 static void
-direct_canceled(FleetConn *conn)
-{
-    DirectSession *session = SESSION_OF(conn);
-
-    session->cancel_sent = false;
-    fleet_conn_work(conn); /* a request may have waited for this */
-    if (session->current >= 0 && session->requests[session->current].cancel_asked)
-    {
-        /* It may have come between two messages, where a server forgets it: again, if need be. */
-        session->cancel_again = fleet_link_now() + CANCEL_AGAIN;
-        fleet_link_due_at(session->cancel_again);
-    }
-}
-
-/* A cancel reaches whatever the backend does at that moment: so only when it is surely this one. */
-void
-fleet_direct_try_cancel(DirectSession *session)
-{
-    DirectRequest *request = session->current < 0 ? NULL : &session->requests[session->current];
-
-    if (request == NULL || !request->cancel_wanted || !request->began || session->cancel_sent ||
-        request->phase == DIRECT_PREPARED)
-        return;
-    request->cancel_wanted = false;
-    session->cancel_sent = true;
-    fleet_side_cancel(session->conn.link, &session->conn, session->self.backend_pid,
-                      direct_canceled);
-}
-
-static void
 direct_cancel(FleetExecutor *executor)
 {
     DirectSession *session = SESSION_OF_EXECUTOR(executor);
@@ -232,7 +201,7 @@ direct_gather(FleetConn *conn)
         conn->link->tell_when_idle = false;
         fleet_link_agent_told();
         fleet_link_callbacks.session(conn->link);
-        fleet_direct_fd_spare(session);
+        fleet_link_fd_spare(conn);
         slot = session->current;
         request = slot < 0 ? NULL : &session->requests[slot];
     }
@@ -509,18 +478,7 @@ fleet_link_session_done(FleetExecutor *executor)
     session->current = -1;
     executor->busy = false;
     fleet_conn_work(conn); /* others may wait for one */
-    fleet_direct_fd_spare(session);
-}
-
-/* Once it is idle for good: a link that waits for a descriptor may have this one's. */
-void
-fleet_direct_fd_spare(DirectSession *session)
-{
-    FleetConn *conn = &session->conn;
-
-    if (conn->state == CONN_READY && !conn->lost && conn->count == 0 && !session->executor.busy &&
-        !conn->link->tell_when_idle)
-        fleet_link_fd_waiters_wake();
+    fleet_link_fd_spare(&session->conn);
 }
 
 /* One more session, if one is wanted and none is on its way. */

@@ -1,7 +1,8 @@
 /*
  * link/direct_mode.h
- *     What direct_mode.c (sessions, what is sent) and direct_result.c (what
- *     comes back) share.
+ *     What the files of mode direct share, each calling only those below it:
+ *     direct_mode.c (sessions, requests), direct_result.c (what comes back),
+ *     direct_send.c.
  */
 #ifndef FLEET_LINK_DIRECT_MODE_H
 #define FLEET_LINK_DIRECT_MODE_H
@@ -94,11 +95,8 @@ extern void fleet_direct_reset_params(DirectSession *session);
 extern void fleet_direct_send_command(DirectSession *session, int slot);
 extern void fleet_direct_send_xid(DirectSession *session, int slot);
 extern void fleet_direct_waiting(DirectSession *session);
-
-/* direct_mode.c */
+/* Sends the cancel that is wanted, if the command has begun and none is on its way. */
 extern void fleet_direct_try_cancel(DirectSession *session);
-/* If it is idle for good, a link that waits for a descriptor may have this one's. */
-extern void fleet_direct_fd_spare(DirectSession *session);
 
 /* direct_result.c */
 extern void fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result);

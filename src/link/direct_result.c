@@ -585,7 +585,7 @@ fleet_direct_done(FleetConn *conn, FleetExpect expect)
     }
     if (conn->pg != NULL)
         fleet_direct_waiting(session);
-    fleet_direct_fd_spare(session);
+    fleet_link_fd_spare(conn);
 }
 
 /* ---- notices ---- */

@@ -1,6 +1,6 @@
 /*
  * link/direct_send.c
- *     Mode direct: what a session sends for a request.
+ *     Mode direct: what a session sends for a request, and how it is canceled.
  *
  * In the agent's process; called by direct_mode.c and direct_result.c.  All of
  * it goes into libpq's buffer, which is sent at the end of the turn.
@@ -17,6 +17,8 @@
 #include "postgres.h"
 
 #include "link/direct_mode.h"
+
+#define CANCEL_AGAIN FLEET_SECONDS(1)
 
 /* Until when the other side may be silent depends on what we wait for. */
 void
@@ -183,4 +185,36 @@ fleet_direct_reset_params(DirectSession *session)
                     false, false);
     fleet_conn_sync(&session->conn); /* DISCARD ALL may not follow it in the same message */
     fleet_direct_waiting(session);
+}
+
+/* ---- cancel ---- */
+
+static void
+direct_canceled(FleetConn *conn)
+{
+    DirectSession *session = SESSION_OF(conn);
+
+    session->cancel_sent = false;
+    fleet_conn_work(conn); /* a request may have waited for this */
+    if (session->current >= 0 && session->requests[session->current].cancel_asked)
+    {
+        /* It may have come between two messages, where a server forgets it: again, if need be. */
+        session->cancel_again = fleet_link_now() + CANCEL_AGAIN;
+        fleet_link_due_at(session->cancel_again);
+    }
+}
+
+/* A cancel reaches whatever the backend does at that moment: so only when it is surely this one. */
+void
+fleet_direct_try_cancel(DirectSession *session)
+{
+    DirectRequest *request = session->current < 0 ? NULL : &session->requests[session->current];
+
+    if (request == NULL || !request->cancel_wanted || !request->began || session->cancel_sent ||
+        request->phase == DIRECT_PREPARED)
+        return;
+    request->cancel_wanted = false;
+    session->cancel_sent = true;
+    fleet_side_cancel(session->conn.link, &session->conn, session->self.backend_pid,
+                      direct_canceled);
 }

@@ -3,11 +3,22 @@
  *     File descriptors, of which the server grants an agent a third of all:
  *     who must give one up, and who waits for one.
  *
- * In the agent's process; called by conn_start.c.
+ * In the agent's process; called by conn_start.c and by the sessions of mode
+ * direct.
  */
 #include "postgres.h"
 
 #include "link/internal.h"
+
+/* Since when a connection is of no use, FLEET_NEVER: it is. */
+static FleetTime
+spare_since(FleetConn *conn)
+{
+    if (conn->methods->spare_since == NULL || conn->state != CONN_READY || conn->lost ||
+        conn->count > 0)
+        return FLEET_NEVER;
+    return conn->methods->spare_since(conn);
+}
 
 bool
 fleet_link_evict(void)
@@ -21,11 +32,8 @@ fleet_link_evict(void)
         dlist_foreach(conns, &dlist_container(FleetServerLink, node, links.cur)->conns)
         {
             FleetConn *conn = dlist_container(FleetConn, node, conns.cur);
-            FleetTime since = FLEET_NEVER;
+            FleetTime since = spare_since(conn);
 
-            if (conn->methods->spare_since != NULL && conn->state == CONN_READY && !conn->lost &&
-                conn->count == 0)
-                since = conn->methods->spare_since(conn);
             if (since >= oldest_since)
                 continue;
             oldest = conn;
@@ -36,6 +44,13 @@ fleet_link_evict(void)
         return false;
     fleet_conn_close(oldest); /* its server stays up: who needs one there opens one again */
     return true;
+}
+
+void
+fleet_link_fd_spare(FleetConn *conn)
+{
+    if (spare_since(conn) != FLEET_NEVER)
+        fleet_link_fd_waiters_wake();
 }
 
 /* Will any session be idle or gone some time? */

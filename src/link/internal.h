@@ -12,11 +12,11 @@
  *   self.c         who the other side is
  *   state.c        up, down, backoff, and what the agent is told of it
  *   side.c         the second connection of a link: cancel, terminate, resolve
- *   server_link.c  FleetServerLink: made, closed, and the end of a turn
+ *   server_link.c  FleetServerLink: made, closed, its timers, and the end of a turn
  *   direct_mode.c  sessions that execute steps (FleetExecutor); direct_send.c what
  *                  they send, direct_result.c what comes back
  *   agent_mode.c   the connection to another agent; agent_send.c what it sends,
- *                  agent_report.c what comes back
+ *                  agent_report.c what comes back, agent_child.c what runs there
  *
  * Rules that hold everywhere here:
  *   - the agent's callbacks are called from fleet_loop_wait() only, never from
@@ -222,9 +222,12 @@ extern void fleet_conn_init(FleetConn *conn, FleetServerLink *link, const FleetC
                             void *arg);
 extern void fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent,
                             const char *format, ...) pg_attribute_printf(4, 5);
+/* With what libpq says, without its line ends. */
+extern void fleet_conn_fail_libpq(FleetConn *conn);
 extern void fleet_conn_close(FleetConn *conn); /* quietly, at once */
 extern void fleet_conn_ready(FleetConn *conn); /* setup is over */
 extern void fleet_conn_process(FleetConn *conn);
+extern void fleet_conn_readable(FleetConn *conn); /* SETUP or later: the socket is */
 extern void fleet_conn_push(FleetConn *conn, uint8 tag, uint8 slot, bool single_row);
 /* All of these only put into the buffer.  On failure the connection is marked lost. */
 extern bool fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int nparams,
@@ -240,11 +243,12 @@ extern void fleet_conn_sync(FleetConn *conn); /* an immediate Sync: setup only *
 extern bool fleet_conn_pipeline(FleetConn *conn, bool on);
 extern void fleet_conn_flush(FleetConn *conn); /* end of the turn */
 extern void fleet_conn_finish_lost(FleetConn *conn);
-extern void fleet_conn_logged_in(FleetConn *conn);
-extern void fleet_conn_watch(FleetConn *conn, uint32 events);
-extern FleetTime fleet_conn_due(FleetConn *conn);
-extern void fleet_conn_timer(FleetConn *conn, FleetTime now);
 extern bool fleet_conn_awaiting(const FleetConn *conn);
+
+/* A parameter of the link's connections; NULL: not set, or empty. */
+extern const char *fleet_link_param(const FleetServerLink *link, const char *keyword);
+/* A password of the link must not get out, whatever made the text. */
+extern void fleet_link_scrub(const FleetServerLink *link, char *text);
 
 /* ---- notice.c ---- */
 
@@ -258,9 +262,7 @@ extern void fleet_conn_drop_notices(FleetConn *conn);
 
 extern void fleet_conn_open(FleetConn *conn);
 extern void fleet_conn_resolved(FleetConn *conn); /* RESOLVING: look whether addresses are there */
-extern void fleet_conn_poll(FleetConn *conn);     /* CONNECTING: the socket is ready */
 extern void fleet_conn_connect_timeout(FleetConn *conn);
-extern void fleet_link_scrub(const FleetServerLink *link, char *text); /* of its passwords */
 extern void fleet_link_parse_hosts(FleetServerLink *link);
 
 /* ---- turn.c ---- */
@@ -305,6 +307,8 @@ extern bool fleet_link_may_open(FleetServerLink *link);
 
 /* For a descriptor: closes the connection that can be spared best, of any link.  False: none can. */
 extern bool fleet_link_evict(void);
+/* If the connection is of no use now, a link that waits for a descriptor may have this one's. */
+extern void fleet_link_fd_spare(FleetConn *conn);
 /* None is left, and no session is idle: the link waits for one that will be, instead of failing, as
  * its server did nothing wrong.  False: there is nothing to wait for. */
 extern bool fleet_link_wait_for_fd(FleetConn *conn);

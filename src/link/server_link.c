@@ -205,6 +205,51 @@ link_wants(const FleetServerLink *link)
     return !link->fd_waiting && (link->session_wanted || (link->wanted && !link->up));
 }
 
+/* When conn_timer() must be called. */
+static FleetTime
+conn_due(FleetConn *conn)
+{
+    FleetTime due = FLEET_NEVER;
+
+    switch (conn->state)
+    {
+        case CONN_CLOSED: break;
+        case CONN_RESOLVING:
+        case CONN_CONNECTING: due = conn->deadline; break;
+        case CONN_SETUP:
+        case CONN_READY:
+            if (conn->count > 0 && !conn->user_runs)
+                due = conn->heard_at + conn->patience;
+            if (conn->state == CONN_READY && conn->methods->due != NULL)
+                due = Min(due, conn->methods->due(conn));
+            break;
+    }
+    return due;
+}
+
+static void
+conn_timer(FleetConn *conn, FleetTime now)
+{
+    if (conn->lost || conn_due(conn) > now)
+        return;
+    switch (conn->state)
+    {
+        case CONN_CLOSED: break;
+        case CONN_RESOLVING:
+            fleet_conn_fail(conn, "08001", false, "looking up the host name took too long");
+            break;
+        case CONN_CONNECTING: fleet_conn_connect_timeout(conn); break;
+        case CONN_SETUP:
+        case CONN_READY:
+            if (conn->count > 0 && !conn->user_runs && conn->heard_at + conn->patience <= now)
+                fleet_conn_fail(conn, "08006", false, "the server has not answered for %d seconds",
+                                (int) (FLEET_SILENCE / FLEET_SECONDS(1)));
+            else if (conn->state == CONN_READY && conn->methods->timer != NULL)
+                conn->methods->timer(conn, now);
+            break;
+    }
+}
+
 static FleetTime
 link_due(FleetServerLink *link)
 {
@@ -217,7 +262,7 @@ link_due(FleetServerLink *link)
         due = Min(due, link->retry_at);
     dlist_foreach(iter, &link->conns)
     {
-        due = Min(due, fleet_conn_due(dlist_container(FleetConn, node, iter.cur)));
+        due = Min(due, conn_due(dlist_container(FleetConn, node, iter.cur)));
     }
     return due;
 }
@@ -237,7 +282,7 @@ timers_all(void)
 
         dlist_foreach(conns, &link->conns)
         {
-            fleet_conn_timer(dlist_container(FleetConn, node, conns.cur), fleet_turn.now);
+            conn_timer(dlist_container(FleetConn, node, conns.cur), fleet_turn.now);
         }
         if (link->retry_at <= fleet_turn.now && (fleet_side_wants(link) || link_wants(link)))
             fleet_link_open_soon(link);

@@ -1,8 +1,9 @@
 /*
  * runner/runner.h
  *     What the agent's pool (runner/pool.c) and the runner process (runner/main.c,
- *     runner/exec.c, runner/output.c) share: the layout of the memory between
- *     them, and the functions that the runner's files call of each other.
+ *     runner/exec.c, runner/output.c, runner/channel.c) share: the layout of the
+ *     memory between them, and the functions that the runner's files call of
+ *     each other, each of those below it.
  *
  * One segment a runner:
  *
@@ -91,28 +92,6 @@ StaticAssertDecl(sizeof(RunnerParams) == 12, "RunnerParams travels in bgw_extra"
 
 extern PGDLLEXPORT void fleet_runner_main(Datum arg);
 
-/*
- * Leaves a message to the agent, waiting while the ring is full.  Never
- * throws and never handles interrupts, because a half-sent message would
- * spoil the ring.  False: no agent will ever read it.  urgent: wake it now.
- */
-extern bool fleet_runner_send(const RunnerMessage *message, bool urgent);
-
-typedef enum RunnerOrder
-{
-    RUNNER_ORDER_COMMIT,
-    RUNNER_ORDER_GONE, /* the agent went away, or wants this runner to end */
-} RunnerOrder;
-
-/* The request's transaction is ready to be committed, and this is its id. */
-extern void fleet_runner_mark_prepared(uint64 xid);
-/* Waits for the agent's word on this prepared request.  Throws when canceled or terminated. */
-extern RunnerOrder fleet_runner_await_commit(uint64 number);
-
-/* The command of this request runs from here on / no more. */
-extern void fleet_runner_mark_begun(uint64 number);
-extern void fleet_runner_mark_ended(void);
-
 /* -- runner/exec.c -- */
 
 /* Runs one request and reports its end.  Throws only FATAL.  False: the agent is gone. */
@@ -134,5 +113,50 @@ extern void fleet_runner_log_finish(void);
 extern char *fleet_runner_clip(const char *text, int limit);
 /* Puts sqlstate, message, detail, hint, context of an error into a message. */
 extern void fleet_runner_error_texts(const ErrorData *error, RunnerMessage *message);
+
+/* -- runner/channel.c -- */
+
+/* Attaches to the segment as its runner.  Ends the process if the agent did not wait. */
+extern void fleet_runner_channel_open(dsm_handle handle, const RunnerParams *params);
+/* This process is connected to the database: this and the next agent may know of it. */
+extern void fleet_runner_channel_connected(void);
+
+/* In the handler of SIGINT: does it mean the request that is worked on? */
+extern bool fleet_runner_cancels_request(void);
+
+/* No agent is there, and none that may come has anything left to read. */
+extern bool fleet_runner_is_done(void);
+/* How long to sleep until fleet_runner_is_done() is to be asked again; -1: until woken. */
+extern long fleet_runner_patience_ms(void);
+
+/* The next message, if there is one.  It is valid until the next call. */
+extern bool fleet_runner_receive(RunnerMessage *message);
+/*
+ * Leaves a message to the agent, waiting while the ring is full.  Never
+ * throws and never handles interrupts, because a half-sent message would
+ * spoil the ring.  False: no agent will ever read it.  urgent: wake it now.
+ */
+extern bool fleet_runner_send(const RunnerMessage *message, bool urgent);
+
+/* Is the agent that sent this request still there? */
+extern bool fleet_runner_is_wanted(const RunnerMessage *request);
+/* It is worked on from here on (a cancel may have come before: then it is pending), and no more. */
+extern void fleet_runner_channel_take(const RunnerMessage *request);
+extern void fleet_runner_channel_idle(void);
+
+typedef enum RunnerOrder
+{
+    RUNNER_ORDER_COMMIT,
+    RUNNER_ORDER_GONE, /* the agent went away, or wants this runner to end */
+} RunnerOrder;
+
+/* The request's transaction is ready to be committed, and this is its id. */
+extern void fleet_runner_mark_prepared(uint64 xid);
+/* Waits for the agent's word on this prepared request.  Throws when canceled or terminated. */
+extern RunnerOrder fleet_runner_await_commit(uint64 number);
+
+/* The command of this request runs from here on / no more. */
+extern void fleet_runner_mark_begun(uint64 number);
+extern void fleet_runner_mark_ended(void);
 
 #endif

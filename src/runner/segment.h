@@ -2,7 +2,7 @@
  * runner/segment.h
  *     The memory between an agent and a runner: made, attached to, found
  *     again, and who is at its ends.  Used by both processes (runner/pool.c
- *     and runner/process.c there, runner/main.c here).
+ *     and runner/process.c there, runner/channel.c here).
  *
  * Each end is a process number: the place in the server's process array, plus
  * one; 0 is nobody.  An end is cleared when its process detaches or ends, and

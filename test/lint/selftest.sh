@@ -132,7 +132,7 @@ plant 15_states src/store/run_read.c <<<'static void f(void) { set_int2(rows, TA
 plant 15_states src/store/run_read.c <<<'static void f(void) { fleet_rows_set(rows, RUN_STATE, Int16GetDatum(3)); }'
 plant 15_states src/store/run_read.c <<<'const char *a = "UPDATE fleet_catalog.step_run AS s" "   SET state = 16";'
 plant 15_states src/sql/10_x.sql <<<'UPDATE fleet_catalog.run AS r SET state = 12;'
-plant 12_size src/agent/main.c < <(seq -f '/* %g */' 1300)
+plant 12_size src/agent/main.c < <(seq -f '/* %g */' 701)
 for breach in '$f->wait_for("parent", "SELECT 1");' \
     '$f->wait_for("parent", q{SELECT count(*), 1 FROM (VALUES (1)) AS v(x)}, "1");' \
     '$f->point_waits("parent", "step_prepared");' \

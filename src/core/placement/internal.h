@@ -2,11 +2,14 @@
  * core/placement/internal.h
  *     What the files of the placer share; nobody else includes it.
  *
- *     placement.c         servers, targets, the calls of placement.h
- *     queue.c   tickets, queues by length, flows in order of age
- *     choose.c  which ticket goes where
- *     look.c    which ticket is held back for a faster server
- *     heap.c    targets by their best ticket, running work by its end
+ * From the top down; a file calls those below it only:
+ *     placement.c  servers, targets, the calls of placement.h
+ *     heap.c       targets by their best ticket, running work by its end
+ *     choose.c     which ticket goes where
+ *     look.c       which ticket is held back for a faster server
+ *     queue.c      tickets, queues by length, flows in order of age
+ *     tree.c       members of a target by their load, one tree a policy
+ *     alloc.c      memory, counted
  *
  * A ticket takes 32 bytes, whether it waits or runs; they lie in pages, so
  * that a million of them are neither copied nor doubled.
@@ -263,10 +266,23 @@ ticket_before(const Ticket *a, const Ticket *b)
     return path_a > path_b || (path_a == path_b && ticket_length(a) > ticket_length(b));
 }
 
-/* ---- placement.c ---- */
+/* ---- alloc.c ---- */
 extern void *placer_resize(FleetPlacer *placer, void *ptr, size_t old_size, size_t new_size);
 extern void placer_grow(FleetPlacer *placer, void *array, uint32_t *capacity, uint32_t needed,
                         size_t element);
+
+/* ---- tree.c ---- */
+extern void target_tree_make(FleetPlacer *placer, Target *target, FleetPolicy policy);
+extern void target_tree_update(FleetPlacer *placer, Target *target, uint32_t position);
+extern void target_trees_rebuild(FleetPlacer *placer, Target *target, uint32_t old_members);
+extern void server_load(Server *server); /* after any change of it */
+extern bool server_has_free(const Server *server);
+/* The best member with a free slot, but for the position "without"; NONE: there is none. */
+extern uint32_t target_pick(const FleetPlacer *placer, const Target *target, FleetPolicy policy,
+                            uint32_t without);
+/* That member gets a ticket: the policies with a memory note whose turn it was. */
+extern void target_picked(FleetPlacer *placer, Target *target, FleetPolicy policy,
+                          uint32_t position);
 
 /* ---- queue.c ---- */
 extern uint32_t member_position(const FleetPlacer *placer, uint32_t server, uint32_t target);
@@ -301,11 +317,6 @@ extern uint32_t queue_not_held(const FleetPlacer *placer, const Queue *queue, Lo
                                uint32_t without);
 
 /* ---- choose.c ---- */
-extern void target_tree_make(FleetPlacer *placer, Target *target, FleetPolicy policy);
-extern void target_tree_update(FleetPlacer *placer, Target *target, uint32_t position);
-extern void target_trees_rebuild(FleetPlacer *placer, Target *target, uint32_t old_members);
-extern void server_load(Server *server); /* after any change of it */
-extern bool server_has_free(const Server *server);
 extern uint64_t target_patience(const Target *target);
 extern bool target_is_urgent(const FleetPlacer *placer, const Target *target);
 /* Number of its first queue that was not tried in vain; nqueues: none. */

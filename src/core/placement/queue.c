@@ -1,7 +1,7 @@
 /*
  * core/placement/queue.c
  *     Tickets of the placer: their pages, the queues by length, the flows in
- *     order of arrival.  Called by placement.c and choose.c only;
+ *     order of arrival.  Called by placement.c, choose.c, heap.c and look.c;
  *     the structures are explained in internal.h.
  */
 #include "core/placement/internal.h"

@@ -156,11 +156,28 @@ bound_of_pieces(const Played *played)
 
 /* ---- the longest path ---- */
 
+/* The servers that a task may run on: input->targets, or the local one; none for a package. */
+static const uint32_t *
+servers_of(const FleetPlanInput *input, const FleetTaskSpec *task, uint32_t *count)
+{
+    *count = 0;
+    switch (task->kind)
+    {
+        case FLEET_TASK_JOB:
+            if (task->target < input->ntargets)
+                *count = input->target_sizes[task->target];
+            return *count > 0 ? input->targets[task->target] : NULL;
+        case FLEET_TASK_SQL: *count = 1; return &input->local_server;
+        case FLEET_TASK_PACKAGE: break;
+    }
+    return NULL;
+}
+
 static double
 fastest_of(const FleetPlanInput *input, const FleetTaskSpec *task)
 {
     uint32_t n;
-    const uint32_t *servers = plan_servers_of(input, task, &n);
+    const uint32_t *servers = servers_of(input, task, &n);
     double fastest = 0;
 
     for (uint32_t i = 0; i < n; i++)

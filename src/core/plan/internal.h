@@ -16,9 +16,6 @@ typedef struct Played
     uint8_t *ran;       /* per task of the graph: it was not skipped */
 } Played;
 
-/* The servers that a task may run on: input->targets, or the local one; none for a package. */
-extern const uint32_t *plan_servers_of(const FleetPlanInput *input, const FleetTaskSpec *task,
-                                       uint32_t *count);
 extern void plan_lower_bound(const Played *played);
 extern void plan_critical_path(const Played *played);
 extern void plan_utilisation(const Played *played);

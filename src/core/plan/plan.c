@@ -22,22 +22,6 @@ typedef struct Player
     bool over;
 } Player;
 
-const uint32_t *
-plan_servers_of(const FleetPlanInput *input, const FleetTaskSpec *task, uint32_t *count)
-{
-    *count = 0;
-    switch (task->kind)
-    {
-        case FLEET_TASK_JOB:
-            if (task->target < input->ntargets)
-                *count = input->target_sizes[task->target];
-            return *count > 0 ? input->targets[task->target] : NULL;
-        case FLEET_TASK_SQL: *count = 1; return &input->local_server;
-        case FLEET_TASK_PACKAGE: break;
-    }
-    return NULL;
-}
-
 /* ---- what runs, by its end ---- */
 
 static bool
