@@ -11,7 +11,7 @@
 
 #include "fmgr.h"
 
-/* The role; ERROR if nobody came through schema fleet. */
+/* The role; ERROR if the call did not come through schema fleet. */
 extern Oid fleet_caller_or_error(void);
 
 /* What fleet_catalog.may_use(), may_cancel() and sees() say of this owner. */

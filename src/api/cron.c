@@ -110,7 +110,7 @@ fleet_cron_bridge_main(Datum arg)
     CurrentResourceOwner = ResourceOwnerCreate(NULL, "pg_fleet cron bridge");
     segment = dsm_attach(DatumGetUInt32(arg));
     if (segment == NULL)
-        proc_exit(1); /* nobody waits any more */
+        proc_exit(1); /* no session waits any longer */
     dsm_pin_mapping(segment);
     bridge = dsm_segment_address(segment);
     /* A failure to connect ends this process; its reason is in the server's log. */
@@ -202,13 +202,13 @@ report_failure(const char *database, int code, const char *message)
                         errhint("The role needs LOGIN, and CONNECT on that database.")));
     ereport(ERROR,
             (errcode(code), errmsg_internal("%s", message),
-             errdetail("pg_cron said so in database \"%s\" (cron.database_name).", database),
+             errdetail("pg_cron reported this in database \"%s\" (cron.database_name).", database),
              code == ERRCODE_INSUFFICIENT_PRIVILEGE
-                 ? errhint("Have a superuser run there: GRANT USAGE ON SCHEMA cron TO %s; GRANT "
+                 ? errhint("Ask a superuser to run there: GRANT USAGE ON SCHEMA cron TO %s; GRANT "
                            "EXECUTE ON FUNCTION cron.schedule_in_database TO %s.",
                            role, role)
              : code == ERRCODE_INVALID_SCHEMA_NAME || code == ERRCODE_UNDEFINED_FUNCTION
-                 ? errhint("Have a superuser run there: CREATE EXTENSION pg_cron.")
+                 ? errhint("Ask a superuser to run there: CREATE EXTENSION pg_cron.")
                  : errhint("A schedule has five fields: minute hour day month weekday.")));
 }
 

@@ -203,7 +203,7 @@ cannot_plan(const FleetError *error)
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("the package cannot be planned: %s", error->message),
                     error->hint[0] != '\0' ? errhint("%s", error->hint)
-                                           : errhint("Look into fleet.server_status.")));
+                                           : errhint("See fleet.server_status.")));
 }
 
 static void

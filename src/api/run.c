@@ -147,5 +147,5 @@ fleet_sql_state_graph(PG_FUNCTION_ARGS)
     }
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                     errmsg("\"%s\" is not a state machine of pg_fleet", wanted),
-                    errhint("Valid: run, task, job, step.")));
+                    errhint("Valid values are: run, task, job, step.")));
 }

@@ -61,7 +61,7 @@ server_options(const char *conninfo, const char **user)
                     (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                      errmsg("the connection string contains a password"),
                      errdetail("Options of a server can be read by everybody."),
-                     errhint("Give it by the argument \"password\": it is stored in the user "
+                     errhint("Specify it with the argument \"password\": it is stored in the user "
                              "mapping.")));
         if (strcmp(keywords[i], "user") == 0)
             *user = values[i];
@@ -84,7 +84,7 @@ check_arguments(const char *name, const char *conninfo)
         ereport(ERROR,
                 (errcode(name == NULL ? ERRCODE_NULL_VALUE_NOT_ALLOWED : ERRCODE_INVALID_NAME),
                  errmsg("server name must not be %s", name == NULL ? "null" : "empty"),
-                 errhint("Give the name of the server.")));
+                 errhint("Specify the name of the server.")));
     if (strlen(name) >= NAMEDATALEN)
         ereport(ERROR,
                 (errcode(ERRCODE_NAME_TOO_LONG), errmsg("server name is too long"),
@@ -118,7 +118,7 @@ fleet_sql_create_foreign_server(PG_FUNCTION_ARGS)
         ereport(ERROR, (errcode(ERRCODE_S_R_E_PROHIBITED_SQL_STATEMENT_ATTEMPTED),
                         errmsg("a password is required"),
                         errdetail("Only superusers may connect to a server without one."),
-                        errhint("Give it by the argument \"password\".")));
+                        errhint("Specify it with the argument \"password\".")));
     if (username != NULL)
         user = username;
     mapping->user = makeNode(RoleSpec);

@@ -11,7 +11,7 @@
  *
  * Compared with SECURITY DEFINER: rights depend on current_user at the call
  * and not on who happens to own a function in between, and there is nothing
- * to call in fleet_catalog without passing here, because nobody has USAGE on it.
+ * to call in fleet_catalog without passing here, because no role has USAGE on it.
  */
 #include "postgres.h"
 
@@ -136,11 +136,12 @@ fleet_sql_api(PG_FUNCTION_ARGS)
 
     GetUserIdAndSecContext(&user, &context);
     if (InSecurityRestrictedOperation())
-        ereport(ERROR,
-                (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-                 errmsg("cannot use pg_fleet within a security-restricted operation"),
-                 errdetail("It was called while an index, a materialized view or the like is being "
-                           "maintained.")));
+        ereport(
+            ERROR,
+            (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+             errmsg("cannot use pg_fleet within a security-restricted operation"),
+             errdetail("It was called while an index, a materialized view or the like was being "
+                       "maintained.")));
     if (target == NULL)
     {
         Target *fresh = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(Target));

@@ -239,14 +239,14 @@ CREATE INDEX run_package ON fleet_catalog.run (package, run_id);
 COMMENT ON TABLE fleet_catalog.run IS 'One row an execution of a package';
 
 -- task_run, job_run, step_run and log_line have no CHECK constraints: the server compiles them again
--- in every transaction that writes, and nobody but the agent (and links, into job_run) writes here.
+-- in every transaction that writes, and only the agent (and links, into job_run) write here.
 --
 -- Columns that never change come first: an update then logs only what follows them.  The fillfactor
 -- leaves room for the versions of a start and of an end in the same page (HOT).
 CREATE TABLE fleet_catalog.task_run (
     run_id      bigint NOT NULL,
     task_no     integer NOT NULL,
-    item        integer NOT NULL,           -- 0: the task as a whole; for_each: 1 to n
+    item        integer NOT NULL,           -- 0: the task as a whole; for_each: 1...n
     queued_at   timestamptz NOT NULL,
     params      jsonb,                      -- an item's own parameters
     log_seq     integer NOT NULL DEFAULT 0, -- log lines of earlier attempts (seq of this attempt counts from there)
@@ -282,7 +282,7 @@ CREATE TABLE fleet_catalog.job_run (
     requested_by    name NOT NULL DEFAULT SESSION_USER,
     state           smallint NOT NULL DEFAULT 1,
     parent_uuid     uuid,                   -- started by this parent; null: start_job here
-    step_no         smallint NOT NULL DEFAULT 0,  -- durable FleetJobRun: current step (from 1), its attempt,
+    step_no         smallint NOT NULL DEFAULT 0,  -- durable FleetJobRun: current step (1...), its attempt,
     attempt         smallint NOT NULL DEFAULT 0,
     step_runs       integer NOT NULL DEFAULT 0,   -- and how many steps so far
     log_seq         integer NOT NULL DEFAULT 0,   -- log lines written so far
@@ -310,7 +310,7 @@ CREATE TABLE fleet_catalog.step_run (
     first_seq   integer NOT NULL,           -- place of its "started" line in the log
     server_id   integer,                    -- where it ran; null: here
     task_attempt smallint NOT NULL DEFAULT 1, -- attempt of the task run
-    step_no     smallint NOT NULL,          -- from 1; sql task: 1
+    step_no     smallint NOT NULL,          -- 1...; sql task: 1
     attempt     smallint NOT NULL,          -- of the step
     step        text NOT NULL,              -- its name
     backend_pid integer,                    -- mode direct: the session there
@@ -383,7 +383,7 @@ COMMENT ON TABLE fleet_catalog.duration IS 'Learned durations (FleetEstimate) by
 
 -- ---- as a child: parents that were here --------------------------------------------------------
 
--- By role too: nobody but a role's own links can raise the epoch that fences its links.
+-- By role too: only a role's own links can raise the epoch that fences its links.
 CREATE TABLE fleet_catalog.parent (
     parent_uuid uuid NOT NULL,
     role        regrole NOT NULL,           -- as which its link logged in here

@@ -4,7 +4,7 @@
 -- (src/api/trampoline.c).  It finds fleet_catalog.f with the same argument types and calls it as the
 -- owner of the extension; fleet_catalog.caller() tells on whose behalf.  So no function is SECURITY
 -- DEFINER: what a call may do depends on current_user at the call, also inside a SECURITY DEFINER
--- function of somebody else.  Nobody has USAGE on fleet_catalog.
+-- function of another role.  No role has USAGE on fleet_catalog.
 --
 -- Names: arguments of the hidden functions begin with a_, variables with v_.  All of them pin
 -- search_path to pg_catalog, pg_temp, so that unqualified operators and functions are the system's.
@@ -17,15 +17,15 @@ COMMENT ON FUNCTION fleet_catalog.caller() IS 'The role on whose behalf a functi
 
 CREATE FUNCTION fleet_catalog.may_use(a_owner oid) RETURNS boolean
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_may_use';
-COMMENT ON FUNCTION fleet_catalog.may_use(oid) IS 'May the caller act as this owner? Member of it; a superuser only by a superuser';
+COMMENT ON FUNCTION fleet_catalog.may_use(oid) IS 'May the caller act as this owner? A member may, and for a superuser only a superuser';
 
 CREATE FUNCTION fleet_catalog.may_become(a_member oid, a_role oid) RETURNS boolean
     LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_may_become';
-COMMENT ON FUNCTION fleet_catalog.may_become(oid, oid) IS 'May a member act as this role? Since PostgreSQL 16: a member with the SET option';
+COMMENT ON FUNCTION fleet_catalog.may_become(oid, oid) IS 'May this member act as this role? From PostgreSQL 16 on, membership needs the SET option';
 
 CREATE FUNCTION fleet_catalog.may_cancel(a_owner oid) RETURNS boolean
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_may_cancel';
-COMMENT ON FUNCTION fleet_catalog.may_cancel(oid) IS 'May the caller stop what this owner runs? Member of it, or of fleet_operator';
+COMMENT ON FUNCTION fleet_catalog.may_cancel(oid) IS 'May the caller stop what this owner runs? Members of it and of fleet_operator may';
 
 CREATE FUNCTION fleet_catalog.sees(a_owner oid) RETURNS boolean
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_sees';
@@ -37,7 +37,7 @@ COMMENT ON FUNCTION fleet_catalog.is_visible(oid) IS 'For views: is what belongs
 
 CREATE FUNCTION fleet_catalog.is_own_xid(a_xid xid) RETURNS boolean
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_is_own_xid';
-COMMENT ON FUNCTION fleet_catalog.is_own_xid(xid) IS 'Is this transaction id one of the present transaction?';
+COMMENT ON FUNCTION fleet_catalog.is_own_xid(xid) IS 'Does this transaction id belong to the current transaction?';
 
 -- ---- waking the agent, waiting for it ----------------------------------------------------------
 
@@ -48,7 +48,7 @@ COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMM
 CREATE FUNCTION fleet_catalog.wait_run(a_run_id bigint, a_timeout_ms bigint, a_changes boolean,
                                        OUT state smallint, OUT timed_out boolean) RETURNS record
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wait_run';
-COMMENT ON FUNCTION fleet_catalog.wait_run(bigint, bigint, boolean) IS 'Waits until the run is final (or changed); then its state as it is now';
+COMMENT ON FUNCTION fleet_catalog.wait_run(bigint, bigint, boolean) IS 'Waits until the run has ended (or changed); returns its state';
 
 -- ---- the core ----------------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ COMMENT ON FUNCTION fleet_catalog.check_command(text, text) IS 'Parses a step''s
 
 CREATE FUNCTION fleet_catalog.check_graph(a_tasks text[], a_from integer[], a_to integer[]) RETURNS void
     LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_check_graph';
-COMMENT ON FUNCTION fleet_catalog.check_graph(text[], integer[], integer[]) IS 'ERROR with the path if the graph has a cycle';
+COMMENT ON FUNCTION fleet_catalog.check_graph(text[], integer[], integer[]) IS 'Raises an error that shows the path if the graph has a cycle';
 
 -- Bodies with RETURN are parsed now, under the install script's safe search_path.
 CREATE FUNCTION fleet_catalog.content_hash(a_text text) RETURNS uuid
@@ -114,7 +114,7 @@ CREATE FUNCTION fleet_catalog.check_name(a_what text, a_name text) RETURNS void
 BEGIN
     IF a_name IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = format('%s name must not be null', a_what),
-            HINT = format('Give the name of the %s.', a_what);
+            HINT = format('Specify the name of the %s.', a_what);
     ELSIF a_name = '' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_name', MESSAGE = format('%s name must not be empty', a_what),
             HINT = 'Names have 1 to 200 characters.';
@@ -124,7 +124,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_name(text, text) IS 'ERROR unless this can be a name';
+COMMENT ON FUNCTION fleet_catalog.check_name(text, text) IS 'Raises an error unless this can be a name';
 
 -- A null where none belongs, by the arguments' names.
 CREATE FUNCTION fleet_catalog.check_given(VARIADIC a_names_and_values text[]) RETURNS void
@@ -134,12 +134,12 @@ BEGIN
         IF a_names_and_values[i + 1] IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed',
                 MESSAGE = format('argument "%s" must not be null', a_names_and_values[i]),
-                HINT = 'Leave the argument out to use its default.';
+                HINT = 'Omit the argument to use its default.';
         END IF;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_given(text[]) IS 'ERROR if one of the values (name, value, name, value, ...) is null';
+COMMENT ON FUNCTION fleet_catalog.check_given(text[]) IS 'Raises an error if one of the values (name, value, name, value, ...) is null';
 
 CREATE FUNCTION fleet_catalog.check_choice(a_what text, a_value text, VARIADIC a_choices text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -149,11 +149,11 @@ BEGIN
     ELSIF a_value <> ALL (a_choices) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('"%s" is not a valid %s', left(a_value, 100), a_what),
-            HINT = format('Valid: %s.', array_to_string(a_choices, ', '));
+            HINT = format('Valid values are: %s.', array_to_string(a_choices, ', '));
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_choice(text, text, text[]) IS 'ERROR unless the value is one of the choices';
+COMMENT ON FUNCTION fleet_catalog.check_choice(text, text, text[]) IS 'Raises an error unless the value is one of the choices';
 
 CREATE FUNCTION fleet_catalog.check_range(a_what text, a_value double precision, a_low double precision, a_high double precision) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -166,7 +166,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_range(text, double precision, double precision, double precision) IS 'ERROR unless the number is between the two';
+COMMENT ON FUNCTION fleet_catalog.check_range(text, double precision, double precision, double precision) IS 'Raises an error unless the number is between the two';
 
 CREATE FUNCTION fleet_catalog.check_span(a_what text, a_value interval, a_positive boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -179,7 +179,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_span(text, interval, boolean) IS 'ERROR if the interval is negative (or 0) or absurdly long; null passes';
+COMMENT ON FUNCTION fleet_catalog.check_span(text, interval, boolean) IS 'Raises an error if the interval is negative (or 0) or longer than 10 years; null passes';
 
 CREATE FUNCTION fleet_catalog.check_params(a_params jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -188,15 +188,15 @@ BEGIN
         PERFORM fleet_catalog.check_given('params', NULL);
     ELSIF jsonb_typeof(a_params) <> 'object' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'params must be a JSON object',
-            DETAIL = format('It is of type %s.', jsonb_typeof(a_params)), HINT = 'For example ''{"region": "north"}''.';
+            DETAIL = format('It is of type %s.', jsonb_typeof(a_params)), HINT = 'An example is ''{"region": "north"}''.';
     ELSIF pg_column_size(a_params) > 1000000 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'params are too large',
-            DETAIL = format('They have %s bytes.', pg_column_size(a_params)),
-            HINT = 'At most 1,000,000 bytes are allowed: put the data into a table and pass its key.';
+            DETAIL = format('Their size is %s bytes.', pg_column_size(a_params)),
+            HINT = 'The limit is 1,000,000 bytes. Put the data into a table and pass its key.';
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_params(jsonb) IS 'ERROR unless this is a JSON object of reasonable size';
+COMMENT ON FUNCTION fleet_catalog.check_params(jsonb) IS 'Raises an error unless this is a JSON object of at most 1,000,000 bytes';
 
 CREATE FUNCTION fleet_catalog.check_retry_sqlstates(a_states text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -206,17 +206,17 @@ BEGIN
     FOREACH v_state IN ARRAY coalesce(a_states, '{}') LOOP
         IF v_state IS NULL OR v_state !~ '^!?([0-9A-Z]{2}|[0-9A-Z]{5})$' THEN
             RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
-                MESSAGE = format('"%s" is not an SQLSTATE or a class of them', coalesce(v_state, 'NULL')),
-                HINT = 'Write five characters (40001), a class of two (40), or one of both after "!" to exclude it.';
+                MESSAGE = format('"%s" is not an SQLSTATE or an SQLSTATE class', coalesce(v_state, 'NULL')),
+                HINT = 'Write five characters (40001), a class of two (40), or either after "!" to exclude it.';
         END IF;
     END LOOP;
     IF cardinality(a_states) > 100 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'too many entries in retry_sqlstates',
-            HINT = 'At most 100 are allowed: use classes of two characters.';
+            HINT = 'At most 100 entries are allowed. Use classes of two characters.';
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_retry_sqlstates(text[]) IS 'ERROR unless all are SQLSTATEs or classes, perhaps after "!"';
+COMMENT ON FUNCTION fleet_catalog.check_retry_sqlstates(text[]) IS 'Raises an error unless all are SQLSTATEs or classes, possibly after "!"';
 
 -- Parameters of a call over the defaults of a definition that declares which there are.
 CREATE FUNCTION fleet_catalog.merge_params(a_what text, a_declared jsonb, a_given jsonb) RETURNS jsonb
@@ -242,12 +242,12 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
             MESSAGE = format('parameter "%s" of %s is required', v_key, a_what),
             DETAIL = 'Its default is null.',
-            HINT = format('Give it: params => %L.', jsonb_build_object(v_key, '...'));
+            HINT = format('Specify it with params => %L.', jsonb_build_object(v_key, '...'));
     END IF;
     RETURN v_merged;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.merge_params(text, jsonb, jsonb) IS 'Given parameters over declared ones: unknown ones are an ERROR, so are missing ones whose default is null';
+COMMENT ON FUNCTION fleet_catalog.merge_params(text, jsonb, jsonb) IS 'Given parameters over declared ones: raises an error for unknown ones, and for missing ones whose default is null';
 
 -- ---- finding what a name means, with the right to use it ---------------------------------------
 
@@ -261,19 +261,19 @@ BEGIN
                  ELSE format('It belongs to role "%s".', pg_get_userbyid(a_owner)) END,
         HINT = CASE WHEN (SELECT r.rolsuper FROM pg_authid AS r WHERE r.oid = a_owner)
                THEN 'Only a superuser may do this.'
-               ELSE 'Become a member of that role, or have one do it.' END;
+               ELSE 'Ask a member of that role to do it, or to grant you membership.' END;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.deny(text, text, oid) IS 'Raises the ERROR for a missing right';
+COMMENT ON FUNCTION fleet_catalog.deny(text, text, oid) IS 'Raises the error for a missing privilege';
 
 -- Suggestions of a name of the same kind that the caller may see: '' if there is none.
 CREATE FUNCTION fleet_catalog.known(a_names text[], a_make text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT CASE WHEN coalesce(cardinality(a_names), 0) = 0 THEN 'There is none yet: ' || a_make || ' makes one.'
-       ELSE 'There is: ' || array_to_string(a_names[1:10], ', ')
+SELECT CASE WHEN coalesce(cardinality(a_names), 0) = 0 THEN 'None exists yet; create one with ' || a_make || '.'
+       ELSE 'Existing names are: ' || array_to_string(a_names[1:10], ', ')
             || CASE WHEN cardinality(a_names) > 10 THEN ', ...' ELSE '.' END END
 $$;
-COMMENT ON FUNCTION fleet_catalog.known(text[], text) IS 'HINT that lists the names there are';
+COMMENT ON FUNCTION fleet_catalog.known(text[], text) IS 'Hint that lists the existing names';
 
 CREATE FUNCTION fleet_catalog.get_job(a_name text) RETURNS fleet_catalog.job
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -355,7 +355,7 @@ BEGIN
     END IF;
     IF NOT fleet_catalog.may_use(v_role) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('must be a member of role "%s"', a_name),
-            HINT = format('Have it granted: GRANT %I TO %I.', a_name, pg_get_userbyid(fleet_catalog.caller()));
+            HINT = format('Ask an administrator to run: GRANT %I TO %I.', a_name, pg_get_userbyid(fleet_catalog.caller()));
     END IF;
     RETURN v_role;
 END

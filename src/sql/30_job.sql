@@ -3,7 +3,7 @@
 CREATE FUNCTION fleet.create_job(job text, params jsonb DEFAULT '{}', description text DEFAULT '', leaves_clean boolean DEFAULT false) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.create_job(text, jsonb, text, boolean)
-    IS 'Creates an agent job; params: its parameters with their defaults; leaves_clean: its steps leave nothing in their session (SET, temporary tables, prepared statements, LISTEN, advisory locks ...), so that the session need not be reset (DISCARD ALL) before the next job';
+    IS 'Creates a job. params: its parameters with their defaults; leaves_clean: its steps leave nothing behind in their session (settings, temporary tables, prepared statements, LISTEN, advisory locks), so that DISCARD ALL before the next job is not needed';
 
 CREATE FUNCTION fleet_catalog.create_job(a_job text, a_params jsonb, a_description text, a_leaves_clean boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -15,7 +15,7 @@ BEGIN
     ON CONFLICT (name) DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already exists', a_job),
-            HINT = 'Choose another name, or remove that one with fleet.drop_job().';
+            HINT = 'Choose another name, or drop the existing one with fleet.drop_job().';
     END IF;
 END
 $$;
@@ -23,7 +23,7 @@ $$;
 CREATE FUNCTION fleet.alter_job(job text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL,
                                 description text DEFAULT NULL, owner text DEFAULT NULL, leaves_clean boolean DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_job(text, text, jsonb, text, text, boolean) IS 'Changes a job; what is null stays as it is';
+COMMENT ON FUNCTION fleet.alter_job(text, text, jsonb, text, text, boolean) IS 'Changes a job; arguments that are null leave things as they are';
 
 CREATE FUNCTION fleet_catalog.alter_job(a_job text, a_new_name text, a_params jsonb, a_description text, a_owner text, a_leaves_clean boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -55,7 +55,7 @@ $$;
 
 CREATE FUNCTION fleet.drop_job(job text, if_exists boolean DEFAULT false) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.drop_job(text, boolean) IS 'Removes a job with its steps; runs of it go on and their history stays. False: there was none';
+COMMENT ON FUNCTION fleet.drop_job(text, boolean) IS 'Drops a job with its steps; its runs continue and their history is kept. Returns false if there was no such job';
 
 CREATE FUNCTION fleet_catalog.drop_job(a_job text, a_if_exists boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -83,7 +83,7 @@ CREATE FUNCTION fleet.add_step(job text, step text, sql text DEFAULT NULL, packa
                                run_as text DEFAULT NULL, check_syntax boolean DEFAULT true) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.add_step(text, text, text, text, text, text, text, text, integer, interval, interval, text[], interval, text, boolean, text, boolean)
-    IS 'Adds a step (an SQL command, or a package) to the end of a job; returns its number';
+    IS 'Adds a step, an SQL command or a package, at the end of a job; returns its number';
 
 CREATE FUNCTION fleet_catalog.check_action(a_what text, a_action text, a_goto text) RETURNS text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -94,8 +94,8 @@ BEGIN
         RETURN 'goto';
     END IF;
     IF a_action = 'goto' THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('on_%s says goto, but not where to', a_what),
-            HINT = format('Name the step: %s_goto => ''...''.', a_what);
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('on_%s is "goto", but %s_goto is missing', a_what, a_what),
+            HINT = format('Specify the step with %s_goto => ''step''.', a_what);
     END IF;
     RETURN a_action;
 END
@@ -130,7 +130,7 @@ BEGIN
     IF NOT fleet_catalog.may_become(a_owner, a_run_as) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
             MESSAGE = format('role "%s", which owns the job, is not a member of role "%s"', pg_get_userbyid(a_owner), pg_get_userbyid(a_run_as)),
-            HINT = 'The owner of a job must be a member of every role that its steps run as, from PostgreSQL 16 on with the SET option.';
+            HINT = 'The owner of a job must be a member of every role that its steps run as; on PostgreSQL 16 and later, with the SET option.';
     END IF;
 END
 $$;
@@ -152,9 +152,9 @@ BEGIN
         PERFORM fleet_catalog.check_run_as(v_job.owner, v_run_as);
     END IF;
     IF num_nonnulls(a_sql, a_package) <> 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a step is either an SQL command or a package',
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a step must be either an SQL command or a package',
             DETAIL = CASE WHEN a_sql IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
-            HINT = 'Give one of the arguments "sql" and "package".';
+            HINT = 'Specify exactly one of the arguments "sql" and "package".';
     END IF;
     a_on_success := fleet_catalog.check_action('success', a_on_success, a_success_goto);
     a_on_failure := fleet_catalog.check_action('failure', a_on_failure, a_failure_goto);
@@ -170,12 +170,12 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.name = a_step) THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already has a step "%s"', a_job, a_step),
-            HINT = 'Choose another name, or remove that one with fleet.drop_step().';
+            HINT = 'Choose another name, or drop the existing one with fleet.drop_step().';
     END IF;
     v_step_no := 1 + coalesce((SELECT max(s.step_no) FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id), 0);
     IF v_step_no > 1000 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('job "%s" has too many steps', a_job),
-            HINT = 'A job has at most 1000 steps: use several jobs, or a package.';
+            HINT = 'A job can have at most 1000 steps. Use several jobs, or a package.';
     END IF;
     INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto,
                                     retries, retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as)
@@ -190,7 +190,7 @@ $$;
 
 CREATE FUNCTION fleet.drop_step(job text, step text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.drop_step(text, text) IS 'Removes a step; later ones move up';
+COMMENT ON FUNCTION fleet.drop_step(text, text) IS 'Drops a step; later steps move up';
 
 CREATE FUNCTION fleet_catalog.drop_step(a_job text, a_step text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -204,8 +204,8 @@ BEGIN
      ORDER BY s.step_no LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
-            MESSAGE = format('step "%s" cannot be removed: step "%s" goes to it', a_step, a_job),
-            HINT = 'Remove that step first.';
+            MESSAGE = format('cannot drop step "%s" because step "%s" goes to it', a_step, a_job),
+            HINT = 'Drop that step first.';
     END IF;
     DELETE FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.name = a_step RETURNING s.step_no INTO v_no;
     IF NOT FOUND THEN
@@ -221,7 +221,7 @@ $$;
 
 CREATE FUNCTION fleet.start_job(job text, params jsonb DEFAULT '{}') RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.start_job(text, jsonb) IS 'Starts a job here, at COMMIT; returns its job_run_id. What becomes of it is in fleet.job_run';
+COMMENT ON FUNCTION fleet.start_job(text, jsonb) IS 'Starts a job on this server, at COMMIT; returns its job_run_id. Its state is in fleet.job_run';
 
 CREATE FUNCTION fleet_catalog.start_job(a_job text, a_params jsonb) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

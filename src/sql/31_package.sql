@@ -4,7 +4,7 @@ CREATE FUNCTION fleet.create_package(package text, params jsonb DEFAULT '{}', ov
                                      priority integer DEFAULT 0, description text DEFAULT '') RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.create_package(text, jsonb, text, integer, text)
-    IS 'Creates an empty package; params: its parameters with their defaults (null: required)';
+    IS 'Creates an empty package. params: its parameters with their defaults; null makes one required';
 
 CREATE FUNCTION fleet_catalog.check_overlap(a_overlap text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -29,7 +29,7 @@ BEGIN
     ON CONFLICT (name) DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_package),
-            HINT = 'Choose another name, or remove that one with fleet.drop_package().';
+            HINT = 'Choose another name, or drop the existing one with fleet.drop_package().';
     END IF;
 END
 $$;
@@ -37,7 +37,7 @@ $$;
 CREATE FUNCTION fleet.alter_package(package text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL, overlap text DEFAULT NULL,
                                     priority integer DEFAULT NULL, description text DEFAULT NULL, owner text DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text) IS 'Changes a package; what is null stays as it is';
+COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text) IS 'Changes a package; arguments that are null leave things as they are';
 
 CREATE FUNCTION fleet_catalog.alter_package(a_package text, a_new_name text, a_params jsonb, a_overlap text, a_priority integer,
                                             a_description text, a_owner text) RETURNS void
@@ -71,7 +71,7 @@ $$;
 
 CREATE FUNCTION fleet.drop_package(package text, if_exists boolean DEFAULT false) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.drop_package(text, boolean) IS 'Removes a package with its tasks; runs of it go on and their history stays. False: there was none';
+COMMENT ON FUNCTION fleet.drop_package(text, boolean) IS 'Drops a package with its tasks; its runs continue and their history is kept. Returns false if there was no such package';
 
 CREATE FUNCTION fleet_catalog.drop_package(a_package text, a_if_exists boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -84,7 +84,7 @@ BEGIN
     END IF;
     v_package := fleet_catalog.change_package(a_package);
     IF EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.package = a_package) THEN
-        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('package "%s" is scheduled', a_package),
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop package "%s" because it is scheduled', a_package),
             HINT = 'Remove its schedule first with fleet.unschedule_package().';
     END IF;
     DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id;
@@ -105,19 +105,19 @@ CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, j
                                check_syntax boolean DEFAULT true) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean)
-    IS 'Adds a task (SQL here, a job on a server or group, or a nested package) to a package; returns its number, from 0';
+    IS 'Adds a task to a package: SQL that runs here, a job on a server or group, or a nested package; returns its number, from 0';
 
 CREATE FUNCTION fleet_catalog.check_task_target(a_job text, a_server text, a_on_group text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF a_job IS NULL AND num_nonnulls(a_server, a_on_group) > 0 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a job runs on a server or group',
-            DETAIL = 'SQL and nested packages of a task run here.',
-            HINT = 'Put the SQL into a job, and give the task job => ''...''.';
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a job can run on a server or group',
+            DETAIL = 'SQL and nested packages run on this server.',
+            HINT = 'Create a job that runs the SQL, and name it with job => ''job''.';
     ELSIF a_job IS NOT NULL AND num_nonnulls(a_server, a_on_group) <> 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job task runs either on a server or on a group',
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job must run either on a server or on a group',
             DETAIL = CASE WHEN a_server IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
-            HINT = 'Give one of the arguments "server" and "on_group".';
+            HINT = 'Specify exactly one of the arguments "server" and "on_group".';
     END IF;
     IF a_job IS NOT NULL THEN
         PERFORM fleet_catalog.check_name('job', a_job);
@@ -158,9 +158,9 @@ BEGIN
     PERFORM fleet_catalog.check_given('after', a_after::text, 'after_failure_of', a_after_failure_of::text,
                                       'after_completion_of', a_after_completion_of::text);
     IF num_nonnulls(a_sql, a_job, a_nested) <> 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a task is one of: SQL, a job, a package',
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a task must be exactly one of SQL, a job or a package',
             DETAIL = CASE WHEN num_nonnulls(a_sql, a_job, a_nested) = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
-            HINT = 'Give one of the arguments "sql", "job" and "nested".';
+            HINT = 'Specify exactly one of the arguments "sql", "job" and "nested".';
     END IF;
     PERFORM fleet_catalog.check_task_target(a_job, a_server, a_on_group);
     PERFORM fleet_catalog.check_params(a_params);
@@ -179,12 +179,12 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id AND t.name = a_task) THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already has a task "%s"', a_package, a_task),
-            HINT = 'Choose another name, or remove that one with fleet.drop_task().';
+            HINT = 'Choose another name, or drop the existing one with fleet.drop_task().';
     END IF;
     v_task_no := coalesce((SELECT max(t.task_no) + 1 FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id), 0);
     IF v_task_no >= 10000 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('package "%s" has too many tasks', a_package),
-            HINT = 'A package has at most 10000 tasks: use for_each, or nested packages.';
+            HINT = 'A package can have at most 10000 tasks. Use for_each, or nested packages.';
     END IF;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max,
@@ -215,7 +215,7 @@ $$;
 
 CREATE FUNCTION fleet.drop_task(package text, task text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.drop_task(text, text) IS 'Removes a task with its precedence constraints';
+COMMENT ON FUNCTION fleet.drop_task(text, text) IS 'Drops a task with its precedence constraints';
 
 CREATE FUNCTION fleet_catalog.drop_task(a_package text, a_task text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -264,7 +264,7 @@ BEGIN
     END IF;
     IF a_from = a_to THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = format('task "%s" cannot come after itself', a_from),
-            HINT = 'To run it again after a failure, give the task retries.';
+            HINT = 'To run it again after a failure, set its retries.';
     END IF;
     INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition)
     VALUES (a_package.package_id, a_from, a_to, a_on_outcome, a_condition)
@@ -273,7 +273,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
             MESSAGE = format('task "%s" already comes after task "%s"', a_to, a_from),
             DETAIL = 'There is at most one precedence constraint from one task to another.',
-            HINT = 'Remove that one with fleet.drop_precedence().';
+            HINT = 'Drop that one with fleet.drop_precedence().';
     END IF;
     PERFORM fleet_catalog.check_package(a_package.package_id);
 END
@@ -283,7 +283,7 @@ CREATE FUNCTION fleet.add_precedence(package text, from_task text, to_task text,
                                      condition text DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.add_precedence(text, text, text, text, text)
-    IS 'Lets a task wait for another one''s success, failure or completion, and perhaps for a condition';
+    IS 'Makes a task wait for the success, failure or completion of another one, optionally with a condition';
 
 CREATE FUNCTION fleet_catalog.add_precedence(a_package text, a_from_task text, a_to_task text, a_on_outcome text, a_condition text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -294,7 +294,7 @@ $$;
 
 CREATE FUNCTION fleet.drop_precedence(package text, from_task text, to_task text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.drop_precedence(text, text, text) IS 'Removes a precedence constraint';
+COMMENT ON FUNCTION fleet.drop_precedence(text, text, text) IS 'Drops a precedence constraint';
 
 CREATE FUNCTION fleet_catalog.drop_precedence(a_package text, a_from_task text, a_to_task text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -308,7 +308,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = format('package "%s" has no precedence constraint from "%s" to "%s"', a_package, a_from_task, a_to_task),
-            HINT = 'They are listed in fleet.precedence.';
+            HINT = 'Precedence constraints are listed in fleet.precedence.';
     END IF;
 END
 $$;

@@ -7,7 +7,7 @@ BEGIN
     IF a_what = ANY (a_path) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = format('%s contains itself', a_what),
             DETAIL = format('Path: %s.', array_to_string(a_path[array_position(a_path, a_what):] || a_what, ' -> ')),
-            HINT = 'Break the circle: let one of them be started by a task of its own.';
+            HINT = 'Remove one of them from the package or job that contains it.';
     ELSIF cardinality(a_path) >= 32 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'packages and jobs are nested too deeply',
             DETAIL = format('Path: %s.', array_to_string(a_path, ' -> ')), HINT = 'At most 32 levels are allowed.';

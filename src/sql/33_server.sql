@@ -5,7 +5,7 @@ CREATE FUNCTION fleet_link.validator(options text[], catalog oid) RETURNS void
 COMMENT ON FUNCTION fleet_link.validator(text[], oid) IS 'Checks the options of servers and user mappings of the wrapper pg_fleet';
 
 CREATE FOREIGN DATA WRAPPER pg_fleet VALIDATOR fleet_link.validator;
-COMMENT ON FOREIGN DATA WRAPPER pg_fleet IS 'Servers of pg_fleet: how to connect; it has no foreign tables';
+COMMENT ON FOREIGN DATA WRAPPER pg_fleet IS 'Wrapper for servers of pg_fleet, without foreign tables';
 -- Not to PUBLIC, as for CREATE SERVER of any wrapper: a link leads out of this machine.
 GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO fleet_operator;
 
@@ -19,14 +19,14 @@ BEGIN
     IF NOT FOUND THEN
         PERFORM fleet_catalog.check_name('server', a_name);
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('server "%s" does not exist', a_name),
-            HINT = CASE WHEN v_foreign IS NOT NULL THEN 'There is a foreign server of that name: make it known with fleet.register_server().'
+            HINT = CASE WHEN v_foreign IS NOT NULL THEN 'A foreign server of that name exists; register it with fleet.register_server().'
                    ELSE fleet_catalog.known((SELECT array_agg(s.name::text ORDER BY s.name) FROM fleet_catalog.server AS s
                                               WHERE fleet_catalog.sees(s.owner)), 'fleet.add_server()') END;
     END IF;
     IF NOT (fleet_catalog.may_cancel(v_server.owner)
             OR coalesce(has_server_privilege(fleet_catalog.caller(), v_foreign, 'USAGE'), false)) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for server "%s"', a_name),
-            HINT = format('Have its owner run: GRANT USAGE ON FOREIGN SERVER %I TO %I.', a_name, pg_get_userbyid(fleet_catalog.caller()));
+            HINT = format('Ask its owner to run: GRANT USAGE ON FOREIGN SERVER %I TO %I.', a_name, pg_get_userbyid(fleet_catalog.caller()));
     END IF;
     RETURN v_server;
 END
@@ -63,7 +63,7 @@ CREATE FUNCTION fleet.register_server(server text, mode text DEFAULT 'agent', sl
                                       weight double precision DEFAULT 1, made_here boolean DEFAULT false) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.register_server(text, text, integer, text[], double precision, boolean)
-    IS 'Makes an existing foreign server (wrapper pg_fleet, postgres_fdw or dblink_fdw) a server of the fleet';
+    IS 'Registers an existing foreign server (of wrapper pg_fleet, postgres_fdw or dblink_fdw) as a server of the fleet; returns its server_id';
 
 CREATE FUNCTION fleet_catalog.register_server(a_server text, a_mode text, a_slots integer, a_groups text[], a_weight double precision,
                                               a_made_here boolean) RETURNS integer
@@ -79,16 +79,16 @@ BEGIN
      WHERE f.srvname = a_server::name AND octet_length(a_server) < 64;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('foreign server "%s" does not exist', a_server),
-            HINT = 'fleet.add_server() makes one, or use CREATE SERVER.';
+            HINT = 'Create it with fleet.add_server() or CREATE SERVER.';
     END IF;
     IF NOT has_server_privilege(fleet_catalog.caller(), v_foreign.oid, 'USAGE') THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for foreign server "%s"', a_server),
-            HINT = format('Have its owner run: GRANT USAGE ON FOREIGN SERVER %I TO %I.', a_server, pg_get_userbyid(fleet_catalog.caller()));
+            HINT = format('Ask its owner to run: GRANT USAGE ON FOREIGN SERVER %I TO %I.', a_server, pg_get_userbyid(fleet_catalog.caller()));
     END IF;
     IF v_foreign.fdwname NOT IN ('pg_fleet', 'postgres_fdw', 'dblink_fdw') THEN
         RAISE EXCEPTION USING ERRCODE = 'wrong_object_type',
-            MESSAGE = format('foreign server "%s" belongs to the wrapper "%s"', a_server, v_foreign.fdwname),
-            HINT = 'Servers of the wrappers pg_fleet, postgres_fdw and dblink_fdw can be used.';
+            MESSAGE = format('foreign-data wrapper "%s" of server "%s" is not supported', v_foreign.fdwname, a_server),
+            HINT = 'Use a server of the wrapper pg_fleet, postgres_fdw or dblink_fdw.';
     END IF;
     INSERT INTO fleet_catalog.server (name, mode, slots, groups, weight, made_here, owner)
     VALUES (a_server, a_mode, a_slots, a_groups, a_weight,
@@ -120,12 +120,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION fleet.add_server(text, text, text, text, text, integer, text[], double precision)
-    IS 'Makes a foreign server and a user mapping of current_user, and registers it as a server of the fleet; returns its server_id';
+    IS 'Creates a foreign server and a user mapping for current_user, and registers it as a server of the fleet; returns its server_id';
 
 CREATE FUNCTION fleet.alter_server(server text, mode text DEFAULT NULL, slots integer DEFAULT NULL, groups text[] DEFAULT NULL,
                                    weight double precision DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_server(text, text, integer, text[], double precision) IS 'Changes a server; what is null stays as it is';
+COMMENT ON FUNCTION fleet.alter_server(text, text, integer, text[], double precision) IS 'Changes a server; arguments that are null leave things as they are';
 
 CREATE FUNCTION fleet_catalog.alter_server(a_server text, a_mode text, a_slots integer, a_groups text[], a_weight double precision) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -145,7 +145,7 @@ $$;
 
 CREATE FUNCTION fleet.set_server_state(server text, state text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.set_server_state(text, text) IS 'online: gets work; draining: finishes what it has; offline: is not there';
+COMMENT ON FUNCTION fleet.set_server_state(text, text) IS 'Sets the state of a server. online: it gets work; draining: it finishes what it has; offline: it is not used';
 
 CREATE FUNCTION fleet_catalog.set_server_state(a_server text, a_state text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -160,7 +160,7 @@ $$;
 
 CREATE FUNCTION fleet.unregister_server(server text) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.unregister_server(text) IS 'Takes a server out of the fleet, keeps the foreign server. True: fleet.add_server() had made that';
+COMMENT ON FUNCTION fleet.unregister_server(text) IS 'Removes a server from the fleet and keeps the foreign server. Returns true if fleet.add_server() had created that';
 
 CREATE FUNCTION fleet_catalog.unregister_server(a_server text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -170,7 +170,7 @@ BEGIN
     IF EXISTS (SELECT FROM fleet_catalog.run AS r JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id
                 WHERE NOT fleet_catalog.is_final(r.state) AND t.server_id = v_server.server_id AND fleet_catalog.is_running(t.state)) THEN
         RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('server "%s" is running jobs', a_server),
-            HINT = format('Run fleet.set_server_state(%L, ''draining''), and remove it when it is not busy any more.', a_server);
+            HINT = format('Run fleet.set_server_state(%L, ''draining''), and remove it when it is no longer busy.', a_server);
     END IF;
     DELETE FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id;
     PERFORM fleet_catalog.wake('servers', v_server.server_id);
@@ -187,7 +187,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet.remove_server(text) IS 'Takes a server out of the fleet, and drops the foreign server if fleet.add_server() had made it';
+COMMENT ON FUNCTION fleet.remove_server(text) IS 'Removes a server from the fleet, and drops the foreign server if fleet.add_server() had created it';
 
 -- ---- deployment --------------------------------------------------------------------------------
 
@@ -195,7 +195,7 @@ CREATE FUNCTION fleet.deploy_job(job text, server text DEFAULT NULL, on_group te
     RETURNS TABLE (server name, state text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.deploy_job(text, text, text)
-    IS 'Brings a job, with the packages it runs, to the servers of a group, or to one; what came of it is in fleet.deployment';
+    IS 'Deploys a job, with the packages that it runs, to a server or to the servers of a group; the outcome is in fleet.deployment';
 
 CREATE FUNCTION fleet_catalog.deploy_job(a_job text, a_server text, a_on_group text) RETURNS TABLE (server name, state text)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -207,17 +207,17 @@ DECLARE
     v_ids integer[];
 BEGIN
     IF num_nonnulls(a_on_group, a_server) <> 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job is deployed either to a server or to a group',
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job must be deployed either to a server or to a group',
             DETAIL = CASE WHEN a_server IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
-            HINT = 'Give one of the arguments "server" and "on_group".';
+            HINT = 'Specify exactly one of the arguments "server" and "on_group".';
     END IF;
     IF a_server IS NOT NULL THEN
         v_ids := ARRAY[(fleet_catalog.get_server(a_server)).server_id];
     ELSE
         v_ids := (SELECT array_agg(s.server_id ORDER BY s.name) FROM fleet_catalog.server AS s WHERE a_on_group = ANY (s.groups));
         IF v_ids IS NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('no server is in group "%s"', a_on_group),
-                HINT = 'Put servers into it: fleet.alter_server(''...'', groups => ''{...}'').';
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('group "%s" has no servers', a_on_group),
+                HINT = 'Add servers to it with fleet.alter_server(server, groups => ...).';
         END IF;
         PERFORM fleet_catalog.get_server(s.name) FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids);
     END IF;

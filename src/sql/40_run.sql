@@ -27,12 +27,12 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'undefined_object',
         MESSAGE = CASE WHEN v_task.nested THEN format('package "%s" does not exist', v_task.package)
                        WHEN v_task.no_server AND v_task.server IS NOT NULL THEN format('server "%s" does not exist', v_task.server)
-                       WHEN v_task.no_server THEN format('no server is in group "%s"', v_task.on_group)
+                       WHEN v_task.no_server THEN format('group "%s" has no servers', v_task.on_group)
                        ELSE format('job "%s" does not exist', v_task.job) END,
         DETAIL = format('Task "%s" of package "%s" needs it.', v_task.name, a_package.name),
         HINT = CASE WHEN v_task.nested THEN 'Create it with fleet.create_package().'
-                    WHEN v_task.no_server THEN 'fleet.add_server() adds servers, fleet.alter_server() puts them into groups.'
-                    ELSE 'Direct servers run the jobs that are defined here: create it with fleet.create_job().' END;
+                    WHEN v_task.no_server THEN 'Use fleet.add_server() to add servers, and fleet.alter_server() to put them into groups.'
+                    ELSE 'Direct servers run jobs that are defined here. Create it with fleet.create_job().' END;
 END
 $$;
 
@@ -40,7 +40,7 @@ CREATE FUNCTION fleet.run_parent_package(package text, params jsonb DEFAULT '{}'
                                          priority integer DEFAULT NULL) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer)
-    IS 'Starts a package, at COMMIT; returns its run_id at once. The same run_key again returns the first run';
+    IS 'Starts a package at COMMIT; returns its run_id at once. A run_key that was used before returns the run that it started';
 
 CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb, a_run_key text, a_priority integer) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -70,7 +70,7 @@ BEGIN
          WHERE r.package = a_package AND NOT fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
          ORDER BY r.run_id LIMIT 1;
         IF FOUND THEN
-            RAISE NOTICE USING MESSAGE = format('package "%s" is running already: nothing was started', a_package),
+            RAISE NOTICE USING MESSAGE = format('package "%s" is already running, skipping', a_package),
                 DETAIL = format('Its run is %s.', v_run_id), HINT = 'Its overlap policy is "skip".';
             RETURN v_run_id;
         END IF;
@@ -81,7 +81,7 @@ BEGIN
             coalesce(a_priority, v_package.priority), v_params, a_run_key)
     ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL DO NOTHING
     RETURNING run_id INTO v_run_id;
-    IF NOT FOUND THEN -- somebody else was faster with this run_key
+    IF NOT FOUND THEN -- another session was faster with this run_key
         RETURN (SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key);
     END IF;
     PERFORM fleet_catalog.wake('run', v_run_id);
@@ -95,14 +95,14 @@ CREATE FUNCTION fleet_catalog.no_such_run(a_run_id bigint, a_relation text) RETU
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_given(CASE a_relation WHEN 'run' THEN 'run_id' ELSE 'job_run_id' END, a_run_id::text);
-    RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('there is no %s %s', replace(a_relation, '_', ' '), a_run_id),
+    RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('%s %s does not exist', replace(a_relation, '_', ' '), a_run_id),
         HINT = format('Runs are listed in fleet.%s.', a_relation);
 END
 $$;
 
 CREATE FUNCTION fleet.cancel_run(run_id bigint) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.cancel_run(bigint) IS 'Asks for a run to be stopped, with all that it started; false: it had ended. Wait with fleet.wait_for_run()';
+COMMENT ON FUNCTION fleet.cancel_run(bigint) IS 'Requests that a run be stopped, with everything that it started. Returns false if it had ended. fleet.wait_for_run() waits for it';
 
 CREATE FUNCTION fleet_catalog.cancel_run(a_run_id bigint) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -127,7 +127,7 @@ $$;
 
 CREATE FUNCTION fleet.cancel_job_run(job_run_id bigint) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.cancel_job_run(bigint) IS 'Asks for a job run to be stopped; false: it had ended';
+COMMENT ON FUNCTION fleet.cancel_job_run(bigint) IS 'Requests that a job run be stopped. Returns false if it had ended';
 
 CREATE FUNCTION fleet_catalog.cancel_job_run(a_job_run_id bigint) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -165,7 +165,7 @@ BEGIN
     ELSIF v_run.own THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s has not been committed yet', a_run_id),
             DETAIL = 'It starts at COMMIT, so waiting for it in the same transaction would never end.',
-            HINT = 'COMMIT first, or use CALL fleet.execute_package().';
+            HINT = 'Commit first, or use CALL fleet.execute_package().';
     END IF;
     v_wait := fleet_catalog.wait_run(a_run_id, coalesce(fleet_catalog.microseconds(a_timeout) / 1000, -1), a_changes);
     state := fleet_catalog.state_name(v_wait.state);
@@ -175,7 +175,7 @@ $$;
 
 CREATE FUNCTION fleet.wait_for_run(run_id bigint, timeout interval DEFAULT NULL) RETURNS text
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.wait_for_run(bigint, interval) IS 'Waits until a run has ended; returns its final state, or null at the timeout';
+COMMENT ON FUNCTION fleet.wait_for_run(bigint, interval) IS 'Waits until a run has ended; returns its final state, or null after the timeout';
 
 CREATE FUNCTION fleet_catalog.wait_for_run(a_run_id bigint, a_timeout interval) RETURNS text
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
@@ -184,7 +184,7 @@ $$;
 
 CREATE FUNCTION fleet.wait_for_change(run_id bigint, timeout interval DEFAULT NULL) RETURNS text
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.wait_for_change(bigint, interval) IS 'Waits until something happened to a run, or the timeout; returns its state as it is then';
+COMMENT ON FUNCTION fleet.wait_for_change(bigint, interval) IS 'Waits until a run has changed in some way, or for the timeout; returns its state';
 
 CREATE FUNCTION fleet_catalog.wait_for_change(a_run_id bigint, a_timeout interval) RETURNS text
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
@@ -194,14 +194,14 @@ $$;
 CREATE FUNCTION fleet.param(name text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN NULLIF(pg_catalog.current_setting('fleet.params', true), '')::jsonb OPERATOR(pg_catalog.->>) name;
-COMMENT ON FUNCTION fleet.param(text) IS 'A parameter of the running step, as text; null: there is none of that name';
+COMMENT ON FUNCTION fleet.param(text) IS 'A parameter of the running step, as text; null if there is none of that name';
 
 -- ---- the agent ---------------------------------------------------------------------------------
 
 CREATE FUNCTION fleet.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz,
                                                     parent_uuid uuid, paused_reason text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_status() IS 'The agent of this database, and who it is';
+COMMENT ON FUNCTION fleet.agent_status() IS 'The agent of this database, and its identity as a parent';
 
 CREATE FUNCTION fleet_catalog.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz,
                                                             parent_uuid uuid, paused_reason text)
@@ -214,14 +214,14 @@ $$;
 CREATE FUNCTION fleet.confirm_identity(decision text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.confirm_identity(text)
-    IS 'A copy of a parent starts paused: same (it takes the other one''s place) or new (it is a parent of its own)';
+    IS 'Resumes a copy of a parent, which starts paused. same: it takes the place of the original; new: it is another parent';
 
 CREATE FUNCTION fleet_catalog.confirm_identity(a_decision text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_choice('decision', a_decision, 'same', 'new');
     IF NOT fleet_catalog.may_use(10) THEN -- 10: the bootstrap superuser
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to resume the parent',
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to confirm the identity of this parent',
             HINT = 'Only a superuser may do this.';
     END IF;
     PERFORM fleet_catalog.ensure_identity();
@@ -229,12 +229,12 @@ BEGIN
        SET parent_uuid = CASE a_decision WHEN 'new' THEN gen_random_uuid() ELSE i.parent_uuid END,
            system_identifier = (SELECT s.system_identifier FROM pg_control_system() AS s),
            database = fleet_catalog.own_database(), paused_reason = NULL,
-           -- the write-ahead-log timelines of another cluster begin anew: epochs go on behind the last one
+           -- the write-ahead-log timelines of another cluster start over: epochs continue after the last one
            epoch_base = (i.last_epoch >> 32) << 32
      WHERE i.paused_reason IS NOT NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'the parent is not paused',
-            HINT = 'fleet.agent_status() shows whether it is, and why.';
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'this parent is not paused',
+            HINT = 'See fleet.agent_status().';
     END IF;
     PERFORM fleet_catalog.wake('identity', 0);
 END

@@ -65,7 +65,7 @@ $$;
 -- Which tasks made a run fail, in one text.
 CREATE FUNCTION fleet_link.run_failure(run_id bigint) RETURNS text
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.run_failure(bigint) IS 'The failed tasks of a run with their errors, in one text; null: there are none';
+COMMENT ON FUNCTION fleet_link.run_failure(bigint) IS 'The failed tasks of a run with their errors, in one text; null if there are none';
 
 CREATE FUNCTION fleet_catalog.run_failure(a_run_id bigint) RETURNS text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -136,7 +136,7 @@ BEGIN
     IF v_canceled THEN
         COMMIT;
         RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = pg_catalog.format('canceling run %s of package "%s" due to user request', v_run, execute_package.package),
-            HINT = pg_catalog.format('It is being stopped: SELECT fleet.wait_for_run(%s) waits until it has.', v_run);
+            HINT = pg_catalog.format('The run is being stopped; SELECT fleet.wait_for_run(%s) waits until it has.', v_run);
     END IF;
     IF v_state OPERATOR(pg_catalog.=) 'succeeded' THEN
         RAISE INFO 'run % succeeded', v_run;
@@ -144,10 +144,10 @@ BEGIN
     END IF;
     v_failure := fleet_link.run_failure(v_run);
     RAISE EXCEPTION USING ERRCODE = 'triggered_action_exception',
-        MESSAGE = pg_catalog.format('package "%s" has not succeeded: run %s is %s', execute_package.package, v_run, v_state),
-        DETAIL = COALESCE(v_failure, (SELECT r.message FROM fleet.run AS r WHERE r.run_id OPERATOR(pg_catalog.=) v_run), 'No task tells why.'),
-        HINT = pg_catalog.format('SELECT * FROM fleet.log WHERE run_id = %s shows more.', v_run);
+        MESSAGE = pg_catalog.format('package "%s" did not succeed: run %s is %s', execute_package.package, v_run, v_state),
+        DETAIL = COALESCE(v_failure, (SELECT r.message FROM fleet.run AS r WHERE r.run_id OPERATOR(pg_catalog.=) v_run), 'No task reported an error.'),
+        HINT = pg_catalog.format('For more, see SELECT * FROM fleet.log WHERE run_id = %s.', v_run);
 END
 $$;
 COMMENT ON PROCEDURE fleet.execute_package(text, jsonb)
-    IS 'Runs a package here and now: prints what happens while it happens, ERROR if it does not succeed; canceling the CALL cancels the run';
+    IS 'Runs a package and waits for it, printing its progress; raises an error if it does not succeed. Canceling the CALL cancels the run';

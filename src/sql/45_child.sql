@@ -22,7 +22,8 @@ BEGIN
     PERFORM fleet_catalog.check_given('protocol', a_protocol::text, 'parent_uuid', a_parent_uuid::text, 'epoch', a_epoch::text);
     IF a_protocol <> c_protocol THEN
         RAISE EXCEPTION USING ERRCODE = 'FE002',
-            MESSAGE = format('the parent speaks protocol %s, this server speaks %s', a_protocol, c_protocol),
+            MESSAGE = format('protocol version %s of the parent is not supported', a_protocol),
+            DETAIL = format('This server supports version %s.', c_protocol),
             HINT = 'Update pg_fleet on both servers to the same version.';
     END IF;
     PERFORM fleet_catalog.lock_parent(a_parent_uuid);
@@ -45,23 +46,23 @@ $$;
 CREATE FUNCTION fleet_catalog.refuse_epoch(a_parent_uuid uuid, a_epoch bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RAISE EXCEPTION USING ERRCODE = 'FE001', MESSAGE = format('epoch %s of parent %s is over', a_epoch, a_parent_uuid),
-        DETAIL = coalesce((SELECT format('It has come with epoch %s.', p.epoch) FROM fleet_catalog.parent AS p
+    RAISE EXCEPTION USING ERRCODE = 'FE001', MESSAGE = format('epoch %s of parent %s has ended', a_epoch, a_parent_uuid),
+        DETAIL = coalesce((SELECT format('This server has seen epoch %s of it.', p.epoch) FROM fleet_catalog.parent AS p
                             WHERE p.parent_uuid = a_parent_uuid AND p.role = fleet_catalog.caller()),
                           'This server does not know that parent.'),
         HINT = 'An old primary, or an agent that was replaced, must not start or stop anything.';
 END
 $$;
 
--- Requests of a parent go on together, but not with its hello: one of an old epoch comes either before
+-- Requests of a parent run concurrently, but not with its hello: one of an old epoch comes either before
 -- the hello of the new one, or never.
 CREATE FUNCTION fleet_catalog.lock_parent(a_parent_uuid uuid) RETURNS void
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_lock_parent';
-COMMENT ON FUNCTION fleet_catalog.lock_parent(uuid) IS 'For agent_hello(): until COMMIT, no request of the caller''s links for this parent';
+COMMENT ON FUNCTION fleet_catalog.lock_parent(uuid) IS 'For agent_hello(): until COMMIT, keeps out requests of the caller''s links for this parent';
 
 CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RETURNS void
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_check_epoch';
-COMMENT ON FUNCTION fleet_catalog.check_epoch(uuid, bigint) IS 'Until COMMIT, no hello of this parent; ERROR FE001 if a higher epoch was seen from it';
+COMMENT ON FUNCTION fleet_catalog.check_epoch(uuid, bigint) IS 'Keeps out a hello of this parent until COMMIT; raises FE001 if a higher epoch was seen from it';
 
 CREATE FUNCTION fleet_link.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
@@ -97,12 +98,12 @@ CREATE TABLE fleet_catalog.job_snapshot (
     hash   uuid NOT NULL,
     PRIMARY KEY (job_id, owner)
 );
-COMMENT ON TABLE fleet_catalog.job_snapshot IS 'Newest snapshot of each job that a parent started, with the version of the job that it was made of';
+COMMENT ON TABLE fleet_catalog.job_snapshot IS 'Newest snapshot of each job that a parent started, and the version of the job from which it was made';
 
 CREATE FUNCTION fleet_catalog.keep_snapshot(a_name text, a_hash uuid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    -- Nobody waits here for another session: whoever comes second keeps nothing.
+    -- No session waits here for another one: whichever comes second keeps nothing.
     IF a_hash IS NOT NULL AND pg_try_advisory_xact_lock(1179407681, hashtext(a_name)) THEN
         INSERT INTO fleet_catalog.job_snapshot AS c (job_id, writer, place, owner, hash)
         SELECT j.job_id, j.xmin, j.ctid, j.owner::text, a_hash FROM fleet_catalog.job AS j
@@ -112,13 +113,13 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.keep_snapshot(text, uuid) IS 'Remembers which snapshot belongs to the present version of a job';
+COMMENT ON FUNCTION fleet_catalog.keep_snapshot(text, uuid) IS 'Records which snapshot belongs to the current version of a job';
 
 CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_agent_start';
 COMMENT ON FUNCTION fleet_catalog.agent_start(uuid, bigint, uuid[], text[], jsonb[])
-    IS 'Known jobs and new tokens: inserts their job runs; anything else is agent_start_any''s';
+    IS 'Inserts job runs for known jobs and new tokens; leaves anything else to agent_start_any()';
 
 -- After agent_start() has locked the parent and checked its epoch.
 CREATE FUNCTION fleet_catalog.agent_start_any(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[])
@@ -204,11 +205,11 @@ CREATE FUNCTION fleet_catalog.agent_fetch(a_parent_uuid uuid, a_epoch bigint, a_
                    started_at timestamptz, finished_at timestamptz, logged_at timestamptz, seq integer)
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_agent_fetch';
 COMMENT ON FUNCTION fleet_catalog.agent_fetch(uuid, bigint, bigint[], integer[])
-    IS 'Of each job run that is the parent''s: itself, its log lines after log_after, its steps that are not wholly before it';
+    IS 'Job runs of the parent, their log lines after log_after, and their steps that do not lie wholly before it';
 
 CREATE FUNCTION fleet_link.agent_cancel(parent_uuid uuid, epoch bigint, tokens uuid[]) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.agent_cancel(uuid, bigint, uuid[]) IS 'For links of a parent: asks for job runs to be stopped';
+COMMENT ON FUNCTION fleet_link.agent_cancel(uuid, bigint, uuid[]) IS 'For links of a parent: requests that job runs be stopped';
 
 CREATE FUNCTION fleet_catalog.agent_cancel(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -234,11 +235,11 @@ $$;
 
 CREATE FUNCTION fleet_link.agent_acknowledge(parent_uuid uuid, tokens uuid[]) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.agent_acknowledge(uuid, uuid[]) IS 'For links of a parent: it has the results of these, durably';
+COMMENT ON FUNCTION fleet_link.agent_acknowledge(uuid, uuid[]) IS 'For links of a parent: it has durably stored the results of these';
 
 CREATE FUNCTION fleet_catalog.agent_acknowledge(a_parent_uuid uuid, a_tokens uuid[]) RETURNS void
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_agent_acknowledge';
-COMMENT ON FUNCTION fleet_catalog.agent_acknowledge(uuid, uuid[]) IS 'Final job runs of the parent are marked: it has them';
+COMMENT ON FUNCTION fleet_catalog.agent_acknowledge(uuid, uuid[]) IS 'Marks job runs of the parent that have ended: it has their results';
 
 -- ---- deployment, on the child ------------------------------------------------------------------
 
@@ -264,10 +265,10 @@ CREATE FUNCTION fleet_catalog.replace_deployed(a_what text, a_name text, a_owner
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF a_deployed_from IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('%s "%s" was defined on this server', a_what, a_name),
-            DETAIL = 'Only what was deployed is replaced by a deployment.', HINT = 'Choose another name, or drop it on this server.';
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('%s "%s" already exists on this server', a_what, a_name),
+            DETAIL = 'It was defined there, and a deployment replaces only what was deployed.', HINT = 'Choose another name, or drop it on this server.';
     ELSIF NOT fleet_catalog.may_use(a_owner) THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('%s "%s" belongs to somebody else on this server', a_what, a_name),
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('%s "%s" belongs to another role on this server', a_what, a_name),
             DETAIL = format('It belongs to role "%s".', pg_get_userbyid(a_owner)), HINT = 'Choose another name.';
     END IF;
 END
@@ -347,8 +348,8 @@ BEGIN
     PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
     IF jsonb_typeof(a_document) IS DISTINCT FROM 'object' OR jsonb_typeof(a_document -> 'steps') IS DISTINCT FROM 'array'
        OR jsonb_typeof(a_document -> 'params') IS DISTINCT FROM 'object' THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'this is not the document of a job',
-            HINT = 'It has the keys name, params, steps and packages, as in fleet_catalog.definition of the parent.';
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid job document',
+            HINT = 'It must have the keys name, params, steps and packages.';
     END IF;
     PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document);
 END

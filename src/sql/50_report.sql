@@ -2,8 +2,8 @@
 
 CREATE FUNCTION fleet.state_transitions() RETURNS TABLE (machine text, state text, event text, next_state text, note text)
     LANGUAGE C IMMUTABLE AS 'MODULE_PATHNAME', 'fleet_sql_state_transitions';
-COMMENT ON FUNCTION fleet.state_transitions() IS 'Every change of state that there is: of runs, task runs, job runs and step runs';
+COMMENT ON FUNCTION fleet.state_transitions() IS 'Every possible change of state of runs, task runs, job runs and step runs';
 
 CREATE FUNCTION fleet.state_graph(machine text) RETURNS text
     LANGUAGE C IMMUTABLE AS 'MODULE_PATHNAME', 'fleet_sql_state_graph';
-COMMENT ON FUNCTION fleet.state_graph(text) IS 'The same as a drawing for Graphviz; machine: run, task, job or step';
+COMMENT ON FUNCTION fleet.state_graph(text) IS 'The states and changes of a machine (run, task, job or step) as a Graphviz drawing';

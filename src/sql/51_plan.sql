@@ -10,7 +10,7 @@ CREATE FUNCTION fleet_catalog.play(
                    makespan_us bigint, lower_bound_us bigint)
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_play';
 COMMENT ON FUNCTION fleet_catalog.play(text[], integer[], integer[], integer[], integer[], integer[], bigint[], integer[], integer[], integer[], integer[], double precision[], double precision[], integer[], integer[], integer[], integer, integer, integer)
-    IS 'The planner of the core; a_servers 0: a row a task run; else only makespan and lower bound with 1 to so many servers (server_no)';
+    IS 'The planner of the core. a_servers 0: a row for each task run; otherwise only makespan and lower bound, for 1 to a_servers servers (server_no)';
 
 CREATE FUNCTION fleet_catalog.play_package(a_package text, a_items jsonb, a_servers integer)
     RETURNS TABLE (task_no integer, item integer, server_no integer, starts_us bigint, ends_us bigint, critical boolean,
@@ -24,15 +24,15 @@ BEGIN
     PERFORM fleet_catalog.check_given('items', a_items::text);
     IF jsonb_typeof(a_items) <> 'object' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'items must be a JSON object',
-            HINT = 'It gives the number of items of for_each tasks: ''{"regions": 20}''.';
+            HINT = 'It gives the number of items of each for_each task, as in ''{"regions": 20}''.';
     END IF;
     FOR v_key IN SELECT k FROM jsonb_object_keys(a_items) AS k ORDER BY k LOOP
         IF NOT EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id AND t.name = v_key AND t.for_each IS NOT NULL) THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" has no for_each task "%s"', a_package, v_key),
                 HINT = 'Name tasks that have a for_each.';
         ELSIF jsonb_typeof(a_items -> v_key) <> 'number' THEN
-            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('number of items of "%s" is not a number', v_key),
-                HINT = 'For example ''{"regions": 20}''.';
+            RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('number of items of "%s" must be a number', v_key),
+                HINT = 'An example is ''{"regions": 20}''.';
         END IF;
         PERFORM fleet_catalog.check_range(format('number of items of "%s"', v_key), (a_items ->> v_key)::numeric::double precision, 0, 100000);
     END LOOP;
@@ -89,7 +89,7 @@ CREATE FUNCTION fleet.plan(package text, items jsonb DEFAULT '{}')
     RETURNS TABLE (task text, item integer, server text, starts_after interval, ends_after interval, duration interval, critical boolean)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.plan(text, jsonb)
-    IS 'What a run would do now, by learned durations, in order of start; items: number of items of for_each tasks, else as in the last run';
+    IS 'What a run would do now, by learned durations, in order of start. items: numbers of items of for_each tasks, by default those of the last run';
 
 CREATE FUNCTION fleet_catalog.plan(a_package text, a_items jsonb)
     RETURNS TABLE (task text, item integer, server text, starts_after interval, ends_after interval, duration interval, critical boolean)
@@ -112,7 +112,7 @@ CREATE FUNCTION fleet.advise(package text, servers integer DEFAULT 8, items json
     RETURNS TABLE (number_of_servers integer, makespan interval, lower_bound interval, speed_up double precision)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.advise(text, integer, jsonb)
-    IS 'How long a run would take with 1, 2, ... servers in its largest group; lower_bound: no schedule can be faster';
+    IS 'How long a run would take with 1, 2, ... servers in its largest group. lower_bound: no schedule can be faster';
 
 CREATE FUNCTION fleet_catalog.advise(a_package text, a_servers integer, a_items jsonb)
     RETURNS TABLE (number_of_servers integer, makespan interval, lower_bound interval, speed_up double precision)

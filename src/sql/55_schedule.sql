@@ -1,4 +1,4 @@
--- 55_schedule.sql: packages by the clock, through pg_cron.
+-- 55_schedule.sql: packages on a schedule, through pg_cron.
 --
 -- pg_cron lives in one database of a cluster (cron.database_name).  If that is this one, its
 -- functions are called here, as the caller.  If it is another one, a background worker connected to
@@ -6,7 +6,7 @@
 
 CREATE FUNCTION fleet_link.prepare_schedule(package text, cron text, params jsonb, OUT job_name text, OUT command text, OUT cron_db text) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.prepare_schedule(text, text, jsonb) IS 'For fleet.schedule_package(): checks, and what pg_cron shall run';
+COMMENT ON FUNCTION fleet_link.prepare_schedule(text, text, jsonb) IS 'For fleet.schedule_package(): checks, and what pg_cron is to run';
 
 CREATE FUNCTION fleet_catalog.prepare_schedule(a_package text, a_cron text, a_params jsonb, OUT job_name text, OUT command text, OUT cron_db text)
     RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -18,8 +18,8 @@ BEGIN
     cron_db := CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN current_database()
                ELSE NULLIF(current_setting('cron.database_name', true), '') END;
     IF cron_db IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'pg_cron is not there to schedule a package',
-            DETAIL = 'It is neither in this database, nor preloaded for another one (cron.database_name).',
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'cannot schedule a package because pg_cron is not installed',
+            DETAIL = 'It is neither installed in this database nor preloaded for another one (cron.database_name).',
             HINT = 'Install the package postgresql-NN-cron, add pg_cron to shared_preload_libraries, restart, and run CREATE EXTENSION pg_cron.';
     END IF;
     job_name := 'pg_fleet ' || current_database() || ' ' || a_package;
@@ -29,7 +29,7 @@ $$;
 
 CREATE FUNCTION fleet_link.record_schedule(package text, cron text, params jsonb, cron_db text, cron_job bigint) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.record_schedule(text, text, jsonb, text, bigint) IS 'For fleet.schedule_package(): notes what pg_cron was told';
+COMMENT ON FUNCTION fleet_link.record_schedule(text, text, jsonb, text, bigint) IS 'For fleet.schedule_package(): records what pg_cron was told';
 
 CREATE FUNCTION fleet_catalog.record_schedule(a_package text, a_cron text, a_params jsonb, a_cron_db text, a_cron_job bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -41,17 +41,17 @@ BEGIN
        SET cron = excluded.cron, params = excluded.params, cron_db = excluded.cron_db, cron_job = excluded.cron_job
      WHERE s.owner = excluded.owner;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('package "%s" was scheduled by somebody else', a_package),
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('package "%s" was scheduled by another role', a_package),
             DETAIL = format('Its schedule belongs to role "%s".',
                             (SELECT pg_get_userbyid(s.owner) FROM fleet_catalog.schedule AS s WHERE s.package = a_package)),
-            HINT = 'Have that role remove it with fleet.unschedule_package().';
+            HINT = 'Ask that role to remove it with fleet.unschedule_package().';
     END IF;
 END
 $$;
 
 CREATE FUNCTION fleet_link.forget_schedule(package text, OUT cron_db text, OUT cron_job bigint) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.forget_schedule(text) IS 'For fleet.unschedule_package(): removes our note of it; null: there was none';
+COMMENT ON FUNCTION fleet_link.forget_schedule(text) IS 'For fleet.unschedule_package(): removes the record of it; null if there was none';
 
 CREATE FUNCTION fleet_catalog.forget_schedule(a_package text, OUT cron_db text, OUT cron_job bigint) RETURNS record
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -64,11 +64,11 @@ BEGIN
         PERFORM fleet_catalog.get_package(a_package);
         RETURN;
     END IF;
-    -- pg_cron shows a job to its owner and to superusers only: anybody else would remove our note, and it would go on.
+    -- pg_cron shows a job to its owner and to superusers only: another role would remove the record, and the job would continue.
     IF v_owner <> fleet_catalog.caller() AND NOT (SELECT r.rolsuper FROM pg_authid AS r WHERE r.oid = fleet_catalog.caller()) THEN
-        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('package "%s" was scheduled by somebody else', a_package),
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('package "%s" was scheduled by another role', a_package),
             DETAIL = format('Its schedule belongs to role "%s".', pg_get_userbyid(v_owner)),
-            HINT = 'Have that role or a superuser remove it with fleet.unschedule_package().';
+            HINT = 'Ask that role or a superuser to remove it with fleet.unschedule_package().';
     END IF;
     DELETE FROM fleet_catalog.schedule AS s WHERE s.package = a_package;
 END
@@ -98,13 +98,13 @@ BEGIN
 EXCEPTION WHEN insufficient_privilege THEN
     IF SQLERRM LIKE '%schema cron%' THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = SQLERRM,
-            HINT = format('Have a superuser run, in database %I: GRANT USAGE ON SCHEMA cron TO %I.', v_plan.cron_db, current_user);
+            HINT = format('Ask a superuser to run in database %I: GRANT USAGE ON SCHEMA cron TO %I.', v_plan.cron_db, current_user);
     END IF;
     RAISE;
 END
 $$;
 COMMENT ON FUNCTION fleet.schedule_package(text, text, jsonb)
-    IS 'Runs a package by the clock, through pg_cron, as current_user; cron: minute hour day month weekday. Returns pg_cron''s job number';
+    IS 'Runs a package on a schedule, through pg_cron, as current_user. cron: minute hour day month weekday. Returns the job number of pg_cron';
 
 CREATE FUNCTION fleet.unschedule_package(package text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -122,4 +122,4 @@ BEGIN
     RETURN true;
 END
 $$;
-COMMENT ON FUNCTION fleet.unschedule_package(text) IS 'Takes the schedule of a package away; false: it had none';
+COMMENT ON FUNCTION fleet.unschedule_package(text) IS 'Removes the schedule of a package. Returns false if it had none';

@@ -10,7 +10,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA fleet TO PUBLIC;
 
 COMMENT ON SCHEMA fleet IS 'pg_fleet: functions and views for users';
 COMMENT ON SCHEMA fleet_link IS 'pg_fleet: what links of a parent, and functions and views of schema fleet, call';
-COMMENT ON SCHEMA fleet_catalog IS 'pg_fleet: its tables and inner functions, for nobody';
+COMMENT ON SCHEMA fleet_catalog IS 'pg_fleet: tables and internal functions, not for use';
 
 -- The hidden twins of the public functions.
 DO $$
@@ -26,8 +26,8 @@ BEGIN
            AND pg_catalog.obj_description(p.oid, 'pg_proc') IS NULL
     LOOP
         EXECUTE pg_catalog.format('COMMENT ON FUNCTION %s IS %L', v_function.signature,
-                                  CASE WHEN v_function.public IS NULL THEN 'Part of the functions of pg_fleet; see the install script'
-                                       ELSE 'Does the work of ' || v_function.public::text END);
+                                  CASE WHEN v_function.public IS NULL THEN 'Internal function of pg_fleet; see the install script'
+                                       ELSE 'Implements ' || v_function.public::text END);
     END LOOP;
 END
 $$;

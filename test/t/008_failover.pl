@@ -47,7 +47,7 @@ $f->{nodes}{parent} = $old;
 my $zombie = $f->start('work', '{"key": "zombie"}');
 my $cancel = $f->sql("SELECT fleet.cancel_run($run)");
 is($cancel, 't', 'the old one takes a cancel of what it believes to be its run');
-$f->wait_for('parent', q{SELECT last_error ~ '^epoch [0-9]+ of parent [0-9a-f-]{36} is over' FROM fleet.server_status WHERE server = 'a1'}, 't', 'it is refused, and says why');
+$f->wait_for('parent', q{SELECT last_error ~ '^epoch [0-9]+ of parent [0-9a-f-]{36} has ended' FROM fleet.server_status WHERE server = 'a1'}, 't', 'it is refused, and says why');
 $f->{nodes}{parent} = $new;
 is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $run AND task = 't'"), 'running', 'its cancel did not reach the child');
 $f->release('held');

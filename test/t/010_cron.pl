@@ -14,7 +14,7 @@ plan skip_all => 'pg_cron is not installed: test/setup.sh installs it' if !-e "$
 my $f = FleetTest->new(witness => 0);
 $f->package('p', t => { sql => 'SELECT 1' });
 my $error = $f->fails(q{SELECT fleet.schedule_package('p', '* * * * *')}, '55000', 'without pg_cron: an error', help => 1);
-like($error, qr/pg_cron is not there to schedule a package/, 'which names what is missing');
+like($error, qr/cannot schedule a package because pg_cron is not installed/, 'which names what is missing');
 is($f->sql('SELECT count(*) FROM fleet.schedule'), '0', 'and nothing is left behind');
 
 my $node = $f->make_node('cron', libraries => 'pg_cron,pg_fleet',
@@ -77,9 +77,9 @@ for my $db (qw(postgres dw))
 
     # others
     refused($db, 'ben', "SELECT fleet.schedule_package($hers, '* * * * *', params => '{\"x\": \"z\"}')", '42501', 'permission denied for package "it\'s "hers""', "$where: another's package: refused");
-    refused($db, 'ben', "SELECT fleet.unschedule_package($hers)", '42501', 'package "it\'s "hers"" was scheduled by somebody else', "$where: another's schedule is not taken away");
-    refused($db, 'mel', "SELECT fleet.schedule_package($hers, '* * * * *', params => '{\"x\": \"z\"}')", '42501', 'package "it\'s "hers"" was scheduled by somebody else', "$where: a member does not replace her schedule");
-    refused($db, 'mel', "SELECT fleet.unschedule_package($hers)", '42501', 'package "it\'s "hers"" was scheduled by somebody else', "$where: nor takes it away, which pg_cron would not do");
+    refused($db, 'ben', "SELECT fleet.unschedule_package($hers)", '42501', 'package "it\'s "hers"" was scheduled by another role', "$where: another's schedule is not taken away");
+    refused($db, 'mel', "SELECT fleet.schedule_package($hers, '* * * * *', params => '{\"x\": \"z\"}')", '42501', 'package "it\'s "hers"" was scheduled by another role', "$where: a member does not replace her schedule");
+    refused($db, 'mel', "SELECT fleet.unschedule_package($hers)", '42501', 'package "it\'s "hers"" was scheduled by another role', "$where: nor takes it away, which pg_cron would not do");
     is($s{ben}->sql('SELECT count(*) FROM fleet.schedule'), '0', "$where: nor does he see it");
     is($s{ann}->sql('SELECT count(*) FROM fleet.schedule'), '2', "$where: she does");
     my $said = refused($db, 'zoe', q{SELECT fleet.create_package('zoes'); SELECT fleet.add_task('zoes', 't', sql => 'SELECT 1'); SELECT fleet.schedule_package('zoes', '* * * * *')},

@@ -163,7 +163,7 @@ $f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", '
 is($f->sql("SELECT coalesce(fleet.wait_for_run($run, timeout => '50ms'), 'null')"), 'null', 'wait_for_run: null at the timeout');
 is($f->sql("SELECT fleet.wait_for_change($run, timeout => '50ms')"), 'running', 'wait_for_change: the state at the timeout');
 is($f->sql("SELECT coalesce(fleet.wait_for_run($run, timeout => '0'), 'null')"), 'null', 'a timeout of nothing looks only');
-$f->fails('SELECT fleet.wait_for_run(-1)', '42704', 'a run that there is not', like => 'there is no run -1', help => 1);
+$f->fails('SELECT fleet.wait_for_run(-1)', '42704', 'a run that there is not', like => 'run -1 does not exist', help => 1);
 # the timeout is over before a step of 30 s
 $f->package('nap', t => { sql => 'SELECT pg_sleep(30)' });
 my $nap = $f->start('nap');

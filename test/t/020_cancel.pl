@@ -125,8 +125,8 @@ $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $job_
 is(active('parent', '/* inside */'), '0', '… when the work inside is stopped');
 is($f->sql(q{SELECT state FROM fleet.run WHERE package = 'inside'}), 'canceled', 'the package is canceled');
 is($f->sql("SELECT fleet.cancel_job_run($job_run)"), 'f', 'a job run that has ended is not canceled: false');
-$f->fails('SELECT fleet.cancel_job_run(-1)', '42704', 'nor one that there is not', like => 'there is no job run -1');
-$f->fails('SELECT fleet.cancel_run(-1)', '42704', 'nor such a run', like => 'there is no run -1');
+$f->fails('SELECT fleet.cancel_job_run(-1)', '42704', 'nor one that there is not', like => 'job run -1 does not exist');
+$f->fails('SELECT fleet.cancel_run(-1)', '42704', 'nor such a run', like => 'run -1 does not exist');
 $f->package('by_step', t => { job => 'steps', server => 'a1' });
 $run = $f->start('by_step');
 $f->wait_for('witness', q{SELECT count(*) FROM event WHERE key = 'inside' AND server = 'a1'}, '1', 'a package step of a job on an agent server runs');

@@ -528,6 +528,6 @@ SQL
 # a session that shows long lines
 my ($rc, $out, $err) = $f->try_as(undef, q{CALL fleet.execute_package('talk external')});
 is($rc, 3, 'execute_package of a package with long lines ends with its failure');
-like($err, qr/INFO:  00000: a1: NOTICE: line [0-9a-f]{1000}.*ERROR:  09000: package "talk external" has not succeeded/s, '… shows the line and says so');
+like($err, qr/INFO:  00000: a1: NOTICE: line [0-9a-f]{1000}.*ERROR:  09000: package "talk external" did not succeed/s, '… shows the line and says so');
 
 $f->done(crashes => 1);

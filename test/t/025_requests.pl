@@ -134,7 +134,7 @@ my %request = (
 for my $name (sort keys %request)
 {
     $f->fails($request{$name}->($parent, 4), 'FE001', "epoch 4 after 5: $name is refused", as => 'etl', on => 'a1',
-        like => qr/epoch 4 of parent $parent is over(?s:.*)It has come with epoch 5\./);
+        like => qr/epoch 4 of parent $parent has ended(?s:.*)This server has seen epoch 5 of it\./);
     next if $name eq 'hello';
     $f->fails($request{$name}->('00000000-0000-0000-0000-0000000000cc', 4), 'FE001', "a parent that never said hello: $name is refused",
         as => 'etl', on => 'a1', like => qr/This server does not know that parent\./);

@@ -71,11 +71,11 @@ $f->package('fail', good => { sql => 'SELECT 1' }, bad => { sql => q{DO $$ BEGIN
 my ($rc, $out, $err) = $f->try_as(undef, q{CALL fleet.execute_package('fail')});
 $run = $f->sql(q{SELECT max(run_id) FROM fleet.run});
 isnt($rc, 0, 'a package that fails is an ERROR');
-like($err, qr/^psql:\S+ ERROR:\s+09000: package "fail" has not succeeded: run $run is failed\nDETAIL:  bad: failed \(ZX001\): that is wrong\nHINT:  SELECT \* FROM fleet\.log WHERE run_id = $run shows more\.$/m, '… with SQLSTATE, and in DETAIL which task, its SQLSTATE and message');
+like($err, qr/^psql:\S+ ERROR:\s+09000: package "fail" did not succeed: run $run is failed\nDETAIL:  bad: failed \(ZX001\): that is wrong\nHINT:  For more, see SELECT \* FROM fleet\.log WHERE run_id = $run\.$/m, '… with SQLSTATE, and in DETAIL which task, its SQLSTATE and message');
 like($err, qr/bad: failed: that is wrong/, '… which was printed before');
 $f->fails(q{CALL fleet.execute_package('no_such')}, '42704', 'a package that there is not', like => 'package "no_such" does not exist', help => 1);
 $f->fails(q{BEGIN; CALL fleet.execute_package('fail')}, '2D000', 'it cannot run in a transaction block');
-$f->fails(q{SELECT fleet_link.run_failure(-1)}, '42704', 'run_failure of a run that there is not', like => 'there is no run -1');
+$f->fails(q{SELECT fleet_link.run_failure(-1)}, '42704', 'run_failure of a run that there is not', like => 'run -1 does not exist');
 
 # Ctrl-C, and pg_cancel_backend by somebody else
 my $stuck = "DO \$\$ BEGIN PERFORM etl.witness('start'); PERFORM pg_sleep(600) /* here */; PERFORM etl.witness('end'); END \$\$";

@@ -60,7 +60,7 @@ my $skip = $f->start('skip');
 $f->wait_for('witness', q{SELECT count(*) FROM event WHERE key = 'skip' AND what = 'start'}, '1', 'skip: the first one runs');
 my ($rc, $out, $err) = $f->try_as(undef, 'SELECT ' . run_of('skip'));
 is($out, $skip, 'skip: while it runs, a request returns it');
-like($err, qr/NOTICE:  00000: package "skip" is running already: nothing was started\nDETAIL:  Its run is $skip\.\nHINT:  Its overlap policy is "skip"\./, 'and says so');
+like($err, qr/NOTICE:  00000: package "skip" is already running, skipping\nDETAIL:  Its run is $skip\.\nHINT:  Its overlap policy is "skip"\./, 'and says so');
 is($f->sql(q{SELECT count(*) FROM fleet.run WHERE package = 'skip' AND parent_run_id IS NULL}), '1', 'and makes no row');
 $f->release($_) for qw(nested skip parallel);
 $f->run_is($_->[0], 'succeeded', "$_->[1] ends") for [ $first, 'parallel' ], [ $second, 'parallel, the second,' ], [ $skip, 'skip' ], [ $outer, 'the one around it' ];
