@@ -84,7 +84,7 @@ for my $db (qw(postgres dw))
     is($s{ann}->sql('SELECT count(*) FROM fleet.schedule'), '2', "$where: she does");
     my $said = refused($db, 'zoe', q{SELECT fleet.create_package('zoes'); SELECT fleet.add_task('zoes', 't', sql => 'SELECT 1'); SELECT fleet.schedule_package('zoes', '* * * * *')},
         '42501', 'permission denied for schema cron', "$where: without USAGE on schema cron: refused");
-    like($said, qr/^HINT:  Have a superuser run.*GRANT USAGE ON SCHEMA cron TO zoe/m, "$where: and it says what to grant");
+    like($said, qr/^HINT:  Ask a superuser to run.*GRANT USAGE ON SCHEMA cron TO zoe/m, "$where: and it says what to grant");
 
     # what is wrong
     refused($db, 'ann', q{SELECT fleet.schedule_package('second', 'not a schedule')}, '22023', 'invalid schedule: not a schedule', "$where: a bad schedule");
