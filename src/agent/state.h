@@ -59,7 +59,8 @@
  * (AGENT_LAZY), since the next change is likely to follow at once.  Over,
  * ended, finished: final, and freed after the commit of its last row.
  *
- * Who owns what: no other file writes a field of it, except where it says so.
+ * Who owns what.  (load.c, recover.c, remote.c, decide.c and local_job*.c still set
+ * some fields of AgentRun and AgentTask themselves.)
  *
  *   base.c       the turn, requests; memory, results, work that may raise
  *   server.c     AgentServer, AgentLink, targets, health, speeds
@@ -77,7 +78,8 @@
  *   effect.c, retire.c, flush.c, inbox.c    nothing: they pass on
  *   life.c       that there is one agent a database, and always one again
  *
- * Each file needs only files above it in this list; test/lint holds that.
+ * No circle: a file needs only files above it in this list, or gets a hook from
+ * above (AgentServerHooks, LocalJobHooks).  test/lint/17_circles.sh holds that.
  */
 #ifndef FLEET_AGENT_STATE_H
 #define FLEET_AGENT_STATE_H
