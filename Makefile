@@ -10,7 +10,7 @@ BUILD ?= build/obj
 top := $(or $(VPATH),$(patsubst %/,%,$(dir $(firstword $(MAKEFILE_LIST)))))
 sources_of = $(sort $(patsubst $(top)/%,%,$(wildcard $(addprefix $(top)/,$(1)))))
 
-# The version stands in the control file; test/lint/15_version.sh names the places that repeat it.
+# The version stands in the control file; test/lint/21_version.sh names the places that repeat it.
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(top)/pg_fleet.control)
 
 SOURCES := $(call sources_of,src/*.c src/*/*.c src/*/*/*.c)

@@ -9,7 +9,7 @@
 # All of it has a small stack: what the agent does for a job must not get deeper with each of its steps.
 use strict;
 use warnings;
-BEGIN { exec 'sh', '-c', 'ulimit -Ss 1024; FLEET_SMALL_STACK=1 exec "$@"', 'sh', $^X, (map { "-I$_" } @INC), $0, @ARGV unless $ENV{FLEET_SMALL_STACK}; }
+BEGIN { exec 'sh', '-c', 'ulimit -Ss 1024; FLEET_SMALL_STACK=1 exec "$@"', 'sh', $^X, (map { "-I$_" } @INC), $0, @ARGV unless $^C || $ENV{FLEET_SMALL_STACK}; }
 use FleetTest 'quote_literal';
 use Test::More;
 
