@@ -550,7 +550,7 @@ sub agent_memory
     my $file = $self->node($node)->data_dir . '/fleet_points/agent_before_messages.memory';
     unlink $file;
     $self->point($node, 'agent_before_messages', 'memory');
-    $self->sql_on($node, q{SELECT fleet_catalog.wake(5, 0)});
+    $self->sql_on($node, q{SELECT fleet_catalog.wake('servers', 0)});
     $self->point_fired($node, 'agent_before_messages', "$node: the agent tells its memory");
     return split ' ', slurp_file($file);
 }

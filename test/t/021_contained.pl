@@ -217,7 +217,7 @@ $f->wait_for('parent', q{SELECT state FROM fleet.job_run WHERE job = 'spoiled jo
 $f->sql(q{UPDATE fleet_catalog.definition SET body = jsonb_set(body, '{steps}', '[]') WHERE kind = 'job' AND body ->> 'name' = 'spoiled job'});
 end_agent('parent');
 $job_run = $f->sql(q{SELECT fleet.start_job('spoiled job')});
-$f->wait_for('parent', "SELECT state || ' ' || sqlstate || ' ' || message FROM fleet.job_run WHERE job_run_id = $job_run", 'failed 22023 job "spoiled job" makes no sense: the job has no step', 'a job run whose snapshot makes no sense fails, and says why');
+$f->wait_for('parent', "SELECT state || ' ' || sqlstate || ' ' || message FROM fleet.job_run WHERE job_run_id = $job_run", 'failed 22023 job "spoiled job" is invalid: the job has no step', 'a job run whose snapshot makes no sense fails, and says why');
 others_go_on('a job run cannot be loaded');
 same_agents('a spoiled job');
 
