@@ -459,17 +459,3 @@ fleet_security_role_may_run(Oid role, const char **sqlstate, const char **why)
                   psprintf("role \"%s\" may not connect to this database", name));
     return true;
 }
-
-bool
-fleet_security_may_run_as(Oid owner, Oid role, const char **sqlstate, const char **why)
-{
-    if (!fleet_security_role_may_run(role, sqlstate, why))
-        return false;
-    if (owner == role || superuser_arg(owner))
-        return true;
-    if (superuser_arg(role) || !fleet_may_become(owner, role))
-        return no(sqlstate, why, "42501",
-                  psprintf("role \"%s\" may not run things as role \"%s\"",
-                           GetUserNameFromId(owner, true), GetUserNameFromId(role, true)));
-    return true;
-}

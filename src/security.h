@@ -29,7 +29,4 @@ extern uint64 fleet_security_generation(void);
 /* May steps run as this role now?  It exists, may log in, is not expired, may connect here. */
 extern bool fleet_security_role_may_run(Oid role, const char **sqlstate, const char **why);
 
-/* The same, and "owner" (of the job) is still a member of it; superusers only by superusers. */
-extern bool fleet_security_may_run_as(Oid owner, Oid role, const char **sqlstate, const char **why);
-
 #endif

@@ -141,7 +141,8 @@ local_job_failure(LocalJob *local, const AgentFailure *failure)
 
 /* ---- rows ---- */
 
-void
+/* Puts the present step run's row into the batch, as it is now. */
+static void
 local_job_write_step(LocalJob *local)
 {
     FleetStepWrite w = {0};

@@ -195,8 +195,9 @@ agent_failure_line(const AgentRun *run, FleetTaskRef ref, int seq, const char *s
     fleet_line_write(&w);
 }
 
-void
-agent_task_failure_line(AgentTask *task)
+/* Of a task run that is in memory: behind its other lines. */
+static void
+task_failure_line(AgentTask *task)
 {
     agent_failure_line(task->run, task->ref, ++task->log_seq, task->result.sqlstate,
                        task->result.message);
@@ -229,7 +230,7 @@ void
 agent_task_fail(AgentTask *task, const char *sqlstate, const char *message)
 {
     if (agent_task_fail_told(task, sqlstate, message))
-        agent_task_failure_line(task);
+        task_failure_line(task);
 }
 
 /* Stopped, but no role canceled it: the reason shall not read like a cancel. */
@@ -243,7 +244,7 @@ agent_task_timed_out(AgentTask *task)
     if (task->run->def->specs[task->ref.task].kind != FLEET_TASK_PACKAGE)
         return;
     /* no step tells it; the next attempt may be another agent's, which knows only what is stored */
-    agent_task_failure_line(task);
+    task_failure_line(task);
     task->log_base = task->log_seq;
 }
 
@@ -257,7 +258,7 @@ agent_task_lost(AgentTask *task)
     if (result->sqlstate == NULL)
         result->sqlstate = agent_strdup(task->context, AGENT_LOST_SQLSTATE);
     if (task->local == NULL) /* else its step tells it */
-        agent_task_failure_line(task);
+        task_failure_line(task);
 }
 
 void

@@ -44,10 +44,8 @@ extern bool agent_task_fail_told(AgentTask *task, const char *sqlstate, const ch
 /* The engine decided its end, or its retry, and the result says why. */
 extern void agent_task_timed_out(AgentTask *task);
 extern void agent_task_lost(AgentTask *task);
-/* A failure that no step tells: its line in the log, with that number … */
+/* A failure that no step tells: its line in the log, with that number. */
 extern void agent_failure_line(const AgentRun *run, FleetTaskRef ref, int seq, const char *sqlstate,
                                const char *message);
-/* … and of a task run that is in memory, behind its other lines. */
-extern void agent_task_failure_line(AgentTask *task);
 
 #endif

@@ -44,8 +44,8 @@ fleet_conn_init(FleetConn *conn, FleetServerLink *link, const FleetConnMethods *
 
 /* ---- ring of expectations ---- */
 
-void
-fleet_conn_push(FleetConn *conn, uint8 tag, uint8 slot, bool single_row)
+static void
+expect_push(FleetConn *conn, uint8 tag, uint8 slot, bool single_row)
 {
     FleetExpect *expect;
 
@@ -96,12 +96,6 @@ conn_arm(FleetConn *conn)
     conn->armed = true;
     if (conn->ring[conn->head].single_row)
         PQsetSingleRowMode(conn->pg);
-}
-
-bool
-fleet_conn_awaiting(const FleetConn *conn)
-{
-    return conn->count > 0;
 }
 
 /* ---- failure ---- */
@@ -428,7 +422,7 @@ fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int npa
 {
     if (conn->lost || conn->pg == NULL)
         return false;
-    fleet_conn_push(conn, tag, slot, single_row);
+    expect_push(conn, tag, slot, single_row);
     return conn_sent(conn,
                      PQsendQueryParams(conn->pg, sql, nparams, NULL, values, NULL, NULL, binary),
                      strlen(sql) + values_length(values, nparams));
@@ -439,7 +433,7 @@ fleet_conn_prepare(FleetConn *conn, uint8 tag, uint8 slot, const char *name, con
 {
     if (conn->lost || conn->pg == NULL)
         return false;
-    fleet_conn_push(conn, tag, slot, false);
+    expect_push(conn, tag, slot, false);
     return conn_sent(conn, PQsendPrepare(conn->pg, name, sql, 0, NULL), strlen(sql));
 }
 
@@ -449,7 +443,7 @@ fleet_conn_send_prepared(FleetConn *conn, uint8 tag, uint8 slot, const char *nam
 {
     if (conn->lost || conn->pg == NULL)
         return false;
-    fleet_conn_push(conn, tag, slot, single_row);
+    expect_push(conn, tag, slot, single_row);
     return conn_sent(conn, PQsendQueryPrepared(conn->pg, name, nparams, values, NULL, NULL, binary),
                      strlen(name) + values_length(values, nparams));
 }
@@ -459,7 +453,7 @@ fleet_conn_send_simple(FleetConn *conn, uint8 tag, uint8 slot, const char *sql)
 {
     if (conn->lost || conn->pg == NULL)
         return false;
-    fleet_conn_push(conn, tag, slot, true);
+    expect_push(conn, tag, slot, true);
     conn->flushes++; /* it tries to send at once */
     if (PQsendQuery(conn->pg, sql) != 1)
     {
@@ -496,7 +490,7 @@ fleet_conn_sync(FleetConn *conn)
         return;
     conn->needs_sync = false;
     conn->sync_slot = FLEET_NO_SLOT;
-    fleet_conn_push(conn, FLEET_EXPECT_SYNC, slot, false);
+    expect_push(conn, FLEET_EXPECT_SYNC, slot, false);
     conn->flushes++;
     if (PQpipelineSync(conn->pg) != 1)
         fleet_conn_fail_libpq(conn);

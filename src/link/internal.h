@@ -228,7 +228,6 @@ extern void fleet_conn_close(FleetConn *conn); /* quietly, at once */
 extern void fleet_conn_ready(FleetConn *conn); /* setup is over */
 extern void fleet_conn_process(FleetConn *conn);
 extern void fleet_conn_readable(FleetConn *conn); /* SETUP or later: the socket is */
-extern void fleet_conn_push(FleetConn *conn, uint8 tag, uint8 slot, bool single_row);
 /* All of these only put into the buffer.  On failure the connection is marked lost. */
 extern bool fleet_conn_send(FleetConn *conn, uint8 tag, uint8 slot, const char *sql, int nparams,
                             const char *const *values, bool binary, bool single_row);
@@ -243,7 +242,6 @@ extern void fleet_conn_sync(FleetConn *conn); /* an immediate Sync: setup only *
 extern bool fleet_conn_pipeline(FleetConn *conn, bool on);
 extern void fleet_conn_flush(FleetConn *conn); /* end of the turn */
 extern void fleet_conn_finish_lost(FleetConn *conn);
-extern bool fleet_conn_awaiting(const FleetConn *conn);
 
 /* A parameter of the link's connections; NULL: not set, or empty. */
 extern const char *fleet_link_param(const FleetServerLink *link, const char *keyword);
@@ -300,7 +298,6 @@ extern void fleet_link_need(FleetServerLink *link);
 extern void fleet_link_came_up(FleetServerLink *link, FleetConn *conn);
 extern void fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstate,
                                  const char *reason, bool permanent);
-extern int fleet_link_ready_count(FleetServerLink *link);
 extern bool fleet_link_may_open(FleetServerLink *link);
 
 /* ---- fd.c ---- */
@@ -391,8 +388,6 @@ extern void fleet_side_probe(FleetServerLink *link, FleetConn *conn, int pid,
 /* Takes back what was not sent yet for "conn"; true if answers are still to come.  "gone": the
  * connection is closed, none may come any more. */
 extern bool fleet_side_forget(FleetServerLink *link, FleetConn *conn, bool gone);
-extern void fleet_side_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
-                               const FleetLinkIdentity *then);
 /* Ends that session, until it is surely gone; pid 0: those of our predecessors. */
 extern void fleet_side_end(FleetServerLink *link, int pid, int64 backend_start);
 extern void fleet_side_open_wanted(FleetServerLink *link);

@@ -127,14 +127,11 @@ extern bool fleet_link_fits(const FleetServerLink *link, const FleetLinkSpec *sp
 extern void
 fleet_link_close(FleetServerLink *link); /* everything in flight gets CUT / not called */
 extern void *fleet_link_owner(FleetServerLink *link);
-extern int fleet_link_server_id(const FleetServerLink *link);
 extern const FleetLinkIdentity *
 fleet_link_identity(const FleetServerLink *link); /* NULL: never up */
 
 /* Timers of all links: call every turn; returns the next time it must be called. */
 extern FleetTime fleet_link_timers(FleetTime now);
-/* Sends what this turn has put into the buffers; fleet_loop_wait() does it anyway. */
-extern void fleet_link_flush_all(void);
 
 /* ---- mode agent ---- */
 

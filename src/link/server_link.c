@@ -136,12 +136,6 @@ fleet_link_owner(FleetServerLink *link)
     return link->owner;
 }
 
-int
-fleet_link_server_id(const FleetServerLink *link)
-{
-    return link->server_id;
-}
-
 const FleetLinkIdentity *
 fleet_link_identity(const FleetServerLink *link)
 {
@@ -362,21 +356,6 @@ turn_end(void *arg)
     if (fleet_turn.agent_told || fleet_turn.next_due <= fleet_turn.now)
         return fleet_turn.now; /* the agent, or a timer, has something to do before anybody waits */
     return fleet_turn.next_due;
-}
-
-void
-fleet_link_flush_all(void)
-{
-    fleet_turn.now = fleet_clock_now();
-    dlist_mutable_iter iter;
-
-    dlist_foreach_modify(iter, &fleet_turn.work)
-    {
-        FleetConn *conn = dlist_container(FleetConn, work, iter.cur);
-
-        if (!conn->lost && !conn->attention && conn->state >= CONN_SETUP)
-            fleet_conn_flush(conn);
-    }
 }
 
 FleetTime

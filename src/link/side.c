@@ -526,17 +526,6 @@ fleet_side_forget(FleetServerLink *link, FleetConn *conn, bool gone)
 }
 
 void
-fleet_side_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
-                   const FleetLinkIdentity *then)
-{
-    SideRequest *request = side_ask(link, SIDE_RESOLVE, NULL, backend_pid);
-
-    request->ref = ref;
-    request->xid = xid;
-    request->then = *then;
-}
-
-void
 fleet_side_end(FleetServerLink *link, int pid, int64 backend_start)
 {
     side_ask(link, SIDE_END, NULL, pid)->backend_start = backend_start;
@@ -562,7 +551,11 @@ void
 fleet_link_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
                    const FleetLinkIdentity *then)
 {
-    fleet_side_resolve(link, ref, xid, backend_pid, then);
+    SideRequest *request = side_ask(link, SIDE_RESOLVE, NULL, backend_pid);
+
+    request->ref = ref;
+    request->xid = xid;
+    request->then = *then;
 }
 
 bool

@@ -23,8 +23,8 @@ fleet_link_init(const FleetLinkCallbacks *callbacks)
     fleet_link_callbacks = *callbacks;
 }
 
-int
-fleet_link_ready_count(FleetServerLink *link)
+static int
+ready_count(FleetServerLink *link)
 {
     dlist_iter iter;
     int n = 0;
@@ -105,7 +105,7 @@ fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstat
     if (link->retry_at <= fleet_link_now())
         link_back_off(link, permanent);
     fleet_link_open_soon(link);
-    if ((void *) conn == (void *) link->side || fleet_link_ready_count(link) > 0)
+    if ((void *) conn == (void *) link->side || ready_count(link) > 0)
         return; /* others are up: the server is there */
     link->up = false;
     if (!link->closing)

@@ -22,7 +22,7 @@ queue_without(const FleetPlacer *placer, const Target *target, const Queue *queu
 
 /* ---- starvation ---- */
 
-uint64_t
+static uint64_t
 target_patience(const Target *target)
 {
     return FLEET_PLACER_PATIENCE + (uint64_t) FLEET_PLACER_ROUNDS * target->slots;

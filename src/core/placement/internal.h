@@ -317,7 +317,6 @@ extern uint32_t queue_not_held(const FleetPlacer *placer, const Queue *queue, Lo
                                uint32_t without);
 
 /* ---- choose.c ---- */
-extern uint64_t target_patience(const Target *target);
 extern bool target_is_urgent(const FleetPlacer *placer, const Target *target);
 /* Number of its first queue that was not tried in vain; nqueues: none. */
 extern uint32_t target_first_queue(const FleetPlacer *placer, const Target *target);
