@@ -223,7 +223,7 @@ $f->wait_started($_) for 'of first', 'of second';
 is($f->sql_on('a1', q{SELECT count(DISTINCT parent_uuid) || ' ' || count(*) FROM fleet.job_run WHERE params ->> 'key' LIKE 'of %'}), '2 2', 'two parents: a job run of each');
 second("SELECT fleet.cancel_run($second)");
 is(second("SELECT fleet.wait_for_run($second, timeout => '${FleetTest::PATIENCE}s')"), 'canceled', 'two parents: one cancels its own');
-is($f->sql("SELECT state FROM fleet.task_run WHERE run_id = $first"), 'running', 'two parents: the other one\'s goes on');
+$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $first", 'running', 'two parents: the other one\'s continues');
 is($f->witnessed('of second', 'end'), 0, 'two parents: the canceled one did not come to its end');
 $f->release('of first');
 $f->run_is($first, 'succeeded', 'two parents: and succeeds');
