@@ -37,8 +37,12 @@ done
 # along.
 m=$(major)
 m=${m:-15}
-if [ "$what" = test ] && ! installed "postgresql-$m-cron"; then
-    missing+=("postgresql-$m-cron")
+# Both belong to one version of the server: pg_cron, that schedules are tested with, and plpgsql_check,
+# which looks at what plpgsql itself looks at only when it gets there (test/t/033_plpgsql_check.pl).
+if [ "$what" = test ]; then
+    for p in "postgresql-$m-cron" "postgresql-$m-plpgsql-check"; do
+        installed "$p" || missing+=("$p")
+    done
 fi
 if [ "${#missing[@]}" -eq 0 ]; then
     server=$(dpkg-query -W -f='${Version}' "postgresql-$m" 2>/dev/null || true)

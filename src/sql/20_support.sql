@@ -344,10 +344,10 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.change_package(text) IS 'A package that is about to be changed, locked';
 
-CREATE FUNCTION fleet_catalog.get_role(a_name text) RETURNS oid
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION fleet_catalog.get_role(a_name text) RETURNS regrole
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_role oid := (SELECT r.oid FROM pg_authid AS r WHERE r.rolname = a_name);
+    v_role regrole := (SELECT r.oid::regrole FROM pg_authid AS r WHERE r.rolname = a_name);
 BEGIN
     IF v_role IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('role "%s" does not exist', a_name),

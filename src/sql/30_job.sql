@@ -29,7 +29,7 @@ CREATE FUNCTION fleet_catalog.alter_job(a_job text, a_new_name text, a_params js
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
-    v_owner oid := v_job.owner;
+    v_owner regrole := v_job.owner;
 BEGIN
     IF a_owner IS NOT NULL THEN
         v_owner := fleet_catalog.get_role(a_owner);
@@ -102,9 +102,8 @@ END
 $$;
 
 -- The checks of a step that do not depend on other rows; returns whether the command is one statement.
-CREATE FUNCTION fleet_catalog.check_work(a_sql text, a_package text, a_check_syntax boolean, a_retries integer,
-                                         a_retry_wait interval, a_retry_wait_max interval, a_retry_sqlstates text[],
-                                         a_timeout interval) RETURNS boolean
+CREATE FUNCTION fleet_catalog.check_work(a_sql text, a_check_syntax boolean, a_retries integer, a_retry_wait interval,
+                                         a_retry_wait_max interval, a_retry_sqlstates text[], a_timeout interval) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_given('retry_wait', a_retry_wait::text, 'retry_wait_max', a_retry_wait_max::text, 'check_syntax', a_check_syntax::text);
@@ -145,7 +144,7 @@ DECLARE
     v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
     v_step_no integer;
     v_single boolean;
-    v_run_as oid := CASE WHEN a_run_as IS NOT NULL THEN fleet_catalog.get_role(a_run_as) END;
+    v_run_as regrole := CASE WHEN a_run_as IS NOT NULL THEN fleet_catalog.get_role(a_run_as) END;
 BEGIN
     PERFORM fleet_catalog.check_name('step', a_step);
     IF v_run_as IS NOT NULL THEN
@@ -159,8 +158,7 @@ BEGIN
     a_on_success := fleet_catalog.check_action('success', a_on_success, a_success_goto);
     a_on_failure := fleet_catalog.check_action('failure', a_on_failure, a_failure_goto);
     PERFORM fleet_catalog.check_choice('on_unknown', a_on_unknown, 'fail', 'retry');
-    v_single := fleet_catalog.check_work(a_sql, a_package, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max,
-                                         a_retry_sqlstates, a_timeout);
+    v_single := fleet_catalog.check_work(a_sql, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
     IF a_transactional IS NULL AND a_check_syntax AND a_sql IS NOT NULL
        AND fleet_catalog.check_command(a_sql, 'transactions') > 0 THEN
         a_transactional := false; -- BEGIN, COMMIT ... in the text itself

@@ -170,7 +170,7 @@ BEGIN
     PERFORM fleet_catalog.check_choice('balance', a_balance, 'shortest_finish', 'round_robin', 'least_loaded', 'weighted');
     PERFORM fleet_catalog.check_choice('wait_for', a_wait_for, 'all', 'any');
     PERFORM fleet_catalog.check_choice('on_lost', a_on_lost, 'fail', 'retry');
-    PERFORM fleet_catalog.check_work(a_sql, a_nested, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
+    PERFORM fleet_catalog.check_work(a_sql, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
     IF a_for_each IS NOT NULL AND a_check_syntax THEN
         PERFORM fleet_catalog.check_command(a_for_each, 'query');
     END IF;

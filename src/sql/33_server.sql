@@ -201,11 +201,11 @@ CREATE FUNCTION fleet_catalog.deploy_job(a_job text, a_server text, a_on_group t
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    v_job fleet_catalog.job := fleet_catalog.get_job(a_job);
     v_body jsonb;
     v_hash uuid;
     v_ids integer[];
 BEGIN
+    PERFORM fleet_catalog.get_job(a_job);
     IF num_nonnulls(a_on_group, a_server) <> 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job must be deployed either to a server or to a group',
             DETAIL = CASE WHEN a_server IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,

@@ -14,7 +14,7 @@ DECLARE
     v_line record;
     v_key text;
     v_old jsonb;
-    v_new jsonb := '{}';
+    v_new jsonb := jsonb_build_object();
     v_what text;
 BEGIN
     SELECT r.owner, r.definition INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;

@@ -244,7 +244,7 @@ COMMENT ON FUNCTION fleet_catalog.agent_acknowledge(uuid, uuid[]) IS 'Marks job 
 -- ---- deployment, on the child ------------------------------------------------------------------
 
 CREATE FUNCTION fleet_catalog.deploy_role(a_role text) RETURNS regrole
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_role regrole;
 BEGIN
