@@ -32,11 +32,11 @@
 
 #include "postgres.h"
 #include "core/core.h"
+#include "diagnostics.h"
 
 typedef struct FleetExecutor FleetExecutor; /* a runner, or a direct session */
 
 #define FLEET_OUTPUT_MAX 65536    /* returned value, in bytes, cut at a character */
-#define FLEET_MESSAGE_MAX 65536   /* each of message, detail, hint, context */
 #define FLEET_LOG_LINES_MAX 10000 /* lines of one step; then one line says how many were dropped */
 
 typedef enum FleetRequestKind
@@ -84,7 +84,7 @@ typedef enum FleetExecutorEventKind
     FLEET_EXECUTOR_COMMITTED,
     FLEET_EXECUTOR_ERROR,
     FLEET_EXECUTOR_NOT_TRANSACTIONAL,
-    FLEET_EXECUTOR_CUT, /* text in message: why; never_sent tells whether it can have run at all */
+    FLEET_EXECUTOR_CUT, /* diag says why; never_sent tells whether it can have run at all */
 } FleetExecutorEventKind;
 
 typedef enum FleetXactStatus
@@ -99,13 +99,8 @@ typedef struct FleetExecutorEvent
 {
     FleetExecutorEventKind kind;
     uint64 ref;
-    /* LOG, ERROR, CUT; strings valid during the callback only, NULL if absent, valid UTF-8/database encoding */
-    const char *level;
-    const char *sqlstate;
-    const char *message;
-    const char *detail;
-    const char *hint;
-    const char *context;
+    /* LOG, ERROR, NOT_TRANSACTIONAL, CUT; this and output are valid during the callback only */
+    FleetDiagnostics diag;
     /* PREPARED, COMMITTED */
     uint64 xid;
     int64 row_count;    /* -1: none */

@@ -86,16 +86,21 @@ agent_table(const char *name, Size key, Size entry, int flags)
 void
 agent_result_clear(AgentResult *result)
 {
-    char **strings[] = {&result->sqlstate, &result->message, &result->detail,
-                        &result->hint,     &result->context, &result->output};
-
-    for (int i = 0; i < (int) lengthof(strings); i++)
-    {
-        if (*strings[i] != NULL)
-            pfree(*strings[i]);
-        *strings[i] = NULL;
-    }
+    fleet_diagnostics_free(&result->diag);
+    if (result->output != NULL)
+        pfree(result->output);
+    result->output = NULL;
     result->row_count = -1;
+}
+
+void
+agent_result_set(AgentResult *result, MemoryContext context, int64 row_count,
+                 const FleetDiagnostics *diag, const char *output)
+{
+    agent_result_clear(result);
+    result->row_count = row_count;
+    fleet_diagnostics_copy(&result->diag, diag, context);
+    result->output = agent_strdup(context, output);
 }
 
 /* ---- uuids ---- */
@@ -137,25 +142,8 @@ is_of_the_server(int sqlerrcode)
            sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
-void
-agent_failure_set(AgentFailure *failure, const char *sqlstate, const char *message)
-{
-    memset(failure, 0, sizeof(*failure));
-    strlcpy(failure->sqlstate, sqlstate, sizeof(failure->sqlstate));
-    failure->message = pstrdup(message);
-}
-
-static void
-failure_take(AgentFailure *failure, const ErrorData *error)
-{
-    agent_failure_set(failure, unpack_sql_state(error->sqlerrcode),
-                      error->message != NULL ? error->message : "unknown error");
-    failure->detail = error->detail;
-    failure->hint = error->hint;
-}
-
 bool
-agent_protected(void (*function)(void *arg), void *arg, AgentFailure *failure)
+agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failure)
 {
     MemoryContext context = CurrentMemoryContext;
     ResourceOwner owner;
@@ -181,7 +169,7 @@ agent_protected(void (*function)(void *arg), void *arg, AgentFailure *failure)
         MemoryContextSwitchTo(context);
         if (is_of_the_server(error->sqlerrcode))
             ReThrowError(error);
-        failure_take(failure, error);
+        fleet_diagnostics_of_error(failure, error);
         ok = false;
     }
     PG_END_TRY();

@@ -17,6 +17,7 @@
 
 #include "clock.h"
 #include "core/core.h"
+#include "diagnostics.h"
 
 /* Makes what is below, and agent.context, agent.turn_context, agent.random.  Once. */
 extern void agent_base_init(void);
@@ -30,19 +31,18 @@ extern HTAB *agent_table(const char *name, Size key, Size entry, int flags);
 
 /* ---- results ---- */
 
-/* What a step, task run or job run brought back.  Strings in the owner's context. */
+/* What a step, task run or job run brought back.  Texts palloc'd in the owner's context. */
 typedef struct AgentResult
 {
     int64 row_count; /* -1: none */
-    char *sqlstate;
-    char *message;
-    char *detail;
-    char *hint;
-    char *context;
+    FleetDiagnostics diag;
     char *output;
 } AgentResult;
 
-extern void agent_result_clear(AgentResult *result); /* frees the strings; no rows */
+extern void agent_result_clear(AgentResult *result); /* frees the texts; no rows */
+/* What it was before is freed; the new texts are copied into the owner's context. */
+extern void agent_result_set(AgentResult *result, MemoryContext context, int64 row_count,
+                             const FleetDiagnostics *diag, const char *output);
 
 /* ---- uuids ---- */
 
@@ -51,24 +51,14 @@ extern void agent_uuid_of(char *uuid, const char *text);
 
 /* ---- work that may raise ---- */
 
-/* Why something was not done; texts palloc'd in the context of the call. */
-typedef struct AgentFailure
-{
-    char sqlstate[6];
-    char *message;
-    char *detail; /* NULL: none */
-    char *hint;
-} AgentFailure;
-
-extern void agent_failure_set(AgentFailure *failure, const char *sqlstate, const char *message);
 /*
- * Runs it in a subtransaction; false: it raised, the reason is in *failure, and
- * what it did to the catalog is undone.  What it did in memory is the caller's
+ * Runs it in a subtransaction; false: it raised, the reason is in *failure
+ * (palloc'd in the context of the call), and what it did to the catalog is undone.  What it did in memory is the caller's
  * to undo.  Errors that are the server's and not the object's (a full disk, a
  * shutdown, a deadlock, read-only mode) are raised again: they end the agent,
  * and its successor does the same work again.
  */
-extern bool agent_protected(void (*function)(void *arg), void *arg, AgentFailure *failure);
+extern bool agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failure);
 
 /* ---- requests: a number for each, by which its owner is found when the answer comes ---- */
 

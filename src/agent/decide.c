@@ -27,7 +27,8 @@ note_failure(AgentTask *task)
 {
     AgentRun *run = task->run;
     const char *name = run->def->tasks[task->ref.task].name;
-    const char *why = task->result.message != NULL ? task->result.message : "no reason is known";
+    const char *why =
+        task->result.diag.message != NULL ? task->result.diag.message : "no reason is known";
 
     if (run->message != NULL)
         return; /* a long for_each may fail a million times */
@@ -88,11 +89,11 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
     }
     if (d->ref.item == 0 && d->state == FLEET_FAILED && run->cannot_begin[d->ref.task] != NULL)
     {
-        w.sqlstate = "F0001";
-        w.message = run->cannot_begin[d->ref.task];
-        agent_failure_line(run, d->ref, 1, w.sqlstate, w.message);
-        agent_run_reason(
-            run, psprintf("task \"%s\" failed: %s", run->def->tasks[d->ref.task].name, w.message));
+        w.diag.sqlstate = "F0001";
+        w.diag.message = run->cannot_begin[d->ref.task];
+        agent_failure_line(run, d->ref, 1, w.diag.sqlstate, w.diag.message);
+        agent_run_reason(run, psprintf("task \"%s\" failed: %s", run->def->tasks[d->ref.task].name,
+                                       w.diag.message));
     }
     fleet_task_write(&w);
     agent_run_changed(run);
@@ -112,7 +113,8 @@ decide_state(AgentRun *run, const FleetDecision *d)
     stopped = task->state == FLEET_CANCELING && d->state != FLEET_CANCELED;
     task->state = d->state;
     task->failures = d->failures;
-    if (stopped && task->result.sqlstate != NULL && strcmp(task->result.sqlstate, "57014") == 0)
+    if (stopped && task->result.diag.sqlstate != NULL &&
+        strcmp(task->result.diag.sqlstate, "57014") == 0)
         agent_task_timed_out(task);
     if (d->state == FLEET_RETRYING)
         task->finished_at = fleet_clock_to_wall(d->at);
@@ -173,9 +175,9 @@ run_ended(AgentRun *run)
         task->nested = NULL;
         if (run->state != FLEET_SUCCEEDED)
         {
-            task->result.sqlstate =
+            task->result.diag.sqlstate =
                 agent_strdup(task->context, run->state == FLEET_CANCELED ? "57014" : "P0001");
-            task->result.message = agent_strdup(task->context, run->message);
+            task->result.diag.message = agent_strdup(task->context, run->message);
         }
         agent_task_finished(task, run->state);
     }

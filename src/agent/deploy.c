@@ -53,7 +53,7 @@ agent_deployments_send(void)
 
     for (int i = 0; i < n; i++)
     {
-        AgentFailure failure;
+        FleetDiagnostics failure;
 
         if (!agent_protected(deployment_send, &rows[i], &failure))
             fleet_deployment_write(rows[i].server_id, rows[i].job, false, failure.message);

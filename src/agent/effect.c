@@ -20,7 +20,7 @@ static void
 start_nested(AgentTask *task)
 {
     AgentRun *run = task->run;
-    AgentFailure failure;
+    FleetDiagnostics failure;
 
     FLEET_POINT("task_before_nested");
     task->nested = agent_run_nested(run->def->tasks[task->ref.task].package, run->owner,

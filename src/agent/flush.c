@@ -64,8 +64,7 @@ task_write_state(AgentTask *task)
     {
         w.finished_at = task->finished_at;
         w.row_count = task->result.row_count;
-        w.sqlstate = task->result.sqlstate;
-        w.message = task->result.message;
+        w.diag = task->result.diag;
         w.output = task->result.output;
     }
     fleet_task_write(&w);

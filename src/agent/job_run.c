@@ -42,15 +42,14 @@ job_run_take(const FleetJobRunRow *row)
 
 /* One bad row never stops the agent: it fails with the reason. */
 static void
-job_run_fail(const FleetJobRunRow *row, const AgentFailure *failure)
+job_run_fail(const FleetJobRunRow *row, const FleetDiagnostics *failure)
 {
     FleetJobRunWrite w = {.job_run_id = row->job_run_id,
                           .old = row->state,
                           .state = FLEET_FAILED,
                           .finished_at = fleet_clock_wall(),
                           .row_count = -1,
-                          .sqlstate = failure->sqlstate,
-                          .message = failure->message};
+                          .diag = *failure};
     LocalJob *local = local_job_by_job_run(row->job_run_id);
 
     if (local != NULL)
@@ -75,7 +74,7 @@ job_runs_load(const int64 *ids, int n)
 
     for (int i = 0; i < count; i++)
     {
-        AgentFailure failure;
+        FleetDiagnostics failure;
 
         if (!agent_protected(job_run_take_arg, &rows[i], &failure))
             job_run_fail(&rows[i], &failure);

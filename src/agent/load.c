@@ -207,7 +207,7 @@ static int64 *refused;
 static int nrefused, refused_capacity;
 
 static void
-run_refuse(const FleetRunRow *row, const AgentFailure *failure)
+run_refuse(const FleetRunRow *row, const FleetDiagnostics *failure)
 {
     run_drop(row->run_id);
     fleet_run_close(row->run_id, failure->sqlstate, failure->message);
@@ -239,7 +239,7 @@ agent_runs_load(const int64 *ids, int n)
     fleet_task_on_start(on_start);
     for (int i = 0; i < count; i++)
     {
-        AgentFailure failure;
+        FleetDiagnostics failure;
 
         if (!agent_protected(run_take, &rows[i], &failure))
             run_refuse(&rows[i], &failure);
@@ -279,7 +279,7 @@ nested_take(void *arg)
 /* Its snapshot is taken now: what is wrong with the package is found now too. */
 AgentRun *
 agent_run_nested(const char *package, Oid owner, const char *params, int32 priority,
-                 AgentTask *task, LocalJob *local, AgentFailure *failure)
+                 AgentTask *task, LocalJob *local, FleetDiagnostics *failure)
 {
     NestedStart nested = {package, owner, params, priority, .task = task, .local = local};
 
@@ -294,7 +294,7 @@ agent_run_nested(const char *package, Oid owner, const char *params, int32 prior
     }
     if (nested.run_id == 0)
     {
-        agent_failure_set(failure, "42704", nested.why);
+        fleet_diagnostics_set(failure, "42704", nested.why);
         return NULL;
     }
     turn_again();

@@ -34,9 +34,9 @@ static void
 went_round(LocalJob *local)
 {
     FleetExecutorEvent event = {.row_count = -1,
-                                .level = "ERROR",
-                                .sqlstate = "54001",
-                                .message = "the job's steps went round too often"};
+                                .diag = {.level = "ERROR",
+                                         .sqlstate = "54001",
+                                         .message = "the job's steps went round too often"}};
 
     local_job_set_result(local, &local->result, &event);
     local_job_log(local, &event);
@@ -59,12 +59,8 @@ local_job_finish(LocalJob *local)
     {
         AgentTask *task = local->task;
 
-        agent_result_clear(&task->result);
-        task->result = local->result;
-        task->result.sqlstate = agent_strdup(task->context, local->result.sqlstate);
-        task->result.message = agent_strdup(task->context, local->result.message);
-        task->result.output = agent_strdup(task->context, local->result.output);
-        task->result.detail = task->result.hint = task->result.context = NULL;
+        agent_result_set(&task->result, task->context, local->result.row_count, &local->result.diag,
+                         local->result.output);
         task->log_seq = local->log_seq;
         task->local = NULL;
         local->task = NULL;
@@ -148,8 +144,8 @@ is_poison(LocalJob *local)
 static FleetJobDo
 raised(LocalJob *local, const FleetExecutorEvent *event)
 {
-    bool canceled =
-        local->exec.stopping && event->sqlstate != NULL && strcmp(event->sqlstate, "57014") == 0;
+    bool canceled = local->exec.stopping && event->diag.sqlstate != NULL &&
+                    strcmp(event->diag.sqlstate, "57014") == 0;
 
     local_job_set_result(local, &local->step.result, event);
     local->step.result.row_count = -1;

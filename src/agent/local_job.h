@@ -31,7 +31,7 @@ typedef struct LocalJobHooks
     /* Starts the package of a package step, after the commit: agent_run_nested() in load.h. */
     struct AgentRun *(*start_nested)(const char *package, Oid owner, const char *params,
                                      int32 priority, struct AgentTask *task, LocalJob *local,
-                                     AgentFailure *failure);
+                                     FleetDiagnostics *failure);
 } LocalJobHooks;
 
 extern void local_jobs_init(const LocalJobHooks *hooks);

@@ -141,7 +141,7 @@ extern void local_job_wants_effect(LocalJob *local, LocalJobEffect effect);
 extern void local_job_set_result(LocalJob *local, AgentResult *to, const FleetExecutorEvent *event);
 /* Set the present step's result to an error of ours. */
 extern void local_job_error(LocalJob *local, const char *sqlstate, const char *message);
-extern void local_job_failure(LocalJob *local, const AgentFailure *failure);
+extern void local_job_failure(LocalJob *local, const FleetDiagnostics *failure);
 /* The present step run ends like this, and its row says so. */
 extern void local_job_close_step(LocalJob *local, FleetState state);
 /* Whoever follows its task run or job run is told that something has changed. */

@@ -89,7 +89,7 @@ local_job_recover(LocalJob *local, const FleetStepRow *row)
     {
         /* The step had ended; what follows it had not begun. */
         local->step.last_seq = row->max_seq;
-        local->result.sqlstate = agent_strdup(local->context, row->sqlstate);
+        local->result.diag.sqlstate = agent_strdup(local->context, row->sqlstate);
         local_job_advance(local, local_job_step_ended(local, row->state, row->sqlstate));
         return;
     }

@@ -109,34 +109,21 @@ local_jobs_flush_needed(void)
 void
 local_job_set_result(LocalJob *local, AgentResult *to, const FleetExecutorEvent *event)
 {
-    agent_result_clear(to);
-    to->row_count = event->row_count;
-    to->sqlstate = agent_strdup(local->context, event->sqlstate);
-    to->message = agent_strdup(local->context, event->message);
-    to->detail = agent_strdup(local->context, event->detail);
-    to->hint = agent_strdup(local->context, event->hint);
-    to->context = agent_strdup(local->context, event->context);
-    to->output = agent_strdup(local->context, event->output);
+    agent_result_set(to, local->context, event->row_count, &event->diag, event->output);
 }
 
 void
 local_job_error(LocalJob *local, const char *sqlstate, const char *message)
 {
-    FleetExecutorEvent event = {.row_count = -1, .sqlstate = sqlstate, .message = message};
+    FleetDiagnostics diag = {.sqlstate = sqlstate, .message = message};
 
-    local_job_set_result(local, &local->step.result, &event);
+    local_job_failure(local, &diag);
 }
 
 void
-local_job_failure(LocalJob *local, const AgentFailure *failure)
+local_job_failure(LocalJob *local, const FleetDiagnostics *failure)
 {
-    FleetExecutorEvent event = {.row_count = -1,
-                                .sqlstate = failure->sqlstate,
-                                .message = failure->message,
-                                .detail = failure->detail,
-                                .hint = failure->hint};
-
-    local_job_set_result(local, &local->step.result, &event);
+    agent_result_set(&local->step.result, local->context, -1, failure, NULL);
 }
 
 /* ---- rows ---- */
@@ -172,11 +159,7 @@ local_job_write_step(LocalJob *local)
     w.started_at = local->step.started_at;
     w.finished_at = local->step.finished_at;
     w.step = local_job_step(local)->name;
-    w.sqlstate = local->step.result.sqlstate;
-    w.message = local->step.result.message;
-    w.detail = local->step.result.detail;
-    w.hint = local->step.result.hint;
-    w.context = local->step.result.context;
+    w.diag = local->step.result.diag;
     w.output = local->step.result.output;
     if (local->step.inserted)
         fleet_step_write(&w);
@@ -219,8 +202,7 @@ job_run_write(LocalJob *local)
     {
         w.finished_at = fleet_clock_wall();
         w.row_count = local->result.row_count;
-        w.sqlstate = local->result.sqlstate;
-        w.message = local->result.message;
+        w.diag = local->result.diag;
         w.output = local->result.output;
     }
     fleet_job_run_write(&w);
@@ -314,12 +296,9 @@ local_job_log(LocalJob *local, const FleetExecutorEvent *event)
     w.step_no = local->job.step + 1;
     w.seq = ++local->log_seq;
     w.logged_at = fleet_clock_wall();
-    w.level = event->level;
-    w.sqlstate = event->sqlstate;
-    w.message = event->message != NULL ? event->message : "";
-    w.detail = event->detail;
-    w.hint = event->hint;
-    w.context = event->context;
+    w.diag = event->diag;
+    if (w.diag.message == NULL)
+        w.diag.message = "";
     fleet_line_write(&w);
     local_job_report(local);
     tell_outer(local, event);
@@ -328,18 +307,18 @@ local_job_log(LocalJob *local, const FleetExecutorEvent *event)
 void
 local_job_log_step(LocalJob *local, const char *what, bool bad)
 {
-    FleetExecutorEvent event = {.level = bad ? "ERROR" : "INFO"};
+    FleetExecutorEvent event = {.diag.level = bad ? "ERROR" : "INFO"};
 
     if (local->task == NULL ||
         (local->task->run->parent_local == NULL && local->task->run->parent_task == NULL))
         return;
-    event.message =
+    event.diag.message =
         psprintf("%s: step \"%s\" %s", local->task->run->def->tasks[local->task_no].name,
                  local_job_step(local)->name, what);
     if (bad)
     {
-        event.sqlstate = local->step.result.sqlstate;
-        event.detail = local->step.result.message;
+        event.diag.sqlstate = local->step.result.diag.sqlstate;
+        event.diag.detail = local->step.result.diag.message;
     }
     tell_outer(local, &event);
 }

@@ -123,7 +123,7 @@ local_job_end_step(LocalJob *local, FleetState outcome)
     agent_result_clear(&local->result);
     local->result = local->step.result;
     memset(&local->step.result, 0, sizeof(local->step.result));
-    return local_job_step_ended(local, outcome, local->result.sqlstate);
+    return local_job_step_ended(local, outcome, local->result.diag.sqlstate);
 }
 
 /* With the step's success the job is over. */
@@ -271,7 +271,7 @@ effect_resolve(LocalJob *local)
 static FleetJobDo
 local_job_start_nested(LocalJob *local)
 {
-    AgentFailure failure;
+    FleetDiagnostics failure;
 
     FLEET_POINT("step_before_nested");
     local->nested = local_jobs.hooks->start_nested(local_job_step(local)->package, local->role,

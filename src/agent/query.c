@@ -192,7 +192,7 @@ void
 agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent *event)
 {
     AgentQuery *query = owner;
-    AgentFailure failure;
+    FleetDiagnostics failure;
 
     switch (event->kind)
     {
@@ -219,7 +219,8 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
         case FLEET_EXECUTOR_ERROR:
             agent_request_forget(query->ref);
             query->ref = 0;
-            query_failed(query, event->message != NULL ? event->message : "unknown error");
+            query_failed(query,
+                         event->diag.message != NULL ? event->diag.message : "unknown error");
             break;
         case FLEET_EXECUTOR_CUT:
             /* It changes nothing, so it may simply run again. */
@@ -228,7 +229,8 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
             query->executor = NULL;
             query->nrows = 0;
             if (++query->tries > 5)
-                query_failed(query, event->message != NULL ? event->message : "the runner ended");
+                query_failed(query, event->diag.message != NULL ? event->diag.message
+                                                                : "the runner ended");
             turn_again();
             break;
         case FLEET_EXECUTOR_BEGAN:

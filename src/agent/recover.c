@@ -72,9 +72,9 @@ recover_nested(AgentTask *task)
         return;
     }
     if (state != FLEET_SUCCEEDED)
-        task->result.sqlstate =
+        task->result.diag.sqlstate =
             agent_strdup(task->context, state == FLEET_CANCELED ? "57014" : "P0001");
-    task->result.message = agent_strdup(task->context, message);
+    task->result.diag.message = agent_strdup(task->context, message);
     agent_task_finished(task, state);
 }
 
@@ -150,7 +150,7 @@ take_up(void *arg)
 }
 
 static void
-recover_failed(AgentTask *task, const AgentFailure *failure)
+recover_failed(AgentTask *task, const FleetDiagnostics *failure)
 {
     task->recovering = false;
     if (task->local != NULL)
@@ -162,7 +162,7 @@ static void
 recover_run(AgentRun *run)
 {
     Recovery r = {.run = run};
-    AgentFailure failure;
+    FleetDiagnostics failure;
     bool readable;
     dlist_mutable_iter iter;
 

@@ -251,10 +251,9 @@ agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known)
             }
             else
             {
-                agent_result_clear(&task->result);
-                task->result.row_count = -1;
-                task->result.message =
-                    agent_strdup(task->context, "the server came back without this job run");
+                FleetDiagnostics diag = {.message = "the server came back without this job run"};
+
+                agent_result_set(&task->result, task->context, -1, &diag, NULL);
                 agent_task_finished(task, FLEET_LOST);
             }
             break;
@@ -284,11 +283,7 @@ report_step(AgentTask *task, const FleetRemoteStep *step)
     w.started_at = step->started_at;
     w.finished_at = step->finished_at;
     w.step = step->step;
-    w.sqlstate = step->sqlstate;
-    w.message = step->message;
-    w.detail = step->detail;
-    w.hint = step->hint;
-    w.context = step->context;
+    w.diag = step->diag;
     w.output = step->output;
     if (w.first_seq > task->seen_first)
         fleet_step_write_new(&w);
@@ -322,12 +317,7 @@ report_line(AgentTask *task, const FleetRemoteLine *line)
     w.step_no = line->step_no;
     w.seq = task->log_base + line->seq;
     w.logged_at = line->logged_at;
-    w.level = line->level;
-    w.sqlstate = line->sqlstate;
-    w.message = line->message;
-    w.detail = line->detail;
-    w.hint = line->hint;
-    w.context = line->context;
+    w.diag = line->diag;
     if (w.seq <= task->log_line_seq)
         return; /* had it already */
     fleet_line_write(&w);
@@ -361,11 +351,8 @@ agent_remote_reported(AgentLink *link, const FleetRemoteReport *report)
     (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
     if (FLEET_STATE_IS_FINAL((FleetState) report->state))
     {
-        agent_result_clear(&task->result);
-        task->result.row_count = report->row_count;
-        task->result.sqlstate = agent_strdup(task->context, report->sqlstate);
-        task->result.message = agent_strdup(task->context, report->message);
-        task->result.output = agent_strdup(task->context, report->output);
+        agent_result_set(&task->result, task->context, report->row_count, &report->diag,
+                         report->output);
         task->finished_at = report->finished_at;
         task->acknowledge = true;
         if (report->state == FLEET_SKIPPED)

@@ -143,7 +143,6 @@ agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures, AgentServer
     task->started_at = task->finished_at = 0;
     task->error = NULL;
     agent_result_clear(&task->result);
-    task->result.row_count = -1;
     if (task->server == NULL || task->server->agent_mode) /* else no other agent is told of it */
         agent_task_token(task);
     task->start_pending = true;
@@ -188,9 +187,7 @@ agent_failure_line(const AgentRun *run, FleetTaskRef ref, int seq, const char *s
                         .item = ref.item,
                         .seq = seq,
                         .logged_at = fleet_clock_wall(),
-                        .level = "ERROR",
-                        .sqlstate = sqlstate,
-                        .message = message};
+                        .diag = {.level = "ERROR", .sqlstate = sqlstate, .message = message}};
 
     fleet_line_write(&w);
 }
@@ -199,8 +196,8 @@ agent_failure_line(const AgentRun *run, FleetTaskRef ref, int seq, const char *s
 static void
 task_failure_line(AgentTask *task)
 {
-    agent_failure_line(task->run, task->ref, ++task->log_seq, task->result.sqlstate,
-                       task->result.message);
+    agent_failure_line(task->run, task->ref, ++task->log_seq, task->result.diag.sqlstate,
+                       task->result.diag.message);
 }
 
 void
@@ -208,7 +205,7 @@ agent_task_finished(AgentTask *task, FleetState outcome)
 {
     task->finished_at = fleet_clock_wall();
     if (!fleet_engine_finished(agent.engine, task->ref, task->attempt, outcome,
-                               task->result.sqlstate, fleet_clock_now()))
+                               task->result.diag.sqlstate, fleet_clock_now()))
         ereport(DEBUG1, (errmsg("a late end of run %lld task %u item %u was ignored",
                                 (long long) task->run->run_id, task->ref.task, task->ref.item)));
     turn_again();
@@ -217,10 +214,9 @@ agent_task_finished(AgentTask *task, FleetState outcome)
 bool
 agent_task_fail_told(AgentTask *task, const char *sqlstate, const char *message)
 {
-    agent_result_clear(&task->result);
-    task->result.row_count = -1;
-    task->result.sqlstate = agent_strdup(task->context, sqlstate);
-    task->result.message = agent_strdup(task->context, message);
+    FleetDiagnostics diag = {.sqlstate = sqlstate, .message = message};
+
+    agent_result_set(&task->result, task->context, -1, &diag, NULL);
     task->finished_at = fleet_clock_wall();
     turn_again();
     return fleet_engine_fail(agent.engine, task->ref, sqlstate, fleet_clock_now());
@@ -237,10 +233,10 @@ agent_task_fail(AgentTask *task, const char *sqlstate, const char *message)
 void
 agent_task_timed_out(AgentTask *task)
 {
-    if (task->result.message != NULL)
-        pfree(task->result.message);
-    task->result.message =
-        agent_strdup(task->context, "the task run was stopped because of its timeout");
+    FleetDiagnostics diag = {.sqlstate = "57014",
+                             .message = "the task run was stopped because of its timeout"};
+
+    agent_result_set(&task->result, task->context, -1, &diag, NULL);
     if (task->run->def->specs[task->ref.task].kind != FLEET_TASK_PACKAGE)
         return;
     /* no step tells it; the next attempt may be another agent's, which knows only what is stored */
@@ -251,12 +247,12 @@ agent_task_timed_out(AgentTask *task)
 void
 agent_task_lost(AgentTask *task)
 {
-    AgentResult *result = &task->result;
+    FleetDiagnostics *diag = &task->result.diag;
 
-    if (result->message == NULL)
-        result->message = agent_strdup(task->context, AGENT_LOST_MESSAGE);
-    if (result->sqlstate == NULL)
-        result->sqlstate = agent_strdup(task->context, AGENT_LOST_SQLSTATE);
+    if (diag->message == NULL)
+        diag->message = agent_strdup(task->context, AGENT_LOST_MESSAGE);
+    if (diag->sqlstate == NULL)
+        diag->sqlstate = agent_strdup(task->context, AGENT_LOST_SQLSTATE);
     if (task->local == NULL) /* else its step tells it */
         task_failure_line(task);
 }

@@ -126,6 +126,21 @@ enum
     COLUMNS
 };
 
+static FleetDiagnostics
+field_diagnostics(FleetAgentLink *agent, const PGresult *result, int row)
+{
+    FleetDiagnostics diag = {
+        .level = field_text(agent, result, row, COL_LEVEL, FLEET_LEVEL_MAX),
+        .sqlstate = field_text(agent, result, row, COL_SQLSTATE, FLEET_SQLSTATE_LENGTH),
+        .message = field_text(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX),
+        .detail = field_text(agent, result, row, COL_DETAIL, FLEET_MESSAGE_MAX),
+        .hint = field_text(agent, result, row, COL_HINT, FLEET_MESSAGE_MAX),
+        .context = field_text(agent, result, row, COL_CONTEXT, FLEET_MESSAGE_MAX),
+    };
+
+    return diag;
+}
+
 static void
 report_job(FleetAgentLink *agent, const PGresult *result, int row)
 {
@@ -134,8 +149,7 @@ report_job(FleetAgentLink *agent, const PGresult *result, int row)
     report->state = (int) field_int(result, row, COL_STATE, 0);
     report->log_seq = (int) field_int(result, row, COL_SEQ, 0);
     report->row_count = field_int(result, row, COL_ROWS, -1);
-    report->sqlstate = field_text(agent, result, row, COL_SQLSTATE, 5);
-    report->message = field_text(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX);
+    report->diag = field_diagnostics(agent, result, row);
     report->output = field_text(agent, result, row, COL_OUTPUT, FLEET_OUTPUT_MAX);
     report->started_at = field_int(result, row, COL_STARTED, 0);
     report->finished_at = field_int(result, row, COL_FINISHED, 0);
@@ -156,11 +170,7 @@ report_step(FleetAgentLink *agent, const PGresult *result, int row)
     step->last_seq = (int) field_int(result, row, COL_LAST, 0);
     step->row_count = field_int(result, row, COL_ROWS, -1);
     step->step = field_text(agent, result, row, COL_STEP, 1024);
-    step->sqlstate = field_text(agent, result, row, COL_SQLSTATE, 5);
-    step->message = field_text(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX);
-    step->detail = field_text(agent, result, row, COL_DETAIL, FLEET_MESSAGE_MAX);
-    step->hint = field_text(agent, result, row, COL_HINT, FLEET_MESSAGE_MAX);
-    step->context = field_text(agent, result, row, COL_CONTEXT, FLEET_MESSAGE_MAX);
+    step->diag = field_diagnostics(agent, result, row);
     step->output = field_text(agent, result, row, COL_OUTPUT, FLEET_OUTPUT_MAX);
     step->started_at = field_int(result, row, COL_STARTED, 0);
     step->finished_at = field_int(result, row, COL_FINISHED, 0);
@@ -177,12 +187,7 @@ report_line(FleetAgentLink *agent, const PGresult *result, int row)
     line->step_no = (int) field_int(result, row, COL_STEP_NO, 0);
     line->seq = (int) field_int(result, row, COL_SEQ, 0);
     line->logged_at = field_int(result, row, COL_LOGGED, 0);
-    line->level = field_text(agent, result, row, COL_LEVEL, 16);
-    line->sqlstate = field_text(agent, result, row, COL_SQLSTATE, 5);
-    line->message = field_text(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX);
-    line->detail = field_text(agent, result, row, COL_DETAIL, FLEET_MESSAGE_MAX);
-    line->hint = field_text(agent, result, row, COL_HINT, FLEET_MESSAGE_MAX);
-    line->context = field_text(agent, result, row, COL_CONTEXT, FLEET_MESSAGE_MAX);
+    line->diag = field_diagnostics(agent, result, row);
 }
 
 static void

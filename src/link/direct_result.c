@@ -42,12 +42,11 @@ text_or_null(const StringInfoData *text)
 static void
 emit_warning(DirectSession *session, int slot, const char *message)
 {
-    FleetExecutorEvent event = {.kind = FLEET_EXECUTOR_LOG,
-                                .ref = session->requests[slot].ref,
-                                .level = "WARNING",
-                                .sqlstate = "01000",
-                                .message = message,
-                                .row_count = -1};
+    FleetExecutorEvent event = {
+        .kind = FLEET_EXECUTOR_LOG,
+        .ref = session->requests[slot].ref,
+        .diag = {.level = "WARNING", .sqlstate = "01000", .message = message},
+        .row_count = -1};
 
     tell(session, &event);
 }
@@ -105,12 +104,12 @@ fleet_direct_emit(DirectSession *session, int slot, FleetExecutorEventKind kind)
             break;
         case FLEET_EXECUTOR_ERROR:
         case FLEET_EXECUTOR_NOT_TRANSACTIONAL:
-            event.level = "ERROR";
-            event.sqlstate = request->sqlstate;
-            event.message = request->message.data;
-            event.detail = text_or_null(&request->detail);
-            event.hint = text_or_null(&request->hint);
-            event.context = text_or_null(&request->context);
+            event.diag.level = "ERROR";
+            event.diag.sqlstate = request->sqlstate;
+            event.diag.message = request->message.data;
+            event.diag.detail = text_or_null(&request->detail);
+            event.diag.hint = text_or_null(&request->hint);
+            event.diag.context = text_or_null(&request->context);
             break;
         case FLEET_EXECUTOR_LOG:
         case FLEET_EXECUTOR_ROW:
@@ -126,12 +125,11 @@ void
 fleet_direct_emit_cut(DirectSession *session, int slot, const char *sqlstate, const char *reason)
 {
     DirectRequest *request = &session->requests[slot];
-    FleetExecutorEvent event = {.kind = FLEET_EXECUTOR_CUT,
-                                .ref = request->ref,
-                                .row_count = -1,
-                                .level = "FATAL",
-                                .sqlstate = sqlstate,
-                                .message = reason};
+    FleetExecutorEvent event = {
+        .kind = FLEET_EXECUTOR_CUT,
+        .ref = request->ref,
+        .row_count = -1,
+        .diag = {.level = "FATAL", .sqlstate = sqlstate, .message = reason}};
 
     event.never_sent = !request->handed || request->handed_at == session->conn.flushes;
     emit_dropped(session, slot);
@@ -163,10 +161,8 @@ fleet_direct_set_error(DirectRequest *request, const char *sqlstate, const char 
 }
 
 static void
-take_field(StringInfo text, const PGresult *result, int code)
+take_field(StringInfo text, const char *s)
 {
-    const char *s = PQresultErrorField(result, code);
-
     resetStringInfo(text);
     if (s != NULL)
         fleet_text_append(text, s, strlen(s), FLEET_MESSAGE_MAX);
@@ -175,16 +171,16 @@ take_field(StringInfo text, const PGresult *result, int code)
 static void
 take_error(DirectRequest *request, const PGresult *result, bool by_command)
 {
-    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    FleetDiagnostics diag = fleet_text_diagnostics(result);
 
     if (request->failed)
         return; /* the first one is the reason of the others */
     fleet_direct_set_error(request, "XX000", "");
-    fleet_text_copy(request->sqlstate, sizeof(request->sqlstate), sqlstate);
-    take_field(&request->message, result, PG_DIAG_MESSAGE_PRIMARY);
-    take_field(&request->detail, result, PG_DIAG_MESSAGE_DETAIL);
-    take_field(&request->hint, result, PG_DIAG_MESSAGE_HINT);
-    take_field(&request->context, result, PG_DIAG_CONTEXT);
+    fleet_text_copy(request->sqlstate, sizeof(request->sqlstate), diag.sqlstate);
+    take_field(&request->message, diag.message);
+    take_field(&request->detail, diag.detail);
+    take_field(&request->hint, diag.hint);
+    take_field(&request->context, diag.context);
     request->by_command = by_command;
 }
 
@@ -631,7 +627,7 @@ level_of(const FleetNotice *notice)
 
     for (int i = 0; i < (int) lengthof(levels); i++)
     {
-        if (strcmp(notice->level, levels[i]) == 0)
+        if (strcmp(notice->diag.level, levels[i]) == 0)
             return levels[i];
     }
     return "NOTICE";
@@ -642,20 +638,17 @@ fleet_direct_notice(FleetConn *conn, const FleetExpect *head, const FleetNotice 
 {
     DirectRequest *request = request_of_head(conn);
     FleetExecutorEvent event = {.kind = FLEET_EXECUTOR_LOG, .row_count = -1};
-    char sqlstate[6];
 
     if (request == NULL || request->phase == DIRECT_NONE)
         return true;
     if (head->tag != TAG_COMMAND && head->tag != TAG_COMMIT)
         return false; /* BEGAN comes first */
-    fleet_text_copy(sqlstate, sizeof(sqlstate), notice->sqlstate);
     event.ref = request->ref;
-    event.level = level_of(notice);
-    event.sqlstate = sqlstate;
-    event.message = fleet_text_clean(notice->message, FLEET_MESSAGE_MAX);
-    event.detail = fleet_text_clean(notice->detail, FLEET_MESSAGE_MAX);
-    event.hint = fleet_text_clean(notice->hint, FLEET_MESSAGE_MAX);
-    event.context = fleet_text_clean(notice->context, FLEET_MESSAGE_MAX);
+    event.diag = notice->diag;
+    fleet_text_clean_diagnostics(&event.diag);
+    event.diag.level = level_of(notice);
+    if (event.diag.sqlstate == NULL)
+        event.diag.sqlstate = "00000";
     tell(SESSION_OF(conn), &event);
     return true;
 }

@@ -56,8 +56,10 @@ typedef struct FleetConn FleetConn;
 extern void fleet_text_append(StringInfo out, const char *s, size_t length, size_t cap);
 /* The same into a buffer of "size" bytes. */
 extern void fleet_text_copy(char *out, size_t size, const char *s);
-/* "s" itself when it is harmless, else a copy in the current context; NULL stays NULL. */
-extern const char *fleet_text_clean(const char *s, size_t cap);
+/* Texts that are harmless stay; the others become copies in the current context. */
+extern void fleet_text_clean_diagnostics(FleetDiagnostics *diag);
+/* What a result says of an error or notice: its own texts, as the server says them. */
+extern FleetDiagnostics fleet_text_diagnostics(const PGresult *result);
 /* Stars instead of a secret, wherever it stands in the text: as it is, quoted, or as in a URI. */
 extern void fleet_text_scrub(char *text, const char *secret);
 
@@ -77,9 +79,7 @@ typedef struct FleetExpect
 typedef struct FleetNotice
 {
     struct FleetNotice *next;
-    char level[16];
-    char sqlstate[6];
-    char *message, *detail, *hint, *context; /* in the same allocation */
+    FleetDiagnostics diag; /* as the server says it, in the same allocation */
 } FleetNotice;
 
 typedef enum FleetConnState

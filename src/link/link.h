@@ -163,7 +163,8 @@ typedef struct FleetRemoteStep
 {
     int step_no, attempt, state, first_seq, last_seq; /* last_seq 0: still running */
     int64 row_count;                                  /* -1: none */
-    const char *step, *sqlstate, *message, *detail, *hint, *context, *output;
+    const char *step, *output;
+    FleetDiagnostics diag;
     int64 started_at, finished_at; /* TimestampTz; 0: null */
 } FleetRemoteStep;
 
@@ -171,7 +172,7 @@ typedef struct FleetRemoteLine
 {
     int step_no, seq;
     int64 logged_at;
-    const char *level, *sqlstate, *message, *detail, *hint, *context;
+    FleetDiagnostics diag;
 } FleetRemoteLine;
 
 struct FleetRemoteReport
@@ -180,7 +181,8 @@ struct FleetRemoteReport
     int state;   /* FleetState */
     int log_seq; /* highest seq known there */
     int64 row_count;
-    const char *sqlstate, *message, *output;
+    FleetDiagnostics diag;
+    const char *output;
     int64 started_at, finished_at;
     const FleetRemoteStep *steps;
     int nsteps;

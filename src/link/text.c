@@ -63,8 +63,9 @@ fleet_text_copy(char *out, size_t size, const char *s)
     out[at] = '\0';
 }
 
-const char *
-fleet_text_clean(const char *s, size_t cap)
+/* "s" itself when it is harmless, else a copy; NULL stays NULL. */
+static const char *
+text_clean(const char *s, size_t cap)
 {
     StringInfoData out;
     size_t length;
@@ -77,6 +78,32 @@ fleet_text_clean(const char *s, size_t cap)
     initStringInfo(&out);
     fleet_text_append(&out, s, length, cap);
     return out.data;
+}
+
+void
+fleet_text_clean_diagnostics(FleetDiagnostics *diag)
+{
+    diag->level = text_clean(diag->level, FLEET_LEVEL_MAX);
+    diag->sqlstate = text_clean(diag->sqlstate, FLEET_SQLSTATE_LENGTH);
+    diag->message = text_clean(diag->message, FLEET_MESSAGE_MAX);
+    diag->detail = text_clean(diag->detail, FLEET_MESSAGE_MAX);
+    diag->hint = text_clean(diag->hint, FLEET_MESSAGE_MAX);
+    diag->context = text_clean(diag->context, FLEET_MESSAGE_MAX);
+}
+
+FleetDiagnostics
+fleet_text_diagnostics(const PGresult *result)
+{
+    FleetDiagnostics diag = {
+        .level = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED),
+        .sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE),
+        .message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY),
+        .detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL),
+        .hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT),
+        .context = PQresultErrorField(result, PG_DIAG_CONTEXT),
+    };
+
+    return diag;
 }
 
 /* ---- secrets ---- */

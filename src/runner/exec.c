@@ -171,7 +171,7 @@ receive_step_row(TupleTableSlot *slot, DestReceiver *self)
         return true;
     before = MemoryContextSwitchTo(MessageContext);
     receiver->step->output =
-        fleet_runner_clip(OutputFunctionCall(&receiver->output, value), FLEET_OUTPUT_MAX);
+        fleet_clip(OutputFunctionCall(&receiver->output, value), FLEET_OUTPUT_MAX);
     MemoryContextSwitchTo(before);
     return true;
 }
@@ -541,7 +541,7 @@ report_error(RunnerStep *step)
     fleet_runner_log_finish();
     fleet_runner_message_init(&message, not_transactional ? RUNNER_NOT_TRANSACTIONAL : RUNNER_ERROR,
                               request->number, request->ref);
-    fleet_runner_error_texts(error, &message);
+    fleet_runner_say_error(&message, error);
     return fleet_runner_send(&message, true);
 }
 

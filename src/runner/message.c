@@ -105,6 +105,32 @@ fleet_runner_message_read(const void *data, Size size, RunnerMessage *message)
     return left == 0;
 }
 
+void
+fleet_runner_message_say(RunnerMessage *message, const FleetDiagnostics *diag)
+{
+    message->text[RUNNER_TEXT_LEVEL] = diag->level;
+    message->text[RUNNER_TEXT_SQLSTATE] = diag->sqlstate;
+    message->text[RUNNER_TEXT_MESSAGE] = diag->message;
+    message->text[RUNNER_TEXT_DETAIL] = diag->detail;
+    message->text[RUNNER_TEXT_HINT] = diag->hint;
+    message->text[RUNNER_TEXT_CONTEXT] = diag->context;
+}
+
+FleetDiagnostics
+fleet_runner_message_said(const RunnerMessage *message)
+{
+    FleetDiagnostics diag = {
+        .level = message->text[RUNNER_TEXT_LEVEL],
+        .sqlstate = message->text[RUNNER_TEXT_SQLSTATE],
+        .message = message->text[RUNNER_TEXT_MESSAGE],
+        .detail = message->text[RUNNER_TEXT_DETAIL],
+        .hint = message->text[RUNNER_TEXT_HINT],
+        .context = message->text[RUNNER_TEXT_CONTEXT],
+    };
+
+    return diag;
+}
+
 bool
 fleet_runner_message_event(const RunnerMessage *message, FleetExecutorEvent *event)
 {
@@ -140,13 +166,6 @@ fleet_runner_message_event(const RunnerMessage *message, FleetExecutorEvent *eve
         event->output = message->text[RUNNER_TEXT_OUTPUT];
     }
     else
-    {
-        event->level = message->text[RUNNER_TEXT_LEVEL];
-        event->sqlstate = message->text[RUNNER_TEXT_SQLSTATE];
-        event->message = message->text[RUNNER_TEXT_MESSAGE];
-        event->detail = message->text[RUNNER_TEXT_DETAIL];
-        event->hint = message->text[RUNNER_TEXT_HINT];
-        event->context = message->text[RUNNER_TEXT_CONTEXT];
-    }
+        event->diag = fleet_runner_message_said(message);
     return last;
 }

@@ -37,7 +37,7 @@ typedef enum RunnerText
 {
     RUNNER_TEXT_COMMAND = 0, /* REQUEST */
     RUNNER_TEXT_PARAMS = 1,
-    RUNNER_TEXT_LEVEL = 0, /* LOG, ERROR, FATAL */
+    RUNNER_TEXT_LEVEL = 0, /* LOG, ERROR, NOT_TRANSACTIONAL, FATAL: FleetDiagnostics */
     RUNNER_TEXT_SQLSTATE = 1,
     RUNNER_TEXT_MESSAGE = 2,
     RUNNER_TEXT_DETAIL = 3,
@@ -65,6 +65,10 @@ typedef struct RunnerMessage
     uint64 line;                    /* LOG: counted from 1 in each request */
     const char *text[RUNNER_TEXTS]; /* NULL: absent */
 } RunnerMessage;
+
+/* What a LOG, ERROR, NOT_TRANSACTIONAL or FATAL says: the texts are not copied. */
+extern void fleet_runner_message_say(RunnerMessage *message, const FleetDiagnostics *diag);
+extern FleetDiagnostics fleet_runner_message_said(const RunnerMessage *message);
 
 /* A message with everything absent. */
 extern void fleet_runner_message_init(RunnerMessage *message, RunnerMessageKind kind, uint64 number,

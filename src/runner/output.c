@@ -22,7 +22,6 @@
 #undef ENABLE_GSS
 #undef USE_OPENSSL
 #include "libpq/libpq.h"
-#include "mb/pg_wchar.h"
 #include "runner/runner.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
@@ -36,29 +35,13 @@ static int64 dropped = 0; /* of this request, not sent and not yet said so */
 static bool sending = false;
 static MemoryContext line_context = NULL;
 
-char *
-fleet_runner_clip(const char *text, int limit)
-{
-    int length;
-
-    if (text == NULL)
-        return NULL;
-    length = (int) strlen(text);
-    if (length > limit)
-        length = pg_mbcliplen(text, length, limit);
-    return pnstrdup(text, length);
-}
-
 void
-fleet_runner_error_texts(const ErrorData *error, RunnerMessage *message)
+fleet_runner_say_error(RunnerMessage *message, const ErrorData *error)
 {
-    message->text[RUNNER_TEXT_LEVEL] = error_severity(error->elevel);
-    message->text[RUNNER_TEXT_SQLSTATE] = pstrdup(unpack_sql_state(error->sqlerrcode));
-    message->text[RUNNER_TEXT_MESSAGE] = fleet_runner_clip(
-        error->message ? error->message : "missing error text", FLEET_MESSAGE_MAX);
-    message->text[RUNNER_TEXT_DETAIL] = fleet_runner_clip(error->detail, FLEET_MESSAGE_MAX);
-    message->text[RUNNER_TEXT_HINT] = fleet_runner_clip(error->hint, FLEET_MESSAGE_MAX);
-    message->text[RUNNER_TEXT_CONTEXT] = fleet_runner_clip(error->context, FLEET_MESSAGE_MAX);
+    FleetDiagnostics diag;
+
+    fleet_diagnostics_of_error(&diag, error);
+    fleet_runner_message_say(message, &diag);
 }
 
 void
@@ -73,12 +56,11 @@ fleet_runner_log_target(uint64 number, uint64 ref)
 void
 fleet_runner_log(const char *level, const char *sqlstate, const char *text)
 {
+    FleetDiagnostics diag = {.level = level, .sqlstate = sqlstate, .message = text};
     RunnerMessage message;
 
     fleet_runner_message_init(&message, RUNNER_LOG, target_number, target_ref);
-    message.text[RUNNER_TEXT_LEVEL] = level;
-    message.text[RUNNER_TEXT_SQLSTATE] = sqlstate;
-    message.text[RUNNER_TEXT_MESSAGE] = text;
+    fleet_runner_message_say(&message, &diag);
     message.line = ++line;
     fleet_runner_send(&message, true);
 }
@@ -123,7 +105,7 @@ forward_message(bool is_error)
     {
         fleet_runner_message_init(&message, is_error ? RUNNER_FATAL : RUNNER_LOG, target_number,
                                   target_ref);
-        fleet_runner_error_texts(error, &message);
+        fleet_runner_say_error(&message, error);
         if (!is_error)
             message.line = ++line;
         fleet_runner_send(&message, true);

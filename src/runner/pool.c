@@ -97,8 +97,7 @@ runner_free(Runner *runner)
     dlist_foreach_modify(iter, &runner->in_flight)
         pfree(dlist_container(RunnerInFlight, node, iter.cur));
     fleet_runner_process_release(&runner->process);
-    if (runner->last_words)
-        pfree(runner->last_words);
+    fleet_diagnostics_free(&runner->last_words);
     pfree(runner);
 }
 
@@ -272,14 +271,10 @@ handle_message(Runner *runner, const RunnerMessage *message)
 
     if (message->kind == RUNNER_FATAL)
     {
-        if (runner->last_words == NULL && message->text[RUNNER_TEXT_MESSAGE])
-        {
-            runner->last_words =
-                MemoryContextStrdup(pool_context, message->text[RUNNER_TEXT_MESSAGE]);
-            strlcpy(runner->last_sqlstate,
-                    message->text[RUNNER_TEXT_SQLSTATE] ? message->text[RUNNER_TEXT_SQLSTATE] : "",
-                    sizeof(runner->last_sqlstate));
-        }
+        FleetDiagnostics diag = fleet_runner_message_said(message);
+
+        if (runner->last_words.message == NULL && diag.message != NULL)
+            fleet_diagnostics_copy(&runner->last_words, &diag, pool_context);
         return;
     }
     if (flight == NULL || flight->number != message->number)
@@ -339,9 +334,9 @@ free_read(Runner *runner)
 static bool
 is_refused(const Runner *runner)
 {
-    const char *class = runner->last_sqlstate;
+    const char *class = runner->last_words.sqlstate;
 
-    return pg_atomic_read_u32(&runner->process.shared->pid) == 0 && class[0] != '\0' &&
+    return pg_atomic_read_u32(&runner->process.shared->pid) == 0 && class != NULL &&
            strncmp(class, "53", 2) != 0 && strncmp(class, "57", 2) != 0 &&
            strncmp(class, "58", 2) != 0;
 }
@@ -352,6 +347,7 @@ static bool
 cut_requests(Runner *runner)
 {
     RunnerInFlight *flight;
+    const FleetDiagnostics *last = &runner->last_words;
     bool refused = is_refused(runner);
     bool connected = pg_atomic_read_u32(&runner->process.shared->pid) != 0;
     bool told = false;
@@ -366,10 +362,10 @@ cut_requests(Runner *runner)
             break; /* the agent did not want to know more */
         event_init(&event, refused ? FLEET_EXECUTOR_ERROR : FLEET_EXECUTOR_CUT, flight->ref);
         event.never_sent = !refused && !has_begun(runner, flight);
-        event.level = "FATAL";
-        event.sqlstate = runner->last_sqlstate[0] ? runner->last_sqlstate : "57P01";
-        event.message = runner->last_words ? runner->last_words
-                        : connected        ? "the runner's process ended"
+        event.diag.level = "FATAL";
+        event.diag.sqlstate = last->sqlstate ? last->sqlstate : "57P01";
+        event.diag.message = last->message ? last->message
+                             : connected   ? "the runner's process ended"
                                            : "the runner's process could not be started";
         dlist_delete(&flight->node);
         pfree(flight);

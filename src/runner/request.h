@@ -46,9 +46,8 @@ typedef struct Runner
     uint64 last_number;
     FleetTime idle_since;
     bool dead;
-    bool given_back;       /* dead, and the agent knows */
-    char last_sqlstate[6]; /* why it ended, by its own words */
-    char *last_words;
+    bool given_back;             /* dead, and the agent knows */
+    FleetDiagnostics last_words; /* why its process ended, by its own words */
 } Runner;
 
 extern const FleetExecutorMethods fleet_runner_methods;

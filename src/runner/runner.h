@@ -109,10 +109,8 @@ extern void fleet_runner_log_target(uint64 number, uint64 ref);
 extern void fleet_runner_log(const char *level, const char *sqlstate, const char *text);
 /* Says how many lines were not sent, if any. */
 extern void fleet_runner_log_finish(void);
-/* Cut at a character, so that at most "limit" bytes remain; NULL stays NULL. */
-extern char *fleet_runner_clip(const char *text, int limit);
-/* Puts sqlstate, message, detail, hint, context of an error into a message. */
-extern void fleet_runner_error_texts(const ErrorData *error, RunnerMessage *message);
+/* Puts what is said of an error into a message, as copies in the current context. */
+extern void fleet_runner_say_error(RunnerMessage *message, const ErrorData *error);
 
 /* -- runner/channel.c -- */
 

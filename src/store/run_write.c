@@ -190,8 +190,7 @@ fleet_task_write(const FleetTaskWrite *write)
 {
     FleetTaskWrite *w = collect(&tasks, write);
 
-    keep(&w->sqlstate);
-    keep(&w->message);
+    fleet_diagnostics_copy(&w->diag, &write->diag, values);
     keep(&w->output);
 }
 
@@ -200,8 +199,7 @@ fleet_job_run_write(const FleetJobRunWrite *write)
 {
     FleetJobRunWrite *w = collect(&job_runs, write);
 
-    keep(&w->sqlstate);
-    keep(&w->message);
+    fleet_diagnostics_copy(&w->diag, &write->diag, values);
     keep(&w->output);
 }
 
@@ -210,12 +208,8 @@ step_collect(Collected *list, const FleetStepWrite *write)
 {
     FleetStepWrite *w = collect(list, write);
 
+    fleet_diagnostics_copy(&w->diag, &write->diag, values);
     keep(&w->step);
-    keep(&w->sqlstate);
-    keep(&w->message);
-    keep(&w->detail);
-    keep(&w->hint);
-    keep(&w->context);
     keep(&w->output);
 }
 
@@ -236,12 +230,7 @@ fleet_line_write(const FleetLineWrite *write)
 {
     FleetLineWrite *w = collect(&lines, write);
 
-    keep(&w->level);
-    keep(&w->sqlstate);
-    keep(&w->message);
-    keep(&w->detail);
-    keep(&w->hint);
-    keep(&w->context);
+    fleet_diagnostics_copy(&w->diag, &write->diag, values);
 }
 
 static FleetPlaceKey
@@ -367,8 +356,8 @@ write_task_states(FleetRows *rows)
             set_int8(rows, TASK_STARTED_AT, w->started_at, 0);
         set_int8(rows, TASK_FINISHED_AT, w->finished_at, 0);
         set_int8(rows, TASK_ROW_COUNT, w->row_count, -1);
-        set_text(rows, TASK_SQLSTATE, w->sqlstate);
-        set_text(rows, TASK_MESSAGE, w->message);
+        set_text(rows, TASK_SQLSTATE, w->diag.sqlstate);
+        set_text(rows, TASK_MESSAGE, w->diag.message);
         set_text(rows, TASK_OUTPUT, w->output);
         fleet_rows_update(rows);
         fleet_place_remember(&place, rows, w->state);
@@ -445,11 +434,11 @@ set_step_outcome(FleetRows *rows, const FleetStepWrite *w)
     set_int8(rows, STEP_SERVER_CRASH, w->server_crash, 0);
     set_int8(rows, STEP_ROW_COUNT, w->row_count, -1);
     set_int8(rows, STEP_FINISHED_AT, w->finished_at, 0);
-    set_text(rows, STEP_SQLSTATE, w->sqlstate);
-    set_text(rows, STEP_MESSAGE, w->message);
-    set_text(rows, STEP_DETAIL, w->detail);
-    set_text(rows, STEP_HINT, w->hint);
-    set_text(rows, STEP_CONTEXT, w->context);
+    set_text(rows, STEP_SQLSTATE, w->diag.sqlstate);
+    set_text(rows, STEP_MESSAGE, w->diag.message);
+    set_text(rows, STEP_DETAIL, w->diag.detail);
+    set_text(rows, STEP_HINT, w->diag.hint);
+    set_text(rows, STEP_CONTEXT, w->diag.context);
     set_text(rows, STEP_OUTPUT, w->output);
     if (w->backend_pid != 0)
         set_int4(rows, STEP_BACKEND_PID, w->backend_pid, 0);
@@ -541,12 +530,12 @@ write_lines(void)
         set_int2(rows, LINE_STEP_NO, w->step_no);
         set_int4(rows, LINE_SEQ, w->seq, -1);
         set_int8(rows, LINE_LOGGED_AT, w->logged_at, 0);
-        set_text(rows, LINE_LEVEL, w->level);
-        set_text(rows, LINE_SQLSTATE, w->sqlstate);
-        set_text(rows, LINE_MESSAGE, w->message);
-        set_text(rows, LINE_DETAIL, w->detail);
-        set_text(rows, LINE_HINT, w->hint);
-        set_text(rows, LINE_CONTEXT, w->context);
+        set_text(rows, LINE_LEVEL, w->diag.level);
+        set_text(rows, LINE_SQLSTATE, w->diag.sqlstate);
+        set_text(rows, LINE_MESSAGE, w->diag.message);
+        set_text(rows, LINE_DETAIL, w->diag.detail);
+        set_text(rows, LINE_HINT, w->diag.hint);
+        set_text(rows, LINE_CONTEXT, w->diag.context);
         fleet_rows_insert(rows);
     }
     fleet_rows_close(rows);
@@ -571,8 +560,8 @@ write_job_runs(void)
         set_int8(rows, JOB_FINISHED_AT, w->finished_at, 0);
         set_int4(rows, JOB_LOG_SEQ, w->log_seq, -1);
         set_int8(rows, JOB_ROW_COUNT, w->row_count, -1);
-        set_text(rows, JOB_SQLSTATE, w->sqlstate);
-        set_text(rows, JOB_MESSAGE, w->message);
+        set_text(rows, JOB_SQLSTATE, w->diag.sqlstate);
+        set_text(rows, JOB_MESSAGE, w->diag.message);
         set_text(rows, JOB_OUTPUT, w->output);
         fleet_rows_update(rows);
     }

@@ -3,7 +3,7 @@
  *     Rows of run, task_run, job_run, step_run and log_line: what the agent
  *     writes, all rows of a turn together.  In the agent's process.
  *
- * Rows are collected, and written by fleet_run_flush().  Every change of state
+ * Rows are collected, with copies of their texts, and written by fleet_run_flush().  Every change of state
  * is compare-and-set on the state that the agent believes the row to have, and
  * must be one that core/state.h allows (state_change.h); a row that is not
  * found so is an ERROR, which ends the agent: its successor reads what the rows
@@ -18,6 +18,7 @@
 
 #include "core/core.h"
 #include "core/state.h"
+#include "diagnostics.h"
 
 extern void fleet_run_write_init(MemoryContext context);
 extern bool fleet_run_write_pending(void);
@@ -47,8 +48,7 @@ typedef struct FleetTaskWrite
     TimestampTz started_at;  /* 0: leave */
     TimestampTz finished_at; /* 0: null */
     int64 row_count;         /* -1: null */
-    const char *sqlstate;
-    const char *message;
+    FleetDiagnostics diag;   /* sqlstate and message become columns */
     const char *output;
 } FleetTaskWrite;
 
@@ -76,8 +76,7 @@ typedef struct FleetJobRunWrite
     TimestampTz finished_at;
     int log_seq;
     int64 row_count;
-    const char *sqlstate;
-    const char *message;
+    FleetDiagnostics diag; /* sqlstate and message become columns */
     const char *output;
 } FleetJobRunWrite;
 extern void fleet_job_run_write(const FleetJobRunWrite *write);
@@ -106,7 +105,8 @@ typedef struct FleetStepWrite
     TimestampTz started_at;
     TimestampTz finished_at;
     const char *step;
-    const char *sqlstate, *message, *detail, *hint, *context, *output;
+    FleetDiagnostics diag; /* all but level */
+    const char *output;
 } FleetStepWrite;
 extern void fleet_step_write_new(const FleetStepWrite *write);
 extern void fleet_step_write(const FleetStepWrite *write); /* row found by unit and first_seq */
@@ -120,7 +120,7 @@ typedef struct FleetLineWrite
     int step_no;
     int seq;
     TimestampTz logged_at;
-    const char *level, *sqlstate, *message, *detail, *hint, *context;
+    FleetDiagnostics diag;
 } FleetLineWrite;
 extern void fleet_line_write(const FleetLineWrite *write);
 

@@ -116,8 +116,9 @@ static const char *const kind_names[] = {
 static void
 put_row(ReturnSetInfo *result, const FleetExecutorEvent *event)
 {
-    const char *texts[] = {event->level, event->sqlstate, event->message, event->detail,
-                           event->hint,  event->context,  event->output};
+    const FleetDiagnostics *diag = &event->diag;
+    const char *texts[] = {diag->level, diag->sqlstate, diag->message, diag->detail,
+                           diag->hint,  diag->context,  event->output};
     Datum values[13];
     bool nulls[13] = {false};
 
@@ -154,10 +155,10 @@ executor_event(void *arg, FleetExecutor *executor, const FleetExecutorEvent *eve
     if (script->result)
         put_row(script->result, event);
     if (script->events && event->kind == FLEET_EXECUTOR_LOG)
-        appendStringInfo(script->events, "%s ", event->message);
+        appendStringInfo(script->events, "%s ", event->diag.message);
     else if (script->events)
         appendStringInfo(script->events, "%s%s ", kind_names[event->kind],
-                         event->sqlstate ? event->sqlstate : "");
+                         event->diag.sqlstate ? event->diag.sqlstate : "");
     if (event->xid != 0)
         given_xid = (int64) event->xid;
     switch (event->kind)
