@@ -81,7 +81,7 @@ for my $server (qw(a1 d1))
     my ($run, $key) = try_cut($server, 'work', 'cut before send',
         arm    => sub { $proxy->ctl('refuse', $server) },
         middle => sub {
-            my ($run) = @_;
+            my ($run, $key) = @_;
             $f->wait_for('parent', "SELECT last_error IS NOT NULL FROM fleet.server_status WHERE server = '$server'", 't',
                 "$server: the reason is in server_status");
             # the reason can be older than the run: the idle link was cut when the proxy began to refuse
