@@ -45,7 +45,7 @@ read_identity(void)
     if (agent.paused && !paused)
     {
         /* Which of the two it is may have changed the identity: begin anew with it. */
-        agent_leave_requested = true;
+        agent_leave();
     }
     agent.paused = paused;
 }

@@ -28,6 +28,8 @@
 #include "agent/life.h"
 #include "store/identity.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
 #include "store/session.h"
 #include "store/spi.h"
 #include "commands/extension.h"
@@ -54,13 +56,14 @@
 #define LIVED_LONG FLEET_SECONDS(10)
 #define LOOK_AGAIN_MS 20
 
-volatile sig_atomic_t agent_leave_requested = false;
-
+static volatile sig_atomic_t called = false; /* SIGINT: perhaps somebody wants us to leave */
+static bool leaving = false;
 static FleetTime born;
 static bool nothing_to_do = false; /* decided: no successor is needed */
 static bool at_home = false;
 static bool handed_over = false;
 static LockRelId sentinel_lock; /* held for the session, if relId is set */
+static Oid extension = InvalidOid;
 
 /* ---- leaving ---- */
 
@@ -69,9 +72,39 @@ on_sigint(SIGNAL_ARGS)
 {
     int save_errno = errno;
 
-    agent_leave_requested = true;
+    called = true;
     SetLatch(MyLatch);
     errno = save_errno;
+}
+
+/* Does another session hold, or (waits) want, a lock on this that excludes everybody? */
+static bool
+is_locked(const LOCKTAG *tag, bool waits)
+{
+    LockData *locks = GetLockStatusData();
+
+    for (int i = 0; i < locks->nelements; i++)
+    {
+        const LockInstanceData *lock = &locks->locks[i];
+
+        if (memcmp(&lock->locktag, tag, sizeof(*tag)) != 0)
+            continue;
+        if (waits ? lock->waitLockMode == AccessExclusiveLock
+                  : (lock->holdMask & LOCKBIT_ON(AccessExclusiveLock)) != 0)
+            return true;
+    }
+    return false;
+}
+
+/* Is the database to be dropped, renamed or moved, or the extension to be dropped? */
+static bool
+ground_is_taken(void)
+{
+    LOCKTAG database, ours;
+
+    SET_LOCKTAG_OBJECT(database, InvalidOid, DatabaseRelationId, agent.database, 0);
+    SET_LOCKTAG_OBJECT(ours, agent.database, ExtensionRelationId, extension, 0);
+    return is_locked(&database, false) || (OidIsValid(extension) && is_locked(&ours, false));
 }
 
 /* The first restart is immediate; an agent that ended soon after its start waits longer before the
@@ -84,6 +117,14 @@ restart_delay(void)
     if (last == FLEET_NOT_RESTARTED || fleet_clock_now() - born > LIVED_LONG)
         return 0;
     return Min(Max(last * 2, RESTART_DELAY_MS), RESTART_DELAY_MAX_MS);
+}
+
+static void
+release_sentinel(void)
+{
+    if (OidIsValid(sentinel_lock.relId))
+        UnlockRelationIdForSession(&sentinel_lock, AccessShareLock);
+    sentinel_lock.relId = InvalidOid;
 }
 
 /*
@@ -102,11 +143,9 @@ hand_over(int code, Datum arg)
     if (agent.shared != NULL)
         fleet_shared_leave(agent.shared);
     if (at_home)
-        fleet_runner_shutdown(agent_leave_requested); /* all, if the database is dropped */
+        fleet_runner_shutdown(ground_is_taken());
     /* The server releases a session's relation locks only with a transaction's end. */
-    if (OidIsValid(sentinel_lock.relId))
-        UnlockRelationIdForSession(&sentinel_lock, AccessShareLock);
-    sentinel_lock.relId = InvalidOid;
+    release_sentinel();
     FLEET_POINT("agent_before_hand_over");
     ok = fleet_starter_launch(agent.database, restart_delay());
     FLEET_POINT("agent_after_hand_over");
@@ -216,7 +255,7 @@ claim(void)
     bool expected = fleet_agent_last_delay() != FLEET_NOT_RESTARTED;
     bool is_heir = false, mine = false;
 
-    while (!mine && !agent_leave_requested)
+    while (!mine && !agent_must_leave())
     {
         dsm_segment *other;
 
@@ -266,8 +305,8 @@ find_sentinel(void)
 {
     Oid schema;
 
-    if (!OidIsValid(get_extension_oid("pg_fleet", true)) ||
-        !OidIsValid(schema = get_namespace_oid("fleet_catalog", true)))
+    extension = get_extension_oid("pg_fleet", true);
+    if (!OidIsValid(extension) || !OidIsValid(schema = get_namespace_oid("fleet_catalog", true)))
         return InvalidOid;
     return get_relname_relid("sentinel", schema);
 }
@@ -297,6 +336,47 @@ keep_sentinel(void)
     return found;
 }
 
+/* What SIGINT was for.  The deadlock check of any session that waits for a lock of ours sends it,
+ * as it does to autovacuum; so does pg_cancel_backend(). */
+static void
+answer_call(void)
+{
+    LOCKTAG sentinel;
+
+    if (ground_is_taken())
+    {
+        leaving = true;
+        return;
+    }
+    /* VACUUM FULL, for example: it is let in, and then we go on. */
+    SET_LOCKTAG_RELATION(sentinel, agent.database, sentinel_lock.relId);
+    if (!OidIsValid(sentinel_lock.relId) || !is_locked(&sentinel, true))
+        return;
+    release_sentinel();
+    if (keep_sentinel())
+        return;
+    nothing_to_do = true;
+    leaving = true;
+}
+
+void
+agent_leave(void)
+{
+    leaving = true;
+}
+
+bool
+agent_must_leave(void)
+{
+    /* Within a transaction we may hold what the other one waits for besides. */
+    if (called && !fleet_catalog_is_open())
+    {
+        called = false;
+        answer_call();
+    }
+    return leaving;
+}
+
 bool
 agent_claim_database(void)
 {
@@ -309,7 +389,7 @@ agent_claim_database(void)
     /* The sentinel is not locked by who only waits: DROP EXTENSION tells one process to leave. */
     if (!installed || !claim())
     {
-        nothing_to_do = !agent_leave_requested;
+        nothing_to_do = !leaving;
         return false;
     }
     if (!keep_sentinel())

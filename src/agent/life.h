@@ -7,8 +7,10 @@
 
 #include "agent/state.h"
 
-/* Asked for by SIGINT: the agent ends, and its successor begins. */
-extern volatile sig_atomic_t agent_leave_requested;
+/* Asked for by agent_leave(), or by a SIGINT of somebody who drops the extension or the database: the
+ * agent ends, and its successor begins.  Any other SIGINT is forgotten.  May wait for a short lock. */
+extern bool agent_must_leave(void);
+extern void agent_leave(void);
 
 /* From here on, however this process ends, a successor comes. */
 extern void agent_home_prepare(void);

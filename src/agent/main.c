@@ -9,7 +9,8 @@
  *     agent marks its PGPROC as one of them, since it can be ended just like them;
  *   - DROP EXTENSION runs into the ACCESS SHARE lock that the agent keeps on
  *     fleet_catalog.sentinel.  After deadlock_timeout the server sends SIGINT
- *     to a blocking autovacuum worker;
+ *     to a blocking autovacuum worker.  So it does for whoever waits for a
+ *     table that we write, which is no reason to leave (life.c);
  *   - pg_terminate_backend, an ERROR of its own, a stop of the server.
  *
  * An ERROR in a turn (disk full, a conflict that cannot happen) ends the agent:
@@ -120,7 +121,7 @@ turn(void)
 static void
 loop(void)
 {
-    while (!agent_leave_requested)
+    while (!agent_must_leave())
     {
         FleetTime next;
 
@@ -130,7 +131,7 @@ loop(void)
         MemoryContextReset(agent.turn_context);
         if (next != 0 && fleet_catalog_is_open())
             next = 0;
-        if (agent_leave_requested)
+        if (agent_must_leave())
             break;
         if (next != 0)
             pgstat_report_activity(STATE_IDLE, NULL);

@@ -24,6 +24,7 @@
 #include "points.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "runner/port.h"
 #include "runner/runner.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -63,6 +64,7 @@ start_runner(Datum arg)
     BackgroundWorkerUnblockSignals();
 
     BackgroundWorkerInitializeConnectionByOid(params.database, params.role, 0);
+    fleet_runner_port_make();
     process_session_preload_libraries(); /* as for any login of this role */
     MessageContext =
         AllocSetContextCreate(TopMemoryContext, "MessageContext", ALLOCSET_DEFAULT_SIZES);

@@ -28,7 +28,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_database.h"
 #include "clock.h"
 #include "guc.h"
 #include "lib/ilist.h"
@@ -37,7 +36,6 @@
 #include "runner/pool.h"
 #include "runner/request.h"
 #include "storage/latch.h"
-#include "storage/lock.h"
 #include "utils/memutils.h"
 
 static MemoryContext pool_context = NULL;
@@ -553,23 +551,9 @@ leave_all(dlist_head *runners, bool hard)
     }
 }
 
-/* Somebody waits for all sessions in the database to be gone, to drop, rename or move it. */
-static bool
-database_is_locked(void)
-{
-    LOCKTAG tag;
-    int holders;
-
-    SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, pool_database, 0);
-    (void) GetLockConflicts(&tag, AccessShareLock, &holders);
-    return holders > 0;
-}
-
 void
 fleet_runner_shutdown(bool hard)
 {
-    if (!hard && OidIsValid(pool_database))
-        hard = database_is_locked();
     end_orphans();
     leave_all(&free_runners, hard);
     leave_all(&busy_runners, hard);

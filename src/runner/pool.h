@@ -56,8 +56,8 @@ extern FleetExecutor *fleet_runner_adopt(const FleetStepKey *key, bool transacti
  * it must be called next (idle timeouts). */
 extern FleetTime fleet_runner_poll(FleetTime now);
 
-/* The agent leaves.  hard: terminate all, also running ones (DROP EXTENSION; DROP DATABASE is
- * noticed here); otherwise busy ones go on, and are the next agent's to adopt. */
+/* The agent leaves.  hard: terminate all, also running ones (DROP EXTENSION, DROP
+ * DATABASE); otherwise busy ones go on, and are the next agent's to adopt. */
 extern void fleet_runner_shutdown(bool hard);
 extern int fleet_runner_count(void);
 

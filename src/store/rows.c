@@ -119,6 +119,7 @@ fleet_rows_close(FleetRows *rows)
     if (rows->target != NULL)
     {
         AfterTriggerEndQuery(estate);
+        ExecCloseResultRelations(estate); /* that triggers of an administrator have opened */
         EvalPlanQualEnd(&rows->epq);
         ExecCloseIndices(rows->target);
     }
@@ -351,6 +352,8 @@ fleet_rows_insert(FleetRows *rows)
 void
 fleet_rows_update(FleetRows *rows)
 {
+    /* for a trigger before the update, which locks the row: it may be of this transaction */
+    rows->estate->es_output_cid = GetCurrentCommandId(true);
     ExecStoreVirtualTuple(rows->changed);
     EvalPlanQualSetSlot(&rows->epq, rows->changed);
     ExecSimpleRelationUpdate(rows->target, rows->estate, &rows->epq, rows->found, rows->changed);
