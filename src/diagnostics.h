@@ -21,6 +21,8 @@
 
 #include "postgres.h"
 
+#include "core/sqlstate.h"
+
 #define FLEET_MESSAGE_MAX 65536 /* each of message, detail, hint, context, in bytes */
 #define FLEET_LEVEL_MAX 16
 #define FLEET_SQLSTATE_LENGTH 5
@@ -28,7 +30,7 @@
 typedef struct FleetDiagnostics
 {
     const char *level;    /* as PostgreSQL writes it, not translated: ERROR, NOTICE … */
-    const char *sqlstate; /* five characters */
+    const char *sqlstate; /* five characters: core/sqlstate.h has those of our own errors */
     const char *message;
     const char *detail;
     const char *hint;

@@ -20,6 +20,7 @@
 #include "clock.h"
 #include "commands/defrem.h"
 #include "compat.h"
+#include "core/sqlstate.h"
 #include "fmgr.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
@@ -204,21 +205,21 @@ read_server(Connection *connection, const char *name, Oid role)
 
     connection->server = GetForeignServerByName(name, true);
     if (connection->server == NULL)
-        return refuse(connection, "42704",
+        return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT,
                       psprintf("foreign server \"%s\" does not exist any more", name));
     wrapper = GetForeignDataWrapper(connection->server->fdwid);
     if (strcmp(wrapper->fdwname, "pg_fleet") != 0 &&
         strcmp(wrapper->fdwname, "postgres_fdw") != 0 &&
         strcmp(wrapper->fdwname, "dblink_fdw") != 0)
         return refuse(
-            connection, "42809",
+            connection, FLEET_SQLSTATE_WRONG_OBJECT_TYPE,
             psprintf("foreign server \"%s\" belongs to the wrapper \"%s\", which pg_fleet "
                      "does not use",
                      name, wrapper->fdwname));
     if (!DatumGetBool(DirectFunctionCall3(has_server_privilege_id_id, ObjectIdGetDatum(role),
                                           ObjectIdGetDatum(connection->server->serverid),
                                           CStringGetTextDatum("USAGE"))))
-        return refuse(connection, "42501",
+        return refuse(connection, FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE,
                       psprintf("role \"%s\" has no USAGE on foreign server \"%s\"",
                                GetUserNameFromId(role, true), name));
     connection->server_options = connection->server->options;
@@ -241,7 +242,7 @@ read_mapping(Connection *connection, Oid role)
                                 ObjectIdGetDatum(server));
     }
     if (!HeapTupleIsValid(tuple))
-        return refuse(connection, "42704",
+        return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT,
                       psprintf("role \"%s\" has no user mapping for foreign server \"%s\"",
                                GetUserNameFromId(role, true), connection->server->servername));
     value = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple, Anum_pg_user_mapping_umoptions, &isnull);
@@ -323,7 +324,7 @@ add_options(Connection *connection, List *list, int place, bool trusted, const c
             strcmp(def->defname, "client_encoding") == 0)
             continue;
         if (option == NULL || (option->place & place) == 0 || (option->superuser && !trusted))
-            return refuse(connection, "42501",
+            return refuse(connection, FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE,
                           psprintf("option \"%s\" of foreign server \"%s\" or its user mapping is "
                                    "not allowed",
                                    def->defname, connection->server->servername));
@@ -351,14 +352,15 @@ build(Connection *connection, const char *name, Oid role, const char ***keywords
     int used = 0;
 
     if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-        return refuse(connection, "42704", "the role does not exist any more");
+        return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT,
+                      "the role does not exist any more");
     if (!read_server(connection, name, role) || !read_mapping(connection, role))
         return false;
     trusted = superuser_arg(role);
     *superuser = trusted || password_is_waived(connection);
     password = mapping_text(connection, "password");
     if (!*superuser && (password == NULL || password[0] == '\0'))
-        return refuse(connection, "2F003",
+        return refuse(connection, FLEET_SQLSTATE_PROHIBITED_SQL_STATEMENT,
                       psprintf("the user mapping of role \"%s\" for foreign server \"%s\" has no "
                                "password, which only superusers may do without",
                                GetUserNameFromId(role, true), name));
@@ -441,21 +443,23 @@ fleet_security_role_may_run(Oid role, const char **sqlstate, const char **why)
     char *name;
 
     if (!HeapTupleIsValid(tuple))
-        return no(sqlstate, why, "42704", psprintf("role with OID %u does not exist", role));
+        return no(sqlstate, why, FLEET_SQLSTATE_UNDEFINED_OBJECT,
+                  psprintf("role with OID %u does not exist", role));
     form = (Form_pg_authid) GETSTRUCT(tuple);
     can_login = form->rolcanlogin;
     name = pstrdup(NameStr(form->rolname));
     until = SysCacheGetAttr(AUTHOID, tuple, Anum_pg_authid_rolvaliduntil, &never);
     ReleaseSysCache(tuple);
     if (!can_login)
-        return no(sqlstate, why, "28000", psprintf("role \"%s\" is not permitted to log in", name));
+        return no(sqlstate, why, FLEET_SQLSTATE_INVALID_AUTHORIZATION,
+                  psprintf("role \"%s\" is not permitted to log in", name));
     if (!never && DatumGetTimestampTz(until) < fleet_clock_wall())
-        return no(sqlstate, why, "28000",
+        return no(sqlstate, why, FLEET_SQLSTATE_INVALID_AUTHORIZATION,
                   psprintf("role \"%s\" has expired (VALID UNTIL is over)", name));
     if (!DatumGetBool(DirectFunctionCall3(has_database_privilege_id_id, ObjectIdGetDatum(role),
                                           ObjectIdGetDatum(MyDatabaseId),
                                           CStringGetTextDatum("CONNECT"))))
-        return no(sqlstate, why, "42501",
+        return no(sqlstate, why, FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE,
                   psprintf("role \"%s\" may not connect to this database", name));
     return true;
 }

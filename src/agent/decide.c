@@ -53,7 +53,7 @@ decide_start(AgentRun *run, const FleetDecision *d)
     }
     agent_task_attempt(task, d->attempt, d->failures, agent_server_by_number(d->server));
     if (d->server == AGENT_NOWHERE_SERVER)
-        agent_task_cannot_start(task, "42704",
+        agent_task_cannot_start(task, FLEET_SQLSTATE_UNDEFINED_OBJECT,
                                 def->server != NULL
                                     ? psprintf("there is no server \"%s\"", def->server)
                                     : psprintf("group \"%s\" has no server", def->group));
@@ -89,7 +89,7 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
     }
     if (d->ref.item == 0 && d->state == FLEET_FAILED && run->cannot_begin[d->ref.task] != NULL)
     {
-        w.diag.sqlstate = "F0001";
+        w.diag.sqlstate = FLEET_SQLSTATE_BAD_QUERY;
         w.diag.message = run->cannot_begin[d->ref.task];
         agent_failure_line(run, d->ref, 1, w.diag.sqlstate, w.diag.message);
         agent_run_reason(run, psprintf("task \"%s\" failed: %s", run->def->tasks[d->ref.task].name,
@@ -113,8 +113,7 @@ decide_state(AgentRun *run, const FleetDecision *d)
     stopped = task->state == FLEET_CANCELING && d->state != FLEET_CANCELED;
     task->state = d->state;
     task->failures = d->failures;
-    if (stopped && task->result.diag.sqlstate != NULL &&
-        strcmp(task->result.diag.sqlstate, "57014") == 0)
+    if (stopped && fleet_sqlstate_is(task->result.diag.sqlstate, FLEET_SQLSTATE_QUERY_CANCELED))
         agent_task_timed_out(task);
     if (d->state == FLEET_RETRYING)
         task->finished_at = fleet_clock_to_wall(d->at);
@@ -175,8 +174,9 @@ run_ended(AgentRun *run)
         task->nested = NULL;
         if (run->state != FLEET_SUCCEEDED)
         {
-            task->result.diag.sqlstate =
-                agent_strdup(task->context, run->state == FLEET_CANCELED ? "57014" : "P0001");
+            task->result.diag.sqlstate = agent_strdup(
+                task->context, run->state == FLEET_CANCELED ? FLEET_SQLSTATE_QUERY_CANCELED
+                                                            : FLEET_SQLSTATE_RAISE_EXCEPTION);
             task->result.diag.message = agent_strdup(task->context, run->message);
         }
         agent_task_finished(task, run->state);
@@ -226,7 +226,7 @@ agent_decide_link(AgentTask *task)
     AgentRun *run = task->run;
     const FleetTaskDef *def = &run->def->tasks[task->ref.task];
     Oid role = run->owner;
-    const char *sqlstate = "42704";
+    const char *sqlstate = FLEET_SQLSTATE_UNDEFINED_OBJECT;
     char *error = NULL;
 
     if (task->error != NULL || run->def->specs[task->ref.task].kind != FLEET_TASK_JOB)
@@ -242,7 +242,7 @@ agent_decide_link(AgentTask *task)
                              def->job);
         else if (!fleet_may_become(run->owner, def->job_def->owner_oid))
         {
-            sqlstate = "42501";
+            sqlstate = FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE;
             error =
                 psprintf("the run's owner is not a member of the owner of job \"%s\"", def->job);
         }

@@ -294,7 +294,7 @@ agent_run_nested(const char *package, Oid owner, const char *params, int32 prior
     }
     if (nested.run_id == 0)
     {
-        fleet_diagnostics_set(failure, "42704", nested.why);
+        fleet_diagnostics_set(failure, FLEET_SQLSTATE_UNDEFINED_OBJECT, nested.why);
         return NULL;
     }
     turn_again();

@@ -35,7 +35,7 @@ went_round(LocalJob *local)
 {
     FleetExecutorEvent event = {.row_count = -1,
                                 .diag = {.level = "ERROR",
-                                         .sqlstate = "54001",
+                                         .sqlstate = FLEET_SQLSTATE_STATEMENT_TOO_COMPLEX,
                                          .message = "the job's steps went round too often"}};
 
     local_job_set_result(local, &local->result, &event);
@@ -144,8 +144,8 @@ is_poison(LocalJob *local)
 static FleetJobDo
 raised(LocalJob *local, const FleetExecutorEvent *event)
 {
-    bool canceled = local->exec.stopping && event->diag.sqlstate != NULL &&
-                    strcmp(event->diag.sqlstate, "57014") == 0;
+    bool canceled = local->exec.stopping &&
+                    fleet_sqlstate_is(event->diag.sqlstate, FLEET_SQLSTATE_QUERY_CANCELED);
 
     local_job_set_result(local, &local->step.result, event);
     local->step.result.row_count = -1;
@@ -307,7 +307,9 @@ local_job_nested_ended(LocalJob *local, FleetState state, const char *message)
 {
     local->nested = NULL;
     if (state != FLEET_SUCCEEDED)
-        local_job_error(local, state == FLEET_CANCELED ? "57014" : "P0001",
+        local_job_error(local,
+                        state == FLEET_CANCELED ? FLEET_SQLSTATE_QUERY_CANCELED
+                                                : FLEET_SQLSTATE_RAISE_EXCEPTION,
                         message != NULL ? message : "the package did not succeed");
     if (state != FLEET_SUCCEEDED && state != FLEET_CANCELED)
         state = FLEET_FAILED;

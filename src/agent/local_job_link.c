@@ -57,7 +57,8 @@ local_jobs_link_lost(AgentLink *link)
         if (local->any_sent || task == NULL)
             continue;
         if (local->step.inserted)
-            end_row(local, FLEET_SKIPPED, "08006", "it never began: the server does not answer");
+            end_row(local, FLEET_SKIPPED, FLEET_SQLSTATE_CONNECTION_FAILURE,
+                    "it never began: the server does not answer");
         (void) let_go(local);
         (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
         turn_again();

@@ -105,7 +105,7 @@ local_job_recover(LocalJob *local, const FleetStepRow *row)
         return;
     }
     if (local->exec.phase == FLEET_EXEC_OPEN)
-        local_job_error(local, "08006",
+        local_job_error(local, FLEET_SQLSTATE_CONNECTION_FAILURE,
                         "the agent was interrupted while a step ran that is not transactional");
     local->cut_off = true;
     local_job_advance(local, local_job_cut(local));

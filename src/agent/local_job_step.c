@@ -49,14 +49,14 @@ step_role(LocalJob *local)
         local->role = get_role_oid(run_as, true);
         if (!OidIsValid(local->role))
         {
-            local_job_error(local, "42704",
+            local_job_error(local, FLEET_SQLSTATE_UNDEFINED_OBJECT,
                             psprintf("role \"%s\" does not exist any more", run_as));
             return false;
         }
         if (!fleet_may_become(local->owner, local->role))
         {
             local_job_error(
-                local, "42501",
+                local, FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE,
                 psprintf("the job's owner is not a member of role \"%s\" any more", run_as));
             return false;
         }
@@ -72,7 +72,7 @@ step_role(LocalJob *local)
 static bool
 step_link(LocalJob *local)
 {
-    const char *sqlstate = "0A000";
+    const char *sqlstate = FLEET_SQLSTATE_FEATURE_NOT_SUPPORTED;
     char *error = NULL;
     AgentLink *link;
 
@@ -111,7 +111,8 @@ local_job_end_step(LocalJob *local, FleetState outcome)
     if (outcome == FLEET_CANCELED && local->job.timed_out)
     {
         state = FLEET_FAILED;
-        local_job_error(local, "57014", "the step was stopped because of its timeout");
+        local_job_error(local, FLEET_SQLSTATE_QUERY_CANCELED,
+                        "the step was stopped because of its timeout");
     }
     local->effect = LOCAL_JOB_EFFECT_NONE;
     local_job_close_step(local, state);
@@ -213,7 +214,8 @@ local_job_start_step(LocalJob *local, bool redo)
         return local_job_exec_event(local, FLEET_EXEC_BEGIN);
     if (local->link != NULL)
     {
-        local_job_error(local, "0A000", "a step that runs a package needs a server of mode agent");
+        local_job_error(local, FLEET_SQLSTATE_FEATURE_NOT_SUPPORTED,
+                        "a step that runs a package needs a server of mode agent");
         return local_job_end_step(local, FLEET_FAILED);
     }
     local->exec.phase = FLEET_EXEC_OPEN;
@@ -231,7 +233,7 @@ local_job_step_resolved(LocalJob *local, FleetXactStatus status)
         case FLEET_XACT_COMMITTED: return local_job_exec_event(local, FLEET_EXEC_XACT_COMMITTED);
         case FLEET_XACT_ABORTED: return local_job_exec_event(local, FLEET_EXEC_XACT_ABORTED);
         case FLEET_XACT_UNKNOWN:
-            local_job_error(local, "08007",
+            local_job_error(local, FLEET_SQLSTATE_TRANSACTION_RESOLUTION_UNKNOWN,
                             "the step was cut off after its transaction was ready, and the server "
                             "cannot tell any more whether it committed");
             return local_job_exec_event(local, FLEET_EXEC_XACT_UNKNOWN);

@@ -22,7 +22,7 @@ recover_local(AgentTask *task, const FleetStepRow *steps, int n)
     const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
     FleetJobDef *job = def->job_def;
     const FleetStepRow *row = NULL;
-    const char *sqlstate = "42704";
+    const char *sqlstate = FLEET_SQLSTATE_UNDEFINED_OBJECT;
     char *error = NULL;
     AgentLink *link = NULL;
     LocalJob *local;
@@ -73,7 +73,8 @@ recover_nested(AgentTask *task)
     }
     if (state != FLEET_SUCCEEDED)
         task->result.diag.sqlstate =
-            agent_strdup(task->context, state == FLEET_CANCELED ? "57014" : "P0001");
+            agent_strdup(task->context, state == FLEET_CANCELED ? FLEET_SQLSTATE_QUERY_CANCELED
+                                                                : FLEET_SQLSTATE_RAISE_EXCEPTION);
     task->result.diag.message = agent_strdup(task->context, message);
     agent_task_finished(task, state);
 }
@@ -107,7 +108,7 @@ recover_task(AgentTask *task, const FleetStepRow *steps, int n)
     else if (task->server != NULL)
         agent_remote_recover(task);
     else
-        agent_task_fail(task, "42704", "the server no longer exists");
+        agent_task_fail(task, FLEET_SQLSTATE_UNDEFINED_OBJECT, "the server no longer exists");
 }
 
 /* The parameters of recovered task runs are read again: their rows have the items' own. */

@@ -111,7 +111,7 @@ resume(AgentTask *task)
 void
 agent_remote_recover(AgentTask *task)
 {
-    const char *sqlstate = "42704";
+    const char *sqlstate = FLEET_SQLSTATE_UNDEFINED_OBJECT;
     char *error = NULL;
     AgentLink *link = agent_link_get(task->server, task->run->owner, &sqlstate, &error);
 

@@ -112,7 +112,7 @@
 #define AGENT_FIRST_SERVER 2
 
 /* What a task or a step says that is lost with its server. */
-#define AGENT_LOST_SQLSTATE "08006"
+#define AGENT_LOST_SQLSTATE FLEET_SQLSTATE_CONNECTION_FAILURE
 #define AGENT_LOST_MESSAGE "its server did not come back within fleet.lost_after"
 
 #define AGENT_NOWHERE_TARGET 0

@@ -233,7 +233,7 @@ agent_task_fail(AgentTask *task, const char *sqlstate, const char *message)
 void
 agent_task_timed_out(AgentTask *task)
 {
-    FleetDiagnostics diag = {.sqlstate = "57014",
+    FleetDiagnostics diag = {.sqlstate = FLEET_SQLSTATE_QUERY_CANCELED,
                              .message = "the task run was stopped because of its timeout"};
 
     agent_result_set(&task->result, task->context, -1, &diag, NULL);

@@ -7,6 +7,7 @@
  * is defined.  A FleetGraph never changes after it was made; runs share it.
  */
 #include "core/graph.h"
+#include "core/sqlstate.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -36,11 +37,14 @@ entry_matches(const char *entry, const char *sqlstate)
 static bool
 default_retried(const char *sqlstate)
 {
-    static const char never[][3] = {"42", "22", "23", "0A", "28"};
+    static const char *const never[] = {FLEET_SQLCLASS_SYNTAX_OR_ACCESS_RULE, FLEET_SQLCLASS_DATA,
+                                        FLEET_SQLCLASS_INTEGRITY_CONSTRAINT,
+                                        FLEET_SQLCLASS_FEATURE_NOT_SUPPORTED,
+                                        FLEET_SQLCLASS_AUTHORIZATION};
 
     for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
     {
-        if (entry_matches(never[i], sqlstate))
+        if (fleet_sqlstate_in(sqlstate, never[i]))
             return false;
     }
     return true;

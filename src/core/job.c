@@ -9,6 +9,7 @@
  * a state of its own (machine STEP of state.h).
  */
 #include "core/job.h"
+#include "core/sqlstate.h"
 
 #include <stdio.h>
 
@@ -139,7 +140,7 @@ step_ended(Job *job, FleetState outcome, const char *sqlstate)
         return follow(job, step->on_success, step->success_goto, FLEET_EVENT_FAILED);
     }
     if (outcome == FLEET_CANCELED && run->timed_out && !run->cancel)
-        return step_failed(job, FLEET_FAILED, "57014");
+        return step_failed(job, FLEET_FAILED, FLEET_SQLSTATE_QUERY_CANCELED);
     if (outcome != FLEET_CANCELED)
         return step_failed(job, outcome, sqlstate);
     step_event(job, FLEET_EVENT_STOPPED);

@@ -199,7 +199,7 @@ fetch_row(FleetAgentLink *agent, const PGresult *result, int row)
 
     if (kind != 'l' &&
         (state <= 0 || state > FLEET_UNKNOWN || fleet_state_name((FleetState) state) == NULL))
-        fleet_conn_fail(&agent->conn, "08P01", false,
+        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
                         "the server reports a state that does not exist: %lld", (long long) state);
     else if (kind == 'j')
     {
@@ -215,7 +215,8 @@ fetch_row(FleetAgentLink *agent, const PGresult *result, int row)
     else if (kind == 'l')
         report_line(agent, result, row);
     if (agent->report.bytes > REPORT_BYTES_MAX)
-        fleet_conn_fail(&agent->conn, "54000", false, "the log of one job run is larger than %d MB",
+        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROGRAM_LIMIT_EXCEEDED, false,
+                        "the log of one job run is larger than %d MB",
                         REPORT_BYTES_MAX / (1024 * 1024));
 }
 
@@ -244,7 +245,8 @@ start_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int ro
         pfree(start->message);
     start->message = text.data;
     fleet_text_copy(start->sqlstate, sizeof(start->sqlstate),
-                    PQgetisnull(result, row, 3) ? "XX000" : PQgetvalue(result, row, 3));
+                    PQgetisnull(result, row, 3) ? FLEET_SQLSTATE_INTERNAL_ERROR
+                                                : PQgetvalue(result, row, 3));
 }
 
 static void
@@ -263,8 +265,8 @@ hello_row(FleetAgentLink *agent, const PGresult *result)
 
     if (field_int(result, 0, 0, 0) != FLEET_PROTOCOL)
     {
-        fleet_conn_fail(&agent->conn, "FE002", true, "the server speaks another protocol: %d",
-                        (int) field_int(result, 0, 0, 0));
+        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_OTHER_PROTOCOL, true,
+                        "the server speaks another protocol: %d", (int) field_int(result, 0, 0, 0));
         return;
     }
     if (PQgetlength(result, 0, 2) == 16)
@@ -279,12 +281,17 @@ hello_row(FleetAgentLink *agent, const PGresult *result)
 static bool
 hello_error_is_permanent(const char *sqlstate)
 {
-    static const char *const list[] = {"FE001", "FE002", "3F000", "42883",
-                                       "42501", "42P01", "0A000"};
+    static const char *const list[] = {FLEET_SQLSTATE_EPOCH_ENDED,
+                                       FLEET_SQLSTATE_OTHER_PROTOCOL,
+                                       FLEET_SQLSTATE_INVALID_SCHEMA_NAME,
+                                       FLEET_SQLSTATE_UNDEFINED_FUNCTION,
+                                       FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE,
+                                       FLEET_SQLSTATE_UNDEFINED_TABLE,
+                                       FLEET_SQLSTATE_FEATURE_NOT_SUPPORTED};
 
     for (int i = 0; i < (int) lengthof(list); i++)
     {
-        if (strcmp(sqlstate, list[i]) == 0)
+        if (fleet_sqlstate_is(sqlstate, list[i]))
             return true;
     }
     return false;
@@ -295,7 +302,8 @@ setup_error(FleetAgentLink *agent, const PGresult *result)
 {
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    bool missing = strcmp(sqlstate, "3F000") == 0 || strcmp(sqlstate, "42883") == 0;
+    bool missing = fleet_sqlstate_is(sqlstate, FLEET_SQLSTATE_INVALID_SCHEMA_NAME) ||
+                   fleet_sqlstate_is(sqlstate, FLEET_SQLSTATE_UNDEFINED_FUNCTION);
 
     fleet_conn_fail(&agent->conn, sqlstate, hello_error_is_permanent(sqlstate), "%s%s",
                     missing ? "pg_fleet is not installed in that database, or is too old: " : "",
@@ -319,8 +327,9 @@ is_stale(const AgentCall *call, const PGresult *result)
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
     return sqlstate != NULL && PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) != NULL &&
-           (strcmp(sqlstate, "26000") == 0 ||
-            (strcmp(sqlstate, "0A000") == 0 && call->tag <= TAG_FETCH));
+           (fleet_sqlstate_is(sqlstate, FLEET_SQLSTATE_INVALID_SQL_STATEMENT_NAME) ||
+            (fleet_sqlstate_is(sqlstate, FLEET_SQLSTATE_FEATURE_NOT_SUPPORTED) &&
+             call->tag <= TAG_FETCH));
 }
 
 void
@@ -351,8 +360,9 @@ fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
         call_error(call, result);
     else if (PQntuples(result) > 0 && expect->tag <= TAG_FETCH &&
              PQnfields(result) != columns[expect->tag])
-        fleet_conn_fail(conn, "FE002", true, "the server's answer has %d columns instead of %d",
-                        PQnfields(result), columns[expect->tag]);
+        fleet_conn_fail(conn, FLEET_SQLSTATE_OTHER_PROTOCOL, true,
+                        "the server's answer has %d columns instead of %d", PQnfields(result),
+                        columns[expect->tag]);
     else
     {
         for (int row = 0; row < PQntuples(result) && !conn->lost; row++)
@@ -373,11 +383,16 @@ fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
 static bool
 is_transient(const char *sqlstate)
 {
-    static const char *const classes[] = {"40", "53", "55", "57", "58", "XX"};
+    static const char *const classes[] = {FLEET_SQLCLASS_TRANSACTION_ROLLBACK,
+                                          FLEET_SQLCLASS_INSUFFICIENT_RESOURCES,
+                                          FLEET_SQLCLASS_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                                          FLEET_SQLCLASS_OPERATOR_INTERVENTION,
+                                          FLEET_SQLCLASS_SYSTEM_ERROR,
+                                          FLEET_SQLCLASS_INTERNAL_ERROR};
 
     for (int i = 0; i < (int) lengthof(classes); i++)
     {
-        if (strncmp(sqlstate, classes[i], 2) == 0)
+        if (fleet_sqlstate_in(sqlstate, classes[i]))
             return true;
     }
     return false;
@@ -414,10 +429,10 @@ start_done(FleetAgentLink *agent, AgentCall *call)
             fleet_link_callbacks.started(link, &start->token, FLEET_NOT_STARTED, call->sqlstate,
                                          call->message);
         else
-            fleet_link_callbacks.started(link, &start->token, FLEET_NOT_STARTED,
-                                         start->sqlstate[0] != '\0' ? start->sqlstate : "XX000",
-                                         start->message != NULL ? start->message
-                                                                : "the server gave no answer");
+            fleet_link_callbacks.started(
+                link, &start->token, FLEET_NOT_STARTED,
+                start->sqlstate[0] != '\0' ? start->sqlstate : FLEET_SQLSTATE_INTERNAL_ERROR,
+                start->message != NULL ? start->message : "the server gave no answer");
     }
 }
 
@@ -470,7 +485,7 @@ fleet_agent_call_done(FleetAgentLink *agent, AgentCall *call)
     int64 *unknown;
     HASH_SEQ_STATUS seq;
     FleetServerLink *link = agent->conn.link;
-    bool refused = call->failed && strcmp(call->sqlstate, "FE001") == 0;
+    bool refused = call->failed && fleet_sqlstate_is(call->sqlstate, FLEET_SQLSTATE_EPOCH_ENDED);
 
     switch ((AgentTag) call->tag)
     {

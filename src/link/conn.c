@@ -140,7 +140,8 @@ fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent, const cha
     fleet_link_scrub(conn->link, text.data); /* before it is cut */
     conn->lost = true;
     conn->lost_permanent = permanent;
-    if (conn->farewell_sqlstate[0] != '\0' && strncmp(sqlstate, "08", 2) == 0)
+    if (conn->farewell_sqlstate[0] != '\0' &&
+        fleet_sqlstate_in(sqlstate, FLEET_SQLCLASS_CONNECTION))
     {
         strlcpy(conn->lost_sqlstate, conn->farewell_sqlstate, sizeof(conn->lost_sqlstate));
         strlcpy(conn->lost_reason, conn->farewell, sizeof(conn->lost_reason));
@@ -170,7 +171,8 @@ fleet_conn_fail_libpq(FleetConn *conn)
         if (*p == '\n' || *p == '\t')
             *p = ' ';
     }
-    fleet_conn_fail(conn, "08006", false, "%s", length > 0 ? text : "the connection was lost");
+    fleet_conn_fail(conn, FLEET_SQLSTATE_CONNECTION_FAILURE, false, "%s",
+                    length > 0 ? text : "the connection was lost");
 }
 
 void
@@ -243,7 +245,8 @@ conn_copy(FleetConn *conn, ExecStatusType status)
 {
     if (conn->methods->copy != NULL && conn->methods->copy(conn, &conn->ring[conn->head], status))
         return;
-    fleet_conn_fail(conn, "08P01", false, "the server wants to copy, which nobody asked for");
+    fleet_conn_fail(conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                    "the server wants to copy, which nobody asked for");
 }
 
 static void
@@ -260,12 +263,14 @@ conn_result(FleetConn *conn, PGresult *result)
         if (expect.tag == FLEET_EXPECT_SYNC)
             conn->methods->done(conn, expect);
         else
-            fleet_conn_fail(conn, "08P01", false, "the server answered out of order");
+            fleet_conn_fail(conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                            "the server answered out of order");
         return;
     }
     if (conn->ring[conn->head].tag == FLEET_EXPECT_SYNC)
     {
-        fleet_conn_fail(conn, "08P01", false, "the server answered out of order");
+        fleet_conn_fail(conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                        "the server answered out of order");
         return;
     }
     conn->got_result = true;
@@ -281,7 +286,8 @@ conn_result(FleetConn *conn, PGresult *result)
     }
     if (status == PGRES_FATAL_ERROR && fleet_conn_said_farewell(conn, result))
     {
-        fleet_conn_fail(conn, "08006", false, "the server closed the connection");
+        fleet_conn_fail(conn, FLEET_SQLSTATE_CONNECTION_FAILURE, false,
+                        "the server closed the connection");
         return;
     }
     conn->methods->result(conn, &conn->ring[conn->head], result);
@@ -375,7 +381,7 @@ fleet_conn_readable(FleetConn *conn)
     if (!read || PQstatus(conn->pg) == CONNECTION_BAD)
         fleet_conn_fail_libpq(conn);
     else if (conn->incomplete > limit)
-        fleet_conn_fail(conn, "54000", false,
+        fleet_conn_fail(conn, FLEET_SQLSTATE_PROGRAM_LIMIT_EXCEEDED, false,
                         "the server sent more than %d MB without an end of a result",
                         (int) (limit / (1024 * 1024)));
 }

@@ -294,7 +294,7 @@ split_error(const FleetServerLink *link, const char *error, char *sqlstate, Stri
     char *clean = pstrdup(error);
 
     fleet_link_scrub(link, clean);
-    strcpy(sqlstate, "08001");
+    strcpy(sqlstate, FLEET_SQLSTATE_CANNOT_CONNECT);
     while (*line != '\0')
     {
         const char *end;
@@ -329,8 +329,10 @@ split_error(const FleetServerLink *link, const char *error, char *sqlstate, Stri
 static bool
 login_error_is_permanent(const char *sqlstate)
 {
-    return strncmp(sqlstate, "28", 2) == 0 || strncmp(sqlstate, "3D", 2) == 0 ||
-           strcmp(sqlstate, "42501") == 0 || strcmp(sqlstate, "42704") == 0;
+    return fleet_sqlstate_in(sqlstate, FLEET_SQLCLASS_AUTHORIZATION) ||
+           fleet_sqlstate_in(sqlstate, FLEET_SQLCLASS_INVALID_CATALOG_NAME) ||
+           fleet_sqlstate_is(sqlstate, FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE) ||
+           fleet_sqlstate_is(sqlstate, FLEET_SQLSTATE_UNDEFINED_OBJECT);
 }
 
 static void
@@ -352,7 +354,7 @@ start_failed(FleetConn *conn)
         fleet_conn_open(conn);
     }
     else if (PQconnectionNeedsPassword(conn->pg))
-        fleet_conn_fail(conn, "28P01", true,
+        fleet_conn_fail(conn, FLEET_SQLSTATE_INVALID_PASSWORD, true,
                         "the server asks for a password, and the user mapping has none");
     else
         fleet_conn_fail(conn, sqlstate, login_error_is_permanent(sqlstate), "%s", text.data);
@@ -433,7 +435,7 @@ conn_start(FleetConn *conn, const HostLists *lists)
     if (!reserve_descriptor(conn))
     {
         if (!fleet_link_wait_for_fd(conn))
-            fleet_conn_fail(conn, "53000", false,
+            fleet_conn_fail(conn, FLEET_SQLSTATE_INSUFFICIENT_RESOURCES, false,
                             "no file descriptor is left in this process (max_files_per_process)");
         return;
     }
@@ -442,7 +444,7 @@ conn_start(FleetConn *conn, const HostLists *lists)
     conn->pg = PQconnectStartParams(params.keywords, params.values, 0);
     if (conn->pg == NULL)
     {
-        fleet_conn_fail(conn, "53200", false, "libpq is out of memory");
+        fleet_conn_fail(conn, FLEET_SQLSTATE_OUT_OF_MEMORY, false, "libpq is out of memory");
         return;
     }
     PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
@@ -470,7 +472,7 @@ fleet_conn_resolved(FleetConn *conn)
     if (!lists.pending)
     {
         if (lists.n == 0)
-            fleet_conn_fail(conn, "08001", false, "%s", lists.why);
+            fleet_conn_fail(conn, FLEET_SQLSTATE_CANNOT_CONNECT, false, "%s", lists.why);
         else
             conn_start(conn, &lists);
     }
@@ -500,11 +502,11 @@ password_rule(FleetConn *conn)
         return true;
     if (!link->has_password)
         fleet_conn_fail(
-            conn, "28000", true,
+            conn, FLEET_SQLSTATE_INVALID_AUTHORIZATION, true,
             "refused: the user mapping of a role that is not a superuser must have a password");
     else
         fleet_conn_fail(
-            conn, "28000", true,
+            conn, FLEET_SQLSTATE_INVALID_AUTHORIZATION, true,
             "refused: the server let the session in without asking for the password of the user "
             "mapping; "
             "it must ask (scram-sha-256 in its pg_hba.conf) where the role is not a superuser");
@@ -571,6 +573,6 @@ fleet_conn_connect_timeout(FleetConn *conn)
         return;
     }
     conn->host_shift = 0;
-    fleet_conn_fail(conn, "08001", false, "no answer to the attempt to connect within %d seconds",
-                    link->connect_timeout);
+    fleet_conn_fail(conn, FLEET_SQLSTATE_CANNOT_CONNECT, false,
+                    "no answer to the attempt to connect within %d seconds", link->connect_timeout);
 }

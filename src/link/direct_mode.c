@@ -127,7 +127,7 @@ direct_run(FleetExecutor *executor, const FleetStepRequest *step)
     session->current = session->last_slot = slot;
     if (step->kind != FLEET_REQUEST_STEP)
     {
-        fleet_direct_set_error(request, "0A000",
+        fleet_direct_set_error(request, FLEET_SQLSTATE_FEATURE_NOT_SUPPORTED,
                                "queries of packages do not run on direct servers");
         request->failed = true;
     }
@@ -181,7 +181,8 @@ request_canceled_before(DirectSession *session, int slot)
     DirectRequest *request = &session->requests[slot];
     bool prepared = request->phase == DIRECT_PREPARED;
 
-    fleet_direct_set_error(request, "57014", "canceled before it was committed");
+    fleet_direct_set_error(request, FLEET_SQLSTATE_QUERY_CANCELED,
+                           "canceled before it was committed");
     if (prepared)
         fleet_direct_rollback(session);
     fleet_direct_emit(session, slot, FLEET_EXECUTOR_ERROR);
@@ -253,7 +254,7 @@ direct_probed(FleetConn *conn, bool known, bool active)
         session->probe_at = now + (commit ? PROBE_AFTER : PROBE_EVERY);
     }
     else if (++session->probe_strikes >= 2)
-        fleet_conn_fail(conn, "08006", false,
+        fleet_conn_fail(conn, FLEET_SQLSTATE_CONNECTION_FAILURE, false,
                         known ? "the server has finished, but its answer did not arrive"
                               : "the server does not answer, and cannot be reached any more");
     else
@@ -294,7 +295,7 @@ direct_timer(FleetConn *conn, FleetTime now)
         fleet_conn_work(conn);
     }
     else if (commit && Max(conn->heard_at, session->vouched_at) + FLEET_SILENCE <= now)
-        fleet_conn_fail(conn, "08006", false,
+        fleet_conn_fail(conn, FLEET_SQLSTATE_CONNECTION_FAILURE, false,
                         "the server has not answered to COMMIT for %d seconds",
                         (int) (FLEET_SILENCE / FLEET_SECONDS(1)));
     else if (!session->probing && !session->self.pooled)
@@ -379,7 +380,7 @@ direct_closed(FleetConn *conn)
     DirectSession *session = SESSION_OF(conn);
 
     if (session->current >= 0)
-        fleet_direct_emit_cut(session, session->current, "08006",
+        fleet_direct_emit_cut(session, session->current, FLEET_SQLSTATE_CONNECTION_FAILURE,
                               "the session was lost before the step was sent");
 }
 
@@ -469,7 +470,7 @@ fleet_link_session_done(FleetExecutor *executor)
         {
             if (runs_something(session) && session->self.backend_start != 0)
                 fleet_side_end(conn->link, session->self.backend_pid, session->self.backend_start);
-            fleet_conn_fail(conn, "57014", false, "the session was given up");
+            fleet_conn_fail(conn, FLEET_SQLSTATE_QUERY_CANCELED, false, "the session was given up");
         }
         session->requests[session->current].phase = DIRECT_NONE;
     }
@@ -527,9 +528,11 @@ direct_close(FleetServerLink *link)
         if (session->committing >= 0 || session->current >= 0)
             fleet_link_agent_told(); /* not for one that is only waited for: that would never sleep */
         if (session->committing >= 0)
-            fleet_direct_emit_cut(session, session->committing, "57014", "the link was closed");
+            fleet_direct_emit_cut(session, session->committing, FLEET_SQLSTATE_QUERY_CANCELED,
+                                  "the link was closed");
         if (session->current >= 0)
-            fleet_direct_emit_cut(session, session->current, "57014", "the link was closed");
+            fleet_direct_emit_cut(session, session->current, FLEET_SQLSTATE_QUERY_CANCELED,
+                                  "the link was closed");
         all_free &= !session->executor.busy;
     }
     return all_free;

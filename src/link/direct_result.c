@@ -45,7 +45,7 @@ emit_warning(DirectSession *session, int slot, const char *message)
     FleetExecutorEvent event = {
         .kind = FLEET_EXECUTOR_LOG,
         .ref = session->requests[slot].ref,
-        .diag = {.level = "WARNING", .sqlstate = "01000", .message = message},
+        .diag = {.level = "WARNING", .sqlstate = FLEET_SQLSTATE_WARNING, .message = message},
         .row_count = -1};
 
     tell(session, &event);
@@ -175,7 +175,7 @@ take_error(DirectRequest *request, const PGresult *result, bool by_command)
 
     if (request->failed)
         return; /* the first one is the reason of the others */
-    fleet_direct_set_error(request, "XX000", "");
+    fleet_direct_set_error(request, FLEET_SQLSTATE_INTERNAL_ERROR, "");
     fleet_text_copy(request->sqlstate, sizeof(request->sqlstate), diag.sqlstate);
     take_field(&request->message, diag.message);
     take_field(&request->detail, diag.detail);
@@ -187,7 +187,7 @@ take_error(DirectRequest *request, const PGresult *result, bool by_command)
 static void
 set_copy_error(DirectRequest *request)
 {
-    fleet_direct_set_error(request, "0A000", COPY_REFUSED);
+    fleet_direct_set_error(request, FLEET_SQLSTATE_FEATURE_NOT_SUPPORTED, COPY_REFUSED);
     appendStringInfoString(&request->hint, "Copy from or to a file on the server.");
 }
 
@@ -251,7 +251,7 @@ fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, ExecStatusType sta
     if (request->pipelined || status == PGRES_COPY_BOTH || request->copy_in ||
         !names_copy(request->command.data))
     {
-        fleet_direct_set_error(request, "08P01",
+        fleet_direct_set_error(request, FLEET_SQLSTATE_PROTOCOL_VIOLATION,
                                "the server wants to copy, which nobody asked for");
         fleet_direct_emit(session, expect->slot, FLEET_EXECUTOR_ERROR);
         return false;
@@ -263,7 +263,8 @@ fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, ExecStatusType sta
     {
         request->copy_in = true;
         if (PQputCopyEnd(conn->pg, COPY_REFUSED) < 0)
-            fleet_conn_fail(conn, "08006", false, "the connection was lost during a copy");
+            fleet_conn_fail(conn, FLEET_SQLSTATE_CONNECTION_FAILURE, false,
+                            "the connection was lost during a copy");
         conn->needs_flush = true;
         fleet_conn_work(conn);
         return true;
@@ -303,7 +304,7 @@ command_result(DirectSession *session, int slot, PGresult *result)
 #ifdef LIBPQ_HAS_CHUNK_MODE
         case PGRES_TUPLES_CHUNK: /* a mode that is never asked for */
 #endif
-            fleet_conn_fail(&session->conn, "08P01", false,
+            fleet_conn_fail(&session->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
                             "the server's answer is not understood");
             break;
     }
@@ -331,7 +332,7 @@ is_gone(const PGresult *result)
 {
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-    return sqlstate != NULL && strcmp(sqlstate, "26000") == 0;
+    return fleet_sqlstate_is(sqlstate, FLEET_SQLSTATE_INVALID_SQL_STATEMENT_NAME);
 }
 
 /* DISCARD ALL, BEGIN, SET: all they can do is to fail. */
@@ -392,7 +393,8 @@ fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result
         case TAG_XID: xid_result(request, result); break;
         case TAG_COMMIT:
             if (good && strcmp(PQcmdStatus(result), "COMMIT") != 0)
-                fleet_direct_set_error(request, "40000", "the server rolled the transaction back");
+                fleet_direct_set_error(request, FLEET_SQLSTATE_TRANSACTION_ROLLBACK,
+                                       "the server rolled the transaction back");
             else if (!good)
                 take_error(request, result, false);
             break;
@@ -408,7 +410,8 @@ cannot_be_transactional(const DirectRequest *request)
 {
     return request->transactional && request->by_command && !request->ended_itself &&
            !request->copy &&
-           (strcmp(request->sqlstate, "25001") == 0 || strcmp(request->sqlstate, "2D000") == 0);
+           (fleet_sqlstate_is(request->sqlstate, FLEET_SQLSTATE_ACTIVE_SQL_TRANSACTION) ||
+            fleet_sqlstate_is(request->sqlstate, FLEET_SQLSTATE_INVALID_TRANSACTION_TERMINATION));
 }
 
 static void
@@ -470,7 +473,8 @@ prologue_done(DirectSession *session, int slot)
 
     if (request->cancel_wanted)
     {
-        fleet_direct_set_error(request, "57014", "canceled before it was begun");
+        fleet_direct_set_error(request, FLEET_SQLSTATE_QUERY_CANCELED,
+                               "canceled before it was begun");
         finish_failed(session, slot);
         return;
     }
@@ -505,7 +509,8 @@ message_done(DirectSession *session, int slot)
     else if (!still_ours(session, slot))
         finish_plain(session, slot);
     else if (request->xid == 0)
-        fleet_conn_fail(&session->conn, "08P01", false, "the server gave no transaction id");
+        fleet_conn_fail(&session->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                        "the server gave no transaction id");
     else
         finish_prepared(session, slot);
 }
@@ -648,7 +653,7 @@ fleet_direct_notice(FleetConn *conn, const FleetExpect *head, const FleetNotice 
     fleet_text_clean_diagnostics(&event.diag);
     event.diag.level = level_of(notice);
     if (event.diag.sqlstate == NULL)
-        event.diag.sqlstate = "00000";
+        event.diag.sqlstate = FLEET_SQLSTATE_SUCCESSFUL_COMPLETION;
     tell(SESSION_OF(conn), &event);
     return true;
 }

@@ -50,7 +50,7 @@ send_params(DirectSession *session, int slot, bool local)
 
     if (literal == NULL)
     {
-        fleet_conn_fail(&session->conn, "22021", false,
+        fleet_conn_fail(&session->conn, FLEET_SQLSTATE_CHARACTER_NOT_IN_REPERTOIRE, false,
                         "the parameters cannot be sent in the encoding of the connection");
         return false;
     }

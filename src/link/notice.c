@@ -18,7 +18,8 @@ fleet_conn_said_farewell(FleetConn *conn, const PGresult *result)
     if (diag.level == NULL ||
         (strcmp(diag.level, "FATAL") != 0 && strcmp(diag.level, "PANIC") != 0))
         return false;
-    strlcpy(conn->farewell_sqlstate, diag.sqlstate == NULL ? "08006" : diag.sqlstate,
+    strlcpy(conn->farewell_sqlstate,
+            diag.sqlstate == NULL ? FLEET_SQLSTATE_CONNECTION_FAILURE : diag.sqlstate,
             sizeof(conn->farewell_sqlstate));
     fleet_text_copy(conn->farewell, sizeof(conn->farewell), diag.message);
     return true;

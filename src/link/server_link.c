@@ -230,13 +230,15 @@ conn_timer(FleetConn *conn, FleetTime now)
     {
         case CONN_CLOSED: break;
         case CONN_RESOLVING:
-            fleet_conn_fail(conn, "08001", false, "looking up the host name took too long");
+            fleet_conn_fail(conn, FLEET_SQLSTATE_CANNOT_CONNECT, false,
+                            "looking up the host name took too long");
             break;
         case CONN_CONNECTING: fleet_conn_connect_timeout(conn); break;
         case CONN_SETUP:
         case CONN_READY:
             if (conn->count > 0 && !conn->user_runs && conn->heard_at + conn->patience <= now)
-                fleet_conn_fail(conn, "08006", false, "the server has not answered for %d seconds",
+                fleet_conn_fail(conn, FLEET_SQLSTATE_CONNECTION_FAILURE, false,
+                                "the server has not answered for %d seconds",
                                 (int) (FLEET_SILENCE / FLEET_SECONDS(1)));
             else if (conn->state == CONN_READY && conn->methods->timer != NULL)
                 conn->methods->timer(conn, now);

@@ -91,7 +91,7 @@ side_resolve_result(FleetSide *side, SideRequest *request)
     if (!request->ok)
     {
         /* 22023: an id of the future; it was lost in a crash, so surely not committed. */
-        if (strcmp(request->sqlstate, "22023") == 0)
+        if (fleet_sqlstate_is(request->sqlstate, FLEET_SQLSTATE_INVALID_PARAMETER_VALUE))
             status = FLEET_XACT_ABORTED;
     }
     else if (request->is_null)
@@ -212,7 +212,7 @@ side_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
             break;
         default:
             sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-            strlcpy(request->sqlstate, sqlstate == NULL ? "XX000" : sqlstate,
+            strlcpy(request->sqlstate, sqlstate == NULL ? FLEET_SQLSTATE_INTERNAL_ERROR : sqlstate,
                     sizeof(request->sqlstate));
             break;
     }
@@ -228,7 +228,8 @@ side_done(FleetConn *conn, FleetExpect expect)
     {
         if (side->self.in_recovery)
         {
-            fleet_conn_fail(conn, "57P03", false, "the server is in recovery");
+            fleet_conn_fail(conn, FLEET_SQLSTATE_CANNOT_CONNECT_NOW, false,
+                            "the server is in recovery");
             return;
         }
         side->idle_since = fleet_link_now();
@@ -379,7 +380,7 @@ side_down(FleetConn *conn, const char *sqlstate, const char *reason, bool perman
         }
         dlist_delete(&request->node);
         /* A refusal comes from a server that is there: no reason to distrust its sessions. */
-        request->ok = strncmp(sqlstate, "08", 2) != 0;
+        request->ok = !fleet_sqlstate_in(sqlstate, FLEET_SQLCLASS_CONNECTION);
         strlcpy(request->text, request->ok ? "active" : "", sizeof(request->text));
         side_finish(side, request);
     }

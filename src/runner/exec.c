@@ -463,7 +463,7 @@ run_plain(RunnerStep *step)
     if (IsTransactionOrTransactionBlock())
     {
         roll_back(step);
-        fleet_runner_log("WARNING", "01000",
+        fleet_runner_log("WARNING", FLEET_SQLSTATE_WARNING,
                          "the step left a transaction open, which was rolled back");
     }
     set_session_params(step, NULL);

@@ -74,7 +74,7 @@ fleet_runner_log_finish(void)
     {
         snprintf(text, sizeof(text), INT64_FORMAT " further lines of this step were not kept",
                  dropped);
-        fleet_runner_log("WARNING", "01000", text);
+        fleet_runner_log("WARNING", FLEET_SQLSTATE_WARNING, text);
     }
     dropped = 0;
 }

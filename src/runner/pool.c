@@ -181,13 +181,13 @@ fleet_runner_get(Oid role, const char **sqlstate, const char **why)
             release_free_runner(dlist_container(Runner, node, dlist_head_node(&free_runners)));
         if (runner_count >= fleet_guc_max_runners)
         {
-            *sqlstate = "53400";
+            *sqlstate = FLEET_SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED;
             *why = "all runners are busy (fleet.max_runners)";
             return NULL;
         }
         if (fleet_clock_now() < start_after)
         {
-            *sqlstate = "53000";
+            *sqlstate = FLEET_SQLSTATE_INSUFFICIENT_RESOURCES;
             *why = "a runner could not be started just now";
             return NULL;
         }
@@ -335,8 +335,9 @@ is_refused(const Runner *runner)
     const char *class = runner->last_words.sqlstate;
 
     return pg_atomic_read_u32(&runner->process.shared->pid) == 0 && class != NULL &&
-           strncmp(class, "53", 2) != 0 && strncmp(class, "57", 2) != 0 &&
-           strncmp(class, "58", 2) != 0;
+           !fleet_sqlstate_in(class, FLEET_SQLCLASS_INSUFFICIENT_RESOURCES) &&
+           !fleet_sqlstate_in(class, FLEET_SQLCLASS_OPERATOR_INTERVENTION) &&
+           !fleet_sqlstate_in(class, FLEET_SQLCLASS_SYSTEM_ERROR);
 }
 
 /* Tells what became of the requests of a runner that is gone.  True: the agent had a CUT, and so
@@ -361,7 +362,7 @@ cut_requests(Runner *runner)
         event_init(&event, refused ? FLEET_EXECUTOR_ERROR : FLEET_EXECUTOR_CUT, flight->ref);
         event.never_sent = !refused && !has_begun(runner, flight);
         event.diag.level = "FATAL";
-        event.diag.sqlstate = last->sqlstate ? last->sqlstate : "57P01";
+        event.diag.sqlstate = last->sqlstate ? last->sqlstate : FLEET_SQLSTATE_ADMIN_SHUTDOWN;
         event.diag.message = last->message ? last->message
                              : connected   ? "the runner's process ended"
                                            : "the runner's process could not be started";

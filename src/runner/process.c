@@ -8,6 +8,7 @@
 
 #include <signal.h>
 
+#include "core/sqlstate.h"
 #include "miscadmin.h"
 #include "runner/process.h"
 #include "storage/proc.h"
@@ -39,7 +40,7 @@ fleet_runner_process_start(RunnerProcess *process, Oid database, Oid role, const
     memset(process, 0, sizeof(*process));
     if (!fleet_runner_segment_create(&process->segment, database, role))
     {
-        *sqlstate = "53200";
+        *sqlstate = FLEET_SQLSTATE_OUT_OF_MEMORY;
         *why = "no shared memory segment for a runner is to be had";
         return false;
     }
@@ -49,7 +50,7 @@ fleet_runner_process_start(RunnerProcess *process, Oid database, Oid role, const
     if (!register_worker(process, database, role))
     {
         fleet_runner_process_release(process);
-        *sqlstate = "53400";
+        *sqlstate = FLEET_SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED;
         *why = "no background worker is free for a runner (max_worker_processes)";
         return false;
     }

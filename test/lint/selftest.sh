@@ -132,6 +132,11 @@ plant 15_states src/store/run_read.c <<<'static void f(void) { set_int2(rows, TA
 plant 15_states src/store/run_read.c <<<'static void f(void) { fleet_rows_set(rows, RUN_STATE, Int16GetDatum(3)); }'
 plant 15_states src/store/run_read.c <<<'const char *a = "UPDATE fleet_catalog.step_run AS s" "   SET state = 16";'
 plant 15_states src/sql/10_x.sql <<<'UPDATE fleet_catalog.run AS r SET state = 12;'
+plant 22_sqlstates src/agent/main.c <<<'const char *a = "57014";'
+plant 22_sqlstates src/core/graph.c <<<'static const char never[][3] = {"42", "22"};'
+plant 22_sqlstates src/agent/main.c <<<'static int f(const char *s) { return strncmp(s, "XX", 2); }'
+plant 22_sqlstates src/api/child.c <<<"enum { EPOCH_ENDED = MAKE_SQLSTATE('F', 'E', '0', '0', '1') };"
+fine 22_sqlstates src/agent/main.c <<<'const char *a = "10000", *b = "ERROR", *c = "error 57014"; /* error 57014, no MAKE_SQLSTATE */'
 plant 12_size src/agent/main.c < <(seq -f '/* %g */' 701)
 for breach in '$f->wait_for("parent", "SELECT 1");' \
     '$f->wait_for("parent", q{SELECT count(*), 1 FROM (VALUES (1)) AS v(x)}, "1");' \

@@ -9,6 +9,7 @@
  * through the table in state.c.
  */
 #include "core/engine/internal.h"
+#include "core/sqlstate.h"
 
 static bool
 is_started(const Unit *unit)
@@ -349,7 +350,7 @@ attempt_ended(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, Fleet
         !fleet_eng_stopping(run, ref))
     {
         outcome = FLEET_FAILED;
-        sqlstate = "57014";
+        sqlstate = FLEET_SQLSTATE_QUERY_CANCELED;
     }
     if (may_retry(run, ref, unit, outcome, sqlstate))
         retry(engine, run, ref, unit, outcome == FLEET_LOST, now);
