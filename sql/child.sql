@@ -78,6 +78,8 @@ SET LOCAL ROLE regress_fleet_etl;
 SAVEPOINT s;
 SELECT fleet_link.agent_hello(1, :p, 7, 'old');
 ROLLBACK TO s;
+SELECT fleet_link.agent_hello(1, '00000000-0000-0000-0000-00000000000d', -1, 'never');
+ROLLBACK TO s;
 SELECT fleet_link.agent_start(:p, 7, '{}', '{}', '{}');
 ROLLBACK TO s;
 SELECT fleet_link.agent_cancel(:p, 7, '{}');

@@ -117,16 +117,16 @@ lock_parent(const pg_uuid_t *parent, Oid role, LOCKMODE mode)
 }
 
 /* With the active snapshot.  Returns the highest epoch seen from this parent, over links of the
- * caller's role; ERROR FE001 if it is higher than this one, or if there is none. */
+ * caller's role; ERROR FE001 if it is higher than this one, or if there is none and this is no hello. */
 static uint64
-check_epoch(const pg_uuid_t *parent, int64 epoch)
+check_epoch(const pg_uuid_t *parent, int64 epoch, bool hello)
 {
     Oid role = fleet_caller_or_error();
     Datum keys[] = {UUIDPGetDatum(parent), ObjectIdGetDatum(role)};
     FleetRows *rows = fleet_rows_open(&fleet_table_parent, false);
     bool known = fleet_rows_find(rows, PARENT_BY_KEY, keys, 2);
     uint64 seen = known ? (uint64) fleet_rows_int(rows, PARENT_EPOCH, 0) : 0;
-    bool good = known && epoch >= 0 &&
+    bool good = (known || hello) && epoch >= 0 &&
                 fleet_start_answer(seen, (uint64) epoch, false) != FLEET_START_REFUSED;
 
     fleet_rows_close(rows);
@@ -142,9 +142,9 @@ check_epoch(const pg_uuid_t *parent, int64 epoch)
 
 /* Locked, and with a snapshot that is newer than the lock; the caller pops it. */
 static void
-begin_request(const pg_uuid_t *parent)
+begin_request(const pg_uuid_t *parent, LOCKMODE mode)
 {
-    lock_parent(parent, fleet_caller_or_error(), ShareLock);
+    lock_parent(parent, fleet_caller_or_error(), mode);
     PushActiveSnapshot(GetLatestSnapshot());
 }
 
@@ -155,11 +155,14 @@ end_request(void)
     CommandCounterIncrement();
 }
 
-/* (parent_uuid): for agent_hello(), before it raises the epoch. */
+/* (parent_uuid, epoch): for agent_hello(), before it raises the epoch; ERROR FE001 if there was a
+ * higher one. */
 Datum
 fleet_sql_lock_parent(PG_FUNCTION_ARGS)
 {
-    lock_parent(PG_GETARG_UUID_P(0), fleet_caller_or_error(), ExclusiveLock);
+    begin_request(PG_GETARG_UUID_P(0), ExclusiveLock);
+    (void) check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1), true);
+    end_request();
     PG_RETURN_VOID();
 }
 
@@ -168,8 +171,8 @@ Datum
 fleet_sql_check_epoch(PG_FUNCTION_ARGS)
 {
     check_given(fcinfo, 2);
-    begin_request(PG_GETARG_UUID_P(0));
-    (void) check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1));
+    begin_request(PG_GETARG_UUID_P(0), ShareLock);
+    (void) check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1), false);
     end_request();
     PG_RETURN_VOID();
 }
@@ -404,9 +407,9 @@ fleet_sql_agent_start(PG_FUNCTION_ARGS)
     request.tokens = elements(fcinfo, 2, UUIDOID);
     request.jobs = elements(fcinfo, 3, TEXTOID);
     request.params = elements(fcinfo, 4, JSONBOID);
-    begin_request(request.parent);
+    begin_request(request.parent, ShareLock);
     request.epoch = (uint64) PG_GETARG_INT64(1);
-    request.seen_epoch = check_epoch(request.parent, PG_GETARG_INT64(1));
+    request.seen_epoch = check_epoch(request.parent, PG_GETARG_INT64(1), false);
     usual = request.tokens.n == request.jobs.n && request.params.n <= request.tokens.n &&
             !has_nulls(&request.tokens) && !has_nulls(&request.jobs) &&
             all_tokens_are_new(&request) && all_jobs_are_known(&request) &&
@@ -555,7 +558,7 @@ fleet_sql_agent_fetch(PG_FUNCTION_ARGS)
     FleetRows *jobs, *steps, *lines;
 
     check_given(fcinfo, 2);
-    (void) check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1));
+    (void) check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1), false);
     InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
     jobs = fleet_rows_open(&fleet_table_job_run, false);
     steps = fleet_rows_open(&fleet_table_step_run, false);

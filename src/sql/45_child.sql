@@ -26,15 +26,11 @@ BEGIN
             DETAIL = format('This server supports version %s.', c_protocol),
             HINT = 'Update pg_fleet on both servers to the same version.';
     END IF;
-    PERFORM fleet_catalog.lock_parent(a_parent_uuid);
-    INSERT INTO fleet_catalog.parent AS p (parent_uuid, role, epoch, name, protocol)
+    PERFORM fleet_catalog.lock_parent(a_parent_uuid, a_epoch);
+    INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol)
     VALUES (a_parent_uuid, fleet_catalog.caller(), a_epoch, left(coalesce(a_parent_name, ''), 200), a_protocol)
     ON CONFLICT (parent_uuid, role) DO UPDATE
-       SET epoch = excluded.epoch, name = excluded.name, protocol = excluded.protocol, last_seen = now()
-     WHERE p.epoch <= excluded.epoch;
-    IF NOT FOUND THEN
-        PERFORM fleet_catalog.refuse_epoch(a_parent_uuid, a_epoch);
-    END IF;
+       SET epoch = excluded.epoch, name = excluded.name, protocol = excluded.protocol, last_seen = now();
     PERFORM fleet_catalog.wake('identity', 0);
     RETURN QUERY
     SELECT c_protocol, (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'pg_fleet'), fleet_catalog.ensure_identity(),
@@ -56,9 +52,9 @@ $$;
 
 -- Requests of a parent run concurrently, but not with its hello: one of an old epoch comes either before
 -- the hello of the new one, or never.
-CREATE FUNCTION fleet_catalog.lock_parent(a_parent_uuid uuid) RETURNS void
+CREATE FUNCTION fleet_catalog.lock_parent(a_parent_uuid uuid, a_epoch bigint) RETURNS void
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_lock_parent';
-COMMENT ON FUNCTION fleet_catalog.lock_parent(uuid) IS 'For agent_hello(): until COMMIT, keeps out requests of the caller''s links for this parent';
+COMMENT ON FUNCTION fleet_catalog.lock_parent(uuid, bigint) IS 'For agent_hello(): until COMMIT, keeps out requests of the caller''s links for this parent; raises FE001 if a higher epoch was seen from it';
 
 CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RETURNS void
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_check_epoch';
