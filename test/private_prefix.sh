@@ -30,6 +30,7 @@ rm -f "$new_lib/pg_fleet.so" "$new_share"/extension/pg_fleet[.-]*
 
 cp "${FLEET_SO:-$top/pg_fleet.so}" "$new_lib/pg_fleet.so"
 cp "$top"/pg_fleet.control "$top"/pg_fleet--*.sql "$new_share/extension"/
+find "$top/src/sql/upgrade" -name 'pg_fleet--*--*.sql' -exec cp -t "$new_share/extension" {} + 2>/dev/null || true
 
 # FLEET_VALGRIND=directory: the server runs under valgrind, which reports there
 if [ -n "${FLEET_VALGRIND:-}" ]; then

@@ -120,6 +120,9 @@ if wants runner || wants regress || wants isolation || wants tap; then
     make -s -j"$(nproc)" WERROR=1 BUILD="$build/obj" shlib="$build/pg_fleet.so" COPT="$copt" all
     so=$top/$build/pg_fleet.so
     bindir=$(FLEET_SO=$so test/private_prefix.sh "$work/prefix")
+    # earlier versions, which 034_upgrade.pl upgrades from
+    perl -Itest/lib -MUpgrade -e 'Upgrade::install(@ARGV)' "pg_fleet--$(make -s version).sql" "$so" \
+        "$("$bindir/pg_config" --sharedir)/extension"
     pgxs=$(dirname "$(pg_config --pgxs)")/../..
     mv "$bindir/initdb" "$bindir/initdb.plain"
     cp test/initdb.sh "$bindir/initdb"

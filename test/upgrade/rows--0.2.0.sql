@@ -1,0 +1,81 @@
+-- Rows of every table of version 0.2.0 and of those after it, with a value in every column: test/t/034_upgrade.pl looks
+-- for both.  Written straight into the tables, as a superuser, so that no agent is needed.
+--
+-- A version that adds a table or a column brings a new file of this kind, which holds from that version on.
+
+INSERT INTO fleet_catalog.identity (system_identifier, database, paused_reason)
+SELECT s.system_identifier, d.oid, 'none yet' FROM pg_control_system() AS s, pg_database AS d WHERE d.datname = current_database();
+UPDATE fleet_catalog.agent SET started_at = '2026-01-01 00:00+00';
+
+INSERT INTO fleet_catalog.server (server_id, name, mode, state, slots, weight, groups, made_here, owner)
+VALUES (1, 'kept server', 'direct', 'draining', 7, 2.5, '{g,"h i"}', true, current_user::regrole);
+INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_error, last_error_at, version, system_identifier, timeline,
+                                         crash_mark, speed_log, speed_samples)
+VALUES (1, 'suspect', '2026-01-01 00:00+00', 'does not answer', '2026-01-01 00:01+00', '15.1', 7, 2, 3, 0.25, 9);
+
+INSERT INTO fleet_catalog.job (job_id, name, owner, description, params, leaves_clean, deployed_from)
+VALUES (1, 'kept job', current_user::regrole, 'a job', '{"p": 1}', true, NULL),
+       (2, 'deployed job', current_user::regrole, '', '{}', false, '00000000-0000-0000-0000-00000000000a');
+INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto, retries,
+                                retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as)
+VALUES (1, 1, 'one', 'SELECT 1', NULL, 'goto', 'two', 'goto', 'two', 3, '1s', '1min', '{40,!40001}', '1h', 'retry', true, true, current_user::regrole),
+       (1, 2, 'two', NULL, 'kept', 'next', NULL, 'next', NULL, 0, '5s', '5min', NULL, NULL, 'fail', NULL, false, NULL);
+
+INSERT INTO fleet_catalog.package (package_id, name, owner, description, params, overlap, priority, deployed_from)
+VALUES (1, 'kept', current_user::regrole, 'a package', '{"p": 2}', 'skip', 5, NULL),
+       (2, 'deployed', current_user::regrole, '', '{}', 'parallel', 0, '00000000-0000-0000-0000-00000000000a');
+INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle, completion,
+                                min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout)
+VALUES (1, 0, 'first', 'sql', NULL, NULL, NULL, 'SELECT fleet.param(''p'')', NULL, '{"q": 3}', 'SELECT jsonb_build_object(''n'', 1)', 2, 'minimum_share',
+        0.5, 'weighted', 'any', 'retry', 4, '2s', '2min', '{40}', '2h'),
+       (1, 1, 'second', 'sql', NULL, NULL, NULL, 'SELECT 2', NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL),
+       (2, 0, 'there', 'job', 'kept job', 'kept server', NULL, NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL),
+       (2, 1, 'somewhere', 'job', 'kept job', NULL, 'g', NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL),
+       (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL);
+INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition) VALUES (1, 'first', 'second', 'completion', 'true');
+
+INSERT INTO fleet_catalog.definition (hash, kind, body)
+VALUES ('00000000-0000-0000-0000-0000000000d1', 'package', '{"name": "kept"}'), ('00000000-0000-0000-0000-0000000000d2', 'job', '{"name": "kept job"}');
+INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each)
+VALUES ('00000000-0000-0000-0000-0000000000d1', 0, 'first', 'sql', NULL, NULL, true),
+       ('00000000-0000-0000-0000-0000000000d1', 1, 'second', 'job', 'kept job', NULL, false),
+       ('00000000-0000-0000-0000-0000000000d1', 2, 'third', 'package', NULL, 'kept', false);
+INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, state, message, deployed_at)
+VALUES (1, 'kept job', current_user::regrole, '00000000-0000-0000-0000-0000000000d2', '{}', 'failed', 'no room', '2026-01-01 00:00+00');
+
+-- runs that have ended
+INSERT INTO fleet_catalog.run (run_id, package, definition, owner, state, priority, params, run_key, parent_run_id, parent_task_no, parent_item,
+                               parent_job_run_id, started_at, finished_at, message)
+VALUES (1, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 12, 5, '{"p": 4}', 'key', NULL, NULL, NULL, NULL,
+        '2026-01-01 00:00+00', '2026-01-01 00:01+00', 'task "first" failed'),
+       (2, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, 1, 2, 0, NULL, NULL, NULL, NULL),
+       (3, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL);
+INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params, log_seq, state, attempt, failures, server_id, started_at, finished_at,
+                                    row_count, sqlstate, message, output)
+VALUES (1, 0, 1, '2026-01-01 00:00+00', '{"n": 1}', 2, 12, 3, 2, 1, '2026-01-01 00:00:01+00', '2026-01-01 00:00:02+00', 8, '22012', 'division by zero', 'out');
+INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds) VALUES (1, 0, 1, true);
+INSERT INTO fleet_catalog.job_run (job_run_id, job, definition, owner, state, parent_uuid, step_no, attempt, step_runs, log_seq, sqlstate, row_count,
+                                   started_at, finished_at, acknowledged_at, params, message, output)
+VALUES (1, 'kept job', '00000000-0000-0000-0000-0000000000d2', current_user::regrole, 12, '00000000-0000-0000-0000-00000000000a', 1, 2, 3, 4, '22012', 5,
+        '2026-01-01 00:00+00', '2026-01-01 00:01+00', '2026-01-01 00:02+00', '{"p": 5}', 'division by zero', 'out');
+INSERT INTO fleet_catalog.step_run (run_id, job_run_id, started_at, task_no, item, first_seq, server_id, task_attempt, step_no, attempt, step, backend_pid,
+                                    xid, server_system, server_timeline, server_crash, state, phase, last_seq, finished_at, row_count, sqlstate,
+                                    message, detail, hint, context, output)
+VALUES (1, NULL, '2026-01-01 00:00+00', 0, 1, 1, 1, 3, 1, 1, 'one', 4711, 815, 7, 2, 3, 12, 4, 3, '2026-01-01 00:00:30+00', 7, '22012', 'division by zero',
+        'a detail', 'a hint', 'a context', 'out'),
+       (NULL, 1, '2026-01-01 00:00+00', NULL, NULL, 1, NULL, 1, 1, 1, 'one', NULL, NULL, NULL, NULL, NULL, 11, 4, 2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO fleet_catalog.log_line (run_id, job_run_id, task_no, item, step_no, seq, logged_at, level, sqlstate, message, detail, hint, context)
+VALUES (1, NULL, 0, 1, 1, 2, '2026-01-01 00:00:10+00', 'NOTICE', '00000', 'of the run', 'd', 'h', 'c'),
+       (NULL, 1, NULL, NULL, 1, 2, '2026-01-01 00:00:10+00', 'WARNING', '01000', 'of the job run', NULL, NULL, NULL);
+INSERT INTO fleet_catalog.cancel_request (run_id, job_run_id) VALUES (1, NULL), (NULL, 1);
+
+INSERT INTO fleet_catalog.duration (package, task, item_key, job, log_mean, log_spread, samples) VALUES ('kept', 'first', 'k', 'kept job', 14.5, 0.5, 6);
+INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol) VALUES ('00000000-0000-0000-0000-00000000000a', current_user::regrole, 9, 'north', 1);
+INSERT INTO fleet_catalog.job_snapshot (job_id, writer, place, owner, hash)
+SELECT j.job_id, j.xmin, j.ctid, j.owner::text, '00000000-0000-0000-0000-0000000000d2' FROM fleet_catalog.job AS j WHERE j.job_id = 1;
+INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_db, cron_job) VALUES ('kept', current_user::regrole, '0 2 * * *', '{"p": 6}', 'postgres', 42);
+
+-- What the sequences have given out.
+SELECT pg_catalog.setval('fleet_catalog.server_server_id_seq', 11), pg_catalog.setval('fleet_catalog.job_job_id_seq', 12),
+       pg_catalog.setval('fleet_catalog.package_package_id_seq', 13), pg_catalog.setval('fleet_catalog.run_run_id_seq', 14),
+       pg_catalog.setval('fleet_catalog.job_run_job_run_id_seq', 15);
