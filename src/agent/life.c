@@ -55,6 +55,7 @@
 #define RESTART_DELAY_MAX_MS 30000
 #define LIVED_LONG FLEET_SECONDS(10)
 #define LOOK_AGAIN_MS 20
+#define NO_MEMORY_WAIT_MS 1000
 
 static volatile sig_atomic_t called = false; /* SIGINT: perhaps somebody wants us to leave */
 static bool leaving = false;
@@ -187,9 +188,9 @@ agent_home_connected(void)
 /* ---- coming ---- */
 
 static void
-wait_a_moment(void)
+wait_a_moment(int ms)
 {
-    (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_AGAIN_MS,
+    (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
                      PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
@@ -277,7 +278,7 @@ claim(void)
         if (other == NULL)
         {
             FLEET_POINT("agent_waits_for_home");
-            wait_a_moment();
+            wait_a_moment(LOOK_AGAIN_MS);
             continue;
         }
         /* First: who comes after we have poked must not rely on us. */
@@ -297,7 +298,7 @@ static void
 starter_ends(void)
 {
     for (int i = 0; i < 50 && fleet_starter_is_there(agent.database); i++)
-        wait_a_moment();
+        wait_a_moment(LOOK_AGAIN_MS);
 }
 
 static Oid
@@ -408,7 +409,13 @@ agent_publish(void)
     FleetIdentityRow row;
     uint32 handle;
 
-    agent.shared = fleet_shared_create(&handle);
+    /* Without it no session could tell us anything; what they request meanwhile is in the rows. */
+    while ((agent.shared = fleet_shared_create(&handle)) == NULL)
+    {
+        wait_a_moment(NO_MEMORY_WAIT_MS);
+        if (agent_must_leave())
+            proc_exit(0);
+    }
     fleet_identity_open(MyProcPid, handle, GetWALInsertionTimeLine(), GetSystemIdentifier(),
                         agent.database, &row);
     fleet_catalog_commit();

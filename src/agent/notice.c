@@ -8,11 +8,16 @@
 
 #include "agent/notice.h"
 #include "commands/async.h"
+#include "fmgr.h"
 #include "lib/stringinfo.h"
+#include "points.h"
 #include "store/spi.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
-/* Job runs whose parents are to be told, by parent. */
+#define QUEUE_FULL 0.95
+
+/* Job runs whose parents are to be told, by parent; none is kept without any. */
 typedef struct Notice
 {
     dlist_node node;
@@ -22,6 +27,34 @@ typedef struct Notice
 } Notice;
 
 static dlist_head notices = DLIST_STATIC_INIT(notices);
+static FleetTime not_before = 0; /* the server's queue of notifications was full */
+
+static int
+compare_ids(const void *a, const void *b)
+{
+    int64 x = *(const int64 *) a, y = *(const int64 *) b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* They may have to wait for long: each job run is kept once. */
+static void
+notice_grow(Notice *notice)
+{
+    int n = 0;
+
+    qsort(notice->ids, (size_t) notice->count, sizeof(int64), compare_ids);
+    for (int i = 0; i < notice->count; i++)
+    {
+        if (n == 0 || notice->ids[n - 1] != notice->ids[i])
+            notice->ids[n++] = notice->ids[i];
+    }
+    notice->count = n;
+    if (n <= notice->capacity / 2)
+        return;
+    notice->capacity *= 2;
+    notice->ids = repalloc_huge(notice->ids, sizeof(int64) * notice->capacity);
+}
 
 void
 agent_notice(const char *parent_uuid, int64 job_run_id)
@@ -50,10 +83,7 @@ agent_notice(const char *parent_uuid, int64 job_run_id)
     if (notice->count > 0 && notice->ids[notice->count - 1] == job_run_id)
         return;
     if (notice->count == notice->capacity)
-    {
-        notice->capacity *= 2;
-        notice->ids = repalloc_huge(notice->ids, sizeof(int64) * notice->capacity);
-    }
+        notice_grow(notice);
     notice->ids[notice->count++] = job_run_id;
 }
 
@@ -83,35 +113,62 @@ notice_send(Notice *notice)
         }
     }
     pfree(payload.data);
-    notice->count = 0;
+}
+
+/*
+ * A commit that finds no room for its NOTIFY fails, and with it all that this
+ * turn has to store: so it is asked before.  What is between our limit and the
+ * queue's end (8 GB, for a session that listens and never commits) is for what
+ * others add until our commit.
+ */
+static bool
+queue_is_full(void)
+{
+    static FleetTime told = 0;
+    double used = DatumGetFloat8(DirectFunctionCall1(pg_notification_queue_usage, (Datum) 0));
+    FleetTime now = fleet_clock_now();
+
+    if (used < QUEUE_FULL && !FLEET_POINT_HIT("notify_queue_full"))
+        return false;
+    not_before = now + FLEET_SECONDS(1);
+    if (told != 0 && now - told < FLEET_SECONDS(60))
+        return true;
+    told = now;
+    ereport(LOG,
+            (errmsg("pg_fleet: the queue of notifications is full: parents hear later of what runs "
+                    "here"),
+             errhint("Look for a session that listens and does not end its transaction.")));
+    return true;
 }
 
 bool
 agent_notices_pending(void)
 {
-    dlist_iter iter;
-
-    dlist_foreach(iter, &notices)
-    {
-        if (dlist_container(Notice, node, iter.cur)->count > 0)
-            return true;
-    }
+    if (dlist_is_empty(&notices))
+        return false;
+    if (fleet_clock_now() >= not_before)
+        return true;
+    turn_wake_at(not_before);
     return false;
 }
 
 void
 agent_notices_send(void)
 {
-    dlist_iter iter;
-
     if (!agent_notices_pending())
         return;
-    fleet_catalog_begin();
-    dlist_foreach(iter, &notices)
+    if (queue_is_full())
     {
-        Notice *notice = dlist_container(Notice, node, iter.cur);
+        turn_wake_at(not_before);
+        return;
+    }
+    fleet_catalog_begin();
+    while (!dlist_is_empty(&notices))
+    {
+        Notice *notice = dlist_container(Notice, node, dlist_pop_head_node(&notices));
 
-        if (notice->count > 0)
-            notice_send(notice);
+        notice_send(notice);
+        pfree(notice->ids);
+        pfree(notice);
     }
 }

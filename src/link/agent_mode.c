@@ -16,9 +16,17 @@
 
 #include "core/exec.h"
 #include "link/agent_mode.h"
+#include "points.h"
 #include "utils/memutils.h"
 
 #define PING_PATIENCE FLEET_SECONDS(5)
+/* A notification can be lost (the queue over there is full, or its agent ended before it sent it):
+ * so often all children are fetched without one. */
+#ifdef FLEET_TEST_POINTS /* else what no notification comes of would not be seen by tests */
+#define LOOK_AGAIN FLEET_SECONDS(3600)
+#else
+#define LOOK_AGAIN FLEET_SECONDS(60)
+#endif
 
 /* ---- what the agent asks ---- */
 
@@ -199,6 +207,7 @@ agent_done(FleetConn *conn, FleetExpect expect)
     {
         conn->link->identity = agent->identity;
         conn->link->identity_known = true;
+        agent->looked_at = fleet_link_now();
         fleet_conn_ready(conn);
         fleet_conn_work(conn);
     }
@@ -327,12 +336,33 @@ agent_due(FleetConn *conn)
 
     if (conn->count > 0 || hash_get_num_entries(agent->children) == 0)
         return FLEET_NEVER;
-    return conn->heard_at + FLEET_HEARTBEAT;
+    return Min(conn->heard_at + FLEET_HEARTBEAT, agent->looked_at + LOOK_AGAIN);
+}
+
+static void
+look_at_all(FleetAgentLink *agent)
+{
+    HASH_SEQ_STATUS seq;
+    AgentChild *child;
+
+    hash_seq_init(&seq, agent->children);
+    while ((child = hash_seq_search(&seq)) != NULL)
+    {
+        if (child->id != 0)
+            fleet_agent_dirty(agent, child);
+    }
 }
 
 static void
 agent_timer(FleetConn *conn, FleetTime now)
 {
+    FleetAgentLink *agent = AGENT_OF(conn);
+
+    if (now - agent->looked_at >= LOOK_AGAIN || FLEET_POINT_HIT("link_looks_again"))
+    {
+        agent->looked_at = now;
+        look_at_all(agent);
+    }
     conn->sync_slot = SYNC_OF_PING;
     fleet_conn_sync(conn);
     conn->patience = PING_PATIENCE;

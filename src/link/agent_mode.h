@@ -109,7 +109,8 @@ typedef struct FleetAgentLink
     int starts_sent, resumes_sent, fetches_sent;
     AgentReport report;
     FleetLinkIdentity identity;
-    uint32 prepared; /* bit: the statement of this tag is known on this connection */
+    FleetTime looked_at; /* when all children were fetched, whether there was news or not */
+    uint32 prepared;     /* bit: the statement of this tag is known on this connection */
 } FleetAgentLink;
 
 #define AGENT_OF(c) ((FleetAgentLink *) (c))

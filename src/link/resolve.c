@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "dsm.h"
 #include "link/internal.h"
 #include "link/resolver.h"
 #include "pg_fleet.h"
@@ -138,10 +139,9 @@ resolver_table(void)
 {
     if (table != NULL)
         return true;
-    segment = dsm_create(sizeof(ResolverTable), DSM_CREATE_NULL_IF_MAXSEGMENTS);
+    segment = fleet_dsm_create(sizeof(ResolverTable));
     if (segment == NULL)
         return false;
-    dsm_pin_mapping(segment);
     table = dsm_segment_address(segment);
     memset(table, 0, sizeof(*table));
     SpinLockInit(&table->lock);

@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "dsm.h"
 #include "miscadmin.h"
 #include "mailbox/internal.h"
 #include "storage/dsm.h"
@@ -38,10 +39,12 @@ shared_gone(dsm_segment *segment, Datum arg)
 FleetShared *
 fleet_shared_create(uint32 *handle)
 {
-    dsm_segment *segment = dsm_create(sizeof(FleetShared), 0);
-    FleetShared *shared = dsm_segment_address(segment);
+    dsm_segment *segment = fleet_dsm_create(sizeof(FleetShared));
+    FleetShared *shared;
 
-    dsm_pin_mapping(segment);
+    if (segment == NULL)
+        return NULL;
+    shared = dsm_segment_address(segment);
     memset(shared, 0, sizeof(*shared));
     SpinLockInit(&shared->mutex);
     shared->agent = MyProc;

@@ -41,6 +41,7 @@ typedef struct FleetMessage
     int64 id;
 } FleetMessage;
 
+/* NULL: there is no shared memory to be had now. */
 extern FleetShared *fleet_shared_create(uint32 *handle);
 /* The agent does not listen any more: who waits, or has something for an agent, must look for a new
  * one. */

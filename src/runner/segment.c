@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "dsm.h"
 #include "runner/segment.h"
 #include "storage/latch.h"
 #include "storage/lock.h"
@@ -62,10 +63,9 @@ init_shared(RunnerShared *shared, Oid database, Oid role)
 bool
 fleet_runner_segment_create(RunnerSegment *segment, Oid database, Oid role)
 {
-    segment->segment = dsm_create(SEGMENT_SIZE, DSM_CREATE_NULL_IF_MAXSEGMENTS);
+    segment->segment = fleet_dsm_create(SEGMENT_SIZE);
     if (segment->segment == NULL)
         return false;
-    dsm_pin_mapping(segment->segment); /* it lives as long as we want, not as a transaction */
     locate(segment);
     init_shared(segment->shared, database, role);
     fleet_ring_init(segment->to, FLEET_RUNNER_RING_TO);

@@ -113,6 +113,63 @@ $f->run_is($f->start('speaks'), 'succeeded', 'a step writes to the log of the se
 like(log_since('parent', $from), qr/pg_fleet runner pg_fleet runner postgres\@dw \[local\] \[local\] LOG:  the runner speaks/, '… whose prefix says who it is and where from');
 $f->sql('ALTER SYSTEM RESET log_line_prefix; SELECT pg_reload_conf()');
 
+# ---- no shared memory --------------------------------------------------------------------------
+
+# /dev/shm is full when a runner is to be started: it starts later.
+$f->sql(q{CREATE ROLE newcomer LOGIN; SET ROLE newcomer; SELECT fleet.create_package('first'); SELECT fleet.add_task('first', 't', sql => 'SELECT 1')});
+$agent = $f->agent_pid;
+$from = log_end('parent');
+$f->point('parent', 'dsm_create', 'errors 2');
+$f->run_is($f->start('first'), 'succeeded', 'no shared memory for a runner: the step waits until there is some');
+$f->point_fired('parent', 'dsm_create', 'it was tried again');
+same_agent($agent, 'there was no shared memory');
+is(() = log_since('parent', $from) =~ /no shared memory segment can be created/g, 1, 'the log says so, once');
+
+# The same for its names, and when an agent comes: requests are taken, and it begins when there is some.
+$f->point('parent', 'dsm_create', 'errors 1000');
+$f->sql("SELECT pg_terminate_backend($agent)");
+$f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE $IS_AGENT AND pid <> $agent", '1', 'no shared memory for a new agent');
+$agent = $f->agent_pid;
+my $starts = $f->sql('SELECT starts FROM fleet_catalog.agent');
+$run = $f->start('tick');
+is($f->sql("SELECT state FROM fleet.run WHERE run_id = $run"), 'queued', 'a session may request a run meanwhile');
+is($f->sql("SELECT fleet.cancel_run($run)"), 't', '… and cancel it');
+$run = $f->start('tick');
+$f->point_release('parent', 'dsm_create');
+$f->run_is($run, 'succeeded', 'when there is some, the agent begins');
+same_agent($agent, 'it had to wait');
+is($f->sql('SELECT starts FROM fleet_catalog.agent'), $starts + 1, '… which did not end in between');
+
+# ---- the queue of notifications is full ---------------------------------------------------------
+
+# The agent of a server stores what has happened all the same, and tells its parents when there is room.
+$f->job('noop', 'SELECT 1');
+$f->package('there', t => { job => 'noop', server => 'a1' });
+sub ends_there_unheard
+{
+    my ($what) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    $f->point('a1', 'notify_queue_full', 'signals 100000');
+    my $run = $f->start('there');
+    $f->wait_for('a1', q{SELECT count(*) FROM fleet.job_run WHERE job = 'noop' AND state = 'succeeded' AND acknowledged_at IS NULL}, '1', "$what: the job ends, and that is stored");
+    is($f->sql("SELECT state FROM fleet.run WHERE run_id = $run"), 'running', "$what: its parent has not heard of it");
+    return $run;
+}
+my $there = $f->agent_pid('a1');
+$from = log_end('a1');
+$run = ends_there_unheard('no room for notifications');
+$f->point_release('a1', 'notify_queue_full');
+$f->run_is($run, 'succeeded', 'when there is room again, it hears of it');
+is($f->agent_pid('a1'), $there, '… from the same agent');
+like(log_since('a1', $from), qr/the queue of notifications is full/, '… which said in the log why it did not tell');
+# What is lost with the agent that wanted to tell it, the parent asks for by itself.
+$run = ends_there_unheard('lost');
+$f->sql_on('a1', "SELECT pg_terminate_backend($there)");
+$f->wait_for('a1', "SELECT count(*) FROM pg_stat_activity WHERE $IS_AGENT AND pid <> $there", '1', 'lost: that agent ends');
+$f->point_release('a1', 'notify_queue_full');
+$f->point('parent', 'link_looks_again', 'signal');
+$f->run_is($run, 'succeeded', 'lost: the parent looks after what is silent');
+
 # ---- triggers on our tables --------------------------------------------------------------------
 
 for my $node (qw(parent a1))
