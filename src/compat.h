@@ -53,14 +53,6 @@
 #define fleet_may_become(member, role) is_member_of_role(member, role)
 #endif
 
-/* For processes of our own: 17's limit for whole transactions is the only one that holds in them. */
-#if PG_VERSION_NUM >= 170000
-#define fleet_transaction_timeout_off()                                                            \
-    SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_SESSION)
-#else
-#define fleet_transaction_timeout_off() ((void) 0)
-#endif
-
 /* For BEFORE UPDATE triggers of tables of ours: 16 wants to know of other tables in the query. */
 #if PG_VERSION_NUM >= 160000
 #define fleet_epq_init(epq, estate) EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL)

@@ -42,6 +42,7 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "settings.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
@@ -140,6 +141,7 @@ loop(void)
         {
             ConfigReloadPending = false;
             ProcessConfigFile(PGC_SIGHUP);
+            fleet_settings_reloaded();
             agent_settings_changed();
         }
     }
@@ -153,21 +155,9 @@ fleet_agent_main(Datum arg)
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     agent_home_prepare();
     BackgroundWorkerUnblockSignals();
-    BackgroundWorkerInitializeConnectionByOid(agent.database, InvalidOid, 0);
+    fleet_worker_connect(agent.database);
     agent_home_connected();
     pgstat_report_appname("pg_fleet agent");
-    SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_SESSION);
-    /* A short array is joined through an index; statistics must not talk a plan out of it. */
-    SetConfigOption("enable_hashjoin", "off", PGC_SUSET, PGC_S_SESSION);
-    SetConfigOption("enable_mergejoin", "off", PGC_SUSET, PGC_S_SESSION);
-    SetConfigOption("enable_seqscan", "off", PGC_SUSET, PGC_S_SESSION);
-    /* Planned once: the custom plan of a short array looks cheaper each time, and is planned anew. */
-    SetConfigOption("plan_cache_mode", "force_generic_plan", PGC_SUSET, PGC_S_SESSION);
-    SetConfigOption("jit", "off", PGC_SUSET, PGC_S_SESSION);
-    SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_SESSION);
-    SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_SESSION);
-    fleet_transaction_timeout_off();
-    SetConfigOption("row_security", "off", PGC_SUSET, PGC_S_SESSION);
 
     if (!agent_claim_database())
         proc_exit(0);

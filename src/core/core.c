@@ -1,6 +1,6 @@
 /*
  * core/core.c
- *     Allocation, random numbers: what every file of the core shares.
+ *     Spans of time, allocation, random numbers: what every file of the core shares.
  *
  * Called by all of the core and its drivers, in any process.  No state.
  */
@@ -9,6 +9,22 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define LONGEST_WAIT FLEET_SECONDS(600)
+
+long
+fleet_wait_ms(FleetTime now, FleetTime until)
+{
+    if (until == FLEET_NEVER)
+        return -1;
+    if (until <= now)
+        return 0;
+    if (now < until - LONGEST_WAIT)
+        return (long) (LONGEST_WAIT / 1000);
+    return (long) ((until - now + 999) / 1000);
+}
+
+/* ---- memory ---- */
 
 static void *
 malloc_resize(void *context, void *ptr, size_t old_size, size_t new_size)

@@ -27,6 +27,13 @@ typedef int64_t FleetTime;
 #define FLEET_MS(n) ((FleetTime) (n) *1000)
 #define FLEET_SECONDS(n) ((FleetTime) (n) *1000000)
 
+/*
+ * How long a process may sleep until then, in milliseconds; -1: without an end.
+ * Waits take an int (24.8 days): so it is 10 minutes at most, and who
+ * sleeps must look at the time again.
+ */
+extern long fleet_wait_ms(FleetTime now, FleetTime until);
+
 /* ---- memory ---- */
 
 typedef struct FleetAlloc

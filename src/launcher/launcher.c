@@ -37,6 +37,7 @@
 #include "miscadmin.h"
 #include "points.h"
 #include "pg_fleet.h"
+#include "settings.h"
 #include "postmaster/bgworker.h"
 #include "storage/pmsignal.h"
 #include "storage/ipc.h"
@@ -198,13 +199,13 @@ fleet_starter_launch(Oid database, int delay_ms)
 static void
 wait_ms(int ms)
 {
-    FleetTime end = fleet_clock_now() + FLEET_MS((FleetTime) ms);
-    FleetTime left;
+    FleetTime end = fleet_clock_now() + FLEET_MS(ms);
+    FleetTime now;
 
-    while ((left = end - fleet_clock_now()) > 0)
+    while ((now = fleet_clock_now()) < end)
     {
         (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-                         (long) ((left + 999) / 1000), PG_WAIT_EXTENSION);
+                         fleet_wait_ms(now, end), PG_WAIT_EXTENSION);
         ResetLatch(MyLatch);
         CHECK_FOR_INTERRUPTS();
     }
@@ -275,8 +276,7 @@ fleet_starter_main(Datum arg)
     memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
     pqsignal(SIGTERM, die);
     BackgroundWorkerUnblockSignals();
-    BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-    fleet_transaction_timeout_off();
+    fleet_worker_connect(InvalidOid);
 
     /* Another one may be there still; it has nothing to do for long, or will find our agent. */
     tag = fleet_home_lock(args.database, FLEET_HOME_STARTER);
@@ -369,8 +369,7 @@ fleet_launcher_main(Datum arg)
 
     pqsignal(SIGTERM, die);
     BackgroundWorkerUnblockSignals();
-    BackgroundWorkerInitializeConnection(NULL, NULL, 0);
-    fleet_transaction_timeout_off();
+    fleet_worker_connect(InvalidOid);
     databases = list_databases(&count);
     FLEET_POINT("launcher_before_launch");
     for (int i = 0; i < count; i++)

@@ -165,6 +165,35 @@ listen_reports(FleetAgentLink *agent)
     fleet_conn_sync(&agent->conn);
 }
 
+/*
+ * What that database's owner, or the role itself, has set for everyone who logs in there is not for
+ * these calls.  (role stays: who logs in is meant to be that one.)  Not every version has each of
+ * them, and none may be in the way of the others: a message of its own each.
+ */
+static void
+pin_session(FleetConn *conn)
+{
+    static const char *const statements[] = {
+        "SET statement_timeout TO 0", "SET client_connection_check_interval TO '5s'",
+        "SELECT pg_catalog.set_config(s.name, v.setting, false)"
+        "  FROM (VALUES ('exit_on_error', 'off'), ('default_transaction_read_only', 'off'),"
+        "               ('default_transaction_isolation', 'read committed'),"
+        "               ('default_transaction_deferrable', 'off'), ('lock_timeout', '0'),"
+        "               ('transaction_timeout', '0'), ('idle_session_timeout', '0'),"
+        "               ('idle_in_transaction_session_timeout', '0'), ('array_nulls', 'on'),"
+        "               ('transform_null_equals', 'off'), ('quote_all_identifiers', 'off'),"
+        "               ('standard_conforming_strings', 'on'), ('bytea_output', 'hex'),"
+        "               ('extra_float_digits', '1'), ('DateStyle', 'ISO, MDY'),"
+        "               ('IntervalStyle', 'postgres'), ('jit', 'off')) AS v (name, setting)"
+        "  JOIN pg_catalog.pg_settings AS s ON s.name OPERATOR(pg_catalog.=) v.name"};
+
+    for (size_t i = 0; i < lengthof(statements); i++)
+    {
+        fleet_conn_send(conn, FLEET_TAG_PIN, FLEET_NO_SLOT, statements[i], 0, NULL, false, false);
+        fleet_conn_sync(conn);
+    }
+}
+
 static void
 agent_login(FleetConn *conn)
 {
@@ -180,9 +209,7 @@ agent_login(FleetConn *conn)
     agent->identity.version_num = PQserverVersion(conn->pg);
     fleet_text_copy(agent->identity.version, sizeof(agent->identity.version),
                     PQparameterStatus(conn->pg, "server_version"));
-    fleet_conn_send(conn, FLEET_TAG_PIN, FLEET_NO_SLOT,
-                    "SET client_connection_check_interval TO '5s'", 0, NULL, false, false);
-    fleet_conn_sync(conn);
+    pin_session(conn);
     /* One message: if the search path cannot be pinned, the rest is skipped. */
     fleet_conn_send(conn, TAG_LISTEN, FLEET_NO_SLOT,
                     "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false)", 0,

@@ -23,9 +23,8 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
-#define LOOP_FIXED 2      /* latch, postmaster death */
-#define LOOP_BATCH 128    /* events taken at once */
-#define LOOP_MAX_WAIT 600 /* seconds; keeps milliseconds within an int */
+#define LOOP_FIXED 2   /* latch, postmaster death */
+#define LOOP_BATCH 128 /* events taken at once */
 
 struct FleetLoopMember
 {
@@ -212,21 +211,6 @@ fleet_loop_remove(FleetLoopMember *member)
     pfree(member);
 }
 
-static long
-loop_timeout(FleetTime until)
-{
-    FleetTime left;
-
-    if (until == FLEET_NEVER)
-        return -1;
-    left = until - fleet_clock_now();
-    if (left <= 0)
-        return 0;
-    if (left > FLEET_SECONDS(LOOP_MAX_WAIT))
-        left = FLEET_SECONDS(LOOP_MAX_WAIT);
-    return (long) ((left + 999) / 1000);
-}
-
 /* Calls whoever has that position; members may come and go meanwhile. */
 static void
 loop_dispatch(FleetLoop *loop, int n)
@@ -260,7 +244,8 @@ fleet_loop_wait(FleetLoop *loop, FleetTime until, uint32 wait_event)
     }
     if (loop->stale)
         loop_rebuild(loop);
-    n = WaitEventSetWait(loop->set, loop_timeout(until), loop->fired, LOOP_BATCH, wait_event);
+    n = WaitEventSetWait(loop->set, fleet_wait_ms(fleet_clock_now(), until), loop->fired,
+                         LOOP_BATCH, wait_event);
     for (int i = 0; i < n; i++)
         latch |= (loop->fired[i].events & WL_LATCH_SET) != 0;
     if (latch)

@@ -240,18 +240,13 @@ waiter_remove(FleetShared *shared, FleetWaiter *waiter)
     SpinLockRelease(&shared->mutex);
 }
 
+/* At most until then; the caller looks at the time again. */
 static void
-sleep_until(FleetTime deadline, FleetTime at_most)
+sleep_until(FleetTime until)
 {
-    FleetTime now = fleet_clock_now();
-    FleetTime wait = at_most;
-    int events = WL_LATCH_SET | WL_EXIT_ON_PM_DEATH;
+    long ms = fleet_wait_ms(fleet_clock_now(), until);
 
-    if (deadline != FLEET_NEVER)
-        wait = Min(wait, Max(deadline - now, 0));
-    if (wait != FLEET_NEVER)
-        events |= WL_TIMEOUT;
-    (void) WaitLatch(MyLatch, events, wait == FLEET_NEVER ? -1L : (long) ((wait + 999) / 1000),
+    (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
                      PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
@@ -267,7 +262,7 @@ wait_for_agent(FleetTime deadline, bool launch)
                         errmsg("the agent of pg_fleet could not be started: no background worker "
                                "slot is free"),
                         errhint("Raise max_worker_processes.")));
-    sleep_until(deadline, FLEET_MS(20));
+    sleep_until(Min(deadline, fleet_clock_now() + FLEET_MS(20)));
 }
 
 /* One wait in the agent's memory; true: look again. */
@@ -282,7 +277,7 @@ wait_once(FleetShared *shared, int64 run_id, FleetTime deadline, bool *poke)
         /* Registered first, then looked: no end can slip through between both. */
         while (!waiter->poked && shared->agent != NULL && fleet_clock_now() < deadline &&
                !FLEET_STATE_IS_FINAL(fleet_catalog_run_state(run_id)))
-            sleep_until(deadline, FLEET_NEVER);
+            sleep_until(deadline);
         poked = waiter->poked;
     }
     PG_FINALLY();

@@ -150,13 +150,38 @@ random_is_even(void **state)
     assert_true(fabs(squares / 100000 - 1) < 0.03);
 }
 
+static void
+waits_fit(void **state)
+{
+    FleetTime now = FLEET_SECONDS(1000000000), day = FLEET_SECONDS(86400);
+
+    (void) state;
+    assert_int_equal(fleet_wait_ms(now, FLEET_NEVER), -1);
+    assert_int_equal(fleet_wait_ms(now, now), 0);
+    assert_int_equal(fleet_wait_ms(now, now - day), 0);
+    assert_int_equal(fleet_wait_ms(now, INT64_MIN), 0);
+    assert_int_equal(fleet_wait_ms(now, now + 1), 1);
+    assert_int_equal(fleet_wait_ms(now, now + 1001), 2);
+    assert_int_equal(fleet_wait_ms(now, now + FLEET_SECONDS(600)), 600000);
+    /* beyond int milliseconds, and where their low half is zero, small, or negative */
+    assert_int_equal(fleet_wait_ms(now, now + 25 * day), 600000);
+    assert_int_equal(fleet_wait_ms(now, now + FLEET_MS(INT64_C(1) << 32)), 600000);
+    assert_int_equal(fleet_wait_ms(now, now + 3653 * day), 600000);
+    assert_int_equal(fleet_wait_ms(now, FLEET_NEVER - 1), 600000);
+    assert_int_equal(fleet_wait_ms(-now, FLEET_NEVER - 1), 600000);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(zeroed_and_freed),           cmocka_unit_test(arrays_double),
-        cmocka_unit_test(capacity_does_not_overflow), cmocka_unit_test(random_replays),
-        cmocka_unit_test(random_is_xoshiro),          cmocka_unit_test(random_is_even),
+        cmocka_unit_test(zeroed_and_freed),
+        cmocka_unit_test(arrays_double),
+        cmocka_unit_test(capacity_does_not_overflow),
+        cmocka_unit_test(random_replays),
+        cmocka_unit_test(random_is_xoshiro),
+        cmocka_unit_test(random_is_even),
+        cmocka_unit_test(waits_fit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
