@@ -40,7 +40,7 @@ COMMENT ON VIEW fleet.job_run IS 'Executions of jobs by the agent of this databa
 
 CREATE VIEW fleet.job_log WITH (security_barrier) AS
 SELECT s.run_id, d.name AS task, s.item, v.name AS server, s.step, fleet_catalog.state_name(s.state) AS state,
-       s.attempt::integer AS attempt, s.finished_at - s.started_at AS duration, s.sqlstate, s.row_count, d.job, r.package,
+       s.sqlstate, s.finished_at - s.started_at AS duration, s.attempt::integer AS attempt, s.row_count, d.job, r.package,
        s.started_at, s.finished_at, NULL::bigint AS job_run_id, s.task_attempt::integer AS task_attempt,
        s.step_no::integer AS step_no, s.message, s.detail, s.hint, s.context, s.output
   FROM fleet_catalog.step_run AS s
@@ -49,8 +49,8 @@ SELECT s.run_id, d.name AS task, s.item, v.name AS server, s.step, fleet_catalog
   LEFT JOIN fleet_catalog.server AS v ON v.server_id = s.server_id
  WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner)
 UNION ALL
-SELECT NULL, NULL, NULL, NULL, s.step, fleet_catalog.state_name(s.state), s.attempt::integer, s.finished_at - s.started_at,
-       s.sqlstate, s.row_count, j.job, NULL, s.started_at, s.finished_at, s.job_run_id, s.task_attempt::integer,
+SELECT NULL, NULL, NULL, NULL, s.step, fleet_catalog.state_name(s.state), s.sqlstate, s.finished_at - s.started_at,
+       s.attempt::integer, s.row_count, j.job, NULL, s.started_at, s.finished_at, s.job_run_id, s.task_attempt::integer,
        s.step_no::integer, s.message, s.detail, s.hint, s.context, s.output
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
@@ -143,12 +143,14 @@ SELECT r.run_id, r.package, r.definition, r.owner, r.state, r.started_at, r.fini
 COMMENT ON VIEW fleet_catalog.run_progress IS 'What fleet.progress and fleet.recent count of each run';
 
 CREATE VIEW fleet.progress WITH (security_barrier) AS
-SELECT r.run_id, r.package, fleet_catalog.state_name(r.state) AS state, r.total, r.done, r.failed, r.canceled, r.running,
-       r.total - r.done - r.failed - r.canceled - r.running AS queued,
-       CASE WHEN r.started_at IS NOT NULL THEN coalesce(r.finished_at, pg_catalog.clock_timestamp()) - r.started_at END AS elapsed,
+SELECT r.run_id, r.package, fleet_catalog.state_name(r.state) AS state, r.total, r.done, r.failed,
+       CASE WHEN r.started_at IS NOT NULL THEN
+           pg_catalog.date_trunc('milliseconds', coalesce(r.finished_at, pg_catalog.clock_timestamp()) - r.started_at) END AS elapsed,
+       -- the next full second: never one that has passed
        CASE WHEN NOT fleet_catalog.is_final(r.state) AND r.work_done > 0 THEN
-           pg_catalog.clock_timestamp()
-           + (pg_catalog.clock_timestamp() - r.started_at) * ((r.work - r.work_done) / r.work_done) END AS eta
+           pg_catalog.date_trunc('second', interval '1 second' + pg_catalog.clock_timestamp()
+                                 + (pg_catalog.clock_timestamp() - r.started_at) * ((r.work - r.work_done) / r.work_done)) END AS eta,
+       r.running, r.total - r.done - r.failed - r.canceled - r.running AS queued, r.canceled
   FROM fleet_catalog.run_progress AS r
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet.progress IS 'How far each run has got, and when it is expected to end, by learned durations where there are any';

@@ -276,7 +276,7 @@ $f->fails(q{SELECT fleet.remove_server('d1')}, '55006', 'a busy server is not re
 $f->release('progress');
 $f->run_is($run, 'failed', 'progress: it ends');
 is($f->sql("SELECT concat_ws(' ', total, done, failed, running, queued, state, eta IS NULL) FROM fleet.progress WHERE run_id = $run"), '8 7 1 0 0 failed t', 'progress: nothing is left, and there is no forecast any more');
-is($f->sql("SELECT elapsed = finished_at - started_at FROM fleet.progress JOIN fleet.run USING (run_id) WHERE run_id = $run"), 't', 'progress: how long it took');
+is($f->sql("SELECT elapsed = date_trunc('milliseconds', finished_at - started_at) FROM fleet.progress JOIN fleet.run USING (run_id) WHERE run_id = $run"), 't', 'progress: how long it took');
 
 # ---- every failure is told ---------------------------------------------------------------------
 

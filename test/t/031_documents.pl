@@ -1,6 +1,6 @@
 # The documents tell the truth: demo/tour.sql prints what doc/tour.md shows, the quick start of README.md
 # can be pasted into psql as it stands, and doc/reference.md has a section for each function, view and
-# setting, with the arguments and columns that there are.
+# setting, with the arguments and columns that there are.  What a view tells first is within the width of a terminal.
 use strict;
 use warnings;
 use FleetTest;
@@ -79,6 +79,81 @@ for my $line (split /\n/, $f->sql(q{SELECT attrelid::regclass || ' ' || string_a
     $name =~ s/"//g;
     my @shown = ($section{$name} // '') =~ /^\| `(\w+)` \|/mg;
     is("@shown", "@columns", "reference: columns of $name");
+}
+
+# ---- views in a terminal -----------------------------------------------------------------------
+
+# Of a run and its surroundings as they are met, what is read first is within 100 characters of psql's own format.
+my %read_first = (
+    deployment => 'server job state drift owner deployed_at',
+    job => 'job owner steps leaves_clean changed_at',
+    job_log => 'run_id task item server step state sqlstate duration',
+    job_run => 'job_run_id job state row_count sqlstate started_at',
+    log => 'run_id task item step seq level',
+    package => 'package owner tasks overlap priority changed_at',
+    precedence => 'package from_task to_task on_outcome condition',
+    progress => 'run_id package state total done failed elapsed eta',
+    recent => 'run_id package state started duration done failed_task',
+    run => 'run_id package state started_at finished_at',
+    schedule => 'package owner cron',
+    server => 'server mode state slots weight groups owner wrapper',
+    server_status => 'server mode state slots busy groups last_seen',
+    step => 'job step_no step package on_success success_goto on_failure',
+    step_run => 'run_id job_run_id task item step state attempt server sqlstate',
+    task => 'package task_no task kind job server on_group nested',
+    task_run => 'run_id task item state server attempt row_count sqlstate',
+);
+# Texts of any length: nothing narrow is behind them, but for the log, where they are what one reads.
+my $wide = qr/\A(?:params|message|detail|hint|context|output|description|sql|for_each|options|condition|last_error)\z/;
+
+my $rows = <<'SQL';
+BEGIN;
+SELECT fleet.create_package('load_orders', params => '{"region": null, "day": null}', description => 'orders of each region, then totals');
+SELECT fleet.create_job('load_region', params => '{"region": null, "day": null}', description => 'orders of one region');
+SELECT fleet.add_step('load_region', 'load', 'CALL etl.load(fleet.param(''region''), fleet.param(''day'')::date)', retries => 2, timeout => '1h');
+SELECT fleet.add_server('warehouse_1', 'host=192.0.2.1 dbname=dw', username => 'etl', password => 'secret', groups => '{etl,europe}');
+SELECT fleet.add_task('load_orders', 'load_region', job => 'load_region', on_group => 'etl', for_each => 'SELECT to_jsonb(r) FROM region AS r');
+SELECT fleet.add_task('load_orders', 'totals', sql => 'REFRESH MATERIALIZED VIEW order_totals');
+SELECT fleet.add_precedence('load_orders', 'load_region', 'totals');
+SELECT setval('fleet_catalog.run_run_id_seq', 104711), setval('fleet_catalog.job_run_job_run_id_seq', 204711);
+SELECT fleet.run_parent_package('load_orders', params => '{"region": "north", "day": "2026-11-27"}') AS run,
+       fleet.start_job('load_region', params => '{"region": "north", "day": "2026-11-27"}') AS job_run
+\gset
+UPDATE fleet_catalog.run SET state = 3, started_at = now() - interval '83.123456 s' WHERE run_id = :run;
+INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, state, attempt, server_id, params, started_at, finished_at, row_count, sqlstate, message)
+SELECT :run, 0, i, now() - interval '83.123456 s', CASE i WHEN 0 THEN 3 WHEN 7 THEN 12 WHEN 8 THEN 3 ELSE 11 END, 1, s.server_id, '{"region": "north"}',
+       now() - interval '83.123456 s', CASE WHEN i NOT IN (0, 8) THEN now() - interval '12.654321 s' END, 1234567,
+       CASE i WHEN 7 THEN '22012' END, CASE i WHEN 7 THEN 'division by zero' END
+  FROM fleet_catalog.server AS s, generate_series(0, 20) AS i;
+INSERT INTO fleet_catalog.step_run (run_id, task_no, item, started_at, first_seq, server_id, step_no, attempt, step, backend_pid, xid, state, phase, last_seq,
+                                    finished_at, row_count, sqlstate, message, context)
+SELECT t.run_id, t.task_no, t.item, t.started_at, 1, t.server_id, 1, 1, 'load', 123456, 8155815, t.state, 4, 3, t.finished_at, t.row_count, t.sqlstate, t.message,
+       'PL/pgSQL function etl.load(text,date) line 7 at SQL statement'
+  FROM fleet_catalog.task_run AS t WHERE t.item > 0;
+INSERT INTO fleet_catalog.log_line (run_id, task_no, item, step_no, seq, logged_at, level, message) VALUES (:run, 0, 7, 1, 2, now(), 'WARNING', 'north: 1234567 rows');
+UPDATE fleet_catalog.job_run SET state = 11, row_count = 1234567, started_at = now() - interval '83.123456 s', finished_at = now() WHERE job_run_id = :job_run;
+INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, version, last_error, last_error_at)
+SELECT s.server_id, 'suspect', now(), '15.20 (Debian 15.20-0+deb12u1)', 'connection to server at "192.0.2.1", port 5432 failed: Connection timed out', now() FROM fleet_catalog.server AS s;
+INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, state, deployed_at)
+SELECT s.server_id, 'load_region', s.owner, gen_random_uuid(), '{}', 'deployed', now() FROM fleet_catalog.server AS s;
+INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_db, cron_job) SELECT 'load_orders', s.owner, '0 2 * * 1-5', '{}', 'postgres', 12 FROM fleet_catalog.server AS s;
+SQL
+
+my $relation = join "\n", map { "\\echo = $_\nTABLE fleet.$_;" } sort keys %read_first;
+my %aligned = map { /\A(\w+)\n(.*)\z/s } split /^= /m, paste($parent, $FleetTest::DB, "\\set ON_ERROR_STOP on\n$rows$relation\nROLLBACK;\n", '-q');
+is(join(' ', sort keys %read_first), join(' ', sort map { s/^fleet\.//r } split ' ', $relations), 'views: each is looked at');
+for my $view (sort keys %read_first)
+{
+    my ($heading, $line) = split /\n/, $aligned{$view} // '', 3;
+    my @columns = map { s/^\s+|\s+$//gr } split /\|/, $heading // '';
+    my ($end, @within) = 0;
+    for my $cell (split /\+/, $line // '')    # of dashes, as wide as the column and a space on both sides
+    {
+        $end += length($cell) + 1;
+        push @within, $columns[@within] if $end - 2 <= 100;
+    }
+    like("@within ", qr/\A$read_first{$view} /, "$view: what is read first is within 100 characters") or diag($aligned{$view});
+    like(join('', map { /$wide/ ? 'w' : 'n' } @columns), qr/\An+w*\z/, "$view: wide texts come last") if $view ne 'log';
 }
 
 # ---- links between documents -------------------------------------------------------------------
