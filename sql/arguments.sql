@@ -267,7 +267,7 @@ ROLLBACK;
 
 -- a scheduled package stays; its schedule is its owner's
 BEGIN;
-INSERT INTO fleet_catalog.schedule (package, owner, cron, cron_db) VALUES ('p', 'regress_fleet_arg', '* * * * *', 'db');
+INSERT INTO fleet_catalog.schedule (package, owner, cron, cron_database) VALUES ('p', 'regress_fleet_arg', '* * * * *', 'db');
 SAVEPOINT s;
 SELECT fleet.drop_package('p');
 ROLLBACK TO s;
@@ -278,7 +278,7 @@ SELECT fleet_link.forget_schedule('p');
 ROLLBACK TO s;
 SET LOCAL ROLE regress_fleet_arg;
 SELECT fleet_link.record_schedule('p', '2 * * * *', '{}', 'db2', 3);
-SELECT package, owner, cron, cron_db, cron_job FROM fleet.schedule;
+SELECT package, owner, cron, cron_database, cron_job FROM fleet.schedule;
 SELECT * FROM fleet_link.forget_schedule('p');
 SELECT count(*) FROM fleet.schedule;
 SELECT * FROM fleet_link.forget_schedule('p');

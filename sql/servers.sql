@@ -62,6 +62,7 @@ SELECT fleet.register_server('regress_own', slots => 2, groups => '{own}') > 0;
 SELECT fleet.register_server('regress_own');
 SELECT fleet.register_server('nothing');
 SELECT fleet.register_server(NULL);
+SELECT fleet.register_server('regress_own', made_here => true);
 SET ROLE regress_fleet_guest;
 SELECT fleet.register_server('regress_own');
 SELECT count(*) FROM fleet.server;

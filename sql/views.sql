@@ -29,7 +29,7 @@ SELECT fleet.add_precedence('seen', 'queued', 'starting', on_outcome => 'complet
 SELECT fleet.run_parent_package('seen', params => '{"a": 2}', run_key => 'key') AS run \gset
 SELECT fleet.start_job('work') AS job_run \gset
 RESET ROLE;
-INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_db, cron_job) VALUES ('seen', 'regress_fleet_mine', '0 1 * * *', '{"a": 3}', 'crondb', 42);
+INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_database, cron_job) VALUES ('seen', 'regress_fleet_mine', '0 1 * * *', '{"a": 3}', 'crondb', 42);
 SELECT server_id AS v1 FROM fleet_catalog.server WHERE name = 'regress_v1' \gset
 SELECT server_id AS v2 FROM fleet_catalog.server WHERE name = 'regress_v2' \gset
 INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, state, message) VALUES (:v1, 'work', 'regress_fleet_mine', '00000000-0000-0000-0000-00000000000d', '{}', 'failed', 'no room');
@@ -88,7 +88,7 @@ SELECT job, step_no, step, sql, retries, run_as FROM fleet.step;
 SELECT package, owner, description, params, overlap, priority, tasks FROM fleet.package;
 SELECT package, task_no, task, kind, job, server, on_group, nested, params, for_each FROM fleet.task WHERE task_no > 9 ORDER BY task_no;
 SELECT package, from_task, to_task, on_outcome, condition FROM fleet.precedence;
-SELECT package, owner, cron, params, cron_db, cron_job FROM fleet.schedule;
+SELECT package, owner, cron, params, cron_database, cron_job FROM fleet.schedule;
 RESET ROLE;
 
 -- a run that ended is 100 % over: nothing is left to wait for, and its time stands still

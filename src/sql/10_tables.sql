@@ -398,12 +398,12 @@ COMMENT ON TABLE fleet_catalog.parent IS 'Parents that have used this server, wi
 -- ---- pg_cron bridge ----------------------------------------------------------------------------
 
 CREATE TABLE fleet_catalog.schedule (
-    package  text PRIMARY KEY,
-    owner    regrole NOT NULL,
-    cron     text NOT NULL,
-    params   jsonb NOT NULL DEFAULT '{}',
-    cron_db  name NOT NULL,                 -- database where pg_cron is
-    cron_job bigint                         -- its jobid there
+    package       text PRIMARY KEY,
+    owner         regrole NOT NULL,
+    cron          text NOT NULL,
+    params        jsonb NOT NULL DEFAULT '{}',
+    cron_database name NOT NULL,            -- database where pg_cron is
+    cron_job      bigint                    -- its jobid there
 );
 COMMENT ON TABLE fleet_catalog.schedule IS 'Packages scheduled through pg_cron';
 

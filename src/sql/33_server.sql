@@ -60,13 +60,18 @@ END
 $$;
 
 CREATE FUNCTION fleet.register_server(server text, mode text DEFAULT 'agent', slots integer DEFAULT 4, groups text[] DEFAULT '{}',
-                                      weight double precision DEFAULT 1, made_here boolean DEFAULT false) RETURNS integer
+                                      weight double precision DEFAULT 1) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.register_server(text, text, integer, text[], double precision, boolean)
+COMMENT ON FUNCTION fleet.register_server(text, text, integer, text[], double precision)
     IS 'Registers an existing foreign server (of wrapper pg_fleet, postgres_fdw or dblink_fdw) as a server of the fleet; returns its server_id';
 
-CREATE FUNCTION fleet_catalog.register_server(a_server text, a_mode text, a_slots integer, a_groups text[], a_weight double precision,
-                                              a_made_here boolean) RETURNS integer
+CREATE FUNCTION fleet_link.register_created(server text, mode text, slots integer, groups text[], weight double precision) RETURNS integer
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet_link.register_created(text, text, integer, text[], double precision)
+    IS 'For fleet.add_server(): registers the foreign server that it has created, which fleet.remove_server() is to drop';
+
+CREATE FUNCTION fleet_catalog.insert_server(a_server text, a_mode text, a_slots integer, a_groups text[], a_weight double precision,
+                                            a_made_here boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_foreign record;
@@ -92,7 +97,7 @@ BEGIN
     END IF;
     INSERT INTO fleet_catalog.server (name, mode, slots, groups, weight, made_here, owner)
     VALUES (a_server, a_mode, a_slots, a_groups, a_weight,
-            coalesce(a_made_here, false) AND v_foreign.fdwname = 'pg_fleet', fleet_catalog.caller())
+            a_made_here AND v_foreign.fdwname = 'pg_fleet', fleet_catalog.caller())
     ON CONFLICT (name) DO NOTHING
     RETURNING server_id INTO v_id;
     IF NOT FOUND THEN
@@ -102,6 +107,16 @@ BEGIN
     PERFORM fleet_catalog.wake('servers', v_id);
     RETURN v_id;
 END
+$$;
+
+CREATE FUNCTION fleet_catalog.register_server(a_server text, a_mode text, a_slots integer, a_groups text[], a_weight double precision) RETURNS integer
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT fleet_catalog.insert_server(a_server, a_mode, a_slots, a_groups, a_weight, false)
+$$;
+
+CREATE FUNCTION fleet_catalog.register_created(a_server text, a_mode text, a_slots integer, a_groups text[], a_weight double precision)
+    RETURNS integer LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT fleet_catalog.insert_server(a_server, a_mode, a_slots, a_groups, a_weight, true)
 $$;
 
 CREATE FUNCTION fleet_link.create_foreign_server(server text, conninfo text, username text, password text) RETURNS void
@@ -116,7 +131,7 @@ CREATE FUNCTION fleet.add_server(server text, conninfo text, username text DEFAU
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_link.create_foreign_server(add_server.server, add_server.conninfo, add_server.username, add_server.password);
-    RETURN fleet.register_server(add_server.server, add_server.mode, add_server.slots, add_server.groups, add_server.weight, true);
+    RETURN fleet_link.register_created(add_server.server, add_server.mode, add_server.slots, add_server.groups, add_server.weight);
 END
 $$;
 COMMENT ON FUNCTION fleet.add_server(text, text, text, text, text, integer, text[], double precision)

@@ -4,20 +4,20 @@
 -- functions are called here, as the caller.  If it is another one, a background worker connected to
 -- that database as the caller calls cron.schedule_in_database() there (src/api/cron.c).
 
-CREATE FUNCTION fleet_link.prepare_schedule(package text, cron text, params jsonb, OUT job_name text, OUT command text, OUT cron_db text) RETURNS record
+CREATE FUNCTION fleet_link.prepare_schedule(package text, cron text, params jsonb, OUT job_name text, OUT command text, OUT cron_database text) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet_link.prepare_schedule(text, text, jsonb) IS 'For fleet.schedule_package(): checks, and what pg_cron is to run';
 
-CREATE FUNCTION fleet_catalog.prepare_schedule(a_package text, a_cron text, a_params jsonb, OUT job_name text, OUT command text, OUT cron_db text)
+CREATE FUNCTION fleet_catalog.prepare_schedule(a_package text, a_cron text, a_params jsonb, OUT job_name text, OUT command text, OUT cron_database text)
     RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
 BEGIN
     PERFORM fleet_catalog.check_given('cron', a_cron);
     PERFORM fleet_catalog.merge_params(format('package "%s"', a_package), v_package.params, a_params);
-    cron_db := CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN current_database()
+    cron_database := CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN current_database()
                ELSE NULLIF(current_setting('cron.database_name', true), '') END;
-    IF cron_db IS NULL THEN
+    IF cron_database IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'cannot schedule a package because pg_cron is not installed',
             DETAIL = 'It is neither installed in this database nor preloaded for another one (cron.database_name).',
             HINT = 'Install the package postgresql-NN-cron, add pg_cron to shared_preload_libraries, restart, and run CREATE EXTENSION pg_cron.';
@@ -27,18 +27,18 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_link.record_schedule(package text, cron text, params jsonb, cron_db text, cron_job bigint) RETURNS void
+CREATE FUNCTION fleet_link.record_schedule(package text, cron text, params jsonb, cron_database text, cron_job bigint) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet_link.record_schedule(text, text, jsonb, text, bigint) IS 'For fleet.schedule_package(): records what pg_cron was told';
 
-CREATE FUNCTION fleet_catalog.record_schedule(a_package text, a_cron text, a_params jsonb, a_cron_db text, a_cron_job bigint) RETURNS void
+CREATE FUNCTION fleet_catalog.record_schedule(a_package text, a_cron text, a_params jsonb, a_cron_database text, a_cron_job bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.get_package(a_package);
-    INSERT INTO fleet_catalog.schedule AS s (package, owner, cron, params, cron_db, cron_job)
-    VALUES (a_package, fleet_catalog.caller(), a_cron, a_params, a_cron_db, a_cron_job)
+    INSERT INTO fleet_catalog.schedule AS s (package, owner, cron, params, cron_database, cron_job)
+    VALUES (a_package, fleet_catalog.caller(), a_cron, a_params, a_cron_database, a_cron_job)
     ON CONFLICT (package) DO UPDATE
-       SET cron = excluded.cron, params = excluded.params, cron_db = excluded.cron_db, cron_job = excluded.cron_job
+       SET cron = excluded.cron, params = excluded.params, cron_database = excluded.cron_database, cron_job = excluded.cron_job
      WHERE s.owner = excluded.owner;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('package "%s" was scheduled by another role', a_package),
@@ -49,17 +49,17 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_link.forget_schedule(package text, OUT cron_db text, OUT cron_job bigint) RETURNS record
+CREATE FUNCTION fleet_link.forget_schedule(package text, OUT cron_database text, OUT cron_job bigint) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet_link.forget_schedule(text) IS 'For fleet.unschedule_package(): removes the record of it; null if there was none';
 
-CREATE FUNCTION fleet_catalog.forget_schedule(a_package text, OUT cron_db text, OUT cron_job bigint) RETURNS record
+CREATE FUNCTION fleet_catalog.forget_schedule(a_package text, OUT cron_database text, OUT cron_job bigint) RETURNS record
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_owner regrole;
 BEGIN
     PERFORM fleet_catalog.check_name('package', a_package);
-    SELECT s.owner, s.cron_db::text, s.cron_job INTO v_owner, cron_db, cron_job FROM fleet_catalog.schedule AS s WHERE s.package = a_package FOR UPDATE;
+    SELECT s.owner, s.cron_database::text, s.cron_job INTO v_owner, cron_database, cron_job FROM fleet_catalog.schedule AS s WHERE s.package = a_package FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM fleet_catalog.get_package(a_package);
         RETURN;
@@ -74,7 +74,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_link.cron_elsewhere(cron_db text, job_name text, schedule text, command text) RETURNS bigint
+CREATE FUNCTION fleet_link.cron_elsewhere(cron_database text, job_name text, schedule text, command text) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_cron_elsewhere';
 COMMENT ON FUNCTION fleet_link.cron_elsewhere(text, text, text, text)
     IS 'Schedules a command for this database in the database where pg_cron is, as current_user; schedule null: unschedules';
@@ -87,18 +87,18 @@ DECLARE
     v_job bigint;
 BEGIN
     -- Our row first: what can fail here has then failed before pg_cron knows.
-    PERFORM fleet_link.record_schedule(schedule_package.package, schedule_package.cron, schedule_package.params, v_plan.cron_db, NULL);
-    IF v_plan.cron_db = current_database() THEN
+    PERFORM fleet_link.record_schedule(schedule_package.package, schedule_package.cron, schedule_package.params, v_plan.cron_database, NULL);
+    IF v_plan.cron_database = current_database() THEN
         EXECUTE 'SELECT cron.schedule($1, $2, $3)' INTO v_job USING v_plan.job_name, schedule_package.cron, v_plan.command;
     ELSE
-        v_job := fleet_link.cron_elsewhere(v_plan.cron_db, v_plan.job_name, schedule_package.cron, v_plan.command);
+        v_job := fleet_link.cron_elsewhere(v_plan.cron_database, v_plan.job_name, schedule_package.cron, v_plan.command);
     END IF;
-    PERFORM fleet_link.record_schedule(schedule_package.package, schedule_package.cron, schedule_package.params, v_plan.cron_db, v_job);
+    PERFORM fleet_link.record_schedule(schedule_package.package, schedule_package.cron, schedule_package.params, v_plan.cron_database, v_job);
     RETURN v_job;
 EXCEPTION WHEN insufficient_privilege THEN
     IF SQLERRM LIKE '%schema cron%' THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = SQLERRM,
-            HINT = format('Ask a superuser to run in database %I: GRANT USAGE ON SCHEMA cron TO %I.', v_plan.cron_db, current_user);
+            HINT = format('Ask a superuser to run in database %I: GRANT USAGE ON SCHEMA cron TO %I.', v_plan.cron_database, current_user);
     END IF;
     RAISE;
 END
@@ -111,11 +111,11 @@ CREATE FUNCTION fleet.unschedule_package(package text) RETURNS boolean
 DECLARE
     v_old record := fleet_link.forget_schedule(unschedule_package.package);
 BEGIN
-    IF v_old.cron_db IS NULL THEN
+    IF v_old.cron_database IS NULL THEN
         RETURN false;
     END IF;
-    IF v_old.cron_db <> current_database() THEN
-        PERFORM fleet_link.cron_elsewhere(v_old.cron_db, 'pg_fleet ' || current_database() || ' ' || unschedule_package.package, NULL, NULL);
+    IF v_old.cron_database <> current_database() THEN
+        PERFORM fleet_link.cron_elsewhere(v_old.cron_database, 'pg_fleet ' || current_database() || ' ' || unschedule_package.package, NULL, NULL);
     ELSIF EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN
         EXECUTE 'SELECT cron.unschedule(j.jobid) FROM cron.job AS j WHERE j.jobid = $1' USING v_old.cron_job;
     END IF;

@@ -245,7 +245,7 @@ SELECT p.name AS package, c.from_task, c.to_task, c.on_outcome, c.condition
 COMMENT ON VIEW fleet.precedence IS 'Precedence constraints between the tasks of the packages';
 
 CREATE VIEW fleet.schedule WITH (security_barrier) AS
-SELECT s.package, pg_catalog.pg_get_userbyid(s.owner) AS owner, s.cron, s.cron_db, s.cron_job, s.params
+SELECT s.package, pg_catalog.pg_get_userbyid(s.owner) AS owner, s.cron, s.cron_database, s.cron_job, s.params
   FROM fleet_catalog.schedule AS s
  WHERE fleet_catalog.is_visible(s.owner);
 COMMENT ON VIEW fleet.schedule IS 'Schedules of packages: the pg_cron job of each, and the database of pg_cron';

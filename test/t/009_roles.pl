@@ -123,7 +123,7 @@ $f->forget('parent');
 
 # alice has something in every view: a run, a job run, a schedule (as fleet.schedule_package() writes it).
 # A view that comes new is looked at as well, and fails here until she has something in it.
-$f->sql(q{INSERT INTO fleet_catalog.schedule (package, owner, cron, cron_db) VALUES ('alice package', 'alice', '* * * * *', 'dw');
+$f->sql(q{INSERT INTO fleet_catalog.schedule (package, owner, cron, cron_database) VALUES ('alice package', 'alice', '* * * * *', 'dw');
     CREATE ROLE mate LOGIN PASSWORD 'mate' IN ROLE alice; CREATE ROLE kin LOGIN NOINHERIT IN ROLE alice});
 $f->wait_for('parent', q{SELECT count(*) FROM fleet.run WHERE state NOT IN ('succeeded', 'failed', 'canceled')}, '0', 'nothing runs while it is counted');
 my %session = map { $_ => FleetTest::Session->new($parent, 'dw', $_) } ($super, qw(alice bob carol dave erin mate kin));
@@ -193,6 +193,7 @@ my %stranger = (
     add_precedence => [ q{SELECT fleet.add_precedence('alice package', 'direct', 'agent')} => '42501' ],
     drop_precedence => [ q{SELECT fleet.drop_precedence('alice package', 'here', 'direct')} => '42501' ],
     register_server => [ q{SELECT fleet.register_server('d1')} => '42501' ],
+    register_created => [ q{SELECT fleet_link.register_created('d1', 'agent', 1, '{}', 1)} => '42501' ],
     create_foreign_server => [ q{SELECT fleet_link.create_foreign_server('new', 'host=127.0.0.1', 'u', 'p')} => '42501' ],
     add_server => [ q{SELECT fleet.add_server('new', 'host=127.0.0.1', username => 'u', password => 'p')} => '42501' ],
     alter_server => [ q{SELECT fleet.alter_server('d1', slots => 1)} => '42501' ],

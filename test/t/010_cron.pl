@@ -50,7 +50,7 @@ my $cron = FleetTest::Session->new($node, 'postgres', $super);
 my $hers = q{'it''s "hers"'};
 
 sub jobs { my ($db) = @_; return $cron->sql("SELECT jobname, username, database, schedule, active FROM cron.job WHERE database = '$db' ORDER BY jobname, username"); }
-sub notes { my ($db) = @_; return $session{$db}{$super}->sql('SELECT package, owner, cron, params, cron_db FROM fleet.schedule ORDER BY package'); }
+sub notes { my ($db) = @_; return $session{$db}{$super}->sql('SELECT package, owner, cron, params, cron_database FROM fleet.schedule ORDER BY package'); }
 sub refused
 {
     my ($db, $role, $sql, $sqlstate, $message, $name) = @_;

@@ -136,7 +136,7 @@ INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, version, 
 SELECT s.server_id, 'suspect', now(), '15.20 (Debian 15.20-0+deb12u1)', 'connection to server at "192.0.2.1", port 5432 failed: Connection timed out', now() FROM fleet_catalog.server AS s;
 INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, state, deployed_at)
 SELECT s.server_id, 'load_region', s.owner, gen_random_uuid(), '{}', 'deployed', now() FROM fleet_catalog.server AS s;
-INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_db, cron_job) SELECT 'load_orders', s.owner, '0 2 * * 1-5', '{}', 'postgres', 12 FROM fleet_catalog.server AS s;
+INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_database, cron_job) SELECT 'load_orders', s.owner, '0 2 * * 1-5', '{}', 'postgres', 12 FROM fleet_catalog.server AS s;
 SQL
 
 my $relation = join "\n", map { "\\echo = $_\nTABLE fleet.$_;" } sort keys %read_first;

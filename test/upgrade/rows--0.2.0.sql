@@ -73,7 +73,7 @@ INSERT INTO fleet_catalog.duration (package, task, item_key, job, log_mean, log_
 INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol) VALUES ('00000000-0000-0000-0000-00000000000a', current_user::regrole, 9, 'north', 1);
 INSERT INTO fleet_catalog.job_snapshot (job_id, writer, place, owner, hash)
 SELECT j.job_id, j.xmin, j.ctid, j.owner::text, '00000000-0000-0000-0000-0000000000d2' FROM fleet_catalog.job AS j WHERE j.job_id = 1;
-INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_db, cron_job) VALUES ('kept', current_user::regrole, '0 2 * * *', '{"p": 6}', 'postgres', 42);
+INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_database, cron_job) VALUES ('kept', current_user::regrole, '0 2 * * *', '{"p": 6}', 'postgres', 42);
 
 -- What the sequences have given out.
 SELECT pg_catalog.setval('fleet_catalog.server_server_id_seq', 11), pg_catalog.setval('fleet_catalog.job_job_id_seq', 12),
