@@ -192,12 +192,25 @@ links_recheck(AgentServer *server)
     }
 }
 
+/* All who need a name for longer have a copy. */
+static void
+names_free(AgentServer *server)
+{
+    if (server->name == NULL)
+        return;
+    pfree(server->name);
+    for (int i = 0; i < server->ngroups; i++)
+        pfree(server->groups[i]);
+    pfree(server->groups);
+}
+
 static void
 server_take(const FleetServerRow *row)
 {
     AgentServer *server = server_enter(row->server_id);
 
     server->gone = false;
+    names_free(server);
     server->name = MemoryContextStrdup(agent.context, row->name);
     server->agent_mode = row->agent_mode;
     server->admin_state = admin_state(row->state);
@@ -247,10 +260,24 @@ server_suspects(AgentServer *server)
     server_apply(server);
 }
 
+static void
+health_add(const FleetHealthWrite *row)
+{
+    Health *entry = MemoryContextAllocZero(agent.context, sizeof(Health));
+
+    entry->row = *row;
+    entry->row.error = agent_strdup(agent.context, row->error);
+    entry->row.version = agent_strdup(agent.context, row->version);
+    dlist_push_tail(&health, &entry->node);
+    turn_again();
+}
+
 /* Idle links that are of no use are closed; they are made anew when they are needed. */
 static void
 links_refresh(AgentServer *server)
 {
+    FleetHealthWrite row = {.server_id = server->server_id, .status = "up"};
+    bool was_suspect = server->suspect;
     dlist_mutable_iter iter;
 
     dlist_foreach_modify(iter, &server->links)
@@ -267,6 +294,9 @@ links_refresh(AgentServer *server)
             links_retired = true;
     }
     server_suspects(server);
+    /* Nobody knocks there any more: whether it is back is seen when it gets work. */
+    if (was_suspect && !server->suspect && !server->gone)
+        health_add(&row);
 }
 
 void
@@ -402,18 +432,6 @@ agent_link_get(AgentServer *server, Oid role, const char **sqlstate, char **erro
         link = link_new(server, &spec);
     link->checked = generation;
     return link;
-}
-
-static void
-health_add(const FleetHealthWrite *row)
-{
-    Health *entry = MemoryContextAllocZero(agent.context, sizeof(Health));
-
-    entry->row = *row;
-    entry->row.error = agent_strdup(agent.context, row->error);
-    entry->row.version = agent_strdup(agent.context, row->version);
-    dlist_push_tail(&health, &entry->node);
-    turn_again();
 }
 
 bool

@@ -243,6 +243,7 @@ agent_done(FleetConn *conn, FleetExpect expect)
         call = dlist_container(AgentCall, node, dlist_pop_head_node(&agent->sent));
         fleet_agent_call_done(agent, call);
     }
+    fleet_link_fd_spare(conn);
 }
 
 /* ---- notifications ---- */
@@ -396,6 +397,18 @@ agent_timer(FleetConn *conn, FleetTime now)
     fleet_link_due_at(now + PING_PATIENCE);
 }
 
+static FleetTime
+agent_spare_since(FleetConn *conn)
+{
+    FleetAgentLink *agent = AGENT_OF(conn);
+
+    if (hash_get_num_entries(agent->children) > 0 || !dlist_is_empty(&agent->starts) ||
+        !dlist_is_empty(&agent->sent) || !dlist_is_empty(&agent->deploys) ||
+        agent->cancels.n + agent->acknowledges.n + agent->resumes.n > 0)
+        return FLEET_NEVER;
+    return conn->heard_at;
+}
+
 static const FleetConnMethods agent_methods = {
     .login = agent_login,
     .result = fleet_agent_result,
@@ -403,6 +416,7 @@ static const FleetConnMethods agent_methods = {
     .notify = agent_notify,
     .gather = fleet_agent_gather,
     .down = agent_down,
+    .spare_since = agent_spare_since,
     .due = agent_due,
     .timer = agent_timer,
 };

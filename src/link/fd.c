@@ -42,6 +42,8 @@ fleet_link_evict(void)
     }
     if (oldest == NULL)
         return false;
+    if (!oldest->link->mode->sessions)
+        oldest->link->wanted = false; /* until it has something to say again */
     fleet_conn_close(oldest); /* its server stays up: who needs one there opens one again */
     return true;
 }
@@ -49,13 +51,13 @@ fleet_link_evict(void)
 void
 fleet_link_fd_spare(FleetConn *conn)
 {
-    if (spare_since(conn) != FLEET_NEVER)
+    if (!dlist_is_empty(&fleet_turn.fd_waiting) && spare_since(conn) != FLEET_NEVER)
         fleet_link_fd_waiters_wake();
 }
 
-/* Will any session be idle or gone some time? */
+/* Is there a connection that will be idle or gone some time?  One of a session, if it is asked for. */
 static bool
-has_sessions(void)
+others_have(bool session)
 {
     dlist_iter links, conns;
 
@@ -65,23 +67,33 @@ has_sessions(void)
 
         dlist_foreach(conns, &link->conns)
         {
-            if (link->mode->sessions && dlist_container(FleetConn, node, conns.cur)->fd_reserved)
+            if ((link->mode->sessions || !session) &&
+                dlist_container(FleetConn, node, conns.cur)->fd_reserved)
                 return true;
         }
     }
     return false;
 }
 
+/*
+ * Sessions come and go, and one that waits for another is served soon.  What
+ * runs on another agent may hold its connection for hours: so whoever waits
+ * for that is down for as long, and its work goes elsewhere if it can.
+ */
 bool
 fleet_link_wait_for_fd(FleetConn *conn)
 {
     static FleetTime logged_at = 0;
     FleetServerLink *link = conn->link;
+    bool soon = link->mode->sessions && others_have(true);
 
-    if (link->closing || link->fd_waiting || !has_sessions())
+    if (link->closing || link->fd_waiting || !others_have(false))
         return false;
-    fleet_conn_close(conn);
-    link->session_wanted = link->mode->sessions;
+    if (soon)
+    {
+        fleet_conn_close(conn);
+        link->session_wanted = true;
+    }
     link->fd_waiting = true;
     dlist_push_tail(&fleet_turn.fd_waiting, &link->fd_node);
     if (logged_at == 0 || fleet_link_now() - logged_at > FLEET_SECONDS(60))
@@ -89,9 +101,9 @@ fleet_link_wait_for_fd(FleetConn *conn)
         logged_at = fleet_turn.now;
         ereport(LOG,
                 (errmsg("pg_fleet: no file descriptor is left for server \"%s\": it waits until a "
-                        "session of another server is idle",
+                        "connection to another server is idle",
                         link->server_name),
                  errhint("Raise max_files_per_process: a third of it is for links.")));
     }
-    return true;
+    return soon;
 }

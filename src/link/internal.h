@@ -306,8 +306,8 @@ extern bool fleet_link_may_open(FleetServerLink *link);
 extern bool fleet_link_evict(void);
 /* If the connection is of no use now, a link that waits for a descriptor may have this one's. */
 extern void fleet_link_fd_spare(FleetConn *conn);
-/* None is left, and no session is idle: the link waits for one that will be, instead of failing, as
- * its server did nothing wrong.  False: there is nothing to wait for. */
+/* None is left, and no connection is idle: the link waits for one that will be.  True: soon, so the
+ * connection does not fail, as its server did nothing wrong. */
 extern bool fleet_link_wait_for_fd(FleetConn *conn);
 
 /* ---- self.c ---- */

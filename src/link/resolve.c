@@ -42,7 +42,11 @@
 #endif
 #define RESOLVER_ENTRIES 64
 #define RESOLVERS_MAX 4
+#ifdef FLEET_TEST_POINTS /* for a test of how else they end */
+#define RESOLVER_IDLE_MS 3600000
+#else
 #define RESOLVER_IDLE_MS 60000
+#endif
 #define CACHE_TIME FLEET_SECONDS(60)
 #define NAME_SIZE 256
 
@@ -97,22 +101,31 @@ static int outstanding = 0;
 static bool news = false;
 static MemoryContextCallback resolve_reset;
 
-/* The agent's context goes: resolvers are told to go too. */
+/* However the agent ends: resolvers are told to go too.  One that is looking up a name, which has
+ * an end of its own, goes after that. */
+static void
+resolvers_end(dsm_segment *detached, Datum arg)
+{
+    ResolverTable *left = (ResolverTable *) DatumGetPointer(arg);
+    Latch *latches[RESOLVERS_MAX];
+
+    SpinLockAcquire(&left->lock);
+    left->closed = true;
+    memcpy(latches, left->resolvers, sizeof(latches));
+    SpinLockRelease(&left->lock);
+    for (int i = 0; i < RESOLVERS_MAX; i++)
+    {
+        if (latches[i] != NULL)
+            SetLatch(latches[i]);
+    }
+}
+
+/* The agent's context goes. */
 static void
 resolver_forget(void *arg)
 {
     if (table != NULL)
-    {
-        SpinLockAcquire(&table->lock);
-        table->closed = true;
-        SpinLockRelease(&table->lock);
-        for (int i = 0; i < RESOLVERS_MAX; i++)
-        {
-            if (table->resolvers[i] != NULL)
-                SetLatch(table->resolvers[i]);
-        }
         dsm_detach(segment);
-    }
     table = NULL;
     segment = NULL;
     cache = NULL;
@@ -146,6 +159,7 @@ resolver_table(void)
     memset(table, 0, sizeof(*table));
     SpinLockInit(&table->lock);
     table->agent = MyProc;
+    on_dsm_detach(segment, resolvers_end, PointerGetDatum(table));
     return true;
 }
 

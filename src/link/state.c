@@ -102,7 +102,7 @@ void
 fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstate,
                      const char *reason, bool permanent)
 {
-    if (link->retry_at <= fleet_link_now())
+    if (link->retry_at <= fleet_link_now() && !link->fd_waiting)
         link_back_off(link, permanent);
     fleet_link_open_soon(link);
     if ((void *) conn == (void *) link->side || ready_count(link) > 0)
