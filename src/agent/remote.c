@@ -325,6 +325,19 @@ report_line(AgentTask *task, const FleetRemoteLine *line)
     task->log_seq = Max(task->log_seq, w.seq);
 }
 
+/* Its numbers, counted on from those of earlier attempts, are numbers still. */
+static bool
+report_fits(const AgentTask *task, const FleetRemoteReport *report)
+{
+    int highest = report->log_seq;
+
+    for (int i = 0; i < report->nsteps; i++)
+        highest = Max(highest, Max(report->steps[i].first_seq, report->steps[i].last_seq));
+    for (int i = 0; i < report->nlines; i++)
+        highest = Max(highest, report->lines[i].seq);
+    return highest < PG_INT32_MAX - task->log_base;
+}
+
 void
 agent_remote_reported(AgentLink *link, const FleetRemoteReport *report)
 {
@@ -335,6 +348,12 @@ agent_remote_reported(AgentLink *link, const FleetRemoteReport *report)
         /* Ended here before: the child need not keep it. */
         if (task == NULL && FLEET_STATE_IS_FINAL((FleetState) report->state))
             fleet_link_acknowledge(link->link, &report->token, 1);
+        return;
+    }
+    if (!report_fits(task, report))
+    {
+        agent_task_fail(task, FLEET_SQLSTATE_PROGRAM_LIMIT_EXCEEDED,
+                        "the numbers of the log lines of this task run are used up");
         return;
     }
     if (task->reported_turn == turn_number())
@@ -353,17 +372,9 @@ agent_remote_reported(AgentLink *link, const FleetRemoteReport *report)
     {
         agent_result_set(&task->result, task->context, report->row_count, &report->diag,
                          report->output);
-        task->finished_at = report->finished_at;
         task->acknowledge = true;
-        if (report->state == FLEET_SKIPPED)
-            agent_task_finished(task, FLEET_FAILED);
-        else
-        {
-            TimestampTz finished = report->finished_at;
-
-            agent_task_finished(task, (FleetState) report->state);
-            task->finished_at = finished;
-        }
+        agent_task_finished(task, (FleetState) report->state);
+        task->finished_at = report->finished_at != 0 ? report->finished_at : fleet_clock_wall();
     }
     turn_again();
 }

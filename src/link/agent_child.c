@@ -43,9 +43,19 @@ fleet_agent_dirty(FleetAgentLink *agent, AgentChild *child)
 void
 fleet_agent_known(FleetAgentLink *agent, AgentChild *child, int64 id)
 {
-    AgentId *entry = hash_search(agent->by_id, &id, HASH_ENTER, NULL);
-    bool told;
+    bool told, found;
+    AgentId *entry;
 
+    if (child->id != 0 && child->id != id) /* it was known by another one */
+        hash_search(agent->by_id, &child->id, HASH_REMOVE, NULL);
+    child->id = 0;
+    entry = hash_search(agent->by_id, &id, HASH_ENTER, &found);
+    if (found && entry->child != child)
+    {
+        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                        "the server gives two job runs the number %lld", (long long) id);
+        return;
+    }
     entry->child = child;
     child->id = id;
     hash_search(agent->unknown, &id, HASH_REMOVE, &told);

@@ -205,6 +205,7 @@ agent_login(FleetConn *conn)
     snprintf(epoch, sizeof(epoch), UINT64_FORMAT, link->parent.epoch);
     snprintf(protocol, sizeof(protocol), "%d", FLEET_PROTOCOL);
     agent->prepared = 0;
+    agent->greeted = false;
     memset(&agent->identity, 0, sizeof(agent->identity));
     agent->identity.version_num = PQserverVersion(conn->pg);
     fleet_text_copy(agent->identity.version, sizeof(agent->identity.version),
@@ -230,7 +231,10 @@ agent_done(FleetConn *conn, FleetExpect expect)
 
     if (expect.tag != FLEET_EXPECT_SYNC)
         return;
-    if (conn->state == CONN_SETUP && conn->count == 0 && !conn->lost)
+    if (conn->state == CONN_SETUP && conn->count == 0 && !conn->lost && !agent->greeted)
+        fleet_conn_fail(conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                        "the server does not say which agent it is");
+    else if (conn->state == CONN_SETUP && conn->count == 0 && !conn->lost)
     {
         conn->link->identity = agent->identity;
         conn->link->identity_known = true;

@@ -26,12 +26,15 @@ typedef enum AgentTag
 #define SYNC_OF_CALL 1 /* slot of a Sync: the oldest call is complete, and committed there */
 #define SYNC_OF_PING 2
 
+#define NO_ANSWER PG_INT64_MIN
+
 /* A job run over there, by its token. */
 typedef struct AgentChild
 {
     FleetToken token; /* key */
     int64 id;         /* its number there, on this connection; 0: not known */
     int log_after;
+    uint64 reported; /* in the answer to this fetch */
     bool resume_wanted, resume_sent;
     bool dirty; /* in the list of what must be fetched */
     dlist_node fetch_node;
@@ -69,7 +72,7 @@ typedef struct AgentCall
     int n;
     AgentStart **starts;
     FleetToken *tokens; /* RESUME, CANCEL, ACKNOWLEDGE */
-    int64 *ids;         /* RESUME: answers; -1: none came */
+    int64 *ids;         /* RESUME: answers; NO_ANSWER: none came */
     AgentDeploy *deploy;
     bool failed;
     char sqlstate[6];
@@ -107,9 +110,11 @@ typedef struct FleetAgentLink
     dlist_head fetch; /* AgentChild */
     AgentTokens cancels, acknowledges, resumes;
     int starts_sent, resumes_sent, fetches_sent;
+    uint64 fetches; /* sent so far */
     AgentReport report;
     FleetLinkIdentity identity;
     FleetTime looked_at; /* when all children were fetched, whether there was news or not */
+    bool greeted;        /* agent_hello() was answered on this connection */
     uint32 prepared;     /* bit: the statement of this tag is known on this connection */
 } FleetAgentLink;
 

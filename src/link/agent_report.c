@@ -3,59 +3,22 @@
  *     Mode agent: what comes back.  Rows become answers to calls, and reports
  *     about job runs.
  *
- * In the agent's process; called by conn.c through agent_mode.c.  Everything
- * is asked for in binary, so numbers and times need no parsing; text of the
- * other side is cleaned before it goes on.
+ * In the agent's process; called by conn.c through agent_mode.c.  Fields are
+ * checked by agent_field.c, and what rows say together here: a report has one
+ * row of a job run, its steps and its lines each in the order of the log, and
+ * an answer has one report of a job run.  What does not fit ends the
+ * connection with the reason, before the agent hears of it.
  */
 #include "postgres.h"
 
 #include "core/exec.h"
 #include "core/state.h"
+#include "link/agent_field.h"
 #include "link/agent_mode.h"
 
-#include "port/pg_bswap.h"
 #include "utils/memutils.h"
 
 #define REPORT_BYTES_MAX (64 * 1024 * 1024) /* lines and steps of one report */
-
-/* ---- fields ---- */
-
-static int64
-field_int(const PGresult *result, int row, int column, int64 missing)
-{
-    const char *value = PQgetvalue(result, row, column);
-    uint64 wide;
-    uint32 narrow;
-    uint16 small;
-
-    if (PQgetisnull(result, row, column))
-        return missing;
-    switch (PQgetlength(result, row, column))
-    {
-        case 8: memcpy(&wide, value, 8); return (int64) pg_ntoh64(wide);
-        case 4: memcpy(&narrow, value, 4); return (int32) pg_ntoh32(narrow);
-        case 2: memcpy(&small, value, 2); return (int16) pg_ntoh16(small);
-        case 1: return value[0];
-    }
-    return missing;
-}
-
-static const char *
-field_text(FleetAgentLink *agent, const PGresult *result, int row, int column, size_t cap)
-{
-    StringInfoData text;
-    MemoryContext before;
-
-    if (PQgetisnull(result, row, column))
-        return NULL;
-    before = MemoryContextSwitchTo(agent->report.context);
-    initStringInfo(&text);
-    fleet_text_append(&text, PQgetvalue(result, row, column),
-                      (size_t) PQgetlength(result, row, column), cap);
-    agent->report.bytes += (size_t) text.len;
-    MemoryContextSwitchTo(before);
-    return text.data;
-}
 
 /* ---- reports ---- */
 
@@ -76,7 +39,7 @@ report_close(FleetAgentLink *agent)
     AgentReport *r = &agent->report;
     AgentChild *child = r->open ? fleet_agent_by_id(agent, r->id) : NULL;
 
-    if (child != NULL)
+    if (child != NULL && !agent->conn.lost)
     {
         r->report.token = child->token;
         child->log_after = Max(child->log_after, r->report.log_seq);
@@ -126,19 +89,61 @@ enum
     COLUMNS
 };
 
+static const FleetNumber numbers[COLUMNS] = {
+    [COL_KIND] = {"kind", 1, 0, 255, true, 0},
+    [COL_ID] = {"job_run_id", 8, 1, PG_INT64_MAX, true, 0},
+    [COL_STEP_NO] = {"step_no", 4, 0, PG_INT16_MAX, false, 0},
+    [COL_ATTEMPT] = {"attempt", 4, 0, PG_INT16_MAX, false, 0},
+    [COL_STATE] = {"state", 4, PG_INT32_MIN, PG_INT32_MAX, false, 0}, /* report_state() */
+    [COL_FIRST] = {"first_seq", 4, 1, FLEET_SEQ_MAX, true, 0},
+    [COL_LAST] = {"last_seq", 4, 0, FLEET_SEQ_MAX, false, 0},
+    [COL_ROWS] = {"row_count", 8, 0, PG_INT64_MAX, false, -1},
+    [COL_SEQ] = {"seq", 4, 0, FLEET_SEQ_MAX, true, 0},
+};
+
+static int64
+field_number(FleetAgentLink *agent, const PGresult *result, int row, int column)
+{
+    return fleet_agent_number(agent, result, row, column, &numbers[column]);
+}
+
 static FleetDiagnostics
 field_diagnostics(FleetAgentLink *agent, const PGresult *result, int row)
 {
     FleetDiagnostics diag = {
-        .level = field_text(agent, result, row, COL_LEVEL, FLEET_LEVEL_MAX),
-        .sqlstate = field_text(agent, result, row, COL_SQLSTATE, FLEET_SQLSTATE_LENGTH),
-        .message = field_text(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX),
-        .detail = field_text(agent, result, row, COL_DETAIL, FLEET_MESSAGE_MAX),
-        .hint = field_text(agent, result, row, COL_HINT, FLEET_MESSAGE_MAX),
-        .context = field_text(agent, result, row, COL_CONTEXT, FLEET_MESSAGE_MAX),
+        .level = fleet_agent_text(agent, result, row, COL_LEVEL, FLEET_LEVEL_MAX),
+        .sqlstate = fleet_agent_text(agent, result, row, COL_SQLSTATE, FLEET_SQLSTATE_LENGTH),
+        .message = fleet_agent_text(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX),
+        .detail = fleet_agent_text(agent, result, row, COL_DETAIL, FLEET_MESSAGE_MAX),
+        .hint = fleet_agent_text(agent, result, row, COL_HINT, FLEET_MESSAGE_MAX),
+        .context = fleet_agent_text(agent, result, row, COL_CONTEXT, FLEET_MESSAGE_MAX),
     };
 
+    if (diag.sqlstate != NULL)
+        diag.sqlstate = fleet_text_sqlstate(diag.sqlstate);
     return diag;
+}
+
+/* One that an execution of this kind can have, and that is reported. */
+static int
+report_state(FleetAgentLink *agent, const PGresult *result, int row, FleetMachine machine)
+{
+    int64 state = field_number(agent, result, row, COL_STATE);
+
+    if (state <= 0 || state > FLEET_UNKNOWN ||
+        !fleet_state_reaches(machine, FLEET_QUEUED, (FleetState) state))
+        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                        "the server reports a state that does not exist: %lld", (long long) state);
+    return (int) state;
+}
+
+/* The rows of steps, and those of lines, come in the order of the log, each once. */
+static void
+check_order(FleetAgentLink *agent, int before, int seq)
+{
+    if (seq <= before)
+        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                        "the server reports a step or a line out of order");
 }
 
 static void
@@ -146,13 +151,13 @@ report_job(FleetAgentLink *agent, const PGresult *result, int row)
 {
     FleetRemoteReport *report = &agent->report.report;
 
-    report->state = (int) field_int(result, row, COL_STATE, 0);
-    report->log_seq = (int) field_int(result, row, COL_SEQ, 0);
-    report->row_count = field_int(result, row, COL_ROWS, -1);
+    report->state = report_state(agent, result, row, FLEET_MACHINE_JOB);
+    report->log_seq = (int) field_number(agent, result, row, COL_SEQ);
+    report->row_count = field_number(agent, result, row, COL_ROWS);
     report->diag = field_diagnostics(agent, result, row);
-    report->output = field_text(agent, result, row, COL_OUTPUT, FLEET_OUTPUT_MAX);
-    report->started_at = field_int(result, row, COL_STARTED, 0);
-    report->finished_at = field_int(result, row, COL_FINISHED, 0);
+    report->output = fleet_agent_text(agent, result, row, COL_OUTPUT, FLEET_OUTPUT_MAX);
+    report->started_at = fleet_agent_time(agent, result, row, COL_STARTED, "started_at", false);
+    report->finished_at = fleet_agent_time(agent, result, row, COL_FINISHED, "finished_at", false);
 }
 
 static void
@@ -162,18 +167,24 @@ report_step(FleetAgentLink *agent, const PGresult *result, int row)
     FleetRemoteStep *step;
 
     r->steps = report_grow(r, r->steps, r->report.nsteps, &r->steps_capacity, sizeof(*r->steps));
-    step = &r->steps[r->report.nsteps++];
-    step->step_no = (int) field_int(result, row, COL_STEP_NO, 0);
-    step->attempt = (int) field_int(result, row, COL_ATTEMPT, 0);
-    step->state = (int) field_int(result, row, COL_STATE, 0);
-    step->first_seq = (int) field_int(result, row, COL_FIRST, 0);
-    step->last_seq = (int) field_int(result, row, COL_LAST, 0);
-    step->row_count = field_int(result, row, COL_ROWS, -1);
-    step->step = field_text(agent, result, row, COL_STEP, 1024);
+    step = &r->steps[r->report.nsteps];
+    step->step_no = (int) field_number(agent, result, row, COL_STEP_NO);
+    step->attempt = (int) field_number(agent, result, row, COL_ATTEMPT);
+    step->state = report_state(agent, result, row, FLEET_MACHINE_STEP);
+    step->first_seq = (int) field_number(agent, result, row, COL_FIRST);
+    step->last_seq = (int) field_number(agent, result, row, COL_LAST);
+    step->row_count = field_number(agent, result, row, COL_ROWS);
+    step->step = fleet_agent_text_required(agent, result, row, COL_STEP, 1024, "step");
     step->diag = field_diagnostics(agent, result, row);
-    step->output = field_text(agent, result, row, COL_OUTPUT, FLEET_OUTPUT_MAX);
-    step->started_at = field_int(result, row, COL_STARTED, 0);
-    step->finished_at = field_int(result, row, COL_FINISHED, 0);
+    step->output = fleet_agent_text(agent, result, row, COL_OUTPUT, FLEET_OUTPUT_MAX);
+    step->started_at = fleet_agent_time(agent, result, row, COL_STARTED, "started_at", true);
+    step->finished_at = fleet_agent_time(agent, result, row, COL_FINISHED, "finished_at", false);
+    check_order(agent, r->report.nsteps == 0 ? 0 : step[-1].first_seq, step->first_seq);
+    if (!PQgetisnull(result, row, COL_LAST) && step->last_seq < step->first_seq)
+        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                        "the server reports a step that ended before it began");
+    r->report.nsteps++;
+    r->bytes += sizeof(*step);
 }
 
 static void
@@ -183,37 +194,63 @@ report_line(FleetAgentLink *agent, const PGresult *result, int row)
     FleetRemoteLine *line;
 
     r->lines = report_grow(r, r->lines, r->report.nlines, &r->lines_capacity, sizeof(*r->lines));
-    line = &r->lines[r->report.nlines++];
-    line->step_no = (int) field_int(result, row, COL_STEP_NO, 0);
-    line->seq = (int) field_int(result, row, COL_SEQ, 0);
-    line->logged_at = field_int(result, row, COL_LOGGED, 0);
+    line = &r->lines[r->report.nlines];
+    line->step_no = (int) field_number(agent, result, row, COL_STEP_NO);
+    line->seq = (int) field_number(agent, result, row, COL_SEQ);
+    line->logged_at = fleet_agent_time(agent, result, row, COL_LOGGED, "logged_at", true);
     line->diag = field_diagnostics(agent, result, row);
+    line->diag.level = fleet_text_level(
+        fleet_agent_text_required(agent, result, row, COL_LEVEL, FLEET_LEVEL_MAX, "level"));
+    line->diag.message =
+        fleet_agent_text_required(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX, "message");
+    check_order(agent, r->report.nlines == 0 ? 0 : line[-1].seq, line->seq);
+    r->report.nlines++;
+    r->bytes += sizeof(*line);
+}
+
+static void
+report_open(FleetAgentLink *agent, int64 id)
+{
+    AgentChild *child = fleet_agent_by_id(agent, id);
+
+    report_close(agent);
+    agent->report.open = true;
+    agent->report.id = id;
+    if (child == NULL)
+        return;
+    if (child->reported == agent->fetches)
+        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                        "the server reports job run %lld twice in one answer", (long long) id);
+    child->reported = agent->fetches;
 }
 
 static void
 fetch_row(FleetAgentLink *agent, const PGresult *result, int row)
 {
-    int64 id = field_int(result, row, COL_ID, 0);
-    char kind = (char) field_int(result, row, COL_KIND, 0);
-    int64 state = field_int(result, row, COL_STATE, 0);
+    int64 id = field_number(agent, result, row, COL_ID);
+    int64 kind = field_number(agent, result, row, COL_KIND);
 
-    if (kind != 'l' &&
-        (state <= 0 || state > FLEET_UNKNOWN || fleet_state_name((FleetState) state) == NULL))
-        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
-                        "the server reports a state that does not exist: %lld", (long long) state);
-    else if (kind == 'j')
+    if (agent->conn.lost)
+        return;
+    switch (kind)
     {
-        report_close(agent);
-        agent->report.open = true;
-        agent->report.id = id;
-        report_job(agent, result, row);
+        case 'j':
+            report_open(agent, id);
+            report_job(agent, result, row);
+            break;
+        case 's':
+        case 'l':
+            if (!agent->report.open || agent->report.id != id)
+                return; /* rows of a job run come after its own */
+            if (kind == 's')
+                report_step(agent, result, row);
+            else
+                report_line(agent, result, row);
+            break;
+        default:
+            fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                            "the server reports a row of the unknown kind %d", (int) kind);
     }
-    else if (!agent->report.open || agent->report.id != id)
-        return; /* rows of a job run come after its own */
-    else if (kind == 's')
-        report_step(agent, result, row);
-    else if (kind == 'l')
-        report_line(agent, result, row);
     if (agent->report.bytes > REPORT_BYTES_MAX)
         fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROGRAM_LIMIT_EXCEEDED, false,
                         "the log of one job run is larger than %d MB",
@@ -222,18 +259,42 @@ fetch_row(FleetAgentLink *agent, const PGresult *result, int row)
 
 /* ---- rows of the other calls ---- */
 
+static int64
+plain_number(FleetAgentLink *agent, const PGresult *result, int row, int column, const char *name,
+             int width)
+{
+    FleetNumber number = {name,
+                          width,
+                          width == 8 ? PG_INT64_MIN : PG_INT32_MIN,
+                          width == 8 ? PG_INT64_MAX : PG_INT32_MAX,
+                          false,
+                          0};
+
+    return fleet_agent_number(agent, result, row, column, &number);
+}
+
+/* Which of the call's items it answers; 0: none. */
+static int
+answered_item(FleetAgentLink *agent, const AgentCall *call, const PGresult *result, int row)
+{
+    FleetNumber number = {"ord", 4, 1, call->n, true, 0};
+
+    return (int) fleet_agent_number(agent, result, row, 0, &number);
+}
+
 static void
 start_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int row)
 {
-    int64 ord = field_int(result, row, 0, 0);
+    int ord = answered_item(agent, call, result, row);
+    int64 id = plain_number(agent, result, row, 1, "job_run_id", 8);
     AgentStart *start;
     StringInfoData text;
     MemoryContext before;
 
-    if (ord < 1 || ord > call->n)
+    if (agent->conn.lost)
         return;
     start = call->starts[ord - 1];
-    start->id = field_int(result, row, 1, 0);
+    start->id = id;
     if (start->id != 0)
         return;
     before = MemoryContextSwitchTo(agent->conn.link->context);
@@ -245,35 +306,40 @@ start_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int ro
         pfree(start->message);
     start->message = text.data;
     fleet_text_copy(start->sqlstate, sizeof(start->sqlstate),
-                    PQgetisnull(result, row, 3) ? FLEET_SQLSTATE_INTERNAL_ERROR
-                                                : PQgetvalue(result, row, 3));
+                    fleet_text_sqlstate(PQgetvalue(result, row, 3)));
 }
 
 static void
-resume_row(AgentCall *call, const PGresult *result, int row)
+resume_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int row)
 {
-    int64 ord = field_int(result, row, 0, 0);
+    int ord = answered_item(agent, call, result, row);
+    int64 id = plain_number(agent, result, row, 1, "job_run_id", 8);
 
-    if (ord >= 1 && ord <= call->n)
-        call->ids[ord - 1] = field_int(result, row, 1, 0);
+    if (!agent->conn.lost)
+        call->ids[ord - 1] = id;
 }
 
 static void
 hello_row(FleetAgentLink *agent, const PGresult *result)
 {
     FleetLinkIdentity *identity = &agent->identity;
+    int64 protocol = plain_number(agent, result, 0, 0, "protocol", 4);
 
-    if (field_int(result, 0, 0, 0) != FLEET_PROTOCOL)
+    if (agent->conn.lost)
+        return;
+    if (protocol != FLEET_PROTOCOL)
     {
         fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_OTHER_PROTOCOL, true,
-                        "the server speaks another protocol: %d", (int) field_int(result, 0, 0, 0));
+                        "the server speaks another protocol: %d", (int) protocol);
         return;
     }
     if (PQgetlength(result, 0, 2) == 16)
         fleet_text_from_uuid((const uint8 *) PQgetvalue(result, 0, 2), identity->instance);
-    identity->system_identifier = (uint64) field_int(result, 0, 3, 0);
+    identity->system_identifier =
+        (uint64) plain_number(agent, result, 0, 3, "system_identifier", 8);
     identity->identifier_known = identity->system_identifier != 0;
-    identity->timeline = (uint32) field_int(result, 0, 4, 0);
+    identity->timeline = (uint32) plain_number(agent, result, 0, 4, "timeline", 4);
+    agent->greeted = true;
 }
 
 /* ---- errors ---- */
@@ -315,7 +381,7 @@ call_error(AgentCall *call, const PGresult *result)
 {
     call->failed = true;
     fleet_text_copy(call->sqlstate, sizeof(call->sqlstate),
-                    PQresultErrorField(result, PG_DIAG_SQLSTATE));
+                    fleet_text_sqlstate(PQresultErrorField(result, PG_DIAG_SQLSTATE)));
     fleet_text_copy(call->message, sizeof(call->message),
                     PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
 }
@@ -342,7 +408,7 @@ fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
 
     if (status == PGRES_FATAL_ERROR && (expect->tag == TAG_HELLO || expect->tag == TAG_LISTEN))
         setup_error(agent, result);
-    if (expect->tag == TAG_HELLO && PQntuples(result) == 1 && PQnfields(result) == 5)
+    else if (expect->tag == TAG_HELLO && PQntuples(result) == 1 && PQnfields(result) == 5)
         hello_row(agent, result);
     if (expect->tag >= TAG_START && !dlist_is_empty(&agent->sent))
         call = dlist_head_element(AgentCall, node, &agent->sent);
@@ -370,7 +436,7 @@ fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
             if (expect->tag == TAG_START)
                 start_row(agent, call, result, row);
             else if (expect->tag == TAG_RESUME)
-                resume_row(call, result, row);
+                resume_row(agent, call, result, row);
             else if (expect->tag == TAG_FETCH)
                 fetch_row(agent, result, row);
         }
@@ -444,6 +510,17 @@ resume_done(FleetAgentLink *agent, AgentCall *call)
     {
         dlist_push_head(&agent->sent, &call->node); /* asked again after the reconnect */
         fleet_conn_fail(&agent->conn, call->sqlstate, false, "%s", call->message);
+        return;
+    }
+    for (int i = 0; i < call->n; i++)
+    {
+        if (call->ids[i] != NO_ANSWER)
+            continue;
+        /* Silence is no outcome. */
+        dlist_push_head(&agent->sent, &call->node);
+        call->failed = true; /* kept: it is asked again after the reconnect */
+        fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
+                        "the server does not say what it knows of %d job runs", call->n);
         return;
     }
     for (int i = 0; i < call->n; i++)

@@ -29,7 +29,11 @@ call_create(FleetAgentLink *agent, uint8 tag, int n)
     else if (tag != TAG_FETCH && tag != TAG_DEPLOY)
         call->tokens = palloc(sizeof(*call->tokens) * n);
     if (tag == TAG_RESUME)
-        call->ids = palloc0(sizeof(int64) * n);
+    {
+        call->ids = palloc(sizeof(int64) * n);
+        for (int i = 0; i < n; i++)
+            call->ids[i] = NO_ANSWER;
+    }
     MemoryContextSwitchTo(before);
     return call;
 }
@@ -230,6 +234,7 @@ send_fetch(FleetAgentLink *agent, const char *epoch)
     appendStringInfoChar(&ids, '}');
     appendStringInfoChar(&after, '}');
     agent->fetches_sent++;
+    agent->fetches++;
     call_send(agent, call, 4,
               (const char *const[]){link->parent.uuid, epoch, ids.data, after.data});
 }

@@ -149,7 +149,7 @@ fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent, const cha
     }
     else
     {
-        strlcpy(conn->lost_sqlstate, sqlstate, sizeof(conn->lost_sqlstate));
+        strlcpy(conn->lost_sqlstate, fleet_text_sqlstate(sqlstate), sizeof(conn->lost_sqlstate));
         fleet_text_copy(conn->lost_reason, sizeof(conn->lost_reason), text.data);
     }
     pfree(text.data);

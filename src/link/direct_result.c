@@ -176,7 +176,8 @@ take_error(DirectRequest *request, const PGresult *result, bool by_command)
     if (request->failed)
         return; /* the first one is the reason of the others */
     fleet_direct_set_error(request, FLEET_SQLSTATE_INTERNAL_ERROR, "");
-    fleet_text_copy(request->sqlstate, sizeof(request->sqlstate), diag.sqlstate);
+    fleet_text_copy(request->sqlstate, sizeof(request->sqlstate),
+                    fleet_text_sqlstate(diag.sqlstate));
     take_field(&request->message, diag.message);
     take_field(&request->detail, diag.detail);
     take_field(&request->hint, diag.hint);
@@ -375,7 +376,7 @@ fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result
             plain_result(request, result);
             if (PQntuples(result) != 1 || PQnfields(result) != 1)
                 break;
-            session->self.backend_pid = atoi(PQgetvalue(result, 0, 0));
+            session->self.backend_pid = (int) strtol(PQgetvalue(result, 0, 0), NULL, 10);
             if (request->pipelined)
                 fleet_direct_emit(session, slot, FLEET_EXECUTOR_BEGAN);
             break;
@@ -624,20 +625,6 @@ fleet_direct_wants_notice(FleetConn *conn)
     return false;
 }
 
-/* Letters only: the level is stored as it is. */
-static const char *
-level_of(const FleetNotice *notice)
-{
-    static const char *const levels[] = {"DEBUG", "LOG", "INFO", "NOTICE", "WARNING"};
-
-    for (int i = 0; i < (int) lengthof(levels); i++)
-    {
-        if (strcmp(notice->diag.level, levels[i]) == 0)
-            return levels[i];
-    }
-    return "NOTICE";
-}
-
 bool
 fleet_direct_notice(FleetConn *conn, const FleetExpect *head, const FleetNotice *notice)
 {
@@ -651,9 +638,9 @@ fleet_direct_notice(FleetConn *conn, const FleetExpect *head, const FleetNotice 
     event.ref = request->ref;
     event.diag = notice->diag;
     fleet_text_clean_diagnostics(&event.diag);
-    event.diag.level = level_of(notice);
-    if (event.diag.sqlstate == NULL)
-        event.diag.sqlstate = FLEET_SQLSTATE_SUCCESSFUL_COMPLETION;
+    event.diag.level = fleet_text_level(event.diag.level);
+    event.diag.sqlstate = event.diag.sqlstate == NULL ? FLEET_SQLSTATE_SUCCESSFUL_COMPLETION
+                                                      : fleet_text_sqlstate(event.diag.sqlstate);
     tell(SESSION_OF(conn), &event);
     return true;
 }

@@ -60,6 +60,9 @@ extern void fleet_text_copy(char *out, size_t size, const char *s);
 extern void fleet_text_clean_diagnostics(FleetDiagnostics *diag);
 /* What a result says of an error or notice: its own texts, as the server says them. */
 extern FleetDiagnostics fleet_text_diagnostics(const PGresult *result);
+/* "s" if it has the form of an SQLSTATE, else XX000; the known level that it is, else NOTICE. */
+extern const char *fleet_text_sqlstate(const char *s);
+extern const char *fleet_text_level(const char *s);
 /* Stars instead of a secret, wherever it stands in the text: as it is, quoted, or as in a URI. */
 extern void fleet_text_scrub(char *text, const char *secret);
 

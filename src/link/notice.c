@@ -19,7 +19,8 @@ fleet_conn_said_farewell(FleetConn *conn, const PGresult *result)
         (strcmp(diag.level, "FATAL") != 0 && strcmp(diag.level, "PANIC") != 0))
         return false;
     strlcpy(conn->farewell_sqlstate,
-            diag.sqlstate == NULL ? FLEET_SQLSTATE_CONNECTION_FAILURE : diag.sqlstate,
+            diag.sqlstate == NULL ? FLEET_SQLSTATE_CONNECTION_FAILURE
+                                  : fleet_text_sqlstate(diag.sqlstate),
             sizeof(conn->farewell_sqlstate));
     fleet_text_copy(conn->farewell, sizeof(conn->farewell), diag.message);
     return true;

@@ -91,6 +91,29 @@ fleet_text_clean_diagnostics(FleetDiagnostics *diag)
     diag->context = text_clean(diag->context, FLEET_MESSAGE_MAX);
 }
 
+const char *
+fleet_text_sqlstate(const char *s)
+{
+    if (s == NULL || strlen(s) != FLEET_SQLSTATE_LENGTH ||
+        strspn(s, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != FLEET_SQLSTATE_LENGTH)
+        return FLEET_SQLSTATE_INTERNAL_ERROR;
+    return s;
+}
+
+const char *
+fleet_text_level(const char *s)
+{
+    static const char *const levels[] = {"DEBUG",   "LOG",   "INFO",  "NOTICE",
+                                         "WARNING", "ERROR", "FATAL", "PANIC"};
+
+    for (int i = 0; i < (int) lengthof(levels); i++)
+    {
+        if (strcmp(s, levels[i]) == 0)
+            return levels[i];
+    }
+    return "NOTICE";
+}
+
 FleetDiagnostics
 fleet_text_diagnostics(const PGresult *result)
 {

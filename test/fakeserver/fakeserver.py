@@ -15,13 +15,17 @@ A RULE is {"on": PATTERN, "send": [ACTION, …], "count": N, "then": "default"}.
 expression, is looked for in an event's text:
     startup | password | login | sync | copyfail | copydone
     parse SQL | execute SQL | query SQL
+"execute" of a call of fleet_link is followed by its parameters, as "/{…}/{…}".
 The first rule that fits, and was used fewer than "count" times (no count: always), sends its
 actions instead of the usual answer, or, with "then", before it.  ACTIONs:
     "copyin" "copyout" "copyboth" "copydone" "ready" "close" "nodata" "empty"
     "hang" (nothing more is answered on this connection)
     ["copydata", TEXT] ["complete", TAG] ["row", [VALUE or null, …]] ["columns", [NAME, …]]
     ["error" or "notice" or "fatal", SQLSTATE, MESSAGE] ["raw", HEX] ["times", N, ACTION]
-{password} in a message is what the client has sent as its password.
+    ["notify", PAYLOAD] (on the channel that was listened to last)
+{password} in a message is what the client has sent as its password.  A VALUE is a text, or in binary
+{"i1" | "i2" | "i4" | "i8": NUMBER}, {"hex": BYTES}, or {"job": true}: as int8 the digits in the name
+of the first job that agent_start() was called for.
 
 The usual answers are those of a server on which every statement succeeds and returns nothing;
 only what pg_fleet has to know of it has rows: transaction ids, their status (aborted), the timeline,
@@ -92,7 +96,7 @@ class Connection:
         self.sock, self.script = sock, script
         self.statements, self.portal, self.params = {}, "", []
         self.status, self.skipping, self.sent_password = b"I", False, ""
-        self.hanging = False
+        self.hanging, self.channel = False, ""
 
     # -- messages --
 
@@ -125,10 +129,22 @@ class Connection:
             body += name.encode() + b"\0" + struct.pack("!ihihih", 0, 0, 25, -1, -1, int(binary))
         self.send(b"T", body)
 
+    def value(self, value):
+        if value is None or isinstance(value, bytes):
+            return value
+        if not isinstance(value, dict):
+            return str(value).encode()
+        ((kind, data),) = value.items()
+        if kind == "hex":
+            return bytes.fromhex(data)
+        if kind == "job":
+            return int(re.sub(rb"\D", b"", self.params[3].split(b",")[0])).to_bytes(8, "big")
+        return int(data).to_bytes(int(kind[1:]), "big", signed=int(data) < 0)
+
     def row(self, values):
         body = struct.pack("!h", len(values))
         for value in values:
-            data = value if isinstance(value, bytes) or value is None else str(value).encode()
+            data = self.value(value)
             body += struct.pack("!i", -1) if data is None else struct.pack("!i", len(data)) + data
         self.send(b"D", body)
 
@@ -168,6 +184,8 @@ class Connection:
         elif name == "times":
             for _ in range(args[0]):
                 self.act(args[1])
+        elif name == "notify":
+            self.send(b"A", struct.pack("!i", 4242) + self.channel.encode() + b"\0" + args[0].encode() + b"\0")
         elif name == "hang":
             self.hanging = True
         elif name == "close":
@@ -289,13 +307,23 @@ class Connection:
             self.bind(body)
         elif kind == b"D":
             columns = self.result(self.portal)[0] if body[:1] == b"P" else None
-            if columns:
+            call = re.search(r"fleet_link\.agent_(start|resume|fetch)\(", self.portal)
+            if call and body[:1] == b"P" and self.script.rules:
+                self.columns(["c%d" % i for i in range({"start": 5, "resume": 3, "fetch": 20}[call[1]])], True)
+            elif columns:
                 self.columns(columns, "agent_hello" in self.portal)
             else:
                 self.send(b"n")
         elif kind == b"E":
-            if not self.scripted("execute " + self.portal):
+            if not self.scripted("execute " + self.portal + self.arguments()):
                 self.answer(self.portal, True)
+
+    def arguments(self):
+        if self.portal.startswith("LISTEN "):
+            self.channel = self.portal[7:].strip('"')
+        if "fleet_link.agent_" not in self.portal:
+            return ""
+        return "".join("/" + p.decode("utf-8", "replace") for p in self.params if p is not None)
 
     def serve(self):
         self.login()
