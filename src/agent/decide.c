@@ -116,7 +116,11 @@ decide_state(AgentRun *run, const FleetDecision *d)
     if (stopped && fleet_sqlstate_is(task->result.diag.sqlstate, FLEET_SQLSTATE_QUERY_CANCELED))
         agent_task_timed_out(task);
     if (d->state == FLEET_RETRYING)
+    {
         task->finished_at = fleet_clock_to_wall(d->at);
+        if (agent_remote_is_lost(task))
+            agent_task_lost(task);
+    }
     if (d->state == FLEET_RUNNING)
     {
         if (task->started_at == 0)
@@ -142,7 +146,7 @@ decide_state(AgentRun *run, const FleetDecision *d)
         if (task->local != NULL && (d->state == FLEET_LOST || !task->over))
             local_job_abandon(task->local);
         if (task->linked)
-            agent_remote_leave(task);
+            agent_remote_give_up(task);
     }
     agent_task_dirty(task, 0);
 }

@@ -83,6 +83,43 @@ agent_remote_leave(AgentTask *task)
     task->linked = false;
 }
 
+/* The step run that was under way when the server was heard of last: what becomes of it will not be
+ * known here. */
+static void
+lose_step(AgentTask *task)
+{
+    FleetStepWrite w = {.run_id = task->run->run_id,
+                        .task = task->ref.task,
+                        .item = task->ref.item,
+                        .old = task->seen_state,
+                        .state = FLEET_LOST,
+                        .phase = FLEET_EXEC_ENDED,
+                        .first_seq = task->seen_first,
+                        .last_seq = ++task->log_seq,
+                        .row_count = -1,
+                        .finished_at = fleet_clock_wall(),
+                        .diag = {.sqlstate = AGENT_LOST_SQLSTATE, .message = AGENT_LOST_MESSAGE}};
+
+    if (task->reported_turn == turn_number())
+        fleet_run_flush(); /* the row may be in the batch already */
+    fleet_step_write(&w);
+    task->seen_state = FLEET_LOST;
+}
+
+void
+agent_remote_give_up(AgentTask *task)
+{
+    if (task->seen_first != 0 && !FLEET_STATE_IS_FINAL(task->seen_state))
+        lose_step(task);
+    agent_remote_leave(task);
+}
+
+bool
+agent_remote_is_lost(const AgentTask *task)
+{
+    return task->linked && !task->acknowledge && task->result.diag.sqlstate == NULL;
+}
+
 void
 agent_remote_start(AgentTask *task)
 {

@@ -13,6 +13,10 @@ extern void agent_remote_recover(AgentTask *task);
 extern void agent_remote_cancel(AgentTask *task);
 extern void agent_remote_acknowledge(AgentTask *task); /* its end is durable here */
 extern void agent_remote_leave(AgentTask *task);       /* it is no longer on that link */
+/* The engine has given this attempt up, or it has ended: what is open there is lost. */
+extern void agent_remote_give_up(AgentTask *task);
+/* Its attempt is on a link, has no end there, and no reason why it has ended here. */
+extern bool agent_remote_is_lost(const AgentTask *task);
 /* Events of links; link.h says what they mean.  A token that is on no link here is ignored: it
  * answers what was asked for a task run that has ended meanwhile. */
 extern void agent_remote_up(AgentLink *link);

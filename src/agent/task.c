@@ -244,6 +244,14 @@ agent_task_timed_out(AgentTask *task)
     task->log_base = task->log_seq;
 }
 
+/* A step of it is open, here or as its server has reported: that step's end is a line of the log. */
+static bool
+step_tells(const AgentTask *task)
+{
+    return task->local != NULL ||
+           (task->seen_first != 0 && !FLEET_STATE_IS_FINAL(task->seen_state));
+}
+
 void
 agent_task_lost(AgentTask *task)
 {
@@ -253,7 +261,7 @@ agent_task_lost(AgentTask *task)
         diag->message = agent_strdup(task->context, AGENT_LOST_MESSAGE);
     if (diag->sqlstate == NULL)
         diag->sqlstate = agent_strdup(task->context, AGENT_LOST_SQLSTATE);
-    if (task->local == NULL) /* else its step tells it */
+    if (!step_tells(task))
         task_failure_line(task);
 }
 
