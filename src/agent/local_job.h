@@ -62,6 +62,8 @@ extern void local_job_event(LocalJob *local, FleetExecutor *executor,
 extern void local_job_resolved(LocalJob *local, FleetXactStatus status);
 /* Its job's deadlines and retries that are due; returns when the next one is. */
 extern FleetTime local_jobs_timers(FleetTime now);
+/* Steps that wait for a session that waits for a run: their log says so.  Returns when to look again. */
+extern FleetTime local_jobs_blocked(FleetTime now);
 /* Gives local jobs that wait for a runner the ones that are free. */
 extern void local_jobs_runners(void);
 

@@ -84,6 +84,7 @@ struct LocalJob
         FleetState durable; /* of its row, once it is inserted */
         TimestampTz started_at, finished_at;
         int backend_pid;
+        bool blocked_told; /* the log says for whom it waits */
         bool inserted;
         bool dirty;
         FleetTime lazy_until;

@@ -107,6 +107,7 @@ turn(void)
     next = fleet_runner_poll(now);
     next = Min(next, fleet_link_timers(now));
     next = Min(next, local_jobs_timers(now));
+    next = Min(next, local_jobs_blocked(now));
     if (!agent.paused)
     {
         local_jobs_runners();

@@ -58,11 +58,9 @@ fleet_sql_wake(PG_FUNCTION_ARGS)
 Datum
 fleet_sql_wait_run(PG_FUNCTION_ARGS)
 {
-    int64 run_id = PG_GETARG_INT64(0);
-    int64 timeout = PG_GETARG_INT64(1);
-    bool changes = PG_GETARG_BOOL(2);
-    bool poked = false;
-    bool ok;
+    FleetWait wait = {.run_id = PG_GETARG_INT64(0),
+                      .timeout_ms = (long) PG_GETARG_INT64(1),
+                      .wants_changes = PG_GETARG_BOOL(2)};
     TupleDesc desc;
     Datum values[2];
     bool nulls[2] = {false, false};
@@ -71,11 +69,11 @@ fleet_sql_wait_run(PG_FUNCTION_ARGS)
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
         elog(ERROR, "return type must be a row type");
     desc = BlessTupleDesc(desc);
-    ok = fleet_wait_run(run_id, (long) timeout, changes ? &poked : NULL);
-    state = fleet_catalog_run_state(run_id);
+    fleet_wait_run(&wait);
+    state = fleet_catalog_run_state(wait.run_id);
     nulls[0] = state == 0; /* it was removed meanwhile */
     values[0] = Int16GetDatum((int16) state);
-    values[1] = BoolGetDatum(!ok);
+    values[1] = BoolGetDatum(wait.timed_out);
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 

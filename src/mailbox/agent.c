@@ -10,6 +10,9 @@
 #include "storage/dsm.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/procarray.h"
+#include "utils/array.h"
+#include "utils/fmgrprotos.h"
 
 void
 fleet_shared_leave(FleetShared *shared)
@@ -92,4 +95,56 @@ fleet_shared_run_changed(FleetShared *shared, int64 run_id, bool final)
     SpinLockRelease(&shared->mutex);
     for (int i = 0; i < n; i++)
         SetLatch(&wake[i]->procLatch);
+}
+
+/* ---- who waits for whom ---- */
+
+/* An unlocked look: a session that comes now sets the agent's latch. */
+bool
+fleet_shared_has_holders(const FleetShared *shared)
+{
+    for (int i = 0; shared != NULL && i < shared->waiters_used; i++)
+    {
+        if (shared->waiters[i].proc != NULL && shared->waiters[i].holds)
+            return true;
+    }
+    return false;
+}
+
+static bool
+is_holder(FleetShared *shared, int pid, int64 *run_id)
+{
+    bool found = false;
+
+    SpinLockAcquire(&shared->mutex);
+    for (int i = 0; i < shared->waiters_used && !found; i++)
+    {
+        FleetWaiter *w = &shared->waiters[i];
+
+        found = w->proc != NULL && w->holds && w->proc->pid == pid;
+        if (found)
+            *run_id = w->run_id;
+    }
+    SpinLockRelease(&shared->mutex);
+    return found;
+}
+
+int
+fleet_shared_blocker(FleetShared *shared, int pid, FleetTime at_least, int64 *run_id)
+{
+    PGPROC *proc = BackendPidGetProc(pid);
+    uint64 since = proc == NULL ? 0 : pg_atomic_read_u64(&proc->waitStart);
+    ArrayType *pids;
+    int *values;
+
+    if (since == 0 || fleet_clock_wall() - (TimestampTz) since < at_least)
+        return 0;
+    pids = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(pid)));
+    values = (int *) ARR_DATA_PTR(pids);
+    for (int i = 0; i < ArrayGetNItems(ARR_NDIM(pids), ARR_DIMS(pids)); i++)
+    {
+        if (values[i] != 0 && is_holder(shared, values[i], run_id))
+            return values[i];
+    }
+    return 0;
 }

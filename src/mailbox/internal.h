@@ -25,6 +25,7 @@ typedef struct FleetWaiter
     PGPROC *proc; /* NULL: free */
     int64 run_id;
     bool wants_changes; /* poke at every change, not only at the end */
+    bool holds;         /* its query's snapshot, meanwhile */
     bool poked;
 } FleetWaiter;
 

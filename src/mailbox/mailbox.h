@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include "clock.h"
+
 typedef enum FleetMessageKind
 {
     FLEET_MESSAGE_RUN = 1,    /* a run was committed: id */
@@ -27,9 +29,18 @@ typedef enum FleetMessageKind
  * its latch is set; if there is no agent, one is started then.  Nothing happens at ROLLBACK. */
 extern void fleet_wake_at_commit(FleetMessageKind kind, int64 id);
 
-/* Waits until the run is final, the timeout (ms, -1: none) is over, or "poke" says that its log
- * grew (poke != NULL).  False: timeout.  Never polls: the agent sets the latch. */
-extern bool fleet_wait_run(int64 run_id, long timeout_ms, bool *poke);
+typedef struct FleetWait
+{
+    int64 run_id;
+    long timeout_ms;     /* -1: none */
+    bool wants_changes;  /* not only for its end, but also for a change of it, or of its log */
+    bool sees_cancel;    /* cancels are held (HOLD_CANCEL_INTERRUPTS): the wait is over then */
+    void (*rest)(void);  /* before each sleep; NULL: nothing is to be done then */
+    bool timed_out, canceled; /* why it ended, if it is not for the run */
+} FleetWait;
+
+/* Waits until the run is final, or for what "wait" names.  Never polls: the agent sets the latch. */
+extern void fleet_wait_run(FleetWait *wait);
 
 /* -- the agent (mailbox/agent.c) -- */
 
@@ -48,6 +59,11 @@ extern FleetShared *fleet_shared_create(uint32 *handle);
 extern void fleet_shared_leave(FleetShared *shared);
 /* Next message; *overflow set once when messages were lost (read everything again). */
 extern bool fleet_shared_take(FleetShared *shared, FleetMessage *message, bool *overflow);
+/* Is there a session that waits with its query's snapshot held? */
+extern bool fleet_shared_has_holders(const FleetShared *shared);
+/* Such a session that process "pid" has been waiting for, for that long: its pid, and for which run
+ * it waits; 0: none. */
+extern int fleet_shared_blocker(FleetShared *shared, int pid, FleetTime at_least, int64 *run_id);
 /* Wakes who waits for this run: final, or only to look at its log and progress. */
 extern void fleet_shared_run_changed(FleetShared *shared, int64 run_id, bool final);
 

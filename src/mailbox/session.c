@@ -206,9 +206,10 @@ fleet_wake_at_commit(FleetMessageKind kind, int64 id)
 /* ---- waiting ---- */
 
 static FleetWaiter *
-waiter_add(FleetShared *shared, int64 run_id, bool wants_changes)
+waiter_add(FleetShared *shared, const FleetWait *wait)
 {
     FleetWaiter *volatile found = NULL; /* inlined into a PG_TRY */
+    PGPROC *agent;
 
     SpinLockAcquire(&shared->mutex);
     for (int i = 0; i < FLEET_MAX_WAITERS && found == NULL; i++)
@@ -216,12 +217,19 @@ waiter_add(FleetShared *shared, int64 run_id, bool wants_changes)
         if (shared->waiters[i].proc == NULL)
         {
             found = &shared->waiters[i];
-            *found = (FleetWaiter){MyProc, run_id, wants_changes, false};
+            *found = (FleetWaiter){.proc = MyProc,
+                                   .run_id = wait->run_id,
+                                   .wants_changes = wait->wants_changes,
+                                   .holds = wait->rest == NULL};
             if (i >= shared->waiters_used)
                 shared->waiters_used = i + 1;
         }
     }
+    agent = shared->agent;
     SpinLockRelease(&shared->mutex);
+    /* what this session holds, a step may come to wait for */
+    if (found != NULL && found->holds && agent != NULL)
+        SetLatch(&agent->procLatch);
     if (found == NULL)
         ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
                         errmsg("too many sessions wait for runs of pg_fleet"),
@@ -240,44 +248,50 @@ waiter_remove(FleetShared *shared, FleetWaiter *waiter)
     SpinLockRelease(&shared->mutex);
 }
 
-/* At most until then; the caller looks at the time again. */
+/* At most until then; the caller looks at the time again.  What is held of the transaction is given
+ * up before. */
 static void
-sleep_until(FleetTime until)
+sleep_until(FleetWait *wait, FleetTime until)
 {
-    long ms = fleet_wait_ms(fleet_clock_now(), until);
+    long ms;
 
+    if (wait->rest != NULL)
+        wait->rest();
+    ms = fleet_wait_ms(fleet_clock_now(), until);
     (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
                      PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
+    if (wait->sees_cancel && QueryCancelPending)
+        wait->canceled = true;
 }
 
 /* No agent at the moment: launch one, unless one is on its way, and give it a moment to publish
  * itself. */
 static void
-wait_for_agent(FleetTime deadline, bool launch)
+wait_for_agent(FleetWait *wait, FleetTime deadline, bool launch)
 {
     if (launch && !fleet_starter_is_there(MyDatabaseId) && !fleet_agent_launch(MyDatabaseId))
         ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
                         errmsg("the agent of pg_fleet could not be started: no background worker "
                                "slot is free"),
                         errhint("Raise max_worker_processes.")));
-    sleep_until(Min(deadline, fleet_clock_now() + FLEET_MS(20)));
+    sleep_until(wait, Min(deadline, fleet_clock_now() + FLEET_MS(20)));
 }
 
-/* One wait in the agent's memory; true: look again. */
+/* One wait in the agent's memory; true: something has changed. */
 static bool
-wait_once(FleetShared *shared, int64 run_id, FleetTime deadline, bool *poke)
+wait_once(FleetShared *shared, FleetWait *wait, FleetTime deadline)
 {
-    FleetWaiter *waiter = waiter_add(shared, run_id, poke != NULL);
+    FleetWaiter *waiter = waiter_add(shared, wait);
     volatile bool poked = false;
 
     PG_TRY();
     {
         /* Registered first, then looked: no end can slip through between both. */
         while (!waiter->poked && shared->agent != NULL && fleet_clock_now() < deadline &&
-               !FLEET_STATE_IS_FINAL(fleet_catalog_run_state(run_id)))
-            sleep_until(deadline);
+               !wait->canceled && !FLEET_STATE_IS_FINAL(fleet_catalog_run_state(wait->run_id)))
+            sleep_until(wait, deadline);
         poked = waiter->poked;
     }
     PG_FINALLY();
@@ -288,39 +302,39 @@ wait_once(FleetShared *shared, int64 run_id, FleetTime deadline, bool *poke)
     return poked;
 }
 
-bool
-fleet_wait_run(int64 run_id, long timeout_ms, bool *poke)
+void
+fleet_wait_run(FleetWait *wait)
 {
-    FleetTime deadline =
-        timeout_ms < 0 ? FLEET_NEVER : fleet_clock_now() + FLEET_MS((FleetTime) timeout_ms);
+    FleetTime deadline = wait->timeout_ms < 0
+                             ? FLEET_NEVER
+                             : fleet_clock_now() + FLEET_MS((FleetTime) wait->timeout_ms);
     int tries = 0;
 
-    if (poke != NULL)
-        *poke = false;
-    for (;;)
+    wait->canceled = wait->sees_cancel && QueryCancelPending;
+    while (!wait->canceled)
     {
         int pid;
         uint32 handle;
         FleetShared *shared;
-        int state = fleet_catalog_run_state(run_id);
+        int state = fleet_catalog_run_state(wait->run_id);
 
         if (state == 0 || FLEET_STATE_IS_FINAL(state))
-            return true;
+            return;
         if (fleet_clock_now() >= deadline)
-            return false;
+        {
+            wait->timed_out = true;
+            return;
+        }
         fleet_catalog_agent(&pid, &handle);
         shared = attach(handle);
         if (shared == NULL)
         {
             /* Launch now and then only: an agent may be on its way up already. */
-            wait_for_agent(deadline, tries++ % 50 == 25);
+            wait_for_agent(wait, deadline, tries++ % 50 == 25);
             continue;
         }
         tries = 0;
-        if (wait_once(shared, run_id, deadline, poke) && poke != NULL)
-        {
-            *poke = true;
-            return true;
-        }
+        if (wait_once(shared, wait, deadline) && wait->wants_changes)
+            return;
     }
 }

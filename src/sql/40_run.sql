@@ -152,11 +152,14 @@ $$;
 
 -- ---- waiting -----------------------------------------------------------------------------------
 
-CREATE FUNCTION fleet_catalog.wait(a_run_id bigint, a_timeout interval, a_changes boolean, OUT state text, OUT timed_out boolean)
-    RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION fleet_link.may_wait(run_id bigint, timeout interval) RETURNS bigint
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet_link.may_wait(bigint, interval) IS 'For fleet.wait(): raises an error if this run cannot be waited for; returns the timeout in milliseconds';
+
+CREATE FUNCTION fleet_catalog.may_wait(a_run_id bigint, a_timeout interval) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_run record;
-    v_wait record;
 BEGIN
     PERFORM fleet_catalog.check_span('timeout', a_timeout);
     SELECT r.owner, fleet_catalog.is_own_xid(r.xmin) AS own INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
@@ -167,15 +170,30 @@ BEGIN
             DETAIL = 'It starts at COMMIT, so waiting for it in the same transaction would never end.',
             HINT = 'Commit first, or use CALL fleet.execute_package().';
     END IF;
-    v_wait := fleet_catalog.wait_run(a_run_id, coalesce(fleet_catalog.microseconds(a_timeout) / 1000, -1), a_changes);
+    RETURN fleet_catalog.microseconds(a_timeout) / 1000;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.wait(a_run_id bigint, a_timeout interval, a_changes boolean, OUT state text, OUT timed_out boolean)
+    RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_timeout bigint := fleet_catalog.may_wait(a_run_id, a_timeout);
+    v_wait record;
+BEGIN
+    v_wait := fleet_catalog.wait_run(a_run_id, coalesce(v_timeout, -1), a_changes);
     state := fleet_catalog.state_name(v_wait.state);
     timed_out := v_wait.timed_out;
 END
 $$;
 
+CREATE PROCEDURE fleet.wait(run_id bigint, timeout interval DEFAULT NULL, INOUT state text DEFAULT NULL)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_wait';
+COMMENT ON PROCEDURE fleet.wait(bigint, interval, text)
+    IS 'Waits until a run has ended, holding no snapshot and no lock; state is its final state, or null after the timeout';
+
 CREATE FUNCTION fleet.wait_for_run(run_id bigint, timeout interval DEFAULT NULL) RETURNS text
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.wait_for_run(bigint, interval) IS 'Waits until a run has ended; returns its final state, or null after the timeout';
+COMMENT ON FUNCTION fleet.wait_for_run(bigint, interval) IS 'Waits until a run has ended; returns its final state, or null after the timeout. Holds the snapshot of its query meanwhile, for which CREATE INDEX CONCURRENTLY waits; CALL fleet.wait() holds nothing';
 
 CREATE FUNCTION fleet_catalog.wait_for_run(a_run_id bigint, a_timeout interval) RETURNS text
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$

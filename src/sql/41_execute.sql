@@ -87,6 +87,11 @@ BEGIN
 END
 $$;
 
+CREATE PROCEDURE fleet_link.watch_run(run_id bigint, INOUT state text, INOUT canceled boolean)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_watch_run';
+COMMENT ON PROCEDURE fleet_link.watch_run(bigint, text, boolean)
+    IS 'For fleet.execute_package(): waits until a run has changed, a minute at most, holding no snapshot and no lock; canceling it cancels the run';
+
 -- A procedure, because what it asks for starts at COMMIT; so it cannot be called in a transaction
 -- block, and has no SET clause.  Every name is qualified instead.
 CREATE PROCEDURE fleet.execute_package(package text, params jsonb DEFAULT '{}')
@@ -96,7 +101,7 @@ DECLARE
     v_state text;
     v_news record;
     v_line text;
-    v_seen jsonb; -- null: nothing was printed yet
+    v_seen jsonb := '{}';
     v_final boolean := false;
     v_canceled boolean := false;
     v_asked boolean := false;
@@ -104,14 +109,15 @@ DECLARE
 BEGIN
     v_run := fleet.run_parent_package(execute_package.package, execute_package.params);
     COMMIT;
-    LOOP
-        -- Whatever a cancel meets, it cancels the run; only COMMIT must not be in the block.
+    -- Whatever a cancel meets, it cancels the run; only what ends a transaction must not be in a block.
+    BEGIN
+        RAISE INFO 'run % of package "%"', v_run, execute_package.package;
+    EXCEPTION WHEN query_canceled THEN
+        v_canceled := true;
+    END;
+    WHILE NOT v_final AND NOT v_canceled LOOP
+        CALL fleet_link.watch_run(v_run, v_state, v_canceled);
         BEGIN
-            IF v_seen IS NULL THEN
-                RAISE INFO 'run % of package "%"', v_run, execute_package.package;
-                v_seen := '{}';
-            END IF;
-            v_state := fleet.wait_for_change(v_run, '1min'::pg_catalog.interval);
             v_final := v_state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,canceled,skipped,lost,unknown}'::text[]) OR v_state IS NULL;
             v_news := fleet_link.run_news(v_run, v_seen);
             v_seen := v_news.seen_now;
@@ -121,8 +127,6 @@ BEGIN
         EXCEPTION WHEN query_canceled THEN
             v_canceled := true;
         END;
-        EXIT WHEN v_final OR v_canceled;
-        COMMIT; -- no snapshot is held while waiting
     END LOOP;
     -- One cancel may come as two signals (to the process and to its group), and people press the key twice.
     WHILE v_canceled AND NOT v_asked LOOP
@@ -136,7 +140,7 @@ BEGIN
     IF v_canceled THEN
         COMMIT;
         RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = pg_catalog.format('canceling run %s of package "%s" due to user request', v_run, execute_package.package),
-            HINT = pg_catalog.format('The run is being stopped; SELECT fleet.wait_for_run(%s) waits until it has.', v_run);
+            HINT = pg_catalog.format('The run is being stopped; CALL fleet.wait(%s) waits until it has.', v_run);
     END IF;
     IF v_state OPERATOR(pg_catalog.=) 'succeeded' THEN
         RAISE INFO 'run % succeeded', v_run;

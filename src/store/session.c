@@ -97,3 +97,64 @@ fleet_catalog_run_state(int64 run_id)
                     1, types, values, read_state, &state);
     return state;
 }
+
+/* ---- procedures that end transactions ---- */
+
+void
+fleet_session_begin(void)
+{
+    if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
+        elog(ERROR, "SPI_connect failed");
+}
+
+void
+fleet_session_end(void)
+{
+    SPI_finish();
+}
+
+void
+fleet_session_rest(void)
+{
+    SPI_commit();
+    InvalidateCatalogSnapshotConditionally(); /* of what the begin of the next one looked at */
+}
+
+/* Calls one of our own public functions, as whoever calls the procedure. */
+static Datum
+call_public(const char *sql, int nargs, Oid *types, const NullableDatum *args, bool *isnull)
+{
+    Datum values[2];
+    char nulls[2];
+
+    for (int i = 0; i < nargs; i++)
+    {
+        values[i] = args[i].value;
+        nulls[i] = args[i].isnull ? 'n' : ' ';
+    }
+    if (SPI_execute_with_args(sql, nargs, types, values, nulls, false, 1) != SPI_OK_SELECT ||
+        SPI_processed != 1)
+        elog(ERROR, "could not execute: %s", sql);
+    return SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, isnull);
+}
+
+long
+fleet_session_may_wait(const NullableDatum *run_id, const NullableDatum *timeout)
+{
+    Oid types[] = {INT8OID, INTERVALOID};
+    NullableDatum args[] = {*run_id, *timeout};
+    bool isnull;
+    Datum ms = call_public("SELECT fleet_link.may_wait($1, $2)", 2, types, args, &isnull);
+
+    return isnull ? -1 : (long) DatumGetInt64(ms);
+}
+
+void
+fleet_session_cancel_run(int64 run_id)
+{
+    Oid types[] = {INT8OID};
+    NullableDatum args[] = {{Int64GetDatum(run_id), false}};
+    bool isnull;
+
+    (void) call_public("SELECT fleet.cancel_run($1)", 1, types, args, &isnull);
+}

@@ -1,7 +1,8 @@
 /*
  * store/session.h
  *     What sessions read of the catalog, with the extension's rights and the
- *     newest snapshot, whatever the caller's isolation level is.
+ *     newest snapshot, whatever the caller's isolation level is; and procedures
+ *     that end transactions.
  */
 #ifndef FLEET_STORE_SESSION_H
 #define FLEET_STORE_SESSION_H
@@ -12,5 +13,15 @@
 extern void fleet_catalog_agent(int *pid, uint32 *shared);
 /* FleetState of a run; 0: there is no such run. */
 extern int fleet_catalog_run_state(int64 run_id);
+
+/* A procedure that ends transactions: within begin and end the following can be called. */
+extern void fleet_session_begin(void);
+extern void fleet_session_end(void);
+/* Ends the transaction, and with it what it holds: snapshots and locks. */
+extern void fleet_session_rest(void);
+/* As the caller: may this run be waited for?  An error, or the timeout in ms (-1: none). */
+extern long fleet_session_may_wait(const NullableDatum *run_id, const NullableDatum *timeout);
+/* As the caller. */
+extern void fleet_session_cancel_run(int64 run_id);
 
 #endif
