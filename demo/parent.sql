@@ -14,8 +14,8 @@ SELECT fleet.add_task('load_region', 'load',      sql => $$SELECT etl.load_file(
 SELECT fleet.add_task('load_region', 'normalise', sql => $$SELECT etl.normalise(fleet.param('region'))$$, after => '{load}');
 SELECT fleet.add_task('load_region', 'explode',   sql => $$SELECT etl.explode(fleet.param('region'))$$,   after => '{normalise}');
 
--- … as the first step of an agent job.  VACUUM cannot run in a transaction: if it is cut off nobody
--- can tell what it did, so the step says what then: do it again, it does no harm.
+-- … as the first step of an agent job.  VACUUM cannot run in a transaction: what it did
+-- before a connection was lost is unknown.  on_unknown says what follows: run it again, which is harmless.
 SELECT fleet.create_job('load_region', params => '{"region": null, "file": null}');
 SELECT fleet.add_step('load_region', 'load',    package => 'load_region', retries => 2, retry_wait => '1s');
 SELECT fleet.add_step('load_region', 'vacuum',  'VACUUM ANALYZE etl.package, etl.dependency', on_unknown => 'retry', retries => 3, retry_wait => '1s');

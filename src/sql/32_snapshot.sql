@@ -79,9 +79,9 @@ BEGIN
 END
 $$;
 
--- Also for the agent.  Whoever inserts a document first may keep his transaction open: others must
--- not wait for him, so they then store it under a name of its own.  (A user who holds this advisory
--- lock only makes documents be stored twice.)
+-- Also for the agent.  The session that inserts a document first may keep its transaction open: others must
+-- not wait for it, so they store it under another hash.  (A user who holds this advisory lock only
+-- causes documents to be stored twice.)
 CREATE FUNCTION fleet_catalog.store_definition(a_kind text, a_body jsonb) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

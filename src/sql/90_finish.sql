@@ -1,7 +1,7 @@
 -- 90_finish.sql: rights and comments of all that the files before have made.
 
--- Nobody but us calls what is in fleet_catalog; functions that views use are the exception, because
--- a view calls them as whoever looks.
+-- Only pg_fleet itself calls what is in fleet_catalog.  Functions that views use are the exception, because
+-- a view calls them as the role that queries it.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA fleet_catalog FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fleet_catalog.is_visible(oid), fleet_catalog.state_name(smallint), fleet_catalog.state_code(text),
     fleet_catalog.is_final(smallint), fleet_catalog.is_running(smallint), fleet_catalog.is_done(smallint),
