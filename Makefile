@@ -24,13 +24,13 @@ DOCS := $(call sources_of,doc/*.md)
 EXTRA_CLEAN = build
 
 # make installcheck, against a running server with this version installed: the regression suite,
-# sessions that meet, and the TAP files that need no test build (-DFLEET_TEST_POINTS).
+# sessions that meet, and, where PostgreSQL was configured with --enable-tap-tests, the TAP files that
+# need no test build (-DFLEET_TEST_POINTS).  Those make clusters of their own.
 REGRESS = install $(filter-out install,$(notdir $(basename $(call sources_of,sql/*.sql))))
 REGRESS_OPTS = --inputdir=$(top) --launcher=$(top)/test/regress_launcher.sh
 ISOLATION = $(notdir $(basename $(call sources_of,test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=$(top)/test/isolation --load-extension=pg_fleet
 TAP_TESTS = 1
-PROVE_FLAGS += -I test/lib
 PROVE_TESTS ?= $(shell cd $(top) && grep -L -e '->point' -e agent_memory -e '(test build)' test/t/*.pl)
 
 PG_CONFIG ?= pg_config
@@ -69,6 +69,9 @@ include $(PGXS)
 srcdir := $(top)
 override VPATH :=
 vpath %.control $(top)
+
+# After PGXS, which sets both anew; PROVE_FLAGS is for who calls make (PROVE_FLAGS=-j4).
+PG_PROVE_FLAGS += -I $(abspath $(top))/test/lib
 
 # The documents have general names: they get a folder of their own.  (PGXS's uninstall looks for
 # them in doc/.)
