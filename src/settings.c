@@ -36,6 +36,7 @@ static const Setting pinned[] = {
     {"row_security", "off"},
     {"session_replication_role", "origin"},
     {"restrict_nonsystem_relation_kind", ""},
+    {"track_activities", "on"}, /* the starter says there why there is no agent */
     /* which transactions there are, and how long */
     {"default_transaction_isolation", "read committed"},
     {"default_transaction_read_only", "off"},

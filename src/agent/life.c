@@ -26,6 +26,7 @@
 
 #include "access/xact.h"
 #include "agent/life.h"
+#include "clock.h"
 #include "store/identity.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_database.h"
@@ -34,6 +35,7 @@
 #include "store/spi.h"
 #include "commands/extension.h"
 #include "launcher/launcher.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "points.h"
 #include "mailbox/internal.h"
@@ -63,7 +65,10 @@ static FleetTime born;
 static bool nothing_to_do = false; /* decided: no successor is needed */
 static bool at_home = false;
 static bool handed_over = false;
-static LockRelId sentinel_lock; /* held for the session, if relId is set */
+static FleetAgentEnd last_error;
+static emit_log_hook_type next_log_hook;
+static Oid sentinel = InvalidOid; /* as far as it is known */
+static LockRelId sentinel_lock;   /* held for the session, if relId is set */
 static Oid extension = InvalidOid;
 
 /* ---- leaving ---- */
@@ -78,25 +83,6 @@ on_sigint(SIGNAL_ARGS)
     errno = save_errno;
 }
 
-/* Does another session hold, or (waits) want, a lock on this that excludes everybody? */
-static bool
-is_locked(const LOCKTAG *tag, bool waits)
-{
-    LockData *locks = GetLockStatusData();
-
-    for (int i = 0; i < locks->nelements; i++)
-    {
-        const LockInstanceData *lock = &locks->locks[i];
-
-        if (memcmp(&lock->locktag, tag, sizeof(*tag)) != 0)
-            continue;
-        if (waits ? lock->waitLockMode == AccessExclusiveLock
-                  : (lock->holdMask & LOCKBIT_ON(AccessExclusiveLock)) != 0)
-            return true;
-    }
-    return false;
-}
-
 /* Is the database to be dropped, renamed or moved, or the extension to be dropped? */
 static bool
 ground_is_taken(void)
@@ -105,7 +91,30 @@ ground_is_taken(void)
 
     SET_LOCKTAG_OBJECT(database, InvalidOid, DatabaseRelationId, agent.database, 0);
     SET_LOCKTAG_OBJECT(ours, agent.database, ExtensionRelationId, extension, 0);
-    return is_locked(&database, false) || (OidIsValid(extension) && is_locked(&ours, false));
+    return fleet_excludes_all(&database, false) ||
+           (OidIsValid(extension) && fleet_excludes_all(&ours, false));
+}
+
+/* What goes to the server's log as an ERROR or FATAL is the last word of an agent that ends by it. */
+static void
+remember_error(ErrorData *error)
+{
+    if (error->elevel >= ERROR)
+    {
+        const char *message = error->message != NULL ? error->message : "";
+        int length =
+            pg_mbcliplen(message, (int) strlen(message), (int) sizeof(last_error.message) - 1);
+
+        last_error.at = fleet_clock_wall();
+        last_error.sqlstate = error->sqlerrcode;
+        memcpy(last_error.message, message, (size_t) length);
+        last_error.message[length] = '\0';
+        /* The login finds no database: it has been dropped, and needs no agent. */
+        if (error->elevel == FATAL && error->sqlerrcode == ERRCODE_UNDEFINED_DATABASE)
+            nothing_to_do = true;
+    }
+    if (next_log_hook != NULL)
+        next_log_hook(error);
 }
 
 /* The first restart is immediate; an agent that ended soon after its start waits longer before the
@@ -137,9 +146,15 @@ hand_over(int code, Datum arg)
 {
     bool ok;
 
-    if (nothing_to_do || handed_over)
+    if (handed_over)
         return;
     handed_over = true;
+    if (nothing_to_do)
+    {
+        if (code != 0)
+            proc_exit(0);
+        return;
+    }
     /* Before there can be a successor, who would leave if we could still be told something. */
     if (agent.shared != NULL)
         fleet_shared_leave(agent.shared);
@@ -148,24 +163,12 @@ hand_over(int code, Datum arg)
     /* The server releases a session's relation locks only with a transaction's end. */
     release_sentinel();
     FLEET_POINT("agent_before_hand_over");
-    ok = fleet_starter_launch(agent.database, restart_delay());
+    if (code == 0)
+        last_error.at = 0; /* it left by itself */
+    ok = fleet_starter_launch(agent.database, restart_delay(), sentinel, &last_error);
     FLEET_POINT("agent_after_hand_over");
     if (ok != (code == 0))
         proc_exit(ok ? 0 : 1); /* goes on with the callbacks that are left */
-}
-
-/*
- * To be told by DROP DATABASE and by a waiting DROP EXTENSION (main.c).
- * Nothing else in the server treats a process with this flag differently:
- * VACUUM's own flags are separate ones.
- */
-static void
-allow_drop_database(void)
-{
-    LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
-    MyProc->statusFlags |= PROC_IS_AUTOVACUUM;
-    ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
-    LWLockRelease(ProcArrayLock);
 }
 
 /* Twice, since callbacks run in the reverse order: the first one is for an end before there is a
@@ -174,6 +177,9 @@ void
 agent_home_prepare(void)
 {
     born = fleet_clock_now();
+    sentinel = fleet_agent_last_sentinel();
+    next_log_hook = emit_log_hook;
+    emit_log_hook = remember_error;
     pqsignal(SIGINT, on_sigint);
     before_shmem_exit(hand_over, (Datum) 0);
 }
@@ -182,7 +188,7 @@ void
 agent_home_connected(void)
 {
     before_shmem_exit(hand_over, (Datum) 0);
-    allow_drop_database();
+    fleet_be_called();
 }
 
 /* ---- coming ---- */
@@ -306,22 +312,22 @@ find_sentinel(void)
 {
     Oid schema;
 
+    sentinel = InvalidOid;
     extension = get_extension_oid("pg_fleet", true);
     if (!OidIsValid(extension) || !OidIsValid(schema = get_namespace_oid("fleet_catalog", true)))
         return InvalidOid;
-    return get_relname_relid("sentinel", schema);
+    return sentinel = get_relname_relid("sentinel", schema);
 }
 
 /* Waits for a DROP EXTENSION that is under way; then keeps the next one waiting, which tells us. */
 static bool
 keep_sentinel(void)
 {
-    Oid sentinel;
     bool found;
 
     StartTransactionCommand();
     (void) GetTransactionSnapshot();
-    sentinel = find_sentinel();
+    (void) find_sentinel();
     if (OidIsValid(sentinel))
     {
         LockRelationOid(sentinel, AccessShareLock);
@@ -342,7 +348,7 @@ keep_sentinel(void)
 static void
 answer_call(void)
 {
-    LOCKTAG sentinel;
+    LOCKTAG tag;
 
     if (ground_is_taken())
     {
@@ -350,8 +356,8 @@ answer_call(void)
         return;
     }
     /* VACUUM FULL, for example: it is let in, and then we go on. */
-    SET_LOCKTAG_RELATION(sentinel, agent.database, sentinel_lock.relId);
-    if (!OidIsValid(sentinel_lock.relId) || !is_locked(&sentinel, true))
+    SET_LOCKTAG_RELATION(tag, agent.database, sentinel_lock.relId);
+    if (!OidIsValid(sentinel_lock.relId) || !fleet_excludes_all(&tag, true))
         return;
     release_sentinel();
     if (keep_sentinel())
@@ -403,6 +409,27 @@ agent_claim_database(void)
     return true;
 }
 
+/* Its message may be older than the connection to the database, and so of another encoding. */
+static void
+store_predecessor(void)
+{
+    const FleetAgentEnd *end = fleet_agent_predecessor();
+    char message[sizeof(end->message)];
+
+    if (end->at == 0)
+        return;
+    strlcpy(message, end->message, sizeof(message));
+    if (!pg_verifymbstr(message, (int) strlen(message), true))
+    {
+        for (char *c = message; *c != '\0'; c++)
+        {
+            if (IS_HIGHBIT_SET(*c))
+                *c = '?';
+        }
+    }
+    fleet_agent_error_store(unpack_sql_state(end->sqlstate), message, end->at);
+}
+
 void
 agent_publish(void)
 {
@@ -418,6 +445,7 @@ agent_publish(void)
     }
     fleet_identity_open(MyProcPid, handle, GetWALInsertionTimeLine(), GetSystemIdentifier(),
                         agent.database, &row);
+    store_predecessor();
     fleet_catalog_commit();
     strlcpy(agent.identity.uuid, row.uuid, sizeof(agent.identity.uuid));
     agent.identity.epoch = row.epoch;

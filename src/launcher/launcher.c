@@ -9,10 +9,13 @@
  *             ever, since the postmaster forgets a worker that ended well, and
  *             after a crash starts only those again that it remembers.
  *   starter   short-lived dynamic worker, connected to no database: brings
- *             an agent back that had to leave.  After the delay it waits on the
- *             lock that DROP, CREATE … TEMPLATE and ALTER DATABASE hold, looks
- *             whether the database is still there, launches the agent, waits
- *             until that is at home, ends.
+ *             an agent back that had to leave.  While it waits for the delay it
+ *             says in pg_stat_activity until when and why, looks each second
+ *             whether the database is still there, and holds the sentinel's lock
+ *             in the agent's place, so that DROP EXTENSION ends the wait.  Then
+ *             it waits on the lock that DROP, CREATE … TEMPLATE and ALTER
+ *             DATABASE hold, and until the database allows connections,
+ *             launches the agent, waits until that is at home, ends.
  *   on demand the first session that commits a request launches the agent
  *             (mailbox/session.c), so that nothing has to be preloaded.
  *
@@ -37,6 +40,7 @@
 #include "miscadmin.h"
 #include "points.h"
 #include "pg_fleet.h"
+#include "pgstat.h"
 #include "settings.h"
 #include "postmaster/bgworker.h"
 #include "storage/pmsignal.h"
@@ -44,22 +48,28 @@
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
-#include "utils/guc.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/elog.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "tcop/tcopprot.h"
 #include "utils/inval.h"
+#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 #define AGAIN_S 5 /* until the postmaster starts an agent again that could not hand over */
 #define STARTER_AGAIN_S 1
 #define LOOK_AGAIN_MS 10
 #define START_PATIENCE_MS 10000
+#define LOOK_FOR_DATABASE_MS 1000
 
 typedef struct StarterArgs
 {
     Oid database;
     int32 delay_ms;
+    Oid sentinel;
+    FleetAgentEnd end;
 } StarterArgs;
 
 StaticAssertDecl(sizeof(StarterArgs) <= BGW_EXTRALEN, "StarterArgs must fit into bgw_extra");
@@ -75,6 +85,15 @@ worker_init(BackgroundWorker *worker, const char *type, const char *function)
     strlcpy(worker->bgw_function_name, function, sizeof(worker->bgw_function_name));
     strlcpy(worker->bgw_type, type, sizeof(worker->bgw_type));
     strlcpy(worker->bgw_name, type, sizeof(worker->bgw_name));
+}
+
+void
+fleet_be_called(void)
+{
+    LWLockAcquire(ProcArrayLock, LW_EXCLUSIVE);
+    MyProc->statusFlags |= PROC_IS_AUTOVACUUM;
+    ProcGlobal->statusFlags[MyProc->pgxactoff] = MyProc->statusFlags;
+    LWLockRelease(ProcArrayLock);
 }
 
 void
@@ -111,6 +130,24 @@ is_taken(Oid database, FleetHomeLock which)
 }
 
 bool
+fleet_excludes_all(const LOCKTAG *tag, bool waits)
+{
+    LockData *locks = GetLockStatusData();
+
+    for (int i = 0; i < locks->nelements; i++)
+    {
+        const LockInstanceData *lock = &locks->locks[i];
+
+        if (memcmp(&lock->locktag, tag, sizeof(*tag)) != 0)
+            continue;
+        if (waits ? lock->waitLockMode == AccessExclusiveLock
+                  : (lock->holdMask & LOCKBIT_ON(AccessExclusiveLock)) != 0)
+            return true;
+    }
+    return false;
+}
+
+bool
 fleet_starter_is_there(Oid database)
 {
     return is_taken(database, FLEET_HOME_STARTER);
@@ -119,33 +156,57 @@ fleet_starter_is_there(Oid database)
 /* ---- registering ---- */
 
 static void
-agent_worker(BackgroundWorker *worker, Oid database, int delay_ms)
+agent_worker(BackgroundWorker *worker, const StarterArgs *args)
 {
-    StarterArgs args = {database, delay_ms};
-
     worker_init(worker, "pg_fleet agent", "fleet_agent_main");
     worker->bgw_restart_time = AGAIN_S;
-    worker->bgw_main_arg = ObjectIdGetDatum(database);
-    memcpy(worker->bgw_extra, &args, sizeof(args));
+    worker->bgw_main_arg = ObjectIdGetDatum(args->database);
+    memcpy(worker->bgw_extra, args, sizeof(*args));
+}
+
+static StarterArgs
+first_of(Oid database)
+{
+    return (StarterArgs){.database = database, .delay_ms = FLEET_NOT_RESTARTED};
+}
+
+/* What this process, an agent or a starter, was registered with. */
+static const StarterArgs *
+own_args(void)
+{
+    static StarterArgs args;
+
+    memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+    return &args;
 }
 
 int
 fleet_agent_last_delay(void)
 {
-    StarterArgs args;
+    return own_args()->delay_ms;
+}
 
-    memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
-    return args.delay_ms;
+const FleetAgentEnd *
+fleet_agent_predecessor(void)
+{
+    return &own_args()->end;
+}
+
+Oid
+fleet_agent_last_sentinel(void)
+{
+    return own_args()->sentinel;
 }
 
 bool
 fleet_agent_launch(Oid database)
 {
     BackgroundWorker worker;
+    StarterArgs args = first_of(database);
 
     if (RecoveryInProgress())
         return true;
-    agent_worker(&worker, database, FLEET_NOT_RESTARTED);
+    agent_worker(&worker, &args);
     return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
@@ -166,11 +227,12 @@ wait_for_starter(Oid database, BackgroundWorkerHandle *handle)
 }
 
 bool
-fleet_starter_launch(Oid database, int delay_ms)
+fleet_starter_launch(Oid database, int delay_ms, Oid sentinel, const FleetAgentEnd *end)
 {
     BackgroundWorker worker;
     BackgroundWorkerHandle *handle;
-    StarterArgs args = {database, delay_ms};
+    StarterArgs args = {
+        .database = database, .delay_ms = delay_ms, .sentinel = sentinel, .end = *end};
     bool registered = false;
 
     worker_init(&worker, "pg_fleet starter", "fleet_starter_main");
@@ -195,14 +257,14 @@ fleet_starter_launch(Oid database, int delay_ms)
     return registered;
 }
 
-/* All of the time, however often the latch is set. */
+/* All of the time, however often the latch is set, unless this is. */
 static void
-wait_ms(int ms)
+wait_ms(int ms, volatile sig_atomic_t *unless)
 {
     FleetTime end = fleet_clock_now() + FLEET_MS(ms);
     FleetTime now;
 
-    while ((now = fleet_clock_now()) < end)
+    while ((now = fleet_clock_now()) < end && (unless == NULL || !*unless))
     {
         (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
                          fleet_wait_ms(now, end), PG_WAIT_EXTENSION);
@@ -213,43 +275,134 @@ wait_ms(int ms)
 
 /* ---- starter ---- */
 
-static bool
-database_usable(Oid database)
-{
-    HeapTuple tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
-    bool usable;
+static volatile sig_atomic_t called = false; /* SIGINT: perhaps the extension is to be dropped */
 
-    if (!HeapTupleIsValid(tuple))
-        return false;
-    usable = ((Form_pg_database) GETSTRUCT(tuple))->datallowconn;
-    ReleaseSysCache(tuple);
-    return usable;
+static void
+on_sigint(SIGNAL_ARGS)
+{
+    int save_errno = errno;
+
+    called = true;
+    SetLatch(MyLatch);
+    errno = save_errno;
+}
+
+/*
+ * The sentinel's lock, as the agent has it (agent/life.c): so DROP EXTENSION
+ * runs into us, and the deadlock check calls us as it calls autovacuum.  A lock
+ * needs no connection to the database of its table.  False: it is being dropped.
+ */
+static bool
+watch_sentinel(const StarterArgs *args)
+{
+    LOCKTAG tag;
+    bool got;
+
+    if (!OidIsValid(args->sentinel))
+        return true;
+    SET_LOCKTAG_RELATION(tag, args->database, args->sentinel);
+    StartTransactionCommand();
+    got = LockAcquire(&tag, AccessShareLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+    CommitTransactionCommand();
+    fleet_be_called();
+    return got;
 }
 
 static void
+release_sentinel(const StarterArgs *args)
+{
+    LOCKTAG tag;
+
+    SET_LOCKTAG_RELATION(tag, args->database, args->sentinel);
+    if (OidIsValid(args->sentinel))
+        LockRelease(&tag, AccessShareLock, true);
+}
+
+/* An agent that is there waits for the end of the drop, and sees what became of it. */
+static bool
+extension_is_dropped(const StarterArgs *args)
+{
+    LOCKTAG tag;
+
+    if (!called)
+        return false;
+    called = false;
+    SET_LOCKTAG_RELATION(tag, args->database, args->sentinel);
+    return OidIsValid(args->sentinel) && fleet_excludes_all(&tag, true);
+}
+
+typedef enum DatabaseState
+{
+    DATABASE_GONE,
+    DATABASE_CLOSED, /* ALLOW_CONNECTIONS false */
+    DATABASE_OPEN,
+} DatabaseState;
+
+/* "lock" waits for the end of DROP, ALTER and CREATE … TEMPLATE, with whose locks this one conflicts. */
+static DatabaseState
+look_for_database(Oid database, bool lock)
+{
+    DatabaseState state = DATABASE_GONE;
+    HeapTuple tuple;
+
+    StartTransactionCommand();
+    if (lock)
+        LockSharedObject(DatabaseRelationId, database, 0, RowExclusiveLock);
+    AcceptInvalidationMessages();
+    tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+    if (HeapTupleIsValid(tuple))
+    {
+        state =
+            ((Form_pg_database) GETSTRUCT(tuple))->datallowconn ? DATABASE_OPEN : DATABASE_CLOSED;
+        ReleaseSysCache(tuple);
+    }
+    CommitTransactionCommand();
+    return state;
+}
+
+/* What fleet.agent_status() reads, and everybody may in pg_stat_activity (fleet_catalog.starter). */
+static void
+tell_why(const StarterArgs *args, FleetTime start)
+{
+    StringInfoData text;
+
+    initStringInfo(&text);
+    appendStringInfo(&text, "starts the agent of database %u at %s", args->database,
+                     timestamptz_to_str(fleet_clock_to_wall(start)));
+    if (args->end.at != 0)
+    {
+        appendStringInfo(&text, "; the last one ended at %s", timestamptz_to_str(args->end.at));
+        appendStringInfo(&text, " by %s: %s", unpack_sql_state(args->end.sqlstate),
+                         args->end.message);
+    }
+    pgstat_report_activity(STATE_RUNNING, text.data);
+    pfree(text.data);
+}
+
+/* Until nobody needs to wait: for a DROP EXTENSION that waits for us, or if the database is gone. */
+static void
 wait_for_delay(const StarterArgs *args)
 {
+    FleetTime end = fleet_clock_now() + FLEET_MS(Max(args->delay_ms, 0));
+    FleetTime left;
+
+    tell_why(args, end);
     if (args->delay_ms > 0)
         ereport(LOG, (errmsg("pg_fleet: the agent of database %u ended soon after its start; the "
                              "next one starts in %d seconds",
-                             args->database, args->delay_ms / 1000)));
-    if (!FLEET_POINT_HIT("starter_before_delay"))
-        wait_ms(args->delay_ms);
+                             args->database, args->delay_ms / 1000),
+                      args->end.at == 0
+                          ? 0
+                          : errdetail("It ended with SQLSTATE %s: %s",
+                                      unpack_sql_state(args->end.sqlstate), args->end.message)));
+    if (!FLEET_POINT_HIT("starter_before_delay") && args->delay_ms > 0 && watch_sentinel(args))
+    {
+        while ((left = end - fleet_clock_now()) > 0 && !extension_is_dropped(args) &&
+               look_for_database(args->database, false) != DATABASE_GONE)
+            wait_ms((int) Min((left + 999) / 1000, LOOK_FOR_DATABASE_MS), &called);
+        release_sentinel(args);
+    }
     FLEET_POINT("starter_after_delay");
-}
-
-/* Waits for the end of DROP, ALTER and CREATE … TEMPLATE, with whose locks this one conflicts. */
-static bool
-database_is_there(Oid database)
-{
-    bool usable;
-
-    StartTransactionCommand();
-    LockSharedObject(DatabaseRelationId, database, 0, RowExclusiveLock);
-    AcceptInvalidationMessages();
-    usable = database_usable(database);
-    CommitTransactionCommand();
-    return usable;
 }
 
 /* Registers the agent; NULL: no slot.  From then on the postmaster cares for it. */
@@ -259,46 +412,62 @@ launch(const StarterArgs *args)
     BackgroundWorker worker;
     BackgroundWorkerHandle *handle;
 
-    agent_worker(&worker, args->database, args->delay_ms);
+    agent_worker(&worker, args);
     worker.bgw_notify_pid = MyProcPid;
     return RegisterDynamicBackgroundWorker(&worker, &handle) ? handle : NULL;
+}
+
+/* Why there is no agent yet, once each. */
+static void
+tell_obstacle(const StarterArgs *args, DatabaseState state)
+{
+    static bool told[2] = {false, false};
+
+    if (told[state == DATABASE_OPEN])
+        return;
+    told[state == DATABASE_OPEN] = true;
+    if (state == DATABASE_OPEN)
+        ereport(LOG, (errmsg("pg_fleet: the agent of database %u waits for a free background "
+                             "worker slot",
+                             args->database),
+                      errhint("Raise max_worker_processes.")));
+    else
+        ereport(LOG, (errmsg("pg_fleet: the agent of database %u waits until the database allows "
+                             "connections",
+                             args->database)));
 }
 
 void
 fleet_starter_main(Datum arg)
 {
-    StarterArgs args;
+    const StarterArgs *args = own_args();
     LOCKTAG tag;
     BackgroundWorkerHandle *handle = NULL;
-    bool told = false;
+    DatabaseState state;
     pid_t pid;
 
-    memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
     pqsignal(SIGTERM, die);
+    pqsignal(SIGINT, on_sigint);
     BackgroundWorkerUnblockSignals();
     fleet_worker_connect(InvalidOid);
 
     /* Another one may be there still; it has nothing to do for long, or will find our agent. */
-    tag = fleet_home_lock(args.database, FLEET_HOME_STARTER);
+    tag = fleet_home_lock(args->database, FLEET_HOME_STARTER);
     StartTransactionCommand();
     (void) LockAcquire(&tag, ExclusiveLock, true, false);
     CommitTransactionCommand();
 
-    wait_for_delay(&args);
-    while (database_is_there(args.database) && (handle = launch(&args)) == NULL)
+    wait_for_delay(args);
+    while ((state = look_for_database(args->database, true)) != DATABASE_GONE &&
+           (state == DATABASE_CLOSED || (handle = launch(args)) == NULL))
     {
-        if (!told)
-            ereport(LOG, (errmsg("pg_fleet: the agent of database %u waits for a free background "
-                                 "worker slot",
-                                 args.database),
-                          errhint("Raise max_worker_processes.")));
-        told = true;
-        wait_ms(1000);
+        tell_obstacle(args, state);
+        wait_ms(LOOK_FOR_DATABASE_MS, NULL);
     }
     /* Nobody else may come before it. */
     while (handle != NULL && GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED &&
-           !is_taken(args.database, FLEET_HOME_AGENT))
-        wait_ms(LOOK_AGAIN_MS);
+           !is_taken(args->database, FLEET_HOME_AGENT))
+        wait_ms(LOOK_AGAIN_MS, NULL);
     proc_exit(0);
 }
 
@@ -348,17 +517,18 @@ launch_and_look(Oid database)
 {
     BackgroundWorker worker;
     BackgroundWorkerHandle *handle;
+    StarterArgs args = first_of(database);
     pid_t pid;
 
-    agent_worker(&worker, database, FLEET_NOT_RESTARTED);
+    agent_worker(&worker, &args);
     worker.bgw_notify_pid = MyProcPid;
     while (!RegisterDynamicBackgroundWorker(&worker, &handle))
-        wait_ms(1000);
+        wait_ms(1000, NULL);
     if (WaitForBackgroundWorkerStartup(handle, &pid) != BGWH_STARTED)
         return;
     /* A moment for a look into the catalog; an agent that stays needs no waiting for. */
     for (int i = 0; i < 20 && GetBackgroundWorkerPid(handle, &pid) == BGWH_STARTED; i++)
-        wait_ms(10);
+        wait_ms(10, NULL);
 }
 
 void

@@ -267,15 +267,21 @@ sleep_until(FleetWait *wait, FleetTime until)
 }
 
 /* No agent at the moment: launch one, unless one is on its way, and give it a moment to publish
- * itself. */
+ * itself.  The wait outlasts a lack of worker slots, and says so once. */
 static void
-wait_for_agent(FleetWait *wait, FleetTime deadline, bool launch)
+wait_for_agent(FleetWait *wait, FleetTime deadline, bool launch, bool *warned)
 {
-    if (launch && !fleet_starter_is_there(MyDatabaseId) && !fleet_agent_launch(MyDatabaseId))
-        ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-                        errmsg("the agent of pg_fleet could not be started: no background worker "
-                               "slot is free"),
-                        errhint("Raise max_worker_processes.")));
+    if (launch && !fleet_starter_is_there(MyDatabaseId) && !fleet_agent_launch(MyDatabaseId) &&
+        !*warned)
+    {
+        *warned = true;
+        ereport(WARNING,
+                (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+                 errmsg("the agent of pg_fleet could not be started: no background worker slot is "
+                        "free"),
+                 errdetail("The wait goes on, and starts the agent as soon as one is free."),
+                 errhint("Raise max_worker_processes.")));
+    }
     sleep_until(wait, Min(deadline, fleet_clock_now() + FLEET_MS(20)));
 }
 
@@ -309,6 +315,7 @@ fleet_wait_run(FleetWait *wait)
                              ? FLEET_NEVER
                              : fleet_clock_now() + FLEET_MS((FleetTime) wait->timeout_ms);
     int tries = 0;
+    bool warned = false;
 
     wait->canceled = wait->sees_cancel && QueryCancelPending;
     while (!wait->canceled)
@@ -330,7 +337,7 @@ fleet_wait_run(FleetWait *wait)
         if (shared == NULL)
         {
             /* Launch now and then only: an agent may be on its way up already. */
-            wait_for_agent(wait, deadline, tries++ % 50 == 25);
+            wait_for_agent(wait, deadline, tries++ % 50 == 25, &warned);
             continue;
         }
         tries = 0;

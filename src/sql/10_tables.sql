@@ -38,7 +38,10 @@ CREATE TABLE fleet_catalog.agent (
     shared     bigint NOT NULL DEFAULT 0,   -- dsm_handle of the agent's shared memory
     starts     bigint NOT NULL DEFAULT 0,   -- counter: low half of the epoch
     epoch      bigint NOT NULL DEFAULT 0,   -- timeline << 32 | starts
-    started_at timestamptz
+    started_at timestamptz,
+    last_sqlstate text,                     -- what the last one that failed ended by
+    last_error    text,
+    last_error_at timestamptz
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE fleet_catalog.agent IS 'The agent of this database: its process, shared memory and epoch';
 INSERT INTO fleet_catalog.agent DEFAULT VALUES;

@@ -216,17 +216,31 @@ COMMENT ON FUNCTION fleet.param(text) IS 'A parameter of the running step, as te
 
 -- ---- the agent ---------------------------------------------------------------------------------
 
-CREATE FUNCTION fleet.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz,
-                                                    parent_uuid uuid, paused_reason text)
+CREATE FUNCTION fleet.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz, parent_uuid uuid, paused_reason text,
+    starts bigint, last_sqlstate text, last_error text, last_error_at timestamptz, next_start_at timestamptz)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_status() IS 'The agent of this database, and its identity as a parent';
+COMMENT ON FUNCTION fleet.agent_status() IS 'The agent of this database: whether it runs, why the last one failed, when the next one starts; and its identity as a parent';
 
-CREATE FUNCTION fleet_catalog.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz,
-                                                            parent_uuid uuid, paused_reason text)
+-- While there is no agent, the process that will start it says when, and why (src/launcher/launcher.c).
+CREATE FUNCTION fleet_catalog.starter(OUT start_at timestamptz, OUT failed_at timestamptz, OUT sqlstate text, OUT message text)
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off SET DateStyle = ISO AS $$
+SELECT m.part[1]::timestamptz, m.part[2]::timestamptz, m.part[3], m.part[4]
+  FROM pg_locks AS l, pg_stat_get_activity(l.pid) AS s,
+       regexp_match(s.query, '^starts the agent of database \d+ at (\S+ \S+)(?:; the last one ended at (\S+ \S+) by (\w{5}): (.*))?$') AS m (part)
+ WHERE l.locktype = 'advisory' AND l.database = fleet_catalog.own_database() AND l.objsubid = 18000 AND l.classid = 1
+   AND l.mode = 'ExclusiveLock' AND l.granted AND s.backend_type = 'pg_fleet starter' AND m.part IS NOT NULL
+$$;
+COMMENT ON FUNCTION fleet_catalog.starter() IS 'What the starter of this database''s agent says in pg_stat_activity';
+
+CREATE FUNCTION fleet_catalog.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz, parent_uuid uuid, paused_reason text,
+    starts bigint, last_sqlstate text, last_error text, last_error_at timestamptz, next_start_at timestamptz)
     LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 SELECT EXISTS (SELECT FROM pg_stat_get_activity(a.pid) AS s WHERE s.datid = fleet_catalog.own_database() AND s.backend_type LIKE 'pg_fleet agent%'),
-       NULLIF(a.pid, 0), a.epoch, a.started_at, i.parent_uuid, i.paused_reason
-  FROM fleet_catalog.agent AS a LEFT JOIN fleet_catalog.identity AS i ON true
+       NULLIF(a.pid, 0), a.epoch, a.started_at, i.parent_uuid, i.paused_reason, a.starts,
+       CASE WHEN n.failed_at IS NULL THEN a.last_sqlstate ELSE n.sqlstate END,
+       CASE WHEN n.failed_at IS NULL THEN a.last_error ELSE n.message END,
+       coalesce(n.failed_at, a.last_error_at), n.start_at
+  FROM fleet_catalog.agent AS a LEFT JOIN fleet_catalog.identity AS i ON true LEFT JOIN fleet_catalog.starter() AS n ON true
 $$;
 
 CREATE FUNCTION fleet.confirm_identity(decision text) RETURNS void

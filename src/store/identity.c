@@ -8,6 +8,8 @@
 #include "catalog/pg_type.h"
 #include "core/exec.h"
 #include "store/spi.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 static FleetStatement identity_make_statement = {
     "INSERT INTO fleet_catalog.identity (system_identifier, database) VALUES ($1, $2)"
@@ -60,6 +62,12 @@ static FleetStatement identity_epoch_statement = {
     {INT8OID},
     NULL};
 
+static FleetStatement agent_error_statement = {
+    "UPDATE fleet_catalog.agent SET last_sqlstate = $1, last_error = $2, last_error_at = $3",
+    3,
+    {TEXTOID, TEXTOID, TIMESTAMPTZOID},
+    NULL};
+
 static uint64
 start_agent(int pid, uint32 shared, uint32 timeline)
 {
@@ -95,6 +103,15 @@ fleet_identity_open(int pid, uint32 shared, uint32 timeline, uint64 system_ident
     uuid = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
     strlcpy(row->uuid, uuid, sizeof(row->uuid));
     row->paused = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
+}
+
+void
+fleet_agent_error_store(const char *sqlstate, const char *message, TimestampTz at)
+{
+    Datum values[] = {CStringGetTextDatum(sqlstate), CStringGetTextDatum(message),
+                      TimestampTzGetDatum(at)};
+
+    (void) fleet_statement_run(&agent_error_statement, values, NULL);
 }
 
 char *

@@ -8,6 +8,8 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
+
 typedef struct FleetIdentityRow
 {
     char uuid[37];
@@ -24,6 +26,8 @@ typedef struct FleetIdentityRow
  */
 extern void fleet_identity_open(int pid, uint32 shared, uint32 timeline, uint64 system_identifier,
                                 Oid database, FleetIdentityRow *row);
+/* What the agent before this one ended by, for fleet.agent_status(). */
+extern void fleet_agent_error_store(const char *sqlstate, const char *message, TimestampTz at);
 /* Why the agent is paused, read again; palloc'd, or NULL. */
 extern char *fleet_identity_paused(void);
 
