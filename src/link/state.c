@@ -80,9 +80,10 @@ fleet_link_came_up(FleetServerLink *link, FleetConn *conn)
     fleet_link_callbacks.up(link, &link->identity);
 }
 
-/* Half fixed, half random, so that a fleet does not knock at the same moment. */
+/* Of a login that was refused, too: what is wrong there may be put right at any moment.  Half fixed,
+ * half random, so that a fleet does not knock at the same moment. */
 static void
-link_back_off(FleetServerLink *link, bool permanent)
+link_back_off(FleetServerLink *link)
 {
     static FleetRandom random;
     static bool seeded = false;
@@ -90,8 +91,6 @@ link_back_off(FleetServerLink *link, bool permanent)
     if (!seeded)
         fleet_random_seed(&random, (uint64) fleet_clock_now() ^ (uint64) MyProcPid << 32);
     seeded = true;
-    if (permanent)
-        link->backoff = FLEET_BACKOFF_MAX;
     link->retry_at = fleet_turn.now + link->backoff / 2 +
                      (FleetTime) (fleet_random_unit(&random) * (double) link->backoff / 2);
     link->backoff = Min(link->backoff * 2, FLEET_BACKOFF_MAX);
@@ -103,7 +102,7 @@ fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstat
                      const char *reason, bool permanent)
 {
     if (link->retry_at <= fleet_link_now() && !link->fd_waiting)
-        link_back_off(link, permanent);
+        link_back_off(link);
     fleet_link_open_soon(link);
     if ((void *) conn == (void *) link->side || ready_count(link) > 0)
         return; /* others are up: the server is there */

@@ -109,8 +109,10 @@ is($f->sql("SELECT string_agg(task || ': ' || output, ', ' ORDER BY task) FROM f
 $f->sql(q{ALTER SYSTEM SET log_line_prefix = '%m [%p] %q%a %b %u@%d %h %r '; SELECT pg_reload_conf()});
 $f->package('speaks', t => { sql => q{DO $$BEGIN RAISE LOG 'the runner speaks'; END$$} });
 $from = log_end('parent');
-$f->run_is($f->start('speaks'), 'succeeded', 'a step writes to the log of the server');
-like(log_since('parent', $from), qr/pg_fleet runner pg_fleet runner postgres\@dw \[local\] \[local\] LOG:  the runner speaks/, '… whose prefix says who it is and where from');
+my $line = qr/pg_fleet runner pg_fleet runner postgres\@dw \[local\] \[local\] LOG:  the runner speaks/;
+# again, if the runner has not heard of the new prefix yet
+$f->_wait_for_file(sub { $f->wait_run($f->start('speaks')) eq 'succeeded' && log_since('parent', $from) =~ $line }, 'a line with the new prefix',
+    'a step writes to the log of the server, whose prefix says who it is and where from');
 $f->sql('ALTER SYSTEM RESET log_line_prefix; SELECT pg_reload_conf()');
 
 # ---- no shared memory --------------------------------------------------------------------------

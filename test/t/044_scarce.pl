@@ -30,6 +30,24 @@ for my $server (qw(a1 d1))
     $f->run_is($f->start("on $server"), 'succeeded', '… and works');
 }
 
+# ---- a login that was refused ------------------------------------------------------------------
+
+# When the password is right again, work gets in before something else that lasts has ended.
+$f->sql(q{SELECT fleet.create_package('lasts'), fleet.add_task('lasts', 't', sql => 'SELECT pg_sleep(14)')});
+for my $server (qw(a1 d1))
+{
+    $f->sql_on($server, q{ALTER ROLE etl PASSWORD 'another'});
+    $f->proxy->ctl('kill', $server);
+    $f->run_is($f->start("on $server"), 'failed', "$server: the password has been changed there");
+    is($f->sql("SELECT sqlstate FROM fleet.task_run WHERE package = 'on $server' ORDER BY run_id DESC LIMIT 1"), '28P01', '… as the task says');
+    $f->sql_on($server, "ALTER ROLE etl PASSWORD '$FleetTest::PASSWORD'");
+    my $lasts = $f->start('lasts');
+    $f->run_is($f->start("on $server"), 'succeeded', "$server: and is put right");
+    isnt($f->sql("SELECT state FROM fleet.run WHERE run_id = $lasts"), 'succeeded', '… and that is noticed soon');
+    $f->sql("SELECT fleet.cancel_run($lasts)");
+    $f->run_is($lasts, 'canceled', 'what lasts is canceled');
+}
+
 # ---- resolvers ---------------------------------------------------------------------------------
 
 sub resolvers
