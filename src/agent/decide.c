@@ -46,11 +46,7 @@ decide_start(AgentRun *run, const FleetDecision *d)
     const FleetTaskDef *def = &run->def->tasks[d->ref.task];
 
     if (task == NULL)
-    {
         task = agent_task_create(run, d->ref);
-        if (d->ref.item == 0)
-            task->durable = (FleetState) run->task_durable[d->ref.task];
-    }
     agent_task_attempt(task, d->attempt, d->failures, agent_server_by_number(d->server));
     if (d->server == AGENT_NOWHERE_SERVER)
         agent_task_cannot_start(task, FLEET_SQLSTATE_UNDEFINED_OBJECT,
@@ -77,16 +73,9 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
         w.finished_at = fleet_clock_wall();
     else if (d->state == FLEET_STARTING || d->state == FLEET_RUNNING)
         w.started_at = fleet_clock_wall();
-    if (d->ref.item == 0)
-    {
-        if (run->task_written[d->ref.task] == turn_number())
-        {
-            /* two changes of one row in one turn: the batch takes one; write this one after it */
-            fleet_run_flush();
-        }
-        run->task_written[d->ref.task] = turn_number();
-        run->task_durable[d->ref.task] = (uint8) d->state;
-    }
+    if (d->ref.item == 0 && agent_run_row_written(run, d->ref.task, d->state))
+        /* two changes of one row in one turn: the batch takes one; write this one after it */
+        fleet_run_flush();
     if (d->ref.item == 0 && d->state == FLEET_FAILED && run->cannot_begin[d->ref.task] != NULL)
     {
         w.diag.sqlstate = FLEET_SQLSTATE_BAD_QUERY;
@@ -111,34 +100,32 @@ decide_state(AgentRun *run, const FleetDecision *d)
         return;
     }
     stopped = task->state == FLEET_CANCELING && d->state != FLEET_CANCELED;
-    task->state = d->state;
-    task->failures = d->failures;
+    agent_task_decided(task, d->state, d->failures, FLEET_STATE_IS_FINAL(d->state));
     if (stopped && fleet_sqlstate_is(task->result.diag.sqlstate, FLEET_SQLSTATE_QUERY_CANCELED))
         agent_task_timed_out(task);
     if (d->state == FLEET_RETRYING)
     {
-        task->finished_at = fleet_clock_to_wall(d->at);
+        agent_task_set_finished(task, fleet_clock_to_wall(d->at));
         if (agent_remote_is_lost(task))
             agent_task_lost(task);
     }
     if (d->state == FLEET_RUNNING)
     {
         if (task->started_at == 0)
-            task->started_at = fleet_clock_wall();
+            agent_task_set_started(task, fleet_clock_wall());
         agent_task_dirty(task, AGENT_LAZY);
         return;
     }
     if (FLEET_STATE_IS_FINAL(d->state))
     {
         if (task->finished_at == 0)
-            task->finished_at = fleet_clock_wall();
+            agent_task_set_finished(task, fleet_clock_wall());
         if (d->state == FLEET_LOST)
             agent_task_lost(task);
         if (d->state == FLEET_SUCCEEDED)
             agent_task_learn(task);
         if (d->state == FLEET_FAILED || d->state == FLEET_LOST || d->state == FLEET_UNKNOWN)
             note_failure(task);
-        task->over = true;
     }
     /* Not under way there any more, whatever happens next. */
     if (d->state != FLEET_CANCELING && d->state != FLEET_STARTING)
@@ -169,25 +156,16 @@ run_ended(AgentRun *run)
     AgentTask *task = run->parent_task;
     LocalJob *local = run->parent_local;
 
-    run->ended = true;
     if (run->state == FLEET_FAILED)
         agent_run_reason(run, "a task or a condition failed");
     if (task != NULL)
     {
-        run->parent_task = NULL;
-        task->nested = NULL;
-        if (run->state != FLEET_SUCCEEDED)
-        {
-            task->result.diag.sqlstate = agent_strdup(
-                task->context, run->state == FLEET_CANCELED ? FLEET_SQLSTATE_QUERY_CANCELED
-                                                            : FLEET_SQLSTATE_RAISE_EXCEPTION);
-            task->result.diag.message = agent_strdup(task->context, run->message);
-        }
-        agent_task_finished(task, run->state);
+        agent_run_set_parent_task(run, NULL);
+        agent_task_nested_ended(task, run->state, run->message);
     }
     if (local != NULL)
     {
-        run->parent_local = NULL;
+        agent_run_set_parent_local(run, NULL);
         local_job_nested_ended(local, run->state, run->message);
     }
 }
@@ -195,8 +173,7 @@ run_ended(AgentRun *run)
 static void
 decide_run(AgentRun *run, const FleetDecision *d)
 {
-    run->state = d->state;
-    agent_run_dirty(run);
+    agent_run_decided(run, d->state);
     if (FLEET_STATE_IS_FINAL(d->state))
         run_ended(run);
 }
@@ -254,7 +231,7 @@ agent_decide_link(AgentTask *task)
             role = def->job_def->owner_oid;
     }
     if (error == NULL)
-        task->link = agent_link_get(task->server, role, &sqlstate, &error);
+        agent_task_set_link(task, agent_link_get(task->server, role, &sqlstate, &error));
     if (error != NULL)
         agent_task_cannot_start(task, sqlstate, error);
 }

@@ -23,8 +23,9 @@ start_nested(AgentTask *task)
     FleetDiagnostics failure;
 
     FLEET_POINT("task_before_nested");
-    task->nested = agent_run_nested(run->def->tasks[task->ref.task].package, run->owner,
-                                    task->params, run->priority, task, NULL, &failure);
+    agent_task_set_nested(task,
+                          agent_run_nested(run->def->tasks[task->ref.task].package, run->owner,
+                                           task->params, run->priority, task, NULL, &failure));
     if (task->nested == NULL)
         agent_task_fail(task, failure.sqlstate, failure.message);
     else
@@ -73,12 +74,8 @@ cancel_task(AgentTask *task)
 }
 
 static void
-task_effect(AgentTask *task)
+task_effect(AgentTask *task, bool start, bool cancel)
 {
-    bool start = task->effect_start;
-    bool cancel = task->effect_cancel;
-
-    task->effect_start = task->effect_cancel = false;
     if (start && !cancel && !task->over)
         start_task(task);
     if (cancel && !task->over)
@@ -91,17 +88,14 @@ static void
 carry_out(void)
 {
     dlist_head tasks = DLIST_STATIC_INIT(tasks);
+    AgentTask *task;
+    bool start, cancel;
 
     /* An effect may ask for another one: that is the next turn's. */
     agent_task_effects_take(&tasks);
     local_jobs_effects();
-    while (!dlist_is_empty(&tasks))
-    {
-        AgentTask *task = dlist_container(AgentTask, effect_node, dlist_pop_head_node(&tasks));
-
-        task->in_effects = false;
-        task_effect(task);
-    }
+    while ((task = agent_task_effects_next(&tasks, &start, &cancel)) != NULL)
+        task_effect(task, start, cancel);
 }
 
 static void

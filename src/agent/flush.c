@@ -46,8 +46,7 @@ task_write_start(AgentTask *task)
     agent_decide_link(task);
     task_row(task, &w);
     fleet_task_write_start(&w);
-    task->start_pending = false;
-    agent_task_stored(task, FLEET_STARTING);
+    agent_task_start_stored(task);
 }
 
 static void

@@ -31,10 +31,8 @@ on_start(int64 run_id, uint32 task_no, uint32 item, const FleetItemParams *param
 
     if (task->params != NULL)
         return; /* a further attempt */
-    task->item_params = agent_strdup(task->context, params == NULL ? NULL : params->text);
-    task->params = params == NULL ? MemoryContextStrdup(task->context, base)
-                                  : MemoryContextStrdup(task->context,
-                                                        fleet_definition_merge_item(base, params));
+    agent_task_set_params(task, params == NULL ? base : fleet_definition_merge_item(base, params),
+                          params == NULL ? NULL : params->text);
 }
 
 static void
@@ -45,15 +43,17 @@ run_link_parent(AgentRun *run, const FleetRunRow *row)
 
     if (row->parent_run_id != 0 && (parent = agent_run_find(row->parent_run_id)) != NULL)
     {
-        run->parent_task =
+        AgentTask *task =
             agent_task_find((FleetTaskRef){parent->handle, row->parent_task, row->parent_item});
-        if (run->parent_task != NULL)
-            run->parent_task->nested = run;
+
+        agent_run_set_parent_task(run, task);
+        if (task != NULL)
+            agent_task_set_nested(task, run);
     }
     if (row->parent_job_run_id != 0 &&
         (local = local_job_by_job_run(row->parent_job_run_id)) != NULL)
     {
-        run->parent_local = local;
+        agent_run_set_parent_local(run, local);
         local_job_set_nested(local, run);
     }
 }
@@ -84,21 +84,10 @@ task_load(AgentRun *run, const FleetTaskRow *row)
                      : fleet_clock_now();
     load.retry_at = row->state == FLEET_RETRYING ? fleet_clock_from_wall(row->finished_at) : 0;
     if (row->item == 0)
-        run->task_durable[row->task] = (uint8) row->state;
+        agent_run_row(run, row->task, row->state);
     fleet_engine_load(agent.engine, &load);
     if (started && !(row->item == 0 && run->def->specs[row->task].for_each))
-    {
-        AgentTask *task = agent_task_create(run, ref);
-
-        task->state = task->durable = row->state;
-        task->attempt = row->attempt;
-        task->failures = row->failures;
-        task->server = row->server_id == 0 ? NULL : agent_server_by_id(row->server_id);
-        task->started_at = row->started_at;
-        task->log_base = row->log_base;
-        task->recovering = true;
-        agent_task_token(task);
-    }
+        (void) agent_task_load(run, ref, row);
 }
 
 /* Number of items of each for_each task: what its rows show. */
@@ -196,7 +185,7 @@ run_drop(int64 run_id)
     if (run == NULL)
         return;
     if (run->parent_task != NULL)
-        run->parent_task->nested = NULL;
+        agent_task_set_nested(run->parent_task, NULL);
     if (run->parent_local != NULL)
         local_job_set_nested(run->parent_local, NULL);
     agent_run_retire(run);

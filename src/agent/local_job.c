@@ -59,10 +59,10 @@ local_job_finish(LocalJob *local)
     {
         AgentTask *task = local->task;
 
-        agent_result_set(&task->result, task->context, local->result.row_count, &local->result.diag,
-                         local->result.output);
-        task->log_seq = local->log_seq;
-        task->local = NULL;
+        agent_task_set_result(task, local->result.row_count, &local->result.diag,
+                              local->result.output);
+        agent_task_log_used(task, local->log_seq);
+        agent_task_set_local(task, NULL);
         local->task = NULL;
         agent_task_finished(task, local->job.state);
     }
@@ -119,7 +119,7 @@ began(LocalJob *local, const FleetExecutorEvent *event)
     if (local->task != NULL && local->task->local == local)
     {
         if (local->task->started_at == 0)
-            local->task->started_at = local->started_at;
+            agent_task_set_started(local->task, local->started_at);
         (void) fleet_engine_accepted(agent.engine, local->task->ref, local->task_attempt,
                                      fleet_clock_now());
     }
@@ -282,7 +282,7 @@ local_job_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *link
     local->params = MemoryContextStrdup(
         local->context,
         link != NULL ? fleet_definition_merge(def->params, task->params) : task->params);
-    task->local = local;
+    agent_task_set_local(task, local);
     return local;
 }
 
@@ -328,9 +328,9 @@ local_job_free(LocalJob *local)
     if (local->in_dirty)
         dlist_delete(&local->dirty_node);
     if (local->task != NULL)
-        local->task->local = NULL;
+        agent_task_set_local(local->task, NULL);
     if (local->nested != NULL)
-        local->nested->parent_local = NULL;
+        agent_run_set_parent_local(local->nested, NULL);
     if (local->job_run_id != 0)
         hash_search(local_jobs.by_job_run, &local->job_run_id, HASH_REMOVE, NULL);
     dlist_delete(&local->node);
@@ -341,8 +341,8 @@ local_job_free(LocalJob *local)
 void
 local_job_abandon(LocalJob *local)
 {
-    local->task->log_seq = local->log_seq + 1;
-    local->task->local = NULL;
+    agent_task_log_used(local->task, local->log_seq + 1);
+    agent_task_set_local(local->task, NULL);
     local->task = NULL;
     if (local_job_step_is_open(local))
     {

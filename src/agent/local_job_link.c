@@ -21,8 +21,8 @@ let_go(LocalJob *local)
 
     local_job_stop_waiting(local);
     if (local->step.inserted)
-        task->log_seq = local->log_seq;
-    task->local = NULL;
+        agent_task_log_used(task, local->log_seq);
+    agent_task_set_local(task, NULL);
     local->task = NULL;
     local->step.dirty = false;
     local->finished = true;

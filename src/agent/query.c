@@ -95,8 +95,7 @@ expand_failed(AgentQuery *query, const char *message)
 {
     AgentRun *run = query->run;
 
-    run->cannot_begin[query->task] =
-        MemoryContextStrdup(run->context, psprintf("for_each: %s", message));
+    agent_run_cannot_begin(run, query->task, psprintf("for_each: %s", message));
     (void) fleet_engine_items_failed(agent.engine, run->handle, query->task, fleet_clock_now());
 }
 
@@ -132,11 +131,10 @@ condition_failed(AgentQuery *query, const char *message)
     const FleetEdgeSpec *edge = &run->def->edges[query->edge];
     FleetTaskRef ref = {run->handle, edge->to, 0};
 
-    if (run->cannot_begin[edge->to] == NULL)
-        run->cannot_begin[edge->to] = MemoryContextStrdup(
-            run->context,
-            psprintf("the condition between \"%s\" and \"%s\" could not be evaluated: %s",
-                     run->def->tasks[edge->from].name, run->def->tasks[edge->to].name, message));
+    agent_run_cannot_begin(
+        run, edge->to,
+        psprintf("the condition between \"%s\" and \"%s\" could not be evaluated: %s",
+                 run->def->tasks[edge->from].name, run->def->tasks[edge->to].name, message));
     (void) fleet_engine_fail(agent.engine, ref, NULL, fleet_clock_now());
 }
 

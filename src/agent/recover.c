@@ -47,7 +47,7 @@ recover_local(AgentTask *task, const FleetStepRow *steps, int n)
             return;
         }
     }
-    task->link = link;
+    agent_task_set_link(task, link);
     local = local_job_for_task(task, job, link != NULL ? job->owner_oid : task->run->owner, link);
     local_job_recover(local, row);
     if (task->state == FLEET_CANCELING && task->local == local)
@@ -67,38 +67,27 @@ recover_nested(AgentTask *task)
     state = fleet_run_nested_state(uuid, &message);
     if (state == 0)
     {
-        task->effect_start = true; /* its intent is there, the run is not */
-        agent_task_effect(task);
+        agent_task_start_again(task); /* its intent is there, the run is not */
         return;
     }
-    if (state != FLEET_SUCCEEDED)
-        task->result.diag.sqlstate =
-            agent_strdup(task->context, state == FLEET_CANCELED ? FLEET_SQLSTATE_QUERY_CANCELED
-                                                                : FLEET_SQLSTATE_RAISE_EXCEPTION);
-    task->result.diag.message = agent_strdup(task->context, message);
-    agent_task_finished(task, state);
+    agent_task_nested_ended(task, state, message);
 }
 
 static void
 recover_task(AgentTask *task, const FleetStepRow *steps, int n)
 {
     const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
-    int max_seq = task->log_base;
 
-    task->recovering = false;
+    agent_task_recovered(task);
     for (int i = 0; i < n; i++)
     {
         if (steps[i].task == task->ref.task && steps[i].item == task->ref.item)
         {
-            max_seq = Max(max_seq, steps[i].max_seq);
+            agent_task_log_used(task, steps[i].max_seq);
             if (steps[i].task_attempt == task->attempt)
-            {
-                task->seen_first = steps[i].first_seq;
-                task->seen_state = steps[i].state;
-            }
+                agent_remote_seen(task, steps[i].first_seq, steps[i].state);
         }
     }
-    task->log_seq = max_seq;
     if (task->state == FLEET_RETRYING || task->state == FLEET_QUEUED)
         return;
     if (task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE)
@@ -120,9 +109,7 @@ recover_params(AgentTask *task)
                     ? NULL
                     : fleet_task_item_params(task->run->run_id, task->ref.task, task->ref.item);
 
-    task->item_params = agent_strdup(task->context, own);
-    task->params =
-        MemoryContextStrdup(task->context, own == NULL ? base : fleet_definition_merge(base, own));
+    agent_task_set_params(task, own == NULL ? base : fleet_definition_merge(base, own), own);
 }
 
 typedef struct Recovery
@@ -153,7 +140,7 @@ take_up(void *arg)
 static void
 recover_failed(AgentTask *task, const FleetDiagnostics *failure)
 {
-    task->recovering = false;
+    agent_task_recovered(task);
     if (task->local != NULL)
         local_job_abandon(task->local);
     agent_task_fail(task, failure->sqlstate, failure->message);

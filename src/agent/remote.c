@@ -65,7 +65,7 @@ attach(AgentTask *task, AgentLink *link)
     TokenEntry *entry = hash_search(tokens, &token, HASH_ENTER, NULL);
 
     entry->task = task;
-    task->link = link;
+    agent_task_set_link(task, link);
     task->linked = true;
     dlist_push_tail(&link->tasks, &task->link_node);
 }
@@ -95,7 +95,7 @@ lose_step(AgentTask *task)
                         .state = FLEET_LOST,
                         .phase = FLEET_EXEC_ENDED,
                         .first_seq = task->seen_first,
-                        .last_seq = ++task->log_seq,
+                        .last_seq = task->log_seq + 1,
                         .row_count = -1,
                         .finished_at = fleet_clock_wall(),
                         .diag = {.sqlstate = AGENT_LOST_SQLSTATE, .message = AGENT_LOST_MESSAGE}};
@@ -103,7 +103,15 @@ lose_step(AgentTask *task)
     if (task->reported_turn == turn_number())
         fleet_run_flush(); /* the row may be in the batch already */
     fleet_step_write(&w);
+    agent_task_log_used(task, w.last_seq);
     task->seen_state = FLEET_LOST;
+}
+
+void
+agent_remote_seen(AgentTask *task, int first_seq, FleetState state)
+{
+    task->seen_first = first_seq;
+    task->seen_state = state;
 }
 
 void
@@ -290,7 +298,7 @@ agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known)
             {
                 FleetDiagnostics diag = {.message = "the server came back without this job run"};
 
-                agent_result_set(&task->result, task->context, -1, &diag, NULL);
+                agent_task_set_result(task, -1, &diag, NULL);
                 agent_task_finished(task, FLEET_LOST);
             }
             break;
@@ -338,9 +346,8 @@ report_step(AgentTask *task, const FleetRemoteStep *step)
         w.old = task->seen_state;
         fleet_step_write(&w);
     }
-    task->seen_first = w.first_seq;
-    task->seen_state = w.state;
-    task->log_seq = Max(task->log_seq, Max(w.first_seq, w.last_seq));
+    agent_remote_seen(task, w.first_seq, w.state);
+    agent_task_log_used(task, Max(w.first_seq, w.last_seq));
 }
 
 static void
@@ -359,7 +366,7 @@ report_line(AgentTask *task, const FleetRemoteLine *line)
         return; /* had it already */
     fleet_line_write(&w);
     task->log_line_seq = w.seq;
-    task->log_seq = Max(task->log_seq, w.seq);
+    agent_task_log_used(task, w.seq);
 }
 
 /* Its numbers, counted on from those of earlier attempts, are numbers still. */
@@ -402,16 +409,16 @@ agent_remote_reported(AgentLink *link, const FleetRemoteReport *report)
         report_line(task, &report->lines[i]);
     agent_run_changed(task->run);
     if (report->started_at != 0)
-        task->started_at = report->started_at;
+        agent_task_set_started(task, report->started_at);
     task->acknowledged = true;
     (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
     if (FLEET_STATE_IS_FINAL((FleetState) report->state))
     {
-        agent_result_set(&task->result, task->context, report->row_count, &report->diag,
-                         report->output);
+        agent_task_set_result(task, report->row_count, &report->diag, report->output);
         task->acknowledge = true;
         agent_task_finished(task, (FleetState) report->state);
-        task->finished_at = report->finished_at != 0 ? report->finished_at : fleet_clock_wall();
+        agent_task_set_finished(task, report->finished_at != 0 ? report->finished_at
+                                                               : fleet_clock_wall());
     }
     turn_again();
 }

@@ -11,6 +11,8 @@ extern void agent_remote_init(void);
 extern void agent_remote_start(AgentTask *task); /* its start is durable; task->link is set */
 extern void agent_remote_recover(AgentTask *task);
 extern void agent_remote_cancel(AgentTask *task);
+/* The newest step run of its attempt that has a row. */
+extern void agent_remote_seen(AgentTask *task, int first_seq, FleetState state);
 extern void agent_remote_acknowledge(AgentTask *task); /* its end is durable here */
 extern void agent_remote_leave(AgentTask *task);       /* it is no longer on that link */
 /* The engine has given this attempt up, or it has ended: what is open there is lost. */

@@ -20,7 +20,7 @@ task_retire(AgentTask *task)
     if (task->local != NULL)
         local_job_task_gone(task->local);
     if (task->nested != NULL)
-        task->nested->parent_task = NULL;
+        agent_run_set_parent_task(task->nested, NULL);
     agent_task_free(task);
 }
 

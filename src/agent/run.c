@@ -110,6 +110,49 @@ agent_run_stored(AgentRun *run)
     run->durable = run->state;
 }
 
+void
+agent_run_set_parent_task(AgentRun *run, AgentTask *task)
+{
+    run->parent_task = task;
+}
+
+void
+agent_run_set_parent_local(AgentRun *run, LocalJob *local)
+{
+    run->parent_local = local;
+}
+
+void
+agent_run_decided(AgentRun *run, FleetState state)
+{
+    run->state = state;
+    run->ended = run->ended || FLEET_STATE_IS_FINAL(state);
+    agent_run_dirty(run);
+}
+
+void
+agent_run_row(AgentRun *run, uint32 task, FleetState state)
+{
+    run->task_durable[task] = (uint8) state;
+}
+
+bool
+agent_run_row_written(AgentRun *run, uint32 task, FleetState state)
+{
+    bool again = run->task_written[task] == turn_number();
+
+    run->task_written[task] = turn_number();
+    agent_run_row(run, task, state);
+    return again;
+}
+
+void
+agent_run_cannot_begin(AgentRun *run, uint32 task, const char *why)
+{
+    if (run->cannot_begin[task] == NULL)
+        run->cannot_begin[task] = MemoryContextStrdup(run->context, why);
+}
+
 /* Only the first reason is kept: it is the run's message. */
 void
 agent_run_reason(AgentRun *run, const char *message)

@@ -25,7 +25,18 @@ extern void agent_run_cancel(int64 run_id); /* nothing happens if it is not open
 /* The parameters of a task without its item's: a JSON object that lives as long as the run. */
 extern const char *agent_run_task_params(AgentRun *run, uint32 task);
 
-extern void agent_run_dirty(AgentRun *run);   /* its state has changed */
+/* A nested run: whom to tell its end.  NULL: nothing any more. */
+extern void agent_run_set_parent_task(AgentRun *run, AgentTask *task);
+extern void agent_run_set_parent_local(AgentRun *run, LocalJob *local);
+extern void agent_run_decided(AgentRun *run, FleetState state); /* by the engine */
+/* The row of item 0 of that task has this state, or gets it with this turn's commit. */
+extern void agent_run_row(AgentRun *run, uint32 task, FleetState state);
+/* The same, of a row that is put into the batch.  True: it was already, in this turn. */
+extern bool agent_run_row_written(AgentRun *run, uint32 task, FleetState state);
+/* Why a task cannot begin (its for_each, a condition before it): copied; the first reason stays. */
+extern void agent_run_cannot_begin(AgentRun *run, uint32 task, const char *why);
+
+extern void agent_run_dirty(AgentRun *run);   /* its row is to be written */
 extern void agent_run_changed(AgentRun *run); /* something in it has: who waits for it looks */
 extern bool agent_runs_dirty(void);
 /* Taken out of the list of the dirty, or changed, ones; NULL: none is left. */

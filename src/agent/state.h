@@ -59,8 +59,9 @@
  * (AGENT_LAZY), since the next change is likely to follow at once.  Over,
  * ended, finished: final, and freed after the commit of its last row.
  *
- * Who owns what.  (load.c, recover.c, remote.c, decide.c and local_job*.c still set
- * some fields of AgentRun and AgentTask themselves.)
+ * Who owns what: no other file writes a struct's fields, but asks the owner to
+ * (agent_run_…, agent_task_…).  Not held for list nodes (…_node), which belong to
+ * the list that they are in, and for AgentLink, whose fields are of several files.
  *
  *   base.c       the turn, requests; memory, results, work that may raise
  *   server.c     AgentServer, AgentLink, targets, health, speeds

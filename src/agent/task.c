@@ -10,6 +10,7 @@
 
 #include "agent/task.h"
 #include "agent/run.h"
+#include "agent/server.h"
 #include "store/run_write.h"
 #include "utils/memutils.h"
 
@@ -72,7 +73,14 @@ agent_task_stored(AgentTask *task, FleetState state)
 {
     task->durable = state;
     if (task->ref.item == 0)
-        task->run->task_durable[task->ref.task] = (uint8) state;
+        agent_run_row(task->run, task->ref.task, state);
+}
+
+void
+agent_task_start_stored(AgentTask *task)
+{
+    task->start_pending = false;
+    agent_task_stored(task, FLEET_STARTING);
 }
 
 void
@@ -97,6 +105,20 @@ agent_task_effects_take(dlist_head *list)
         dlist_push_tail(list, dlist_pop_head_node(&effects));
 }
 
+AgentTask *
+agent_task_effects_next(dlist_head *list, bool *start, bool *cancel)
+{
+    AgentTask *task;
+
+    if (dlist_is_empty(list))
+        return NULL;
+    task = dlist_container(AgentTask, effect_node, dlist_pop_head_node(list));
+    *start = task->effect_start;
+    *cancel = task->effect_cancel;
+    task->in_effects = task->effect_start = task->effect_cancel = false;
+    return task;
+}
+
 /* ---- attempts ---- */
 
 AgentTask *
@@ -112,9 +134,83 @@ agent_task_create(AgentRun *run, FleetTaskRef ref)
     task->run = run;
     task->context = context;
     task->state = task->durable = FLEET_QUEUED;
+    if (ref.item == 0)
+        task->durable = (FleetState) run->task_durable[ref.task];
     task->result.row_count = -1;
     dlist_push_tail(&run->tasks, &task->run_node);
     return task;
+}
+
+AgentTask *
+agent_task_load(AgentRun *run, FleetTaskRef ref, const FleetTaskRow *row)
+{
+    AgentTask *task = agent_task_create(run, ref);
+
+    task->state = task->durable = row->state;
+    task->attempt = row->attempt;
+    task->failures = row->failures;
+    task->server = row->server_id == 0 ? NULL : agent_server_by_id(row->server_id);
+    task->started_at = row->started_at;
+    task->log_base = task->log_seq = row->log_base;
+    task->recovering = true;
+    agent_task_token(task);
+    return task;
+}
+
+void
+agent_task_recovered(AgentTask *task)
+{
+    task->recovering = false;
+}
+
+void
+agent_task_set_params(AgentTask *task, const char *params, const char *item)
+{
+    task->params = MemoryContextStrdup(task->context, params);
+    task->item_params = agent_strdup(task->context, item);
+}
+
+void
+agent_task_set_link(AgentTask *task, AgentLink *link)
+{
+    task->link = link;
+}
+
+void
+agent_task_set_local(AgentTask *task, LocalJob *local)
+{
+    task->local = local;
+}
+
+void
+agent_task_set_nested(AgentTask *task, AgentRun *run)
+{
+    task->nested = run;
+}
+
+void
+agent_task_set_started(AgentTask *task, TimestampTz when)
+{
+    task->started_at = when;
+}
+
+void
+agent_task_set_finished(AgentTask *task, TimestampTz when)
+{
+    task->finished_at = when;
+}
+
+void
+agent_task_set_result(AgentTask *task, int64 row_count, const FleetDiagnostics *diag,
+                      const char *output)
+{
+    agent_result_set(&task->result, task->context, row_count, diag, output);
+}
+
+void
+agent_task_log_used(AgentTask *task, int seq)
+{
+    task->log_seq = Max(task->log_seq, seq);
 }
 
 void
@@ -168,6 +264,21 @@ agent_task_cancel(AgentTask *task)
 }
 
 void
+agent_task_start_again(AgentTask *task)
+{
+    task->effect_start = true;
+    agent_task_effect(task);
+}
+
+void
+agent_task_decided(AgentTask *task, FleetState state, uint16 failures, bool over)
+{
+    task->state = state;
+    task->failures = failures;
+    task->over = over;
+}
+
+void
 agent_task_nested_uuid(const AgentTask *task, char *uuid)
 {
     char *text = psprintf("%s/nested", task->token);
@@ -209,6 +320,21 @@ agent_task_finished(AgentTask *task, FleetState outcome)
         ereport(DEBUG1, (errmsg("a late end of run %lld task %u item %u was ignored",
                                 (long long) task->run->run_id, task->ref.task, task->ref.item)));
     turn_again();
+}
+
+void
+agent_task_nested_ended(AgentTask *task, FleetState state, const char *message)
+{
+    FleetDiagnostics diag = {.message = message};
+
+    task->nested = NULL;
+    if (state != FLEET_SUCCEEDED)
+    {
+        diag.sqlstate = state == FLEET_CANCELED ? FLEET_SQLSTATE_QUERY_CANCELED
+                                                : FLEET_SQLSTATE_RAISE_EXCEPTION;
+        agent_task_set_result(task, -1, &diag, NULL);
+    }
+    agent_task_finished(task, state);
 }
 
 bool

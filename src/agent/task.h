@@ -10,6 +10,9 @@
 extern void agent_tasks_init(void);
 extern AgentTask *agent_task_find(FleetTaskRef ref); /* NULL: never started, or over and freed */
 extern AgentTask *agent_task_create(AgentRun *run, FleetTaskRef ref);
+/* From its row, after a restart: it is to be taken up again (recover.c), which ends with … */
+extern AgentTask *agent_task_load(AgentRun *run, FleetTaskRef ref, const FleetTaskRow *row);
+extern void agent_task_recovered(AgentTask *task);
 /* What refers to it must have been told (retire.c). */
 extern void agent_task_free(AgentTask *task);
 
@@ -19,6 +22,24 @@ extern void agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures,
 /* Instead of being started it fails so, after the commit.  message is copied, sqlstate is not. */
 extern void agent_task_cannot_start(AgentTask *task, const char *sqlstate, const char *message);
 extern void agent_task_cancel(AgentTask *task);
+/* Its start is durable, but was not carried out by the agent before. */
+extern void agent_task_start_again(AgentTask *task);
+/* Copied.  item: the item's own; NULL: none. */
+extern void agent_task_set_params(AgentTask *task, const char *params, const char *item);
+/* Where, and as what, its present attempt is executed; NULL: not there any more. */
+extern void agent_task_set_link(AgentTask *task, AgentLink *link);
+extern void agent_task_set_local(AgentTask *task, LocalJob *local);
+extern void agent_task_set_nested(AgentTask *task, AgentRun *run);
+extern void agent_task_set_started(AgentTask *task, TimestampTz when);
+extern void agent_task_set_finished(AgentTask *task, TimestampTz when);
+/* What it brought back: copied. */
+extern void agent_task_set_result(AgentTask *task, int64 row_count, const FleetDiagnostics *diag,
+                                  const char *output);
+/* The run that it started has ended like this. */
+extern void agent_task_nested_ended(AgentTask *task, FleetState state, const char *message);
+extern void agent_task_log_used(AgentTask *task, int seq); /* numbers of its log up to this one */
+/* The engine's decision.  over: its last state, after which it is freed. */
+extern void agent_task_decided(AgentTask *task, FleetState state, uint16 failures, bool over);
 extern void agent_task_token(AgentTask *task); /* of its present attempt */
 /* uuid (37 bytes) of the run that this attempt of a task of kind package starts: by it
  * the run is found again after a restart. */
@@ -29,11 +50,14 @@ extern void agent_task_dirty(AgentTask *task, FleetTime lazy);
 extern dlist_head *agent_tasks_dirty(void); /* AgentTask.dirty_node, for the flush */
 extern void agent_task_clean(AgentTask *task);
 extern void agent_task_stored(AgentTask *task, FleetState state); /* its row has this state */
+extern void agent_task_start_stored(AgentTask *task);
 /* Something is to be done after the commit: effect_start, effect_cancel say what. */
 extern void agent_task_effect(AgentTask *task);
 extern bool agent_task_effects_wanted(void);
-/* Moves those to the end of the list (effect_node); in_effects stays set. */
+/* Moves those to the end of the list (effect_node), where … */
 extern void agent_task_effects_take(dlist_head *list);
+/* … they are taken out, with what is to be done. */
+extern AgentTask *agent_task_effects_next(dlist_head *list, bool *start, bool *cancel);
 
 /* It ended like this, with task->result: told to the engine, which decides what follows. */
 extern void agent_task_finished(AgentTask *task, FleetState outcome);
