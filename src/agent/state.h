@@ -60,8 +60,10 @@
  * ended, finished: final, and freed after the commit of its last row.
  *
  * Who owns what: no other file writes a struct's fields, but asks the owner to
- * (agent_run_…, agent_task_…).  Not held for list nodes (…_node), which belong to
- * the list that they are in, and for AgentLink, whose fields are of several files.
+ * (agent_run_…, agent_task_…).  test/lint/23_owners.sh holds that for AgentServer,
+ * AgentRun and AgentTask; not for list nodes, which belong to the list that they
+ * are in, for what their arrays hold, and for AgentLink, whose fields are of
+ * several files.
  *
  *   base.c       the turn, requests; memory, results, work that may raise
  *   server.c     AgentServer, AgentLink, targets, health, speeds

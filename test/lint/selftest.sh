@@ -128,6 +128,11 @@ plant 10_machine src/agent/main.c <<<'int a; '
 plant 11_scripts test/x.pl <<<'sub f {'
 plant 11_scripts test/x.py <<<'def f('
 plant 11_scripts test/x.sh <<<'cd $1; rm "$undefined'
+printf 'struct AgentTask\n{\n    int state;\n    char *message;\n};\n' >"$tree/src/agent/state.h"
+fine 23_owners src/agent/task.c < <(printf '#include "agent/state.h"\nvoid f(struct AgentTask *task) { task->state = 1; }\n')
+plant 23_owners src/agent/decide.c < <(printf '#include "agent/state.h"\nvoid f(struct AgentTask *task) { task->state = 1; }\n')
+plant 23_owners src/agent/decide.c < <(printf '#include "agent/state.h"\nvoid g(char **s);\nvoid f(struct AgentTask *task) { g(&task->message); }\n')
+rm "$tree/src/agent/state.h"
 plant 15_states src/store/run_read.c <<<'static void f(void) { set_int2(rows, TASK_STATE, FLEET_LOST); }'
 plant 15_states src/store/run_read.c <<<'static void f(void) { fleet_rows_set(rows, RUN_STATE, Int16GetDatum(3)); }'
 plant 15_states src/store/run_read.c <<<'const char *a = "UPDATE fleet_catalog.step_run AS s" "   SET state = 16";'
