@@ -49,7 +49,7 @@ typedef enum FleetRequestKind
 } FleetRequestKind;
 
 /* Which attempt of which step a request is: what the rows say of it, so that the next agent finds
- * it again.  All zero: nobody will look for it. */
+ * it again.  All zero: it is not looked for. */
 typedef struct FleetStepKey
 {
     int64 run_id;

@@ -46,7 +46,7 @@ typedef struct Option
 } Option;
 
 /*
- * Not here at all, for nobody: service (a file that sets anything), sslkeylogfile, requiressl,
+ * Allowed to no role: service (a file that sets anything), sslkeylogfile, requiressl,
  * replication, and whatever libpq will learn.
  */
 static const Option options[] = {
@@ -252,7 +252,7 @@ read_mapping(Connection *connection, Oid role)
     return true;
 }
 
-/* Text of an option; never throws, whatever somebody stored. */
+/* Text of an option; never throws, whatever is stored. */
 static const char *
 text_of(DefElem *def)
 {
@@ -274,7 +274,7 @@ mapping_text(const Connection *connection, const char *name)
 
 /*
  * password_required=false was set by a superuser (both our validator and postgres_fdw's see to
- * that); it counts only where nobody else can redirect the connection: not in PUBLIC's mapping,
+ * that); it counts only where no other role can redirect the connection: not in PUBLIC's mapping,
  * and not on a server whose owner is no superuser.
  */
 static bool
@@ -399,7 +399,7 @@ fleet_security_connection(const char *server_name, Oid role, const char ***keywo
 
 /* ---- changes ---- */
 
-static uint64 generation = 0; /* 0: nobody listens yet */
+static uint64 generation = 0; /* 0: no link listens yet */
 
 static void
 something_changed(Datum arg, int cache, uint32 hash)

@@ -113,7 +113,7 @@ typedef struct RunFacts
 {
     const FleetRunRow *row;
     FleetTaskRow *tasks;
-    int ntasks; /* 0: nobody has begun it */
+    int ntasks; /* 0: not begun */
     FleetConditionRow *conditions;
     int nconditions;
 } RunFacts;

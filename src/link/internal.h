@@ -200,7 +200,7 @@ struct FleetServerLink
     bool fd_waiting;
     bool plain;        /* no startup options: refused over there (a pooler) */
     bool up;           /* told the agent so */
-    bool wanted;       /* somebody has asked for a connection since it was up last */
+    bool wanted;       /* a connection was asked for since it was up last */
     bool swept;        /* direct: sessions of our predecessors are ended */
     int remains;       /* direct: sessions to be ended that something of ours may still run in */
     bool sweeping;     /* direct: … those of our predecessors among them */

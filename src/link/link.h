@@ -9,7 +9,7 @@
  * connection; for mode direct it hands out sessions, one a slot, which are
  * FleetExecutors (executor.h).  Connections are opened when first needed,
  * kept, and re-opened with exponential backoff (0.1 s … 30 s, jitter) while
- * somebody needs them.
+ * they are needed.
  */
 #ifndef FLEET_LINK_LINK_H
 #define FLEET_LINK_LINK_H

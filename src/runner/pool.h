@@ -8,7 +8,7 @@
  *
  * A busy runner survives its agent, and goes on.  The next agent, which finds
  * such runners when it makes its pool, adopts each whose step is in its rows;
- * those that nobody has adopted by the first poll are ended.
+ * those that were not adopted by the first poll are ended.
  */
 #ifndef FLEET_RUNNER_POOL_H
 #define FLEET_RUNNER_POOL_H

@@ -103,7 +103,7 @@ extern void fleet_runner_clean_session(void);
 
 /* Makes NOTICE, WARNING … and FATAL go to the agent rather than to a client. */
 extern void fleet_runner_capture_messages(void);
-/* Lines from here on belong to this request; 0: to nobody. */
+/* Lines from here on belong to this request; 0: to none. */
 extern void fleet_runner_log_target(uint64 number, uint64 ref);
 /* A line of our own, sent whatever client_min_messages says. */
 extern void fleet_runner_log(const char *level, const char *sqlstate, const char *text);

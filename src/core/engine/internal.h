@@ -1,6 +1,6 @@
 /*
  * core/engine/internal.h
- *     What the files of the engine share; nobody else includes it.
+ *     What the files of the engine share; no other file includes it.
  *
  *   engine.c        runs: begin, edges, end, cancel; turn
  *   runs.c   which run begins next

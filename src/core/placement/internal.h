@@ -1,6 +1,6 @@
 /*
  * core/placement/internal.h
- *     What the files of the placer share; nobody else includes it.
+ *     What the files of the placer share; no other file includes it.
  *
  * From the top down; a file calls those below it only:
  *     placement.c  servers, targets, the calls of placement.h
