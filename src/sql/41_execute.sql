@@ -101,7 +101,7 @@ DECLARE
     v_state text;
     v_news record;
     v_line text;
-    v_seen jsonb := '{}';
+    v_seen jsonb := pg_catalog.jsonb_build_object();
     v_final boolean := false;
     v_canceled boolean := false;
     v_asked boolean := false;
