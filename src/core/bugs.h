@@ -46,6 +46,10 @@
 #define FLEET_BUG_CONDITION_IGNORED 0
 #endif
 
+#ifndef FLEET_BUG_SWEEP_OVERTAKEN /* what comes after a sweep is told before its end */
+#define FLEET_BUG_SWEEP_OVERTAKEN 0
+#endif
+
 /* placement */
 #ifndef FLEET_BUG_SLOT_COUNTED_TWICE /* a release frees two slots */
 #define FLEET_BUG_SLOT_COUNTED_TWICE 0

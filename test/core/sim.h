@@ -156,6 +156,7 @@ typedef struct SimCase
     uint32_t too_old_pct;  /* pg_xact_status() has forgotten */
     uint32_t volatile_pct; /* a condition or item query answers otherwise the next time */
     uint32_t max_active_runs;
+    uint32_t slice, crowd; /* as in FleetEngineConfig */
     bool crowded; /* so many items that somebody could starve */
 } SimCase;
 

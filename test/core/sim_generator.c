@@ -285,6 +285,8 @@ packages(Gen *g)
         c->roots[i].package = (uint8_t) (i == 0 ? 0 : below(g, c->npackages));
     }
     c->max_active_runs = pct(g, 80) ? 0 : 1 + below(g, 2);
+    c->slice = pct(g, 50) ? 0 : 1 + below(g, 3);
+    c->crowd = pct(g, 50) ? 0 : 4 * c->nservers + below(g, 4);
 }
 
 /* ---- faults ---- */

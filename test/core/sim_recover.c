@@ -85,7 +85,9 @@ parent_load_engine(Sim *s, uint32_t parent, uint32_t *handles)
     SimParent *p = &s->parents[parent];
     FleetEngineConfig config = {.lost_after = s->c->lost_after,
                                 .local_server = 0,
-                                .max_active_runs = s->c->max_active_runs};
+                                .max_active_runs = s->c->max_active_runs,
+                                .slice = s->c->slice,
+                                .crowd = s->c->crowd};
     FleetEngine *engine =
         fleet_engine_create(&sim_core_alloc, &config, fleet_random_next(&s->random));
     bool first = p->engine == NULL;
@@ -155,9 +157,13 @@ parent_build_engine(Sim *s, uint32_t parent)
     {
         for (uint32_t row = 0; row < p->catalog.runs[run].nrows; row++)
         {
-            p->catalog.runs[run].rows[row].passed = 0; /* nobody is held to what a dead one knew */
-            p->catalog.runs[run].rows[row].avoid = 0;
-            p->catalog.runs[run].rows[row].leaving = false;
+            SimRow *r = &p->catalog.runs[run].rows[row];
+
+            r->passed = 0; /* the placer's count is gone with the agent */
+            r->avoid = r->state == FLEET_QUEUED && r->attempt > 0 && r->server != FLEET_NO_SERVER
+                           ? r->server + 1
+                           : 0;
+            r->leaving = false;
         }
         p->vruns[run].handle = handles[run];
         p->vruns[run].loaded = handles[run] != SIM_NONE;

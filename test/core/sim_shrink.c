@@ -199,7 +199,7 @@ plainer_setting(SimCase *c, uint32_t which)
         case 2: c->slow_pct = 0; break;
         case 3: c->refuse_pct = 0; break;
         case 4: c->commit_fail_pct = c->too_old_pct = c->volatile_pct = 0; break;
-        case 5: c->max_active_runs = 0; break;
+        case 5: c->max_active_runs = c->slice = c->crowd = 0; break;
         case 6: c->blind_pct = 0; break;
         case 7:
             for (uint32_t i = 0; i < c->nservers; i++)

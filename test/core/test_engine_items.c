@@ -610,6 +610,150 @@ many_timers(void **state)
     harness_free(h);
 }
 
+static void
+restart_with(Harness *h, uint32_t slice, uint32_t crowd)
+{
+    fleet_engine_free(h->engine);
+    h->config.slice = slice;
+    h->config.crowd = crowd;
+    harness_engine(h);
+}
+
+/* A cancel of many items is told in slices; another run goes on; the end comes last, and once. */
+static void
+canceled_in_slices(void **state)
+{
+    Harness *h = harness_new();
+    uint32_t told = 0, turns = 0, whole = 0, other, started;
+
+    (void) state;
+    restart_with(h, 10, 0);
+    for_each(h, 1, FLEET_CONTINUE);
+    harness_task(h, "after");
+    harness_edge(h, 0, 1, FLEET_ON_COMPLETION);
+    harness_run(h);
+    items(h, 95, NULL);
+    accept(h, 0, 1);
+    assert_true(fleet_engine_cancel_run(h->engine, h->run, h->now));
+    other = fleet_engine_run_add(h->engine, h->graph, 0, 0, h->now);
+    harness_turn(h);
+    assert_int_equal(counted(h, FLEET_DO_CANCEL), 1); /* what runs is not kept waiting */
+    assert_true(fleet_engine_run_behind(h->engine, h->run));
+    assert_false(fleet_engine_run_behind(h->engine, other));
+    assert_non_null(found(h, FLEET_DO_RUN, 0, 0));
+    started = counted(h, FLEET_DO_EXPAND);
+    assert_int_equal(started, 1); /* the other one begins in the same turn */
+    assert_true(finish_with(h, 0, 1, FLEET_CANCELED, "57014"));
+    for (;;)
+    {
+        uint32_t states = 0;
+
+        for (uint32_t i = 0; i < h->nlog; i++)
+        {
+            assert_int_equal(whole, 0); /* nothing of it comes after its end */
+            if (h->log[i].ref.run != h->run)
+                continue;
+            states += h->log[i].kind == FLEET_DO_STATE && h->log[i].attempt == 0;
+            told += h->log[i].kind == FLEET_DO_STATE && h->log[i].ref.item > 0 &&
+                    FLEET_STATE_IS_FINAL(h->log[i].state);
+            whole += h->log[i].kind == FLEET_DO_RUN && FLEET_STATE_IS_FINAL(h->log[i].state);
+        }
+        assert_in_range(states, 0, 12); /* the slice, and the tasks as a whole */
+        turns++;
+        if (!fleet_engine_run_behind(h->engine, h->run))
+            break;
+        assert_int_equal(fleet_engine_wakeup(h->engine), 0);
+        harness_turn(h);
+    }
+    assert_int_equal(told, 95);
+    assert_int_equal(whole, 1);
+    assert_in_range(turns, 9, 11);
+    assert_int_equal(run_state(h), FLEET_CANCELED);
+    harness_free(h);
+}
+
+/* A run that is forgotten while it is being told leaves nothing behind. */
+static void
+forgotten_behind(void **state)
+{
+    Harness *h = harness_new();
+
+    (void) state;
+    restart_with(h, 10, 0);
+    for_each(h, 1, FLEET_CONTINUE);
+    harness_run(h);
+    items(h, 50, NULL);
+    assert_true(fleet_engine_cancel_run(h->engine, h->run, h->now));
+    harness_turn(h);
+    assert_true(fleet_engine_run_behind(h->engine, h->run));
+    fleet_engine_run_forget(h->engine, h->run);
+    harness_turn(h);
+    assert_int_equal(h->nlog, 0);
+    assert_int_equal(fleet_engine_wakeup(h->engine), FLEET_NEVER);
+    harness_free(h);
+}
+
+/* Without a throttle the placer knows the longest ones only; each is started once, in that order. */
+static void
+crowd_longest_first(void **state)
+{
+    enum
+    {
+        N = 40
+    };
+    Harness *h = harness_new();
+    FleetTime estimates[N];
+    uint32_t started = 0;
+
+    (void) state;
+    for (uint32_t i = 0; i < N; i++)
+        estimates[i] = (FleetTime) (1 + (i * 7) % N);
+    restart_with(h, 0, 6);
+    for_each(h, 0, FLEET_CONTINUE);
+    slots(h, 2);
+    harness_run(h);
+    items(h, N, estimates);
+    while (counted(h, FLEET_DO_START) > 0)
+    {
+        uint32_t item = 0, longest = 0;
+
+        for (uint32_t i = 0; i < h->nlog; i++)
+        {
+            if (h->log[i].kind != FLEET_DO_START)
+                continue;
+            item = h->log[i].ref.item;
+            /* of those that were left when it was admitted, at most the crowd is longer */
+            longest = 0;
+            for (uint32_t other = 1; other <= N; other++)
+                longest += fleet_engine_task_state(h->engine, ref_of(h, 0, other)) ==
+                               FLEET_QUEUED &&
+                           estimates[other - 1] > estimates[item - 1];
+            assert_in_range(longest, 0, 6);
+            started++;
+        }
+        for (uint32_t other = 1; other <= N; other++)
+        {
+            if (fleet_engine_task_state(h->engine, ref_of(h, 0, other)) == FLEET_STARTING)
+            {
+                accept(h, 0, other);
+                finish(h, 0, other, FLEET_SUCCEEDED);
+                break;
+            }
+        }
+    }
+    assert_int_equal(started, N);
+    for (uint32_t other = 1; other <= N; other++)
+    {
+        if (fleet_engine_task_state(h->engine, ref_of(h, 0, other)) == FLEET_STARTING)
+        {
+            accept(h, 0, other);
+            finish(h, 0, other, FLEET_SUCCEEDED);
+        }
+    }
+    assert_int_equal(run_state(h), FLEET_SUCCEEDED);
+    harness_free(h);
+}
+
 int
 main(void)
 {
@@ -633,6 +777,9 @@ main(void)
         cmocka_unit_test(suspect_server_loses_its_work),
         cmocka_unit_test(untold_starts_go_elsewhere),
         cmocka_unit_test(many_timers),
+        cmocka_unit_test(canceled_in_slices),
+        cmocka_unit_test(forgotten_behind),
+        cmocka_unit_test(crowd_longest_first),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

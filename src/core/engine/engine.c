@@ -77,6 +77,7 @@ fleet_engine_free(FleetEngine *engine)
     FREE_ARRAY(engine, servers, servers_capacity);
     FREE_ARRAY(engine, timers, timers_capacity);
     FREE_ARRAY(engine, queue, queue_capacity);
+    FREE_ARRAY(engine, held, held_capacity);
     FREE_ARRAY(engine, settled, settled_capacity);
     fleet_placer_free(engine->placer);
     base = engine->base;
@@ -552,6 +553,7 @@ fleet_engine_turn(FleetEngine *engine, FleetTime now)
     Run *run;
     uint32_t ticket, server;
 
+    fleet_eng_release_held(engine);
     fleet_eng_fire_timers(engine, now);
     while ((run = fleet_eng_next_run(engine)) != NULL)
     {
@@ -586,4 +588,10 @@ uint32_t
 fleet_engine_task_server(const FleetEngine *engine, FleetTaskRef ref)
 {
     return fleet_eng_unit(fleet_eng_run(engine, ref.run), ref)->server;
+}
+
+bool
+fleet_engine_run_behind(const FleetEngine *engine, uint32_t run)
+{
+    return fleet_eng_run(engine, run)->held;
 }

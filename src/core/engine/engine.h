@@ -71,6 +71,10 @@ typedef struct FleetEngineConfig
     uint32_t max_active_runs; /* further runs wait in FLEET_QUEUED, in order; 0: no limit */
     uint32_t local_target;    /* a target number that the driver itself does not use: the engine
                                   makes it the local server, for sql tasks; 0: FLEET_LOCAL_TARGET */
+    uint32_t slice; /* states told of a sweep (many task runs that changed at once) in one turn; the
+                       rest, and what comes after it of that run, in the next turns; 0: no limit */
+    uint32_t crowd; /* items of a for_each without a throttle that the placer knows at a time, the
+                       longest first; must be more than all slots together; 0: no limit */
 } FleetEngineConfig;
 
 extern FleetEngine *fleet_engine_create(const FleetAlloc *alloc, const FleetEngineConfig *config,
@@ -226,6 +230,8 @@ typedef struct FleetDecision
     FleetTime at;
 } FleetDecision;
 
+/* Decisions of a run come in order.  With a "slice" those of a run of which very many task runs changed
+ * come over several turns: fleet_engine_wakeup() is 0 until all are told. */
 extern void fleet_engine_turn(FleetEngine *engine, FleetTime now);
 extern bool fleet_engine_next(FleetEngine *engine, FleetDecision *decision);
 /* When must fleet_engine_turn() be called again though nothing happened?  FLEET_NEVER: not. */
@@ -235,6 +241,8 @@ extern FleetTime fleet_engine_wakeup(const FleetEngine *engine);
 extern FleetState fleet_engine_task_state(const FleetEngine *engine, FleetTaskRef ref);
 extern uint16_t fleet_engine_task_attempt(const FleetEngine *engine, FleetTaskRef ref);
 extern uint32_t fleet_engine_task_server(const FleetEngine *engine, FleetTaskRef ref);
+/* Decisions of it wait for the next turn (FleetEngineConfig.slice): its rows are behind. */
+extern bool fleet_engine_run_behind(const FleetEngine *engine, uint32_t run);
 /* Bytes allocated, the placer's with them. */
 extern size_t fleet_engine_memory(const FleetEngine *engine);
 

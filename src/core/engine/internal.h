@@ -84,6 +84,7 @@ typedef struct Run
     bool nested;
     bool active;    /* counts among the active ones */
     bool unhandled; /* a bad end that nobody handles */
+    bool held;      /* a sweep of it goes on in the next turn: its decisions are held */
     uint32_t ntasks, nedges, neaches;
     Task *tasks;
     uint8_t *edges; /* EdgeState */
@@ -161,6 +162,9 @@ struct FleetEngine
 
     FleetDecision *queue; /* ring */
     uint32_t queue_head, queue_count, queue_capacity;
+    FleetDecision *held; /* of runs that are "held", in order */
+    uint32_t nheld, held_capacity;
+    uint32_t swept; /* told of sweeps in this turn */
 
     uint32_t *settled; /* stack of tasks whose edges are to be resolved */
     uint32_t nsettled, settled_capacity;
@@ -173,6 +177,7 @@ extern FleetDecision *fleet_eng_tell(FleetEngine *engine, FleetDecisionKind kind
 extern void fleet_eng_tell_run(FleetEngine *engine, const Run *run);
 extern void fleet_eng_sweep(FleetEngine *engine, const Run *run, uint32_t task, uint32_t end);
 extern void fleet_eng_purge(FleetEngine *engine, uint32_t run);
+extern void fleet_eng_release_held(FleetEngine *engine);
 extern void fleet_eng_timer_set(FleetEngine *engine, uint32_t who, FleetTime due);
 extern uint32_t fleet_eng_ticket_new(FleetEngine *engine, FleetTaskRef ref);
 extern void fleet_eng_ticket_free(FleetEngine *engine, uint32_t ticket);

@@ -1,8 +1,9 @@
 /*
  * core/engine/items.c
  *     for_each: the items of a task as they arrive, at most "throttle" of them
- *     with the placer or started at a time (longest first), and what the ends
- *     of the items make of the task as a whole.
+ *     (or config.crowd, where there is none) with the placer or started at a
+ *     time, longest first, and what the ends of the items make of the task as a
+ *     whole.
  *
  * Called by the rest of the engine and, through fleet_engine_items*(), by the
  * driver.
@@ -189,6 +190,8 @@ fleet_eng_items_begin(FleetEngine *engine, Run *run, Each *each, FleetTime now)
 {
     uint32_t throttle = fleet_graph_task(run->graph, each->task)->throttle;
 
+    if (throttle == 0)
+        throttle = engine->config.crowd;
     each->throttle = throttle < each->count ? throttle : 0;
     if (each->open == 0)
     {

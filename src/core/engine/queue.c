@@ -6,6 +6,9 @@
  * The queue also holds *sweeps*: one entry that stands for any number of task
  * runs that changed state at once (canceled, mostly) and are marked
  * UNIT_CHANGED; fleet_engine_next() walks over them and tells one at a time.
+ * A turn tells at most config.slice of them: then the sweep, and what comes after
+ * it of the same run and frees no slot, are held until the next turn, and other
+ * runs go on.
  */
 #include "core/engine/internal.h"
 
@@ -88,6 +91,61 @@ fleet_eng_purge(FleetEngine *engine, uint32_t run)
         if (d->ref.run == run)
             d->kind = PURGED;
     }
+    for (uint32_t i = 0; i < engine->nheld; i++)
+    {
+        if (engine->held[i].ref.run == run)
+            engine->held[i].kind = PURGED;
+    }
+}
+
+/* ---- held decisions ---- */
+
+static bool
+may_sweep(const FleetEngine *engine)
+{
+    return engine->config.slice == 0 || engine->swept < engine->config.slice;
+}
+
+/* What frees a slot is not held, since another run may have the slot at once; nothing that is held
+ * comes before it. */
+static bool
+must_wait(const FleetDecision *decision)
+{
+    return !FLEET_BUG_SWEEP_OVERTAKEN && decision->kind != FLEET_DO_CANCEL &&
+           (decision->kind != FLEET_DO_STATE || decision->attempt == 0);
+}
+
+static void
+hold(FleetEngine *engine, const FleetDecision *decision)
+{
+    fleet_eng_run(engine, decision->ref.run)->held = true;
+    fleet_alloc_grow(&engine->alloc, (void **) &engine->held, &engine->held_capacity,
+                     engine->nheld + 1, sizeof(FleetDecision));
+    engine->held[engine->nheld++] = *decision;
+}
+
+/* A new turn: what was held comes before what has come since. */
+void
+fleet_eng_release_held(FleetEngine *engine)
+{
+    uint32_t n = engine->nheld;
+
+    engine->swept = 0;
+    engine->nheld = 0;
+    if (n == 0)
+        return;
+    while (engine->queue_count + n > engine->queue_capacity)
+        queue_grow(engine);
+    engine->queue_head = (engine->queue_head - n) & (engine->queue_capacity - 1);
+    engine->queue_count += n;
+    for (uint32_t i = 0; i < n; i++)
+    {
+        FleetDecision *d = &engine->queue[(engine->queue_head + i) & (engine->queue_capacity - 1)];
+
+        *d = engine->held[i];
+        if (d->kind != PURGED)
+            fleet_eng_run(engine, d->ref.run)->held = false;
+    }
 }
 
 /* The unit at the sweep's position, which moves on by one; NULL: the sweep is over. */
@@ -153,13 +211,27 @@ fleet_engine_next(FleetEngine *engine, FleetDecision *decision)
     while (engine->queue_count > 0)
     {
         FleetDecision *head = &engine->queue[engine->queue_head];
+        bool held = head->kind != PURGED && must_wait(head) &&
+                    fleet_eng_run(engine, head->ref.run)->held;
 
-        if (head->kind == SWEEP && sweep_next(engine, head, decision))
-            return true;
+        if (head->kind == SWEEP && !held && may_sweep(engine))
+        {
+            if (sweep_next(engine, head, decision))
+            {
+                engine->swept++;
+                return true;
+            }
+            head->kind = PURGED; /* it is at its end */
+        }
         *decision = *head;
         engine->queue_head = (engine->queue_head + 1) & (engine->queue_capacity - 1);
         engine->queue_count--;
-        if (decision->kind == SWEEP || decision->kind == PURGED)
+        if (held || decision->kind == SWEEP)
+        {
+            hold(engine, decision);
+            continue;
+        }
+        if (decision->kind == PURGED)
             continue;
         if (decision->kind == FLEET_DO_START && !start_stands(engine, decision))
             continue;
@@ -252,6 +324,8 @@ fleet_engine_wakeup(const FleetEngine *engine)
     FleetTime placer = fleet_placer_wakeup(engine->placer);
     FleetTime timer = engine->ntimers > 0 ? engine->timers[0].due : FLEET_NEVER;
 
+    if (engine->nheld > 0)
+        return 0;
     return timer < placer ? timer : placer;
 }
 
