@@ -55,13 +55,21 @@ static const LocalJobHooks local_job_hooks = {.start_nested = agent_run_nested};
 static const AgentServerHooks server_hooks = {.in_use = local_jobs_use_link,
                                               .retired = local_jobs_link_lost};
 
+/* So many task runs change their rows in one turn because of one cancel: a few hundredths of a second. */
+#define CANCEL_SLICE 2048
+
+/* Items of one for_each that the placer knows at a time, and so the most that can run at a time. */
+#define CROWD 16384
+
 static void
 make_structures(void)
 {
     FleetEngineConfig config = {.lost_after = FLEET_MS((FleetTime) fleet_guc_lost_after),
                                 .local_server = AGENT_LOCAL_SERVER,
                                 .local_target = AGENT_LOCAL_TARGET,
-                                .max_active_runs = (uint32) fleet_guc_max_active_runs};
+                                .max_active_runs = (uint32) fleet_guc_max_active_runs,
+                                .slice = CANCEL_SLICE,
+                                .crowd = CROWD};
     FleetAlloc alloc;
 
     agent_base_init();

@@ -198,7 +198,9 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
         case FLEET_EXECUTOR_COMMITTED:
             agent_request_forget(query->ref);
             query->ref = 0;
-            if (query->condition)
+            if (fleet_engine_run_state(agent.engine, query->run->handle) != FLEET_RUNNING)
+                query_free(query); /* canceled meanwhile: no answer counts */
+            else if (query->condition)
             {
                 condition_done(query);
                 query_free(query);

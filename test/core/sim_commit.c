@@ -21,7 +21,7 @@ commit_start(Sim *s, SimParent *p, SimRun *run, SimRow *row, const FleetDecision
     row->server = row->at = d->server;
     row->job = row->sub = SIM_NONE;
     row->since = s->now;
-    row->avoid = 0;
+    row->avoid = row->shy = 0;
     row->leaving = false;
     s->stats->starts++;
     if (task->spec.kind == FLEET_TASK_PACKAGE)

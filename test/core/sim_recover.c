@@ -160,9 +160,9 @@ parent_build_engine(Sim *s, uint32_t parent)
             SimRow *r = &p->catalog.runs[run].rows[row];
 
             r->passed = 0; /* the placer's count is gone with the agent */
-            r->avoid = r->state == FLEET_QUEUED && r->attempt > 0 && r->server != FLEET_NO_SERVER
-                           ? r->server + 1
-                           : 0;
+            r->avoid = 0;
+            /* the engine takes every queued one that was somewhere for one that was not started */
+            r->shy = r->state == FLEET_QUEUED && r->attempt > 0 ? r->server + 1 : 0;
             r->leaving = false;
         }
         p->vruns[run].handle = handles[run];

@@ -73,8 +73,8 @@ typedef struct FleetEngineConfig
                                   makes it the local server, for sql tasks; 0: FLEET_LOCAL_TARGET */
     uint32_t slice; /* states told of a sweep (many task runs that changed at once) in one turn; the
                        rest, and what comes after it of that run, in the next turns; 0: no limit */
-    uint32_t crowd; /* items of a for_each without a throttle that the placer knows at a time, the
-                       longest first; must be more than all slots together; 0: no limit */
+    uint32_t crowd; /* items of a for_each that the placer knows at a time, the longest first: a
+                       throttle for all, to be more than all slots together; 0: no limit */
 } FleetEngineConfig;
 
 extern FleetEngine *fleet_engine_create(const FleetAlloc *alloc, const FleetEngineConfig *config,

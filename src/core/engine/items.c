@@ -1,7 +1,7 @@
 /*
  * core/engine/items.c
  *     for_each: the items of a task as they arrive, at most "throttle" of them
- *     (or config.crowd, where there is none) with the placer or started at a
+ *     (and at most config.crowd) with the placer or started at a
  *     time, longest first, and what the ends of the items make of the task as a
  *     whole.
  *
@@ -190,7 +190,7 @@ fleet_eng_items_begin(FleetEngine *engine, Run *run, Each *each, FleetTime now)
 {
     uint32_t throttle = fleet_graph_task(run->graph, each->task)->throttle;
 
-    if (throttle == 0)
+    if (engine->config.crowd > 0 && (throttle == 0 || throttle > engine->config.crowd))
         throttle = engine->config.crowd;
     each->throttle = throttle < each->count ? throttle : 0;
     if (each->open == 0)
