@@ -22,11 +22,11 @@ tell(LocalJob *local, int pid, int64 run_id)
 {
     FleetExecutorEvent event = {.kind = FLEET_EXECUTOR_LOG,
                                 .row_count = -1,
-                                .diag = {.level = "WARNING", .sqlstate = "01000"}};
+                                .diag = {.level = "WARNING", .sqlstate = FLEET_SQLSTATE_WARNING}};
 
     event.diag.message =
-        psprintf("the step waits for session %d, which waits for run %lld and holds a snapshot", pid,
-                 (long long) run_id);
+        psprintf("the step waits for session %d, which waits for run %lld and holds a snapshot",
+                 pid, (long long) run_id);
     event.diag.hint = "Wait with CALL fleet.wait() instead of SELECT fleet.wait_for_run().";
     local->step.blocked_told = true;
     local_job_log(local, &event);

@@ -31,12 +31,11 @@ check_top_level(FunctionCallInfo fcinfo, const char *name)
     if (fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
         !castNode(CallContext, fcinfo->context)->atomic && !IsSubTransaction())
         return;
-    ereport(ERROR,
-            (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-             errmsg("%s cannot run inside a transaction block", name),
-             errdetail("It holds no snapshot and no lock while it waits, so it ends the "
-                       "transaction before."),
-             errhint("Use SELECT fleet.wait_for_run(), which holds a snapshot.")));
+    ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+                    errmsg("%s cannot run inside a transaction block", name),
+                    errdetail("It holds no snapshot and no lock while it waits, so it ends the "
+                              "transaction before."),
+                    errhint("Use SELECT fleet.wait_for_run(), which holds a snapshot.")));
 }
 
 static Datum
@@ -87,8 +86,10 @@ fleet_sql_wait(PG_FUNCTION_ARGS)
 Datum
 fleet_sql_watch_run(PG_FUNCTION_ARGS)
 {
-    FleetWait wait = {
-        .timeout_ms = 60000, .wants_changes = true, .sees_cancel = true, .rest = fleet_session_rest};
+    FleetWait wait = {.timeout_ms = 60000,
+                      .wants_changes = true,
+                      .sees_cancel = true,
+                      .rest = fleet_session_rest};
     NullableDatum timeout = {.isnull = true};
     Datum values[2];
     bool nulls[2] = {false, false};

@@ -44,7 +44,7 @@ fleet_link_evict(void)
         return false;
     if (!oldest->link->mode->sessions)
         oldest->link->wanted = false; /* until it has something to say again */
-    fleet_conn_close(oldest); /* its server stays up: who needs one there opens one again */
+    fleet_conn_close(oldest);         /* its server stays up: who needs one there opens one again */
     return true;
 }
 

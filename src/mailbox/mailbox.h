@@ -32,10 +32,10 @@ extern void fleet_wake_at_commit(FleetMessageKind kind, int64 id);
 typedef struct FleetWait
 {
     int64 run_id;
-    long timeout_ms;     /* -1: none */
-    bool wants_changes;  /* not only for its end, but also for a change of it, or of its log */
-    bool sees_cancel;    /* cancels are held (HOLD_CANCEL_INTERRUPTS): the wait is over then */
-    void (*rest)(void);  /* before each sleep; NULL: nothing is to be done then */
+    long timeout_ms;          /* -1: none */
+    bool wants_changes;       /* not only for its end, but also for a change of it, or of its log */
+    bool sees_cancel;         /* cancels are held (HOLD_CANCEL_INTERRUPTS): the wait is over then */
+    void (*rest)(void);       /* before each sleep; NULL: nothing is to be done then */
     bool timed_out, canceled; /* why it ended, if it is not for the run */
 } FleetWait;
 

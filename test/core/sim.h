@@ -157,7 +157,7 @@ typedef struct SimCase
     uint32_t volatile_pct; /* a condition or item query answers otherwise the next time */
     uint32_t max_active_runs;
     uint32_t slice, crowd; /* as in FleetEngineConfig */
-    bool crowded; /* so many items that somebody could starve */
+    bool crowded;          /* so many items that somebody could starve */
 } SimCase;
 
 /* ---- messages, connections, sessions ---- */

@@ -725,9 +725,9 @@ crowd_longest_first(void **state)
             /* of those that were left when it was admitted, at most the crowd is longer */
             longest = 0;
             for (uint32_t other = 1; other <= N; other++)
-                longest += fleet_engine_task_state(h->engine, ref_of(h, 0, other)) ==
-                               FLEET_QUEUED &&
-                           estimates[other - 1] > estimates[item - 1];
+                longest +=
+                    fleet_engine_task_state(h->engine, ref_of(h, 0, other)) == FLEET_QUEUED &&
+                    estimates[other - 1] > estimates[item - 1];
             assert_in_range(longest, 0, 6);
             started++;
         }

@@ -25,7 +25,7 @@ my %odd = (
     jit => 'on', jit_above_cost => '0', plan_cache_mode => 'force_custom_plan', from_collapse_limit => '1', join_collapse_limit => '1',
     geqo_threshold => '2', work_mem => '64kB', cursor_tuple_fraction => '1', random_page_cost => '1000', seq_page_cost => '0', cpu_index_tuple_cost => '1000',
     (map { ("enable_$_" => 'off') } qw(indexscan indexonlyscan bitmapscan nestloop sort hashagg material memoize tidscan)),
-    stats_fetch_consistency => 'snapshot', 
+    stats_fetch_consistency => 'snapshot',
     'plpgsql.extra_errors' => 'all', application_name => 'odd');
 
 # ALTER … SET of all of them, for those who log in from now on.

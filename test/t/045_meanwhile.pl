@@ -168,7 +168,7 @@ fault('runners end' => sub {
     my $run = $f->start('here', '{"key": "runner"}');
     $f->wait_started('runner');
     $f->sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet runner%' AND usename = 'postgres'});
-    return sub { $f->release('runner'); $f->wait_run($run); };
+    return sub { $f->release('runner'); isnt($f->wait_run($run), '', 'runners end: that run ends'); };
 });
 
 # ---- servers -----------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ fault('a flood of notices' => sub {
     return sub {
         $f->sql("SELECT fleet.cancel_run($run); SELECT fleet.set_server_state('$server', 'offline')");
         $fake->ctl(cut => JSON::PP::true);
-        $f->wait_run($run);
+        isnt($f->wait_run($run), '', 'a flood: that run ends');
     };
 });
 fault('one huge value' => sub {

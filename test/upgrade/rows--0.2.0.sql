@@ -5,7 +5,7 @@
 
 INSERT INTO fleet_catalog.identity (system_identifier, database, paused_reason)
 SELECT s.system_identifier, d.oid, 'none yet' FROM pg_control_system() AS s, pg_database AS d WHERE d.datname = current_database();
-UPDATE fleet_catalog.agent SET started_at = '2026-01-01 00:00+00';
+UPDATE fleet_catalog.agent SET started_at = '2026-01-01 00:00+00', last_sqlstate = '57P01', last_error = 'it ended', last_error_at = '2026-01-01 00:00+00';
 
 INSERT INTO fleet_catalog.server (server_id, name, mode, state, slots, weight, groups, made_here, owner)
 VALUES (1, 'kept server', 'direct', 'draining', 7, 2.5, '{g,"h i"}', true, current_user::regrole);

@@ -211,8 +211,8 @@ fleet_engine_next(FleetEngine *engine, FleetDecision *decision)
     while (engine->queue_count > 0)
     {
         FleetDecision *head = &engine->queue[engine->queue_head];
-        bool held = head->kind != PURGED && must_wait(head) &&
-                    fleet_eng_run(engine, head->ref.run)->held;
+        bool held =
+            head->kind != PURGED && must_wait(head) && fleet_eng_run(engine, head->ref.run)->held;
 
         if (head->kind == SWEEP && !held && may_sweep(engine))
         {
