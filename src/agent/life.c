@@ -59,7 +59,7 @@
 #define LOOK_AGAIN_MS 20
 #define NO_MEMORY_WAIT_MS 1000
 
-static volatile sig_atomic_t called = false; /* SIGINT: perhaps somebody wants us to leave */
+static volatile sig_atomic_t called = false; /* SIGINT: perhaps what we stand on is to be dropped */
 static bool leaving = false;
 static FleetTime born;
 static bool nothing_to_do = false; /* decided: no successor is needed */

@@ -9,6 +9,7 @@ use Carp;
 use File::Basename;
 use IPC::Open2;
 use JSON::PP;
+use FleetTest qw(quote_literal);
 
 sub new
 {
@@ -50,6 +51,26 @@ sub seen
     my $n = 0;
     $n += $seen->{$_} for grep { /$pattern/ } keys %$seen;
     return $n;
+}
+
+# begin($f, mode, password, sql => …): the parent gets a server of its own here, and a run that has one job
+# of one step there; the rest is the step's, and conninfo, if it is another one.  (server, run).
+sub begin
+{
+    my ($self, $f, $mode, $password, %step) = @_;
+    my $conninfo = delete $step{conninfo} || $self->conninfo;
+    my $name = 'fake' . ++$self->{servers};
+    my $step = join ', ', map { "$_ => " . quote_literal($step{$_}) } sort keys %step;
+    my $sql = sprintf <<'SQL' =~ s/NAME/$name/gr, map({ quote_literal($_) } $conninfo, $password, $mode), $step;
+SELECT fleet.add_server('NAME', %s, username => 'etl', password => %s, mode => %s, slots => 1);
+SELECT fleet.create_job('NAME');
+SELECT fleet.add_step('NAME', 's', %s);
+SELECT fleet.create_package('NAME');
+SELECT fleet.add_task('NAME', 't', job => 'NAME', server => 'NAME');
+SELECT fleet.run_parent_package('NAME');
+SQL
+    utf8::downgrade($sql);    # bytes, for psql
+    return ($name, $f->sql($sql) =~ s/.*\n//sr);
 }
 
 sub stop

@@ -381,6 +381,27 @@ sub package
     return;
 }
 
+# Two packages: "plain" notes its parameter "key" in etl.done; "stay" does so when there is a row with it
+# in etl.go, so that a run is open over the ends of agents.  Again after DROP EXTENSION.
+sub define_stay
+{
+    my ($self) = @_;
+    $self->sql(<<'SQL');
+CREATE TABLE IF NOT EXISTS etl.go (key text);
+CREATE TABLE IF NOT EXISTS etl.done (key text);
+CREATE OR REPLACE FUNCTION etl.stay(k text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    WHILE NOT EXISTS (SELECT FROM etl.go WHERE key = k) LOOP
+        PERFORM pg_sleep(0.02);
+    END LOOP;
+    INSERT INTO etl.done VALUES (k);
+END $$;
+SQL
+    $self->package('stay', -params => '{"key": null}', t => { sql => q{SELECT etl.stay(fleet.param('key'))} });
+    $self->package('plain', -params => '{"key": null}', t => { sql => q{INSERT INTO etl.done VALUES (fleet.param('key'))} });
+    return;
+}
+
 sub start
 {
     my ($self, $package, $params) = @_;

@@ -11,20 +11,7 @@ use Test::More;
 my $f = FleetTest->new(witness => 0, streaming => 1, conf => "restart_after_crash = on\n");
 my $node = $f->parent;
 
-# Ends when there is a row in etl.go: so a run stays open over the ends of agents.
-$f->sql(<<'SQL');
-CREATE TABLE etl.go (key text);
-CREATE TABLE etl.done (key text);
-CREATE FUNCTION etl.stay(k text) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    WHILE NOT EXISTS (SELECT FROM etl.go WHERE key = k) LOOP
-        PERFORM pg_sleep(0.02);
-    END LOOP;
-    INSERT INTO etl.done VALUES (k);
-END $$;
-SQL
-$f->package('stay', -params => '{"key": null}', t => { sql => q{SELECT etl.stay(fleet.param('key'))} });
-$f->package('plain', -params => '{"key": null}', t => { sql => q{INSERT INTO etl.done VALUES (fleet.param('key'))} });
+$f->define_stay;
 my %oid = (dw => $f->sql(q{SELECT oid FROM pg_database WHERE datname = 'dw'}));
 
 my $IS_AGENT = q{backend_type LIKE 'pg_fleet agent%'};

@@ -49,25 +49,8 @@ sub fired
     return;
 }
 
-my $servers = 0;
-
 # A server of its own, and a run that has one job of one step there: (server, run).
-sub begin
-{
-    my ($mode, $password, %step) = @_;
-    my $name = 'fake' . ++$servers;
-    my $step = join ', ', map { "$_ => " . quote_literal($step{$_}) } sort keys %step;
-    my $sql = sprintf <<'SQL' =~ s/NAME/$name/gr, map({ quote_literal($_) } $fake->conninfo, $password, $mode), $step;
-SELECT fleet.add_server('NAME', %s, username => 'etl', password => %s, mode => %s, slots => 1);
-SELECT fleet.create_job('NAME');
-SELECT fleet.add_step('NAME', 's', %s);
-SELECT fleet.create_package('NAME');
-SELECT fleet.add_task('NAME', 't', job => 'NAME', server => 'NAME');
-SELECT fleet.run_parent_package('NAME');
-SQL
-    utf8::downgrade($sql);    # bytes, for psql
-    return ($name, $f->sql($sql) =~ s/.*\n//sr);
-}
+sub begin { return $fake->begin($f, @_); }
 
 sub offline { my ($server) = @_; $f->sql("SELECT fleet.set_server_state('$server', 'offline')"); return; }
 

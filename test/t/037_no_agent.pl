@@ -32,24 +32,7 @@ sub nobody_for_long
 }
 sub still_before { my ($time, $name) = @_; local $Test::Builder::Level = $Test::Builder::Level + 1; return is($f->sql("SELECT clock_timestamp() < '$time'"), 't', $name); }
 
-$f->sql(<<'SQL');
-CREATE TABLE etl.go (key text);
-CREATE TABLE etl.done (key text);
-CREATE FUNCTION etl.stay(k text) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    WHILE NOT EXISTS (SELECT FROM etl.go WHERE key = k) LOOP
-        PERFORM pg_sleep(0.02);
-    END LOOP;
-    INSERT INTO etl.done VALUES (k);
-END $$;
-SQL
-sub define
-{
-    $f->package('stay', -params => '{"key": null}', t => { sql => q{SELECT etl.stay(fleet.param('key'))} });
-    $f->package('plain', -params => '{"key": null}', t => { sql => q{INSERT INTO etl.done VALUES (fleet.param('key'))} });
-    return;
-}
-define();
+$f->define_stay;
 
 # ---- why there is none, and until when ----------------------------------------------------------
 
@@ -80,7 +63,7 @@ $f->sql('DROP EXTENSION pg_fleet CASCADE');
 $f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet%' AND backend_type NOT LIKE '%runner%'}, '0', 'DROP EXTENSION: no worker is left');
 still_before($next, '… and none had to wait for the delay');
 $f->sql('CREATE EXTENSION pg_fleet');
-define();
+$f->define_stay;
 $f->run_is($f->start('plain', '{"key": "anew"}'), 'succeeded', 'made anew, it works at once');
 still_before($next, '… before that delay is over');
 

@@ -68,24 +68,6 @@ sub fault
     return;
 }
 
-# A server at which the fake one answers, and a run of a job of one step there.
-my $servers = 0;
-sub at_fake
-{
-    my ($mode, $sql, %server) = @_;
-    my $name = 'fake' . ++$servers;
-    my $run = $f->sql(sprintf <<'SQL' =~ s/NAME/$name/gr, quote_literal($server{conninfo} || $fake->conninfo), quote_literal($server{password} || 'fake-secret'), quote_literal($mode), quote_literal($sql));
-SELECT fleet.add_server('NAME', %s, username => 'etl', password => %s, mode => %s, slots => 1);
-SELECT fleet.create_job('NAME');
-SELECT fleet.add_step('NAME', 's', %s);
-SELECT fleet.create_package('NAME');
-SELECT fleet.add_task('NAME', 't', job => 'NAME', server => 'NAME');
-SELECT fleet.run_parent_package('NAME');
-SQL
-    $run =~ s/.*\n//s;
-    return ($name, $run);
-}
-
 sub is_down
 {
     my ($server, $like, $name) = @_;
@@ -176,19 +158,19 @@ fault('runners end' => sub {
 fault('a password of stars in a login error' => sub {
     $fake->ctl(auth => 'cleartext');
     $fake->rules([ on => '^password', send => [ [ 'fatal', '57P03', 'no ***' ] ] ]);
-    my ($server, $run) = at_fake('agent', 'SELECT 1', password => '***');
+    my ($server, $run) = $fake->begin($f, 'agent', '***', sql => 'SELECT 1');
     is_down($server, 'no \*\*\*', 'stars');
     return sub { give_up($server, $run, 'stars'); $fake->ctl(auth => 'trust'); };
 });
 fault('a copy that nobody asked for' => sub {
     $fake->rules([ on => '^execute SELECT \* FROM fleet_link.agent_hello', send => ['copyboth'] ]);
-    my ($server, $run) = at_fake('agent', 'SELECT 1');
+    my ($server, $run) = $fake->begin($f, 'agent', 'fake-secret', sql => 'SELECT 1');
     is_down($server, 'wants to copy', 'a copy');
     return sub { give_up($server, $run, 'a copy'); };
 });
 fault('a flood of notices' => sub {
     $fake->rules([ on => '^(?:execute|query) VACUUM', send => [ [ 'times', 300000, [ 'notice', '01000', 'x' ] ], 'hang' ] ]);
-    my ($server, $run) = at_fake('direct', 'VACUUM -- notices');
+    my ($server, $run) = $fake->begin($f, 'direct', 'fake-secret', sql => 'VACUUM -- notices');
     $f->wait_for('parent', "SELECT count(*) > 100 FROM fleet.log WHERE run_id = $run", 't', 'a flood: its lines come');
     return sub {
         $f->sql("SELECT fleet.cancel_run($run); SELECT fleet.set_server_state('$server', 'offline')");
@@ -198,12 +180,12 @@ fault('a flood of notices' => sub {
 });
 fault('one huge value' => sub {
     $fake->rules([ on => '^(?:execute|query) SELECT 7', send => [ [ 'columns', ['v'] ], [ 'row', [ 'x' x 30_000_000 ] ], [ 'complete', 'SELECT 1' ] ] ]);
-    my ($server, $run) = at_fake('direct', 'SELECT 7');
+    my ($server, $run) = $fake->begin($f, 'direct', 'fake-secret', sql => 'SELECT 7');
     isnt($f->wait_run($run), '', 'one huge value: that run ends');
     $f->sql("SELECT fleet.set_server_state('$server', 'offline')");
 });
 fault('a name without an address' => sub {
-    my ($server, $run) = at_fake('direct', 'SELECT 1', conninfo => 'host=no-such-host.invalid port=1 dbname=dw');
+    my ($server, $run) = $fake->begin($f, 'direct', 'fake-secret', sql => 'SELECT 1', conninfo => 'host=no-such-host.invalid port=1 dbname=dw');
     is_down($server, 'no-such-host', 'a name without an address');
     return sub { give_up($server, $run, 'a name without an address'); };
 });
