@@ -535,6 +535,8 @@ conn_poll(FleetConn *conn)
     pgsocket socket_before = PQsocket(conn->pg);
     uint64 inode_before = conn->inode;
 
+    if (fleet_login_look(conn) != LOGIN_GOES_ON)
+        return;
     switch (PQconnectPoll(conn->pg))
     {
         case PGRES_POLLING_READING: conn_watch(conn, WL_SOCKET_READABLE); break;

@@ -8,6 +8,7 @@
  *   notice.c       what a server says besides its answers
  *   conn.c         FleetConn: one libpq connection and its state machine
  *   conn_start.c   how a FleetConn gets connected (hosts, defaults, libpq's errors)
+ *   login.c        what a server asks for in the login
  *   fd.c           file descriptors: who gives one up, who waits for one
  *   self.c         who the other side is
  *   state.c        up, down, backoff, and what the agent is told of it
@@ -44,6 +45,8 @@
 #define FLEET_SIDE_IDLE FLEET_SECONDS(30) /* the side connection is closed after that */
 #define FLEET_BACKOFF_MIN FLEET_MS(100)
 #define FLEET_BACKOFF_MAX FLEET_SECONDS(30)
+#define FLEET_SCRAM_ITERATIONS_MAX                                                                 \
+    100000 /* of a login: 0.1 to 0.2 s, computed by libpq in one piece */
 #define FLEET_RESOLVE_TIMEOUT FLEET_SECONDS(20)
 #define FLEET_MESSAGE_BYTES_MAX (256 * 1024 * 1024) /* bytes without a complete message */
 #define FLEET_SETUP_BYTES_MAX (8 * 1024 * 1024)     /* … while nothing but our own was asked */
@@ -145,7 +148,8 @@ struct FleetConn
     PGresult *held; /* being worked on: freed with the connection if something throws */
     bool fd_reserved;
     FleetLoopMember *member;
-    uint64 inode; /* of the socket, to see whether libpq opened another one */
+    bool login_seen; /* a message of the login has come */
+    uint64 inode;    /* of the socket, to see whether libpq opened another one */
     FleetTime deadline;
     int host_shift; /* hosts of the list that timed out in this round */
     FleetExpect *ring;
@@ -265,6 +269,18 @@ extern void fleet_conn_open(FleetConn *conn);
 extern void fleet_conn_resolved(FleetConn *conn); /* RESOLVING: look whether addresses are there */
 extern void fleet_conn_connect_timeout(FleetConn *conn);
 extern void fleet_link_parse_hosts(FleetServerLink *link);
+
+/* ---- login.c ---- */
+
+typedef enum FleetLogin
+{
+    LOGIN_GOES_ON, /* libpq may read */
+    LOGIN_WAITS,   /* not before more has come */
+    LOGIN_REFUSED, /* the connection is marked lost */
+} FleetLogin;
+
+/* Before PQconnectPoll(): looks at what the server says in the login. */
+extern FleetLogin fleet_login_look(FleetConn *conn);
 
 /* ---- turn.c ---- */
 

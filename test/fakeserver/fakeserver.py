@@ -6,6 +6,9 @@
 
     {"auth": "trust" | "cleartext" | "scram", "password": P, "iterations": N}
                                how clients log in from now on; SCRAM needs the password
+    {"pieces": true}           the message of SCRAM with the iterations byte by byte; "early": its first
+                               bytes before the client has said anything; false: in one piece
+    {"tls": FILE}              certificate and key of connections that ask for TLS; "" for none
     {"rules": [RULE, …]}       replaces the rules, for all connections
     {"cut": true}              closes every connection
     {"stats": true}            answers {"connections": n, "fired": [n of rule 0, …], "seen": {…}},
@@ -39,9 +42,11 @@ import json
 import os
 import re
 import socket
+import ssl
 import struct
 import sys
 import threading
+import time
 
 SSL_REQUEST, GSS_REQUEST, CANCEL_REQUEST = 80877103, 80877104, 80877102
 
@@ -53,6 +58,7 @@ class Script:
         self.lock = threading.Lock()
         self.auth, self.password, self.iterations = "trust", "", 4096
         self.rules, self.fired, self.seen = [], [], {}
+        self.pieces, self.tls = False, ""
         self.connections, self.sockets, self.xid = 0, set(), 1000
 
     def rule(self, event):
@@ -72,6 +78,8 @@ class Script:
             self.auth = command.get("auth", self.auth)
             self.password = command.get("password", self.password)
             self.iterations = command.get("iterations", self.iterations)
+            self.pieces = command.get("pieces", self.pieces)
+            self.tls = command.get("tls", self.tls)
             if command.get("cut"):
                 for sock in list(self.sockets):
                     sock.shutdown(socket.SHUT_RDWR)
@@ -209,6 +217,16 @@ class Connection:
             (length,) = struct.unpack("!i", self.read(4))
             body = self.read(length - 4)
             (code,) = struct.unpack("!i", body[:4])
+            if code == SSL_REQUEST and self.script.tls:
+                self.sock.sendall(b"S")
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(self.script.tls)
+                with self.script.lock:
+                    self.script.sockets.discard(self.sock)
+                    self.sock = context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+                    self.script.sockets.add(self.sock)
+                self.sock.do_handshake()
+                continue
             if code in (SSL_REQUEST, GSS_REQUEST):
                 self.sock.sendall(b"N")
                 continue
@@ -238,12 +256,23 @@ class Connection:
         self.send(b"Z", self.status)
 
     def scram(self):
-        self.send(b"R", struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0")
+        request = struct.pack("!i", 10) + b"SCRAM-SHA-256\0\0"
+        early = self.script.pieces == "early"
+        begin = b"R" + struct.pack("!i", 250) + struct.pack("!i", 11) + b"r="
+        self.sock.sendall(b"R" + struct.pack("!i", len(request) + 4) + request + (begin if early else b""))
         first = self.message()[1].split(b"\0", 1)[1][4:].split(b",", 2)[2]  # client-first-bare
         nonce = dict(part.split(b"=", 1) for part in first.split(b","))[b"r"] + b"fake"
         salt = os.urandom(16)
         answer = b"r=" + nonce + b",s=" + base64.b64encode(salt) + b",i=%d" % self.script.iterations
-        self.send(b"R", struct.pack("!i", 11) + answer)
+        if early: # of the length that was announced
+            answer = answer.replace(b"fake", b"fake" + b"x" * (250 - 8 - len(answer)))
+            self.sock.sendall(answer[2:])
+        elif self.script.pieces:
+            for byte in b"R" + struct.pack("!ii", len(answer) + 8, 11) + answer:
+                self.sock.sendall(bytes([byte]))
+                time.sleep(0.001)
+        else:
+            self.send(b"R", struct.pack("!i", 11) + answer)
         final = self.message()[1].rsplit(b",p=", 1)[0]
         salted = hashlib.pbkdf2_hmac("sha256", self.script.password.encode(), salt, self.script.iterations)
         key = hmac.digest(salted, b"Server Key", "sha256")
@@ -355,14 +384,15 @@ def client(sock, script):
     with script.lock:
         script.connections += 1
         script.sockets.add(sock)
+    connection = Connection(sock, script)
     try:
-        Connection(sock, script).serve()
-    except (Closed, OSError):
+        connection.serve()
+    except (Closed, OSError, ssl.SSLError):
         pass
     finally:
         with script.lock:
-            script.sockets.discard(sock)
-        sock.close()
+            script.sockets.discard(connection.sock)
+        connection.sock.close()
 
 
 def accept(listener, script):

@@ -7,6 +7,7 @@ use strict;
 use warnings;
 use Carp;
 use File::Basename;
+use File::Temp;
 use IPC::Open2;
 use JSON::PP;
 use FleetTest qw(quote_literal);
@@ -22,7 +23,22 @@ sub new
 }
 
 sub port { return $_[0]{port}; }
-sub conninfo { return "host=127.0.0.1 port=$_[0]{port} dbname=dw sslmode=disable"; }
+sub conninfo { return "host=127.0.0.1 port=$_[0]{port} dbname=dw sslmode=" . ($_[0]{tls} ? 'require' : 'disable'); }
+
+# From now on it does TLS, and clients are to ask for it; or not.
+sub tls
+{
+    my ($self, $on) = @_;
+    if ($on && !$self->{tls})
+    {
+        $self->{tls} = File::Temp->new;
+        my $file = $self->{tls}->filename;
+        system("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=fake -days 1 -keyout $file.key -out $file 2>/dev/null && cat $file.key >>$file && rm $file.key") == 0
+          or croak 'no certificate';
+    }
+    $self->{tls} = undef unless $on;
+    return $self->ctl(tls => $on ? $self->{tls}->filename : '');
+}
 
 # ctl(rules => […], auth => 'trust'): returns the answer
 sub ctl
