@@ -82,7 +82,10 @@ class Script:
             self.tls = command.get("tls", self.tls)
             if command.get("cut"):
                 for sock in list(self.sockets):
-                    sock.shutdown(socket.SHUT_RDWR)
+                    try:
+                        sock.shutdown(socket.SHUT_RDWR)
+                    except OSError:
+                        pass  # the client has closed it already
             if command.get("stats"):
                 return {"connections": self.connections, "fired": self.fired, "seen": self.seen}
         return "ok"
