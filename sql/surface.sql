@@ -54,7 +54,6 @@ SELECT c.oid::regclass FROM pg_class c
  WHERE c.relnamespace::regnamespace::text LIKE 'fleet%' AND c.relkind IN ('r', 'v')
    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e');
 SELECT e.extrelocatable, n.nspname, e.extversion FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_fleet';
-SELECT v.name, v.superuser, v.trusted, v.relocatable, v.requires FROM pg_available_extension_versions AS v JOIN pg_available_extensions AS e ON e.name = v.name AND e.default_version = v.version WHERE v.name = 'pg_fleet';
 
 -- the two roles are nobody's login, and have nothing but what they are for
 SELECT r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb, r.rolcanlogin, r.rolreplication, r.rolbypassrls, r.rolpassword IS NOT NULL AS password

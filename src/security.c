@@ -206,7 +206,7 @@ read_server(Connection *connection, const char *name, Oid role)
     connection->server = GetForeignServerByName(name, true);
     if (connection->server == NULL)
         return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT,
-                      psprintf("foreign server \"%s\" does not exist any more", name));
+                      psprintf("foreign server \"%s\" no longer exists", name));
     wrapper = GetForeignDataWrapper(connection->server->fdwid);
     if (strcmp(wrapper->fdwname, "pg_fleet") != 0 &&
         strcmp(wrapper->fdwname, "postgres_fdw") != 0 &&
@@ -352,8 +352,7 @@ build(Connection *connection, const char *name, Oid role, const char ***keywords
     int used = 0;
 
     if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-        return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT,
-                      "the role does not exist any more");
+        return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT, "the role no longer exists");
     if (!read_server(connection, name, role) || !read_mapping(connection, role))
         return false;
     trusted = superuser_arg(role);

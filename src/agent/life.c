@@ -1,7 +1,7 @@
 /*
  * agent/life.c
- *     Which process is the agent of a database, and that there is always one
- *     again: coming and leaving of the agent.
+ *     Which process is the agent of a database, and how each agent that ends is
+ *     followed by another one.
  *
  * Three heavyweight locks a database, in tags that no SQL function can take
  * (launcher/launcher.h):
@@ -11,16 +11,16 @@
  *            comes before the delay is over
  *   heir     held by the one process that waits for the agent's lock
  *
- * Who finds the agent's lock taken was launched because somebody has something
- * for an agent.  It makes the agent that is there read everything again.  If
- * nobody is there who could be told (that one is about to end, or has not yet
- * begun), it waits for its lock instead.  It leaves only if a starter or an
- * heir will do the same: both read the rows later than the request's commit.
+ * A process that finds the agent's lock taken was launched because a session has
+ * work for an agent.  It tells the existing agent to read everything again.  If
+ * that one cannot be told (it is about to end, or has not yet begun), the
+ * process waits for the lock instead.  It exits only if a starter or an heir
+ * will do the same: both read the rows later than the request's commit.
  *
- * Who ends without having decided that there is nothing to do here hands over
- * to a starter, in the exit itself.  If that cannot be (no worker slot is
- * free, an error in the exit, a crash), the process's own slot stays its own:
- * it ends with exit code 1, and the postmaster starts it again.
+ * An agent that ends without having decided that this database needs none
+ * hands over to a starter, during its exit.  If that is impossible (no worker
+ * slot is free, an error in the exit, a crash), it keeps its own slot: it ends
+ * with exit code 1, and the postmaster starts it again.
  */
 #include "postgres.h"
 
@@ -95,7 +95,7 @@ ground_is_taken(void)
            (OidIsValid(extension) && fleet_excludes_all(&ours, false));
 }
 
-/* What goes to the server's log as an ERROR or FATAL is the last word of an agent that ends by it. */
+/* Keeps the last ERROR or FATAL that went to the server's log: the reason, if the agent ends by it. */
 static void
 remember_error(ErrorData *error)
 {
@@ -232,7 +232,7 @@ other_agent(void)
     return NULL;
 }
 
-/* It must read everything again.  False: it has ended meanwhile. */
+/* Tells it to read everything again.  False: it has ended meanwhile. */
 static bool
 poke(dsm_segment *segment)
 {

@@ -58,7 +58,7 @@ local_jobs_link_lost(AgentLink *link)
             continue;
         if (local->step.inserted)
             end_row(local, FLEET_SKIPPED, FLEET_SQLSTATE_CONNECTION_FAILURE,
-                    "it never began: the server does not answer");
+                    "the step never began: the server does not answer");
         (void) let_go(local);
         (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
         turn_again();

@@ -50,14 +50,14 @@ step_role(LocalJob *local)
         if (!OidIsValid(local->role))
         {
             local_job_error(local, FLEET_SQLSTATE_UNDEFINED_OBJECT,
-                            psprintf("role \"%s\" does not exist any more", run_as));
+                            psprintf("role \"%s\" no longer exists", run_as));
             return false;
         }
         if (!fleet_may_become(local->owner, local->role))
         {
             local_job_error(
                 local, FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE,
-                psprintf("the job's owner is not a member of role \"%s\" any more", run_as));
+                psprintf("the job's owner is no longer a member of role \"%s\"", run_as));
             return false;
         }
     }
@@ -235,7 +235,7 @@ local_job_step_resolved(LocalJob *local, FleetXactStatus status)
         case FLEET_XACT_UNKNOWN:
             local_job_error(local, FLEET_SQLSTATE_TRANSACTION_RESOLUTION_UNKNOWN,
                             "the step was cut off after its transaction was ready, and the server "
-                            "cannot tell any more whether it committed");
+                            "can no longer tell whether it committed");
             return local_job_exec_event(local, FLEET_EXEC_XACT_UNKNOWN);
         case FLEET_XACT_IN_PROGRESS: local->resolve_at = fleet_clock_now() + FLEET_MS(100); break;
     }

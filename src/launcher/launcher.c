@@ -2,27 +2,28 @@
  * launcher/launcher.c
  *     How agents come to life.
  *
- *   launcher  static worker, only when the library is preloaded: at server
- *             start, and after a crash, it launches an agent in every database
- *             that allows connections, one after another; an agent that finds
- *             no extension in its database ends at once.  Then it sleeps for
- *             ever, since the postmaster forgets a worker that ended well, and
- *             after a crash starts only those again that it remembers.
- *   starter   short-lived dynamic worker, connected to no database: brings
- *             an agent back that had to leave.  While it waits for the delay it
- *             says in pg_stat_activity until when and why, looks each second
- *             whether the database is still there, and holds the sentinel's lock
- *             in the agent's place, so that DROP EXTENSION ends the wait.  Then
- *             it waits on the lock that DROP, CREATE … TEMPLATE and ALTER
- *             DATABASE hold, and until the database allows connections,
- *             launches the agent, waits until that is at home, ends.
+ *   launcher  static worker, only if the library is preloaded: at server start,
+ *             and after a crash, it launches an agent in every database that
+ *             allows connections, one after another; an agent that finds no
+ *             extension in its database exits at once.  Then the launcher
+ *             sleeps forever: the postmaster forgets a worker that has exited
+ *             normally, and after a crash restarts only those it remembers.
+ *   starter   short-lived dynamic worker, connected to no database: launches
+ *             the successor of an agent that has ended.  While it waits for the
+ *             delay it shows the time and the reason in pg_stat_activity, checks
+ *             every second that the database still exists, and holds the
+ *             sentinel's lock in the agent's place, so that DROP EXTENSION ends
+ *             the wait.  Then it waits for the lock that DROP DATABASE, CREATE
+ *             DATABASE ... TEMPLATE and ALTER DATABASE hold, and until the
+ *             database allows connections; launches the agent; waits until that
+ *             one has its locks (agent/life.c); exits.
  *   on demand the first session that commits a request launches the agent
  *             (mailbox/session.c), so that nothing has to be preloaded.
  *
- * Every one of them is remembered by the postmaster until it ends with exit
- * code 0: one that fails, is terminated, or dies with the cluster is started
- * again by it.  So the chain from one agent to the next has no gap.  What is
- * usual goes by the starter, since a restart by the postmaster knows neither of
+ * The postmaster remembers each of them until it exits with code 0: a process
+ * that fails, is terminated, or dies with the cluster is started again.  So
+ * there is no gap in the chain from one agent to the next.  Normally the
+ * starter does the work, since a restart by the postmaster knows neither of
  * delays nor of dropped databases.
  */
 #include "postgres.h"
@@ -117,7 +118,7 @@ fleet_home_lock(Oid database, FleetHomeLock which)
     return tag;
 }
 
-/* Held, or waited for.  A share lock that is given back at once: nobody takes that for more. */
+/* Is it held, or waited for?  Found out with a share lock that is released at once. */
 static bool
 is_taken(Oid database, FleetHomeLock which)
 {

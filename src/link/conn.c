@@ -246,7 +246,7 @@ conn_copy(FleetConn *conn, ExecStatusType status)
     if (conn->methods->copy != NULL && conn->methods->copy(conn, &conn->ring[conn->head], status))
         return;
     fleet_conn_fail(conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
-                    "the server wants to copy, which nobody asked for");
+                    "unexpected COPY response from server");
 }
 
 static void

@@ -256,7 +256,7 @@ direct_probed(FleetConn *conn, bool known, bool active)
     else if (++session->probe_strikes >= 2)
         fleet_conn_fail(conn, FLEET_SQLSTATE_CONNECTION_FAILURE, false,
                         known ? "the server has finished, but its answer did not arrive"
-                              : "the server does not answer, and cannot be reached any more");
+                              : "the server does not answer, and can no longer be reached");
     else
         session->probe_at = now + FLEET_SECONDS(1);
     fleet_link_due_at(session->probe_at);

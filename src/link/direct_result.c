@@ -253,7 +253,7 @@ fleet_direct_copy(FleetConn *conn, const FleetExpect *expect, ExecStatusType sta
         !names_copy(request->command.data))
     {
         fleet_direct_set_error(request, FLEET_SQLSTATE_PROTOCOL_VIOLATION,
-                               "the server wants to copy, which nobody asked for");
+                               "unexpected COPY response from server");
         fleet_direct_emit(session, expect->slot, FLEET_EXECUTOR_ERROR);
         return false;
     }

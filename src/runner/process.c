@@ -41,7 +41,7 @@ fleet_runner_process_start(RunnerProcess *process, Oid database, Oid role, const
     if (!fleet_runner_segment_create(&process->segment, database, role))
     {
         *sqlstate = FLEET_SQLSTATE_OUT_OF_MEMORY;
-        *why = "no shared memory segment for a runner is to be had";
+        *why = "no shared memory segment is available for a runner";
         return false;
     }
     process->shared = process->segment.shared;

@@ -94,6 +94,7 @@ timezone = 'UTC'
 password_encryption = 'scram-sha-256'
 deadlock_timeout = '200ms'
 CONF
+    $node->append_conf('postgresql.conf', staged_conf());
     $node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($opt{libraries} || 'pg_fleet') . "'")
       if $opt{preload} || $opt{libraries};
     $node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
@@ -105,6 +106,17 @@ host    all         all 127.0.0.1/32   scram-sha-256
 HBA
     $node->start;
     return $node;
+}
+
+# make installcheck DESTDIR=...: the extension is not in the server's own folders, but in a package that is being built.
+# Servers that can be told so are Debian's (extension_destdir), and all from version 18 (extension_control_path).
+sub staged_conf
+{
+    my $root = $ENV{DESTDIR} or return '';
+    my %folder = map { $_ => `pg_config --$_` } qw(pkglibdir sharedir version);
+    chomp %folder;
+    my $search = $folder{version} =~ /Debian/ ? "extension_destdir = '$root'" : "extension_control_path = '$root$folder{sharedir}:\$system'";
+    return "dynamic_library_path = '$root$folder{pkglibdir}:\$libdir'\n$search\n";
 }
 
 # The database, its roles, and what bodies of steps use.

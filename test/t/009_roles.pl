@@ -352,7 +352,7 @@ $f->fails(q{SELECT fleet.create_job('as super'); SELECT fleet.add_step('as super
 $f->sql('REVOKE batch FROM alice');
 $id = $f->sql_as('alice', q{SELECT fleet.start_job('as batch')});
 $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $id", 'failed', 'membership is checked when it runs, too');
-is($f->sql("SELECT sqlstate, message FROM fleet.job_run WHERE job_run_id = $id"), '42501|the job\'s owner is not a member of role "batch" any more', 'with the reason');
+is($f->sql("SELECT sqlstate, message FROM fleet.job_run WHERE job_run_id = $id"), '42501|the job\'s owner is no longer a member of role "batch"', 'with the reason');
 
 # ---- nobody borrows the server's identity ------------------------------------------------------
 

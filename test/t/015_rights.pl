@@ -150,7 +150,7 @@ SELECT fleet.add_task('each', 't', sql => $$SELECT etl.witness('each')$$, for_ea
 SQL
 my %local = (run => sub { job_outcome('local') }, ok => 'own parent alice, as parent batch1', seen => 'own parent alice');
 taken_away('here, membership in run_as', %local, take => 'REVOKE batch1 FROM alice', give => 'GRANT batch1 TO alice',
-    gives => 'failed|42501|the job\'s owner is not a member of role "batch1" any more');
+    gives => 'failed|42501|the job\'s owner is no longer a member of role "batch1"');
 taken_away('here, LOGIN of run_as', %local, take => 'ALTER ROLE batch1 NOLOGIN', give => 'ALTER ROLE batch1 LOGIN',
     gives => 'failed|28000|role "batch1" is not permitted to log in');
 taken_away('here, VALID UNTIL of run_as', %local, take => q{ALTER ROLE batch1 VALID UNTIL 'yesterday'}, give => q{ALTER ROLE batch1 VALID UNTIL 'tomorrow'},
@@ -215,7 +215,7 @@ my %as = (run => sub { outcome('direct as') }, ok => 'own d1 etl, as d1 etl_b1',
 is($as{run}->(), 'succeeded||', 'd1: run_as runs');
 is(events(), $as{ok}, 'd1: as the user of that role\'s mapping');
 taken_away('d1, membership in run_as', %as, take => 'REVOKE batch1 FROM alice', give => 'GRANT batch1 TO alice',
-    gives => 'failed|42501|the job\'s owner is not a member of role "batch1" any more');
+    gives => 'failed|42501|the job\'s owner is no longer a member of role "batch1"');
 taken_away('d1, USAGE of run_as', %as, take => 'REVOKE USAGE ON FOREIGN SERVER d1 FROM batch1', give => 'GRANT USAGE ON FOREIGN SERVER d1 TO batch1',
     gives => 'failed|42501|role "batch1" has no USAGE on foreign server "d1"');
 taken_away('d1, mapping of run_as', %as, take => 'DROP USER MAPPING FOR batch1 SERVER d1',
@@ -295,7 +295,7 @@ my %there = (run => sub { outcome('agent as') }, ok => 'own a1 etl, as a1 batch1
 is($there{run}->(), 'succeeded||', 'a1: run_as runs');
 is(events(), $there{ok}, 'a1: as that role there');
 taken_away('a1, membership in run_as there', %there, take => 'REVOKE batch1 FROM etl', give => 'GRANT batch1 TO etl',
-    gives => 'failed|42501|the job\'s owner is not a member of role "batch1" any more');
+    gives => 'failed|42501|the job\'s owner is no longer a member of role "batch1"');
 taken_away('a1, VALID UNTIL of run_as there', %there, take => q{ALTER ROLE batch1 VALID UNTIL '2001-01-01'}, give => q{ALTER ROLE batch1 VALID UNTIL 'infinity'},
     gives => 'failed|28000|role "batch1" has expired (VALID UNTIL is over)');
 # the job there is another's by now: the link's user may not start it
@@ -338,7 +338,7 @@ is(here("SELECT task, state, sqlstate, message FROM fleet.task_run WHERE run_id 
         'gate|succeeded||',
         'owner2|failed|42501|the run\'s owner is not a member of the owner of job "of owner2"',
         'leaver|failed|42501|the run\'s owner is not a member of the owner of job "of leaver"',
-        'as|failed|42501|the job\'s owner is not a member of role "batch1" any more',
+        'as|failed|42501|the job\'s owner is no longer a member of role "batch1"',
         'agent|failed|42501|role "alice" has no USAGE on foreign server "a1"'),
     'each task ends with its own reason');
 is(events(), 'start parent alice, end parent alice, own d1 etl', 'and none of them did anything');
@@ -463,7 +463,7 @@ is(outcome('chief via', 'chief'), 'failed|42501|option "service" of foreign serv
 here(q{ALTER SERVER via_postgres_fdw OPTIONS (DROP service)});
 # a server that became another wrapper's, or is gone
 here('DROP SERVER via_dblink_fdw CASCADE');
-is(outcome('via_dblink_fdw'), 'failed|42704|foreign server "via_dblink_fdw" does not exist any more', 'a foreign server that was dropped: refused');
+is(outcome('via_dblink_fdw'), 'failed|42704|foreign server "via_dblink_fdw" no longer exists', 'a foreign server that was dropped: refused');
 here('CREATE FOREIGN DATA WRAPPER other; CREATE SERVER via_dblink_fdw FOREIGN DATA WRAPPER other; GRANT USAGE ON FOREIGN SERVER via_dblink_fdw TO alice; CREATE USER MAPPING FOR alice SERVER via_dblink_fdw');
 is(outcome('via_dblink_fdw'), 'failed|42809|foreign server "via_dblink_fdw" belongs to the wrapper "other", which pg_fleet does not use',
     'a foreign server of another wrapper under the same name: refused');

@@ -33,7 +33,7 @@ $f->job('mark_again', { sql => q{SELECT etl.witness('start')}, on_unknown => 're
 $f->package($_, -params => '{"key": null}', t => { job => $_, server => 'd1' }) for qw(work mark mark_again);
 $f->package('here', -params => '{"key": null}', t => { sql => 'SELECT etl.work()' });
 
-my $unknown = 'the step was cut off after its transaction was ready, and the server cannot tell any more whether it committed';
+my $unknown = 'the step was cut off after its transaction was ready, and the server can no longer tell whether it committed';
 
 # One run whose agent (or runner) waits at the point.
 sub begin

@@ -132,7 +132,7 @@ link_is_down($run, $server, 'you are ***********', 'an error to the hello');
 # ---- a copy that nobody asked for ---------------------------------------------------------------
 
 $fake->ctl(auth => 'trust');
-my $COPY = 'the server wants to copy, which nobody asked for';
+my $COPY = 'unexpected COPY response from server';
 my %command = ('one statement' => { sql => 'SELECT 7' },
     'not a transaction' => { sql => 'VACUUM', transactional => 'false' },
     'several statements' => { sql => 'SELECT 7; SELECT 8' });

@@ -24,6 +24,9 @@ is($f->sql("SELECT string_agg(source, ' ') FROM pg_extension_update_paths('pg_fl
 is($f->sql("SELECT string_agg(DISTINCT source, ' ') FROM pg_extension_update_paths('pg_fleet')
     WHERE source NOT IN (" . join(', ', map { FleetTest::quote_literal($_) } @from, $version) . ')'), '', 'and each from which there is one is tested');
 
+is($f->sql("SELECT superuser, trusted, relocatable, requires FROM pg_available_extension_versions WHERE name = 'pg_fleet' AND version = '$version'"),
+    't|f|f|{plpgsql}', 'a superuser installs it, into its own schemas, with nothing else but PL/pgSQL');
+
 # ---- what is compared --------------------------------------------------------------------------
 
 my $objects_sql = Upgrade::slurp("$Upgrade::FOLDER/objects.sql");

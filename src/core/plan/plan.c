@@ -405,7 +405,7 @@ fleet_plan_what_if(const FleetAlloc *alloc, const FleetPlanInput *input, uint32_
     if (n == 0 || input->ntargets == 0)
     {
         snprintf(error->message, sizeof(error->message), "there is no plan without a server");
-        snprintf(error->hint, sizeof(error->hint), "Give a number of servers of at least 1.");
+        snprintf(error->hint, sizeof(error->hint), "Specify at least one server.");
         return false;
     }
     target = largest_target(input);
