@@ -19,6 +19,7 @@
 #include "store/nested.h"
 #include "store/condition.h"
 #include "store/spi.h"
+#include "nodes/bitmapset.h"
 #include "utils/memutils.h"
 
 /* During the flush: the started row's own parameters. */
@@ -108,6 +109,33 @@ items_load(AgentRun *run, const FleetTaskRow *rows, int n)
     }
 }
 
+/*
+ * A for_each that is still queued has not stored all its items when an agent ended: they are forgotten,
+ * and it is asked again.  Nothing of them has begun.  Returns how many rows are left.
+ */
+static int
+half_expanded_forget(int64 run_id, FleetTaskRow *rows, int n)
+{
+    Bitmapset *queued = NULL, *half = NULL;
+    int left = 0, task = -1;
+
+    for (int i = 0; i < n; i++)
+    {
+        if (rows[i].item == 0 && rows[i].state == FLEET_QUEUED)
+            queued = bms_add_member(queued, (int) rows[i].task);
+    }
+    for (int i = 0; i < n; i++)
+    {
+        if (rows[i].item > 0 && bms_is_member((int) rows[i].task, queued))
+            half = bms_add_member(half, (int) rows[i].task);
+        else
+            rows[left++] = rows[i];
+    }
+    while ((task = bms_next_member(half, task)) >= 0)
+        fleet_task_forget_items(run_id, (uint32) task);
+    return left;
+}
+
 /* What is durable of a run: read before anything of it is in memory. */
 typedef struct RunFacts
 {
@@ -161,6 +189,7 @@ run_take(void *arg)
     if (agent_run_find(row->run_id) != NULL)
         return;
     facts.ntasks = fleet_task_read(row->run_id, &facts.tasks);
+    facts.ntasks = half_expanded_forget(row->run_id, facts.tasks, facts.ntasks);
     if (facts.ntasks > 0)
         facts.nconditions = fleet_condition_read(row->run_id, &facts.conditions);
     run = agent_run_create(row);

@@ -52,6 +52,7 @@
 #include "utils/wait_event.h"
 
 static const LocalJobHooks local_job_hooks = {.start_nested = agent_run_nested};
+static const AgentRunHooks run_hooks = {.cancel = agent_queries_cancel};
 static const AgentServerHooks server_hooks = {.in_use = local_jobs_use_link,
                                               .retired = local_jobs_link_lost};
 
@@ -78,7 +79,7 @@ make_structures(void)
     agent.loop = fleet_loop_create(agent.context);
     local_jobs_init(&local_job_hooks);
     fleet_run_write_init(agent.context);
-    agent_runs_init();
+    agent_runs_init(&run_hooks);
     agent_tasks_init();
     agent_remote_init();
     agent_servers_init(&server_hooks);
@@ -113,19 +114,19 @@ turn(void)
     agent_inbox_take();
     agent_servers_tidy();
     next = fleet_runner_poll(now);
-    next = Min(next, fleet_link_timers(now));
-    next = Min(next, local_jobs_timers(now));
-    next = Min(next, local_jobs_blocked(now));
+    next = fleet_earlier(next, fleet_link_timers(now));
+    next = fleet_earlier(next, local_jobs_timers(now));
+    next = fleet_earlier(next, local_jobs_blocked(now));
     if (!agent.paused)
     {
         local_jobs_runners();
-        agent_queries_runners();
+        agent_queries_turn();
         fleet_engine_turn(agent.engine, now);
         agent_decide();
     }
     if (agent_flush_needed())
         agent_flush();
-    return turn_next(Min(next, fleet_engine_wakeup(agent.engine)));
+    return turn_next(fleet_earlier(next, fleet_engine_wakeup(agent.engine)));
 }
 
 static void

@@ -9,8 +9,11 @@
 #include "agent/learn.h"
 #include "agent/run.h"
 #include "store/condition.h"
+#include "store/run_close.h"
+#include "store/run_write.h"
 #include "store/spi.h"
 #include "lib/stringinfo.h"
+#include "points.h"
 #include "security.h"
 #include "utils/memutils.h"
 
@@ -27,12 +30,19 @@ typedef struct AgentQuery
     uint64 ref;
     char **rows;
     uint32 nrows, capacity;
-    int mark;  /* for_each: new rows of task runs before its own */
-    uint32 at; /* row that is being looked at */
     int tries;
+    /* for_each: its rows become rows of task runs, a slice a turn */
+    bool storing;
+    uint32 stored;
+    FleetTime *estimates;
+    int mark;  /* new rows of task runs before this slice */
+    uint32 at; /* row that is being looked at */
 } AgentQuery;
 
-/* All that are not finished; those without an executor wait for one. */
+/* Rows of task runs a turn, of all queries together: other runs wait for them. */
+#define STORE_SLICE 2048
+
+/* All that are not finished; those without an executor wait for one, or are being stored. */
 static dlist_head queries = DLIST_STATIC_INIT(queries);
 
 static AgentQuery *
@@ -100,19 +110,6 @@ expand_failed(AgentQuery *query, const char *message)
 }
 
 static void
-expand_done(AgentQuery *query)
-{
-    AgentRun *run = query->run;
-    FleetTime *estimates =
-        MemoryContextAllocHuge(query->context, sizeof(FleetTime) * Max(query->nrows, 1));
-
-    for (uint32 i = 0; i < query->nrows; i++)
-        estimates[i] = agent_item_estimate(run, query->task, query->rows[i]);
-    (void) fleet_engine_items(agent.engine, run->handle, query->task, query->nrows, estimates,
-                              fleet_clock_now());
-}
-
-static void
 condition_done(AgentQuery *query)
 {
     AgentRun *run = query->run;
@@ -148,13 +145,13 @@ query_failed(AgentQuery *query, const char *message)
     query_free(query);
 }
 
-/* Each row must be a JSON object, and becomes an item's row: one that does not is the task's
- * error. */
+/* ---- items ---- */
+
+/* Each row must be a JSON object, and becomes an item's row: one that does not is the task's error. */
 static void
-expand_rows(void *arg)
+items_check(void *arg)
 {
     AgentQuery *query = arg;
-    TimestampTz now = fleet_clock_wall();
 
     query->mark = fleet_task_mark_new();
     for (uint32 i = 0; i < query->nrows; i++)
@@ -165,7 +162,125 @@ expand_rows(void *arg)
         if (query->rows[i][0] != '{')
             ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
                             errmsg("not a JSON object: %.40s", query->rows[i])));
+    }
+    query->estimates =
+        MemoryContextAllocHuge(query->context, sizeof(FleetTime) * Max(query->nrows, 1));
+}
+
+static void
+items_slice(void *arg)
+{
+    AgentQuery *query = arg;
+    uint32 end = Min(query->nrows, query->stored + STORE_SLICE);
+    TimestampTz now = fleet_clock_wall();
+
+    query->mark = fleet_task_mark_new();
+    for (uint32 i = query->stored; i < end; i++)
+    {
+        query->at = i + 1;
+        query->estimates[i] = agent_item_estimate(query->run, query->task, query->rows[i]);
         fleet_task_write_new(query->run->run_id, query->task, i + 1, now, query->rows[i]);
+    }
+    query->stored = end;
+}
+
+static void
+items_refused(AgentQuery *query, const FleetDiagnostics *failure)
+{
+    fleet_task_forget_new(query->mark);
+    if (query->stored > 0)
+        fleet_task_forget_items(query->run->run_id, query->task);
+    query_failed(query, psprintf("row %u: %s", query->at, failure->message));
+}
+
+/* The engine gets them: what is durable of them becomes so together with the state of the whole. */
+static void
+items_known(AgentQuery *query)
+{
+    (void) fleet_engine_items(agent.engine, query->run->handle, query->task, query->stored,
+                              query->estimates, fleet_clock_now());
+    query_free(query);
+}
+
+/* Returns how many rows that cost, at least one. */
+static uint32
+items_store(AgentQuery *query)
+{
+    uint32 before = query->stored, n;
+    FleetDiagnostics failure;
+
+    if (query->stored > 0)
+        FLEET_POINT("items_next_slice");
+    turn_again();
+    if (!agent_protected(items_slice, query, &failure))
+    {
+        items_refused(query, &failure);
+        return STORE_SLICE;
+    }
+    n = Max(query->stored - before, 1);
+    if (query->stored == query->nrows)
+        items_known(query);
+    return n;
+}
+
+static void
+expanded(AgentQuery *query)
+{
+    FleetDiagnostics failure;
+
+    query->executor->owner = NULL;
+    fleet_runner_done(query->executor);
+    query->executor = NULL;
+    if (!agent_protected(items_check, query, &failure))
+        items_refused(query, &failure);
+    else
+        query->storing = true;
+    turn_again();
+}
+
+/* A slice of one of them a turn, in turn. */
+static void
+items_turn(void)
+{
+    dlist_mutable_iter iter;
+    uint32 n = 0;
+
+    dlist_foreach_modify(iter, &queries)
+    {
+        AgentQuery *query = dlist_container(AgentQuery, node, iter.cur);
+
+        if (!query->storing)
+            continue;
+        if (n >= STORE_SLICE)
+            break;
+        if (query->nrows - query->stored > STORE_SLICE)
+        {
+            dlist_delete(&query->node); /* the next turn is another one's */
+            dlist_push_tail(&queries, &query->node);
+        }
+        n += items_store(query);
+    }
+}
+
+/*
+ * The run is to be canceled, and no answer counts any more.  Items that are stored already are canceled
+ * as items; a for_each of which there is none yet is canceled as a whole.
+ */
+void
+agent_queries_cancel(AgentRun *run)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &queries)
+    {
+        AgentQuery *query = dlist_container(AgentQuery, node, iter.cur);
+
+        if (query->run != run)
+            continue;
+        if (query->storing && query->stored > 0)
+            items_known(query);
+        else
+            query_free(query);
     }
 }
 
@@ -190,7 +305,6 @@ void
 agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent *event)
 {
     AgentQuery *query = owner;
-    FleetDiagnostics failure;
 
     switch (event->kind)
     {
@@ -205,16 +319,8 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
                 condition_done(query);
                 query_free(query);
             }
-            else if (!agent_protected(expand_rows, query, &failure))
-            {
-                fleet_task_forget_new(query->mark);
-                query_failed(query, psprintf("row %u: %s", query->at, failure.message));
-            }
             else
-            {
-                expand_done(query);
-                query_free(query);
-            }
+                expanded(query);
             break;
         case FLEET_EXECUTOR_ERROR:
             agent_request_forget(query->ref);
@@ -240,9 +346,8 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
     }
 }
 
-/* Gives waiting queries their runners. */
-void
-agent_queries_runners(void)
+static void
+runners_turn(void)
 {
     dlist_mutable_iter iter;
 
@@ -253,7 +358,7 @@ agent_queries_runners(void)
         const char *sqlstate;
         const char *why;
 
-        if (query->executor != NULL)
+        if (query->executor != NULL || query->storing)
             continue;
         fleet_catalog_begin();
         if (!fleet_security_role_may_run(query->run->owner, &sqlstate, &why))
@@ -279,6 +384,13 @@ agent_queries_runners(void)
         request.fresh = true;
         query->executor->methods->run(query->executor, &request);
     }
+}
+
+void
+agent_queries_turn(void)
+{
+    runners_turn();
+    items_turn();
 }
 
 void

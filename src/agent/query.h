@@ -9,9 +9,10 @@
 
 extern void agent_query_expand(AgentRun *run, uint32 task);    /* the for_each of a task */
 extern void agent_query_condition(AgentRun *run, uint32 edge); /* the condition of an edge */
-extern void agent_queries_runners(void); /* gives waiting queries their runners */
+extern void agent_queries_turn(void); /* waiting ones get runners, items a slice of rows */
 extern void agent_query_event(void *query, FleetExecutor *executor,
                               const FleetExecutorEvent *event);
+extern void agent_queries_cancel(AgentRun *run); /* before the engine cancels the run */
 extern void agent_queries_forget(AgentRun *run);
 
 #endif

@@ -22,9 +22,12 @@ static HTAB *runs;
 static dlist_head dirty = DLIST_STATIC_INIT(dirty);     /* AgentRun.dirty_node */
 static dlist_head changed = DLIST_STATIC_INIT(changed); /* AgentRun.changed_node */
 
+static const AgentRunHooks *hooks;
+
 void
-agent_runs_init(void)
+agent_runs_init(const AgentRunHooks *run_hooks)
 {
+    hooks = run_hooks;
     runs = agent_table("pg_fleet runs", sizeof(int64), sizeof(RunEntry), HASH_BLOBS);
 }
 
@@ -166,7 +169,10 @@ agent_run_cancel(int64 run_id)
 {
     AgentRun *run = agent_run_find(run_id);
 
-    if (run != NULL && fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now()))
+    if (run == NULL)
+        return;
+    hooks->cancel(run);
+    if (fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now()))
         turn_again();
 }
 

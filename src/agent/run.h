@@ -7,7 +7,13 @@
 
 #include "agent/state.h"
 
-extern void agent_runs_init(void);
+/* What happens further up, in query.c. */
+typedef struct AgentRunHooks
+{
+    void (*cancel)(AgentRun *run); /* before the engine cancels it */
+} AgentRunHooks;
+
+extern void agent_runs_init(const AgentRunHooks *hooks);   /* to be kept */
 extern AgentRun *agent_run_find(int64 run_id);             /* NULL: not open */
 extern AgentRun *agent_run_by_handle(uint32 handle);       /* of the engine */
 extern void agent_runs_each(void (*visit)(AgentRun *run)); /* visit frees none */

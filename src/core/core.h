@@ -27,6 +27,13 @@ typedef int64_t FleetTime;
 #define FLEET_MS(n) ((FleetTime) (n) *1000)
 #define FLEET_SECONDS(n) ((FleetTime) (n) *1000000)
 
+/* The earlier of two; unlike the server's Min(), it evaluates each once. */
+static inline FleetTime
+fleet_earlier(FleetTime a, FleetTime b)
+{
+    return a < b ? a : b;
+}
+
 /*
  * How long a process may sleep until then, in milliseconds; -1: without an end.
  * Waits take an int (24.8 days): so it is 10 minutes at most, and who

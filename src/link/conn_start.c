@@ -85,8 +85,9 @@ fleet_link_parse_hosts(FleetServerLink *link)
     const char *ports = fleet_link_param(link, "port");
     MemoryContext before = MemoryContextSwitchTo(link->context);
     bool one_port = list_length_of(ports) == 1;
+    int nhosts = list_length_of(hosts), naddresses = list_length_of(addresses);
 
-    link->nhosts = Max(1, Max(list_length_of(hosts), list_length_of(addresses)));
+    link->nhosts = Max(1, Max(nhosts, naddresses));
     link->hosts = palloc0(sizeof(FleetHost) * link->nhosts);
     for (int i = 0; i < link->nhosts; i++)
     {

@@ -54,8 +54,13 @@ link_copy_params(FleetServerLink *link, const FleetLinkSpec *spec)
         link->values[i] = pstrdup(value);
         if (strcmp(spec->keywords[i], "password") == 0 && value[0] != '\0')
             link->has_password = true;
-        if (strcmp(spec->keywords[i], "connect_timeout") == 0 && atoi(value) > 0)
-            link->connect_timeout = Max(2, Min(atoi(value), 600));
+        if (strcmp(spec->keywords[i], "connect_timeout") == 0)
+        {
+            int seconds = atoi(value);
+
+            if (seconds > 0)
+                link->connect_timeout = Max(2, Min(seconds, 600));
+        }
     }
     link->nparams = n;
 }
@@ -215,7 +220,7 @@ conn_due(FleetConn *conn)
             if (conn->count > 0 && !conn->user_runs)
                 due = conn->heard_at + conn->patience;
             if (conn->state == CONN_READY && conn->methods->due != NULL)
-                due = Min(due, conn->methods->due(conn));
+                due = fleet_earlier(due, conn->methods->due(conn));
             break;
     }
     return due;
@@ -258,7 +263,7 @@ link_due(FleetServerLink *link)
         due = Min(due, link->retry_at);
     dlist_foreach(iter, &link->conns)
     {
-        due = Min(due, conn_due(dlist_container(FleetConn, node, iter.cur)));
+        due = fleet_earlier(due, conn_due(dlist_container(FleetConn, node, iter.cur)));
     }
     return due;
 }
@@ -282,7 +287,7 @@ timers_all(void)
         }
         if (link->retry_at <= fleet_turn.now && (fleet_side_wants(link) || link_wants(link)))
             fleet_link_open_soon(link);
-        due = Min(due, link_due(link));
+        due = fleet_earlier(due, link_due(link));
     }
     fleet_turn.next_due = Min(fleet_turn.next_due, due);
 }

@@ -282,7 +282,7 @@ wait_for_agent(FleetWait *wait, FleetTime deadline, bool launch, bool *warned)
                  errdetail("The wait goes on, and starts the agent as soon as one is free."),
                  errhint("Raise max_worker_processes.")));
     }
-    sleep_until(wait, Min(deadline, fleet_clock_now() + FLEET_MS(20)));
+    sleep_until(wait, fleet_earlier(deadline, fleet_clock_now() + FLEET_MS(20)));
 }
 
 /* One wait in the agent's memory; true: something has changed. */

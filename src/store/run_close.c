@@ -1,8 +1,8 @@
 /*
  * store/run_close.c
  *     The open rows of a run or job run that cannot be loaded: nothing will
- *     ever report how they ended, so it is recorded here.  In the agent's
- *     process.
+ *     ever report how they ended, so it is recorded here.  And rows that are
+ *     taken back.  In the agent's process.
  */
 #include "postgres.h"
 
@@ -11,6 +11,7 @@
 #include "store/spi.h"
 #include "store/state_change.h"
 #include "store/tables.h"
+#include "catalog/pg_type_d.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -88,4 +89,20 @@ fleet_job_run_close(int64 job_run_id, const char *sqlstate, const char *message)
     PushActiveSnapshot(GetTransactionSnapshot());
     close_rows(&job_steps, job_run_id, sqlstate, message);
     PopActiveSnapshot();
+}
+
+static FleetStatement forget_items_statement = {
+    "DELETE FROM fleet_catalog.task_run AS t"
+    " WHERE t.run_id OPERATOR(pg_catalog.=) $1 AND t.task_no OPERATOR(pg_catalog.=) $2"
+    "   AND t.item OPERATOR(pg_catalog.>) 0",
+    2,
+    {INT8OID, INT4OID},
+    NULL};
+
+void
+fleet_task_forget_items(int64 run_id, uint32 task)
+{
+    Datum values[] = {Int64GetDatum(run_id), Int32GetDatum((int32) task)};
+
+    (void) fleet_statement_run(&forget_items_statement, values, NULL);
 }

@@ -1,7 +1,7 @@
 /*
  * store/run_close.h
  *     The open rows of a run or job run that cannot be loaded end, with the
- *     reason.  In the agent's process.
+ *     reason; rows that are taken back.  In the agent's process.
  */
 #ifndef FLEET_STORE_RUN_CLOSE_H
 #define FLEET_STORE_RUN_CLOSE_H
@@ -13,5 +13,7 @@
 extern void fleet_run_close(int64 run_id, const char *sqlstate, const char *message);
 /* The step runs of a job run. */
 extern void fleet_job_run_close(int64 job_run_id, const char *sqlstate, const char *message);
+/* Removes the rows of a task's items: its for_each was not stored to its end, and none has begun. */
+extern void fleet_task_forget_items(int64 run_id, uint32 task);
 
 #endif

@@ -129,6 +129,9 @@ plant 11_scripts test/x.pl <<<'sub f {'
 plant 11_scripts test/x.py <<<'def f('
 plant 11_scripts test/x.sh <<<'cd $1; rm "$undefined'
 printf 'struct AgentTask\n{\n    int state;\n    char *message;\n};\n' >"$tree/src/agent/state.h"
+fine 24_min_max src/agent/main.c < <(printf '/* Max(f(a), 1) */ int f(int a) { return Max(lengthof(x), Min((int) a, sizeof(a))); }\n')
+plant 24_min_max src/agent/main.c < <(printf 'int f(int a) { return Max(g(a), 1); }\n')
+plant 24_min_max src/agent/main.c < <(printf 'int f(int a) { return Min(1,\n Max(2, t->g(a))); }\n')
 fine 23_owners src/agent/task.c < <(printf '#include "agent/state.h"\nvoid f(struct AgentTask *task) { task->state = 1; }\n')
 plant 23_owners src/agent/decide.c < <(printf '#include "agent/state.h"\nvoid f(struct AgentTask *task) { task->state = 1; }\n')
 plant 23_owners src/agent/decide.c < <(printf '#include "agent/state.h"\nvoid g(char **s);\nvoid f(struct AgentTask *task) { g(&task->message); }\n')

@@ -165,7 +165,7 @@ fault('a password of stars in a login error' => sub {
 fault('a copy that nobody asked for' => sub {
     $fake->rules([ on => '^execute SELECT \* FROM fleet_link.agent_hello', send => ['copyboth'] ]);
     my ($server, $run) = $fake->begin($f, 'agent', 'fake-secret', sql => 'SELECT 1');
-    is_down($server, 'wants to copy', 'a copy');
+    is_down($server, 'unexpected COPY response', 'a copy');
     return sub { give_up($server, $run, 'a copy'); };
 });
 fault('a flood of notices' => sub {
