@@ -26,6 +26,7 @@
 #include "pg_fleet.h"
 
 #include "miscadmin.h"
+#include "points.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/dsm.h"
@@ -390,8 +391,10 @@ resolver_lookup(ResolverEntry *entry)
     struct addrinfo *list = NULL;
     char addresses[FLEET_ADDRESSES_MAX][FLEET_ADDRESS_SIZE];
     int n = 0;
-    int code = getaddrinfo(entry->name, NULL, &hints, &list);
+    int code;
 
+    FLEET_POINT("resolver_looks_up");
+    code = getaddrinfo(entry->name, NULL, &hints, &list);
     for (struct addrinfo *a = list; code == 0 && a != NULL && n < FLEET_ADDRESSES_MAX;
          a = a->ai_next)
     {
