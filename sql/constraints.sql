@@ -113,14 +113,14 @@ INSERT INTO broken VALUES ('precedence', 'precedence_package_id_fkey', '23503');
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.definition VALUES ('00000000-0000-0000-0000-00000000000d', 'job', '{}')$$);
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.definition SET kind = 'step' WHERE hash = '00000000-0000-0000-0000-00000000000d'$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.definition_task VALUES ('00000000-0000-0000-0000-00000000000d', 0, 'b', 'sql', NULL, NULL, false)$$);
-SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document) VALUES (1000001, 'regress_j', 10, '00000000-0000-0000-0000-00000000000d', '{}')$$);
-SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document) VALUES (1000009, 'regress_j', 10, '00000000-0000-0000-0000-00000000000d', '{}')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.deployment SELECT d.* FROM fleet_catalog.deployment AS d WHERE d.server_id = 1000001$$);
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.deployment SET state = 'lost' WHERE server_id = 1000001$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job_snapshot VALUES (1000001, '1', '(0,1)', 'x', '00000000-0000-0000-0000-00000000000d')$$);
 
 -- runs
 SELECT pg_temp.breaks(format('UPDATE fleet_catalog.run SET state = %s WHERE run_id = 1000001', s)) FROM unnest(ARRAY[0, 6, 7, 8, 9, 10, 17]) AS s;
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (run_id, package, definition, owner) VALUES (1000001, 'p', '00000000-0000-0000-0000-00000000000d', 10)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner) VALUES (NULL, 'p', '00000000-0000-0000-0000-00000000000d', 10)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner) VALUES ('00000000-0000-0000-0000-0000000000aa', 'p', '00000000-0000-0000-0000-00000000000d', 10)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (package, definition, owner, run_key) VALUES ('regress_p', '00000000-0000-0000-0000-00000000000d', 10, 'key')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at) VALUES (1000001, 0, 0, now())$$);
@@ -161,7 +161,5 @@ DELETE FROM fleet_catalog.task WHERE package_id = 1000001 AND name = 'too';
 SELECT count(*) AS precedence FROM fleet_catalog.precedence WHERE package_id = 1000001;
 DELETE FROM fleet_catalog.job WHERE job_id = 1000001;
 DELETE FROM fleet_catalog.package WHERE package_id = 1000001;
-DELETE FROM fleet_catalog.server WHERE server_id = 1000001;
-SELECT (SELECT count(*) FROM fleet_catalog.step WHERE job_id = 1000001) AS steps, (SELECT count(*) FROM fleet_catalog.task WHERE package_id = 1000001) AS tasks,
-       (SELECT count(*) FROM fleet_catalog.deployment WHERE server_id = 1000001) AS deployments;
+SELECT (SELECT count(*) FROM fleet_catalog.step WHERE job_id = 1000001) AS steps, (SELECT count(*) FROM fleet_catalog.task WHERE package_id = 1000001) AS tasks;
 ROLLBACK;

@@ -8,16 +8,32 @@
 #include "agent/deploy.h"
 #include "agent/server.h"
 #include "store/deployment.h"
+#include "lib/ilist.h"
 #include "store/spi.h"
 #include "utils/memutils.h"
 
 /* One that was sent, until its answer comes. */
 typedef struct Deployment
 {
-    int server_id;
-    char *job;
+    dlist_node node; /* in under_way */
+    int64 id;
     AgentLink *link;
 } Deployment;
+
+static dlist_head under_way = DLIST_STATIC_INIT(under_way);
+
+static bool
+is_under_way(int64 id)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &under_way)
+    {
+        if (dlist_container(Deployment, node, iter.cur)->id == id)
+            return true;
+    }
+    return false;
+}
 
 static void
 deployment_send(void *arg)
@@ -25,22 +41,28 @@ deployment_send(void *arg)
     const FleetDeploymentRow *row = arg;
     AgentServer *server = agent_server_by_id(row->server_id);
     const char *sqlstate;
-    char *error = "the server is not known";
-    AgentLink *link = server == NULL ? NULL : agent_link_get(server, row->owner, &sqlstate, &error);
+    char *error;
+    AgentLink *link;
     Deployment *deployment;
 
+    if (server == NULL)
+    {
+        fleet_deployment_forget(row->server_id);
+        return;
+    }
+    link = agent_link_get(server, row->owner, &sqlstate, &error);
     if (link == NULL || !server->agent_mode)
     {
-        fleet_deployment_write(row->server_id, row->job, false,
+        fleet_deployment_write(row->id, false,
                                link == NULL ? error
                                             : "a server of mode direct runs the job's steps "
                                               "from here and needs no deployment");
         return;
     }
     deployment = MemoryContextAlloc(agent.context, sizeof(Deployment));
-    deployment->server_id = row->server_id;
-    deployment->job = MemoryContextStrdup(agent.context, row->job);
+    deployment->id = row->id;
     deployment->link = link;
+    dlist_push_tail(&under_way, &deployment->node);
     link->deploying++;
     fleet_link_deploy(link->link, agent_request_new(REQUEST_DEPLOY, deployment), row->document);
 }
@@ -49,14 +71,14 @@ void
 agent_deployments_send(void)
 {
     FleetDeploymentRow *rows;
-    int n = fleet_deployment_read_queued(&rows);
+    int n = fleet_deployment_take(&rows);
 
     for (int i = 0; i < n; i++)
     {
         FleetDiagnostics failure;
 
-        if (!agent_protected(deployment_send, &rows[i], &failure))
-            fleet_deployment_write(rows[i].server_id, rows[i].job, false, failure.message);
+        if (!is_under_way(rows[i].id) && !agent_protected(deployment_send, &rows[i], &failure))
+            fleet_deployment_write(rows[i].id, false, failure.message);
     }
 }
 
@@ -71,8 +93,8 @@ agent_deployed(uint64 ref, bool ok, const char *message)
     deployment = request->owner;
     agent_request_forget(ref);
     deployment->link->deploying--;
-    fleet_deployment_write(deployment->server_id, deployment->job, ok, message);
+    fleet_deployment_write(deployment->id, ok, message);
     turn_again();
-    pfree(deployment->job);
+    dlist_delete(&deployment->node);
     pfree(deployment);
 }

@@ -79,6 +79,7 @@ agent_inbox_take(void)
     bool everything = false;
     bool servers = false;
     bool deploy = false;
+    bool identity = false;
     Inbox inbox = {0};
 
     while (fleet_shared_take(agent.shared, &message, &overflow))
@@ -102,10 +103,12 @@ agent_inbox_take(void)
                 break;
             case FLEET_MESSAGE_SERVERS: servers = true; break;
             case FLEET_MESSAGE_DEPLOY: deploy = true; break;
-            case FLEET_MESSAGE_IDENTITY: read_identity(); break;
+            case FLEET_MESSAGE_IDENTITY: identity = true; break;
         }
     }
     everything |= overflow;
+    if (identity || everything)
+        read_identity();
     if (servers || everything)
         agent_servers_load();
     if (agent.paused)

@@ -37,6 +37,7 @@
 #include "launcher/launcher.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "pg_fleet.h"
 #include "points.h"
 #include "mailbox/internal.h"
 #include "postmaster/bgworker.h"
@@ -343,6 +344,15 @@ keep_sentinel(void)
     return found;
 }
 
+static char *
+extension_version(void)
+{
+    char *version = fleet_extension_version();
+
+    fleet_catalog_commit();
+    return version;
+}
+
 /* What SIGINT was for.  The deadlock check of any session that waits for a lock of ours sends it,
  * as it does to autovacuum; so does pg_cancel_backend(). */
 static void
@@ -361,7 +371,12 @@ answer_call(void)
         return;
     release_sentinel();
     if (keep_sentinel())
+    {
+        /* ALTER EXTENSION UPDATE: the next agent loads the library anew. */
+        if (strcmp(extension_version(), FLEET_VERSION) != 0)
+            leaving = true;
         return;
+    }
     nothing_to_do = true;
     leaving = true;
 }
@@ -409,6 +424,26 @@ agent_claim_database(void)
     return true;
 }
 
+/*
+ * The library is newer than the catalog after an installation, until the
+ * extension is updated; and older, if the server has preloaded it before.  An
+ * agent that does not know its tables would take what it finds for damage.
+ */
+static void
+check_version(void)
+{
+    char *version = extension_version();
+
+    if (strcmp(version, FLEET_VERSION) != 0)
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg("extension pg_fleet has version %s, but its library %s", version,
+                        FLEET_VERSION),
+                 errdetail("No agent runs until both are the same."),
+                 errhint("Run ALTER EXTENSION pg_fleet UPDATE. If that has been done, restart the "
+                         "server, which has loaded the library before it was replaced.")));
+}
+
 /* Its message may be older than the connection to the database, and so of another encoding. */
 static void
 store_predecessor(void)
@@ -436,6 +471,7 @@ agent_publish(void)
     FleetIdentityRow row;
     uint32 handle;
 
+    check_version();
     /* Without it no session could tell us anything; what they request meanwhile is in the rows. */
     while ((agent.shared = fleet_shared_create(&handle)) == NULL)
     {

@@ -14,6 +14,7 @@
 #include "agent/run.h"
 #include "agent/server.h"
 #include "agent/task.h"
+#include "store/identity.h"
 #include "store/run_write.h"
 #include "store/run_close.h"
 #include "store/nested.h"
@@ -182,12 +183,14 @@ run_recover(AgentRun *run, const RunFacts *facts)
 static void
 run_take(void *arg)
 {
-    RunFacts facts = {.row = arg};
-    const FleetRunRow *row = facts.row;
+    FleetRunRow *row = arg;
+    RunFacts facts = {.row = row};
     AgentRun *run;
 
     if (agent_run_find(row->run_id) != NULL)
         return;
+    if (row->run_uuid == NULL)
+        row->run_uuid = fleet_identity_run_uuid(row->run_id);
     facts.ntasks = fleet_task_read(row->run_id, &facts.tasks);
     facts.ntasks = half_expanded_forget(row->run_id, facts.tasks, facts.ntasks);
     if (facts.ntasks > 0)

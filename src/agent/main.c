@@ -33,6 +33,7 @@
 #include "agent/run.h"
 #include "agent/server.h"
 #include "agent/task.h"
+#include "store/deployment.h"
 #include "store/spi.h"
 #include "guc.h"
 #include "launcher/launcher.h"
@@ -90,6 +91,7 @@ static void
 load_everything(void)
 {
     agent_servers_load();
+    fleet_deployment_forget(0);
     if (agent.paused)
         return;
     job_runs_load(NULL, 0);

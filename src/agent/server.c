@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/server.h"
+#include "store/deployment.h"
 #include "store/spi.h"
 #include "guc.h"
 #include "security.h"
@@ -230,6 +231,7 @@ static void
 server_gone(AgentServer *server)
 {
     server->gone = true;
+    fleet_deployment_forget(server->server_id);
     server->admin_state = FLEET_SERVER_OFFLINE;
     server_apply(server);
 }

@@ -370,18 +370,10 @@ SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()
 $$;
 COMMENT ON FUNCTION fleet_catalog.own_database() IS 'This database';
 
-CREATE FUNCTION fleet_catalog.ensure_identity() RETURNS uuid
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_uuid uuid := (SELECT i.parent_uuid FROM fleet_catalog.identity AS i);
-BEGIN
-    IF v_uuid IS NULL THEN
-        INSERT INTO fleet_catalog.identity (system_identifier, database)
-        SELECT s.system_identifier, fleet_catalog.own_database() FROM pg_control_system() AS s
-        ON CONFLICT DO NOTHING;
-        v_uuid := (SELECT i.parent_uuid FROM fleet_catalog.identity AS i);
-    END IF;
-    RETURN v_uuid;
-END
+-- The uuid of a run that has a key: the same after a loss of the last seconds.  Null until the first agent has made
+-- the identity; the agent then makes the run's uuid too.
+CREATE FUNCTION fleet_catalog.uuid_of_key(a_package text, a_run_key text) RETURNS uuid
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT fleet_catalog.content_hash(i.parent_uuid::text || '/' || a_package || '/' || a_run_key) FROM fleet_catalog.identity AS i
 $$;
-COMMENT ON FUNCTION fleet_catalog.ensure_identity() IS 'Identity of this database as a parent and as a child; made once';
+COMMENT ON FUNCTION fleet_catalog.uuid_of_key(text, text) IS 'The uuid of the run of a package that has this key; null if this parent has no identity yet';

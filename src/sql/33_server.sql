@@ -240,12 +240,9 @@ BEGIN
     PERFORM fleet_catalog.check_job_body(v_body);
     v_hash := fleet_catalog.content_hash(v_body::text);
     -- A direct server has nothing to deploy to: its links bring the steps along.
-    INSERT INTO fleet_catalog.deployment AS d (server_id, job, owner, hash, document)
+    INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document)
     SELECT s.server_id, a_job, fleet_catalog.caller(), v_hash, v_body
-      FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids) AND s.mode = 'agent'
-    ON CONFLICT (server_id, job) DO UPDATE
-       SET owner = excluded.owner, hash = excluded.hash, document = excluded.document, state = 'queued', message = NULL,
-           requested_at = now(), deployed_at = NULL;
+      FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids) AND s.mode = 'agent';
     IF FOUND THEN
         PERFORM fleet_catalog.wake('deployments', 0);
     END IF;
@@ -262,8 +259,11 @@ COMMENT ON FUNCTION fleet_link.deployment_list() IS 'What fleet.deployment shows
 CREATE FUNCTION fleet_catalog.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
                                                                requested_at timestamptz, deployed_at timestamptz, message text)
     LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-WITH visible AS MATERIALIZED (
-    SELECT d.* FROM fleet_catalog.deployment AS d WHERE fleet_catalog.sees(d.owner)
+WITH newest AS MATERIALIZED ( -- what the agent has not taken up yet comes after all that it has
+    SELECT DISTINCT ON (d.server_id, d.job) d.* FROM fleet_catalog.deployment AS d
+     ORDER BY d.server_id, d.job, d.state = 'queued' DESC, d.deployment_id DESC
+), visible AS MATERIALIZED (
+    SELECT n.* FROM newest AS n WHERE fleet_catalog.sees(n.owner)
 ), present AS MATERIALIZED (
     SELECT j.name, fleet_catalog.content_hash(fleet_catalog.job_body(j.name, '{}')::text) AS hash
       FROM fleet_catalog.job AS j WHERE j.name IN (SELECT v.job FROM visible AS v)

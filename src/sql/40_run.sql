@@ -56,7 +56,7 @@ BEGIN
             RETURN v_run_id;
         END IF;
         PERFORM fleet_catalog.check_name('run_key', a_run_key);
-        v_uuid := fleet_catalog.content_hash(fleet_catalog.ensure_identity()::text || '/' || a_package || '/' || a_run_key);
+        v_uuid := fleet_catalog.uuid_of_key(a_package, a_run_key);
     ELSE
         v_uuid := gen_random_uuid();
     END IF;
@@ -256,7 +256,6 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to confirm the identity of this parent',
             HINT = 'Only a superuser may do this.';
     END IF;
-    PERFORM fleet_catalog.ensure_identity();
     UPDATE fleet_catalog.identity AS i
        SET parent_uuid = CASE a_decision WHEN 'new' THEN gen_random_uuid() ELSE i.parent_uuid END,
            system_identifier = (SELECT s.system_identifier FROM pg_control_system() AS s),

@@ -33,7 +33,7 @@ BEGIN
        SET epoch = excluded.epoch, name = excluded.name, protocol = excluded.protocol, last_seen = now();
     PERFORM fleet_catalog.wake('identity', 0);
     RETURN QUERY
-    SELECT c_protocol, (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'pg_fleet'), fleet_catalog.ensure_identity(),
+    SELECT c_protocol, (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'pg_fleet'), (SELECT i.parent_uuid FROM fleet_catalog.identity AS i),
            (SELECT s.system_identifier FROM pg_control_system() AS s),
            ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer;
 END
@@ -338,8 +338,10 @@ CREATE FUNCTION fleet_link.agent_deploy(parent_uuid uuid, epoch bigint, document
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet_link.agent_deploy(uuid, bigint, jsonb) IS 'For links of a parent: creates or replaces the job of a document, with its packages; the caller owns them';
 
+-- What a user of this server holds in an open transaction ends this deployment, and nothing else: other calls of the
+-- parent wait on the same connection.
 CREATE FUNCTION fleet_catalog.agent_deploy(a_parent_uuid uuid, a_epoch bigint, a_document jsonb) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 BEGIN
     PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
     IF jsonb_typeof(a_document) IS DISTINCT FROM 'object' OR jsonb_typeof(a_document -> 'steps') IS DISTINCT FROM 'array'
@@ -347,6 +349,12 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid job document',
             HINT = 'It must have the keys name, params, steps and packages.';
     END IF;
-    PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document);
+    BEGIN
+        PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document);
+    EXCEPTION WHEN lock_not_available THEN
+        RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+            MESSAGE = format('job "%s" is being changed by another session of the server', a_document ->> 'name'),
+            DETAIL = 'An open transaction there has locked it, or a package that it runs.', HINT = 'Deploy it again when that transaction has ended.';
+    END;
 END
 $$;

@@ -1,6 +1,9 @@
 /*
  * store/deployment.c
  *     Deployments: what is to be sent, and how it went.
+ *
+ * Sessions insert rows; only the agent changes or deletes them, so it waits for
+ * no session.
  */
 #include "postgres.h"
 
@@ -10,28 +13,45 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 
+/* A later request replaces the earlier ones of its server and job, whatever became of them.  One that was made
+ * earlier and committed later comes after those that have an outcome. */
+static FleetStatement replaced_statement = {
+    "DELETE FROM fleet_catalog.deployment AS d USING fleet_catalog.deployment AS n"
+    " WHERE n.state OPERATOR(pg_catalog.=) 'queued'"
+    "   AND d.server_id OPERATOR(pg_catalog.=) n.server_id"
+    "   AND d.job OPERATOR(pg_catalog.=) n.job"
+    "   AND d.deployment_id OPERATOR(pg_catalog.<>) n.deployment_id"
+    "   AND (d.state OPERATOR(pg_catalog.<>) 'queued'"
+    "        OR d.deployment_id OPERATOR(pg_catalog.<) n.deployment_id)",
+    0,
+    {0},
+    NULL};
+
 static FleetStatement deployments_statement = {
-    "SELECT d.server_id, d.job, d.owner, d.document FROM fleet_catalog.deployment AS d"
-    " WHERE d.state OPERATOR(pg_catalog.=) 'queued'",
+    "SELECT d.deployment_id, d.server_id, d.owner, d.document FROM fleet_catalog.deployment AS d"
+    " WHERE d.state OPERATOR(pg_catalog.=) 'queued' ORDER BY d.deployment_id",
     0,
     {0},
     NULL};
 
 int
-fleet_deployment_read_queued(FleetDeploymentRow **rows)
+fleet_deployment_take(FleetDeploymentRow **rows)
 {
     MemoryContext context = CurrentMemoryContext;
-    int count = (int) fleet_statement_run(&deployments_statement, NULL, NULL);
-    SPITupleTable *table = SPI_tuptable;
+    SPITupleTable *table;
+    int count;
 
+    (void) fleet_statement_run(&replaced_statement, NULL, NULL);
+    count = (int) fleet_statement_run(&deployments_statement, NULL, NULL);
+    table = SPI_tuptable;
     *rows = MemoryContextAllocZero(context, sizeof(FleetDeploymentRow) * Max(count, 1));
     for (int i = 0; i < count; i++)
     {
         HeapTuple tuple = table->vals[i];
         FleetDeploymentRow *row = &(*rows)[i];
 
-        row->server_id = (int) fleet_column_int(tuple, table->tupdesc, 1, 0);
-        row->job = fleet_column_text(tuple, table->tupdesc, 2, context);
+        row->id = fleet_column_int(tuple, table->tupdesc, 1, 0);
+        row->server_id = (int) fleet_column_int(tuple, table->tupdesc, 2, 0);
         row->owner = (Oid) fleet_column_int(tuple, table->tupdesc, 3, InvalidOid);
         row->document = fleet_column_text(tuple, table->tupdesc, 4, context);
     }
@@ -41,25 +61,46 @@ fleet_deployment_read_queued(FleetDeploymentRow **rows)
 
 static FleetStatement deployment_statement = {
     "UPDATE fleet_catalog.deployment AS d"
-    "   SET state = CASE WHEN $3 THEN 'deployed' ELSE 'failed' END, message = $4,"
-    "       deployed_at = CASE WHEN $3 THEN pg_catalog.now() ELSE d.deployed_at END"
-    " WHERE d.server_id OPERATOR(pg_catalog.=) $1 AND d.job OPERATOR(pg_catalog.=) $2"
-    "   AND d.state OPERATOR(pg_catalog.=) 'queued'",
-    4,
-    {INT4OID, TEXTOID, BOOLOID, TEXTOID},
+    "   SET state = CASE WHEN $2 THEN 'deployed' ELSE 'failed' END, message = $3,"
+    "       deployed_at = CASE WHEN $2 THEN pg_catalog.now() ELSE d.deployed_at END"
+    " WHERE d.deployment_id OPERATOR(pg_catalog.=) $1 AND d.state OPERATOR(pg_catalog.=) 'queued'",
+    3,
+    {INT8OID, BOOLOID, TEXTOID},
     NULL};
 
 void
-fleet_deployment_write(int server_id, const char *job, bool ok, const char *message)
+fleet_deployment_write(int64 id, bool ok, const char *message)
 {
-    Datum values[4];
-    char nulls[] = "    ";
+    Datum values[3];
+    char nulls[] = "   ";
 
-    values[0] = Int32GetDatum(server_id);
-    values[1] = CStringGetTextDatum(job);
-    values[2] = BoolGetDatum(ok);
-    values[3] = message != NULL ? CStringGetTextDatum(message) : (Datum) 0;
+    values[0] = Int64GetDatum(id);
+    values[1] = BoolGetDatum(ok);
+    values[2] = message != NULL ? CStringGetTextDatum(message) : (Datum) 0;
     if (message == NULL)
-        nulls[3] = 'n';
+        nulls[2] = 'n';
     (void) fleet_statement_run(&deployment_statement, values, nulls);
+}
+
+static FleetStatement forget_statement = {"DELETE FROM fleet_catalog.deployment AS d"
+                                          " WHERE d.server_id OPERATOR(pg_catalog.=) $1",
+                                          1,
+                                          {INT4OID},
+                                          NULL};
+
+static FleetStatement forget_all_statement = {
+    "DELETE FROM fleet_catalog.deployment AS d"
+    " WHERE NOT EXISTS (SELECT FROM fleet_catalog.server AS s"
+    "                    WHERE s.server_id OPERATOR(pg_catalog.=) d.server_id)",
+    0,
+    {0},
+    NULL};
+
+void
+fleet_deployment_forget(int server_id)
+{
+    Datum value = Int32GetDatum(server_id);
+
+    (void) fleet_statement_run(server_id != 0 ? &forget_statement : &forget_all_statement, &value,
+                               NULL);
 }

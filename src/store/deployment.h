@@ -9,15 +9,18 @@
 
 typedef struct FleetDeploymentRow
 {
+    int64 id;
     int server_id;
-    char *job;
     Oid owner;
     char *document;
 } FleetDeploymentRow;
 
-/* Those that were asked for and not sent yet; palloc'd in the current context.  Returns how many. */
-extern int fleet_deployment_read_queued(FleetDeploymentRow **rows);
-/* How it went; the message is stored with it (NULL: none). */
-extern void fleet_deployment_write(int server_id, const char *job, bool ok, const char *message);
+/* Those that have no outcome yet, in the order of their requests; what they replace is deleted.  palloc'd in the
+ * current context.  Returns how many. */
+extern int fleet_deployment_take(FleetDeploymentRow **rows);
+/* How it went; the message is stored with it (NULL: none).  One that was replaced meanwhile has no row. */
+extern void fleet_deployment_write(int64 id, bool ok, const char *message);
+/* All of a server that is gone; 0: of every one that is. */
+extern void fleet_deployment_forget(int server_id);
 
 #endif

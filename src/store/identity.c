@@ -4,16 +4,22 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "store/identity.h"
 #include "catalog/pg_type.h"
 #include "core/exec.h"
 #include "store/spi.h"
+#include "store/tables.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+/* Nobody else inserts it.  Sessions change it only while it is paused, and what follows leaves it alone then: so this
+ * waits for no session. */
 static FleetStatement identity_make_statement = {
-    "INSERT INTO fleet_catalog.identity (system_identifier, database) VALUES ($1, $2)"
-    " ON CONFLICT DO NOTHING",
+    "INSERT INTO fleet_catalog.identity (system_identifier, database) SELECT $1, $2"
+    " WHERE NOT EXISTS (SELECT FROM fleet_catalog.identity)",
     2,
     {INT8OID, OIDOID},
     NULL};
@@ -122,4 +128,56 @@ fleet_identity_paused(void)
     if (fleet_statement_run(&identity_read_statement, NULL, NULL) != 1)
         return NULL;
     return fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
+}
+
+static FleetStatement version_statement = {"SELECT e.extversion FROM pg_catalog.pg_extension AS e"
+                                           " WHERE e.extname OPERATOR(pg_catalog.=) 'pg_fleet'",
+                                           0,
+                                           {0},
+                                           NULL};
+
+char *
+fleet_extension_version(void)
+{
+    MemoryContext context = CurrentMemoryContext;
+
+    if (fleet_statement_run(&version_statement, NULL, NULL) != 1)
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("there is no extension pg_fleet")));
+    return fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
+}
+
+static FleetStatement run_uuid_statement = {
+    "SELECT fleet_catalog.uuid_of_key(r.package, r.run_key) FROM fleet_catalog.run AS r"
+    " WHERE r.run_id OPERATOR(pg_catalog.=) $1",
+    1,
+    {INT8OID},
+    NULL};
+
+char *
+fleet_identity_run_uuid(int64 run_id)
+{
+    MemoryContext context = CurrentMemoryContext;
+    Datum key = Int64GetDatum(run_id);
+    char *uuid = NULL;
+    FleetRows *rows;
+
+    if (fleet_statement_run(&run_uuid_statement, &key, NULL) == 1)
+        uuid = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
+    SPI_freetuptable(SPI_tuptable);
+    if (uuid == NULL)
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                        errmsg("run " INT64_FORMAT " has neither a uuid nor a key", run_id)));
+    PushActiveSnapshot(GetTransactionSnapshot());
+    rows = fleet_rows_open(&fleet_table_run, true);
+    if (fleet_rows_find(rows, RUN_BY_ID, &key, 1))
+    {
+        fleet_rows_edit(rows);
+        fleet_rows_set(rows, RUN_UUID, DirectFunctionCall1(uuid_in, CStringGetDatum(uuid)));
+        fleet_rows_update(rows);
+    }
+    fleet_rows_close(rows);
+    PopActiveSnapshot();
+    CommandCounterIncrement(); /* the run's next change finds this row */
+    return uuid;
 }

@@ -30,5 +30,9 @@ extern void fleet_identity_open(int pid, uint32 shared, uint32 timeline, uint64 
 extern void fleet_agent_error_store(const char *sqlstate, const char *message, TimestampTz at);
 /* Why the agent is paused, read again; palloc'd, or NULL. */
 extern char *fleet_identity_paused(void);
+/* The version of the extension in this database; palloc'd. */
+extern char *fleet_extension_version(void);
+/* The uuid of a run that was asked for by a key when there was no identity: made and stored now; palloc'd. */
+extern char *fleet_identity_run_uuid(int64 run_id);
 
 #endif

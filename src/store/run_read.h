@@ -16,7 +16,7 @@
 typedef struct FleetRunRow
 {
     int64 run_id;
-    char *run_uuid;
+    char *run_uuid; /* NULL: to be made (fleet_identity_run_uuid()) */
     char *package;
     char *definition; /* hash */
     Oid owner;

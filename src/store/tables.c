@@ -9,8 +9,8 @@
 
 FleetTable fleet_table_run = {
     .name = "run",
-    .ncolumns = 5,
-    .columns = {"run_id", "state", "started_at", "finished_at", "message"},
+    .ncolumns = 6,
+    .columns = {"run_id", "state", "started_at", "finished_at", "message", "run_uuid"},
     .indexes = {"run_pkey"},
 };
 

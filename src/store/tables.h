@@ -14,7 +14,8 @@ enum
     RUN_STATE,
     RUN_STARTED_AT,
     RUN_FINISHED_AT,
-    RUN_MESSAGE
+    RUN_MESSAGE,
+    RUN_UUID
 };
 enum
 {

@@ -324,14 +324,22 @@ sub fails
 # Waits until the query gives the value (default t) on a cluster.
 sub wait_for
 {
-    my ($self, $node, $query, $expected, $name) = @_;
+    my ($self, $node, @rest) = @_;
+    local $Test::Builder::Level = $Test::Builder::Level + 1;
+    return $self->wait_for_in($node, undef, @rest);
+}
+
+# The same in another of its databases.
+sub wait_for_in
+{
+    my ($self, $node, $db, $query, $expected, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
     $expected = 't' unless defined $expected;
     my $out = '';
     my $end = time + $PATIENCE;
     while (time < $end)
     {
-        my ($rc, $answer, $err) = $self->kept($node)->run($query);
+        my ($rc, $answer, $err) = $self->kept($node, $db)->run($query);
         $out = $answer . $err;
         last if $out eq $expected;
         select undef, undef, undef, 0.05;

@@ -84,7 +84,8 @@ sub change
 sub older
 {
     my ($today) = @_;
-    my ($script, $upgrade) = ($today, "\\echo Use \"ALTER EXTENSION pg_fleet UPDATE\" to load this file. \\quit\n");
+    my ($script, $upgrade) = ($today, "\\echo Use \"ALTER EXTENSION pg_fleet UPDATE\" to load this file. \\quit\n"
+          . "LOCK TABLE fleet_catalog.sentinel IN ACCESS EXCLUSIVE MODE;\n");
     for my $difference (differences())
     {
         change(\$script, $difference->{what}, map { expand($today, $_) } @$_) for @{ $difference->{changes} };

@@ -114,6 +114,40 @@ SQL
     is($parent->safe_psql($db, "SELECT output FROM fleet.task_run WHERE run_id = $run AND task = 'first' AND item = 1"), '7', "$from: as it is defined");
 }
 
+# ---- between the installation of a new library and the update ----------------------------------
+
+my $from = -s $parent->logfile;
+sub log_since { my ($place) = @_; return substr(slurp_file($parent->logfile), $place); }
+$parent->safe_psql('postgres', 'CREATE DATABASE between');
+$parent->safe_psql('between', "CREATE EXTENSION pg_fleet VERSION 'older';\n" . Upgrade::rows('older') . ";\nUPDATE fleet_catalog.identity SET paused_reason = NULL");
+my $NO_AGENT = 'SELECT last_sqlstate || \' \' || last_error FROM fleet.agent_status() WHERE next_start_at IS NOT NULL';
+$parent->safe_psql('between', q{SELECT fleet_catalog.wake('servers', 0)});
+$f->wait_for_in('parent', 'between', $NO_AGENT, "55000 extension pg_fleet has version older, but its library $version", 'before the update, no agent runs, and says why');
+like(log_since($from), qr/ERROR:  extension pg_fleet has version older, but its library \Q$version\E\n.*DETAIL:  No agent runs until both are the same\.\n.*HINT:  Run ALTER EXTENSION pg_fleet UPDATE\./, '… and what to do about it');
+$parent->safe_psql('between', 'ALTER EXTENSION pg_fleet UPDATE');
+$f->wait_for_in('parent', 'between', 'SELECT running FROM fleet.agent_status()', 't', 'after it, one comes, and nobody has to ask');
+# one that runs is of the old library when the next version comes; what is requested then waits
+sub set_version { my ($to) = @_; $parent->safe_psql('between', "BEGIN; LOCK TABLE fleet_catalog.sentinel IN ACCESS EXCLUSIVE MODE; UPDATE pg_extension SET extversion = '$to' WHERE extname = 'pg_fleet'; COMMIT"); return; }
+set_version('next');
+$f->wait_for_in('parent', 'between', $NO_AGENT, "55000 extension pg_fleet has version next, but its library $version", 'the agent leaves at an update, and its successor looks anew');
+my $early = $parent->safe_psql('between', q{SELECT fleet.run_parent_package('kept', params => '{"p": 7}')});
+set_version($version);
+$f->wait_for_in('parent', 'between', "SELECT state FROM fleet.run WHERE run_id = $early", 'succeeded', 'what was requested meanwhile is done when both are the same');
+$f->forget('parent');
+$parent->safe_psql('postgres', 'DROP DATABASE between');
+
+# Sessions meet functions and tables that are not there yet: these say what to do.
+for my $missing (
+    [ 'a function', 'ALTER FUNCTION fleet_catalog.cancel_run(bigint) RENAME TO other', 'SELECT fleet.cancel_run(1)', '42883' ],
+    [ 'a function that returns a set', 'ALTER FUNCTION fleet_catalog.plan(text, jsonb) RENAME TO other', q{SELECT * FROM fleet.plan('p')}, '42883' ],
+    [ 'a column', 'ALTER TABLE fleet_catalog.job_run RENAME COLUMN log_seq TO other', q{SELECT fleet_link.agent_acknowledge(gen_random_uuid(), '{}')}, '42703' ],
+    [ 'a table', 'ALTER TABLE fleet_catalog.parent RENAME TO other', 'SELECT fleet_link.agent_resume(gen_random_uuid(), 1, \'{}\')', '42P01' ])
+{
+    my ($what, $change, $call, $sqlstate) = @$missing;
+    my $error = $f->fails("BEGIN; $change; $call; ROLLBACK", $sqlstate, "without $what: an ERROR", db => 'fresh');
+    like($error, qr/HINT:  Update the extension: ALTER EXTENSION pg_fleet UPDATE\./, '… with the way out');
+}
+
 # ---- the comparison finds what an upgrade script forgets ---------------------------------------
 
 # Each of these differences, in a database that equals the new one.
