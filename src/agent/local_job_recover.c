@@ -73,7 +73,8 @@ load_step(LocalJob *local, const FleetStepRow *row)
     local->then.system_identifier = row->server_system;
     local->then.identifier_known = row->server_system != 0;
     local->then.timeline = row->server_timeline;
-    local->then.crash_mark = row->server_crash;
+    strlcpy(local->then.crash_mark, row->server_crash != NULL ? row->server_crash : "",
+            sizeof(local->then.crash_mark));
 }
 
 void

@@ -13,6 +13,7 @@
 #include "agent/local_job_internal.h"
 #include "store/spi.h"
 #include "compat.h"
+#include "guc.h"
 #include "points.h"
 #include "security.h"
 #include "miscadmin.h"
@@ -265,7 +266,7 @@ effect_resolve(LocalJob *local)
         return local_job_step_resolved(local, fleet_runner_resolve(local->exec.xid));
     local_job_request_begin(local);
     fleet_link_resolve(local->link->link, local->ref, local->exec.xid, local->step.backend_pid,
-                       &local->then);
+                       &local->then, fleet_clock_now() + FLEET_MS(fleet_guc_lost_after));
     return FLEET_JOB_NOTHING;
 }
 

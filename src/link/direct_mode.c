@@ -331,11 +331,11 @@ send_sweep(DirectSession *session)
     snprintf(prefix, sizeof(prefix), "pg_fleet %.8s ", link->parent.uuid);
     snprintf(epoch, sizeof(epoch), UINT64_FORMAT, link->parent.epoch);
     session->sweep_asked = true;
-    fleet_conn_send(
-        &session->conn, TAG_SWEEP, FLEET_NO_SLOT,
-        "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity"
-        " WHERE " FLEET_PREDECESSORS,
-        2, values, false, false);
+    fleet_conn_send(&session->conn, TAG_SWEEP, FLEET_NO_SLOT,
+                    "SELECT pg_catalog.pg_terminate_backend(pid, 5000) FROM "
+                    "pg_catalog.pg_stat_get_activity(NULL)"
+                    " WHERE " FLEET_PREDECESSORS,
+                    2, values, false, false);
     fleet_conn_sync(&session->conn);
 }
 

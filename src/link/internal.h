@@ -336,6 +336,7 @@ extern bool fleet_link_wait_for_fd(FleetConn *conn);
 #define FLEET_TAG_SYSTEM 2
 #define FLEET_TAG_TIMELINE 3
 #define FLEET_TAG_PIN 4
+#define FLEET_TAG_MARKS 5
 #define FLEET_TAG_OWN 10 /* owners' tags start here */
 
 typedef struct FleetSelf
@@ -352,15 +353,22 @@ extern void fleet_self_ask(FleetConn *conn, FleetSelf *self);
 extern bool fleet_self_result(FleetConn *conn, FleetSelf *self, const FleetExpect *expect,
                               const PGresult *result);
 
-/* In a query of pg_stat_activity: when a session began, in microseconds. */
-#define FLEET_BACKEND_START                                                                        \
-    "(EXTRACT(epoch FROM backend_start) OPERATOR(pg_catalog.*)"                                    \
+/*
+ * Sessions are looked for with pg_stat_get_activity(), which who reads the view
+ * pg_stat_activity calls as well: hardened servers take the view from PUBLIC.
+ *
+ * When a session began, in microseconds.
+ */
+#define FLEET_BACKEND_START FLEET_MICROSECONDS("backend_start")
+#define FLEET_MICROSECONDS(time)                                                                   \
+    "(EXTRACT(epoch FROM " time ") OPERATOR(pg_catalog.*)"                                         \
     " 1000000::pg_catalog.numeric)::pg_catalog.int8"
 
-/* In a query of pg_stat_activity: the sessions of this link's role that an earlier agent of this
- * parent had opened.  $1: 'pg_fleet', first digits of the parent's uuid; $2: our epoch. */
+/* The sessions of this link's role that an earlier agent of this parent had opened.  $1: 'pg_fleet',
+ * first digits of the parent's uuid; $2: our epoch. */
 #define FLEET_PREDECESSORS                                                                         \
-    "usename OPERATOR(pg_catalog.=) CURRENT_USER"                                                  \
+    "usesysid OPERATOR(pg_catalog.=) (SELECT me.usesysid"                                          \
+    " FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS me)"                    \
     " AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()"                                 \
     " AND CASE WHEN pg_catalog.starts_with(application_name, $1)"                                  \
     " AND application_name OPERATOR(pg_catalog.~) '^pg_fleet [0-9a-f]{8} [0-9]{1,20}$'"            \

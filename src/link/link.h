@@ -31,9 +31,9 @@ typedef struct FleetLinkIdentity
     char version[64];
     bool identifier_known; /* false: not readable there */
     uint64 system_identifier;
-    uint32 timeline;   /* 0: not readable */
-    int64 crash_mark;  /* changes when the server recovers from a crash; 0: not readable */
-    char instance[40]; /* mode agent: uuid of the fleet extension's own database identity */
+    uint32 timeline;     /* 0: not readable */
+    char crash_mark[64]; /* changes when the server recovers from a crash; "": not readable */
+    char instance[40];   /* mode agent: uuid of the fleet extension's own database identity */
 } FleetLinkIdentity;
 
 /* What the link needs to know of the parent (sent on every link). */
@@ -213,10 +213,12 @@ extern bool fleet_link_clean(FleetServerLink *link);
  * Asks what became of a transaction of a session that was cut.  Refused as
  * UNKNOWN when the identity differs from "then".  If it is still in progress
  * the session with that backend pid is terminated there, and the question is
- * repeated by the link until it is decided.  Answer: the callback "resolved".
+ * repeated by the link until it is decided; a server that refuses to answer is
+ * asked until the time give_up_at, and then it is UNKNOWN.  Answer: the
+ * callback "resolved".
  */
 extern void fleet_link_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
-                               const FleetLinkIdentity *then);
+                               const FleetLinkIdentity *then, FleetTime give_up_at);
 
 /* ---- text.c ---- */
 

@@ -4,6 +4,11 @@
  *     connection.
  *
  * In the agent's process.  No state.
+ *
+ * The crash mark: a server that recovers from a crash resets all its statistics,
+ * and tells when.  The mark is the times of three kinds, in microseconds; if one
+ * of them is the same, there was no crash, whoever resets the others
+ * (link/side.c compares).
  */
 #include "postgres.h"
 
@@ -18,12 +23,19 @@ fleet_self_ask(FleetConn *conn, FleetSelf *self)
     self->identity.version_num = PQserverVersion(conn->pg);
     fleet_text_copy(self->identity.version, sizeof(self->identity.version),
                     PQparameterStatus(conn->pg, "server_version"));
+    fleet_conn_send(conn, FLEET_TAG_SELF, FLEET_NO_SLOT,
+                    "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery()", 0, NULL,
+                    true, false);
+    fleet_conn_sync(conn);
     fleet_conn_send(
-        conn, FLEET_TAG_SELF, FLEET_NO_SLOT,
-        "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery(), stats_reset,"
-        " (SELECT " FLEET_BACKEND_START " FROM pg_catalog.pg_stat_activity"
-        " WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())"
-        " FROM pg_catalog.pg_stat_archiver",
+        conn, FLEET_TAG_MARKS, FLEET_NO_SLOT,
+        "SELECT (SELECT pg_catalog.string_agg(" FLEET_MICROSECONDS(
+            "t") "::pg_catalog.text, ' ')"
+                 " FROM pg_catalog.unnest(ARRAY[archiver.stats_reset, wal.stats_reset,"
+                 " pg_catalog.pg_stat_get_bgwriter_stat_reset_time()]) AS t), " FLEET_BACKEND_START
+                 " FROM pg_catalog.pg_stat_get_archiver() AS archiver,"
+                 " pg_catalog.pg_stat_get_wal() AS wal,"
+                 " pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())",
         0, NULL, true, false);
     fleet_conn_sync(conn);
     fleet_conn_send(conn, FLEET_TAG_SYSTEM, FLEET_NO_SLOT,
@@ -68,17 +80,25 @@ fleet_self_result(FleetConn *conn, FleetSelf *self, const FleetExpect *expect,
     switch (expect->tag)
     {
         case FLEET_TAG_SELF:
-            if (rows && PQnfields(result) == 4)
+            if (rows && PQnfields(result) == 2)
             {
                 self->backend_pid = (int) binary_int(result, 0);
                 self->in_recovery =
                     PQgetlength(result, 0, 1) == 1 && PQgetvalue(result, 0, 1)[0] != 0;
-                self->identity.crash_mark = (int64) binary_int(result, 2);
-                self->backend_start = (int64) binary_int(result, 3);
             }
             else
                 self->backend_pid = PQbackendPID(conn->pg);
             self->pooled = self->backend_pid != PQbackendPID(conn->pg);
+            return true;
+        case FLEET_TAG_MARKS:
+            if (rows && PQnfields(result) == 2)
+            {
+                const char *mark = PQgetvalue(result, 0, 0);
+
+                if (mark[strspn(mark, "0123456789 -")] == '\0')
+                    strlcpy(self->identity.crash_mark, mark, sizeof(self->identity.crash_mark));
+                self->backend_start = (int64) binary_int(result, 1);
+            }
             return true;
         case FLEET_TAG_SYSTEM:
             if (rows && PQnfields(result) == 1)

@@ -19,6 +19,7 @@
 
 #define TAG_SIDE FLEET_TAG_OWN
 #define RESOLVE_AGAIN FLEET_MS(200)
+#define RESOLVE_REFUSED_AGAIN FLEET_SECONDS(1)
 #define END_AGAIN FLEET_MS(100)
 
 typedef enum SideKind
@@ -40,7 +41,10 @@ typedef struct SideRequest
     uint64 ref, xid;
     int64 backend_start; /* END */
     FleetLinkIdentity then;
-    bool terminating; /* RESOLVE: the statement sent ends the session */
+    /* RESOLVE */
+    bool looking;         /* the statement sent looks for the step's session, and ends it */
+    bool gone;            /* there was no such session any more, before the status was asked */
+    FleetTime give_up_at; /* refused until then: the server cannot tell */
     FleetTime not_before;
     /* the answer */
     bool ok, is_null;
@@ -72,37 +76,81 @@ same_history(const FleetLinkIdentity *then, const FleetLinkIdentity *now)
 static bool
 crashed_since(const FleetLinkIdentity *then, const FleetLinkIdentity *now)
 {
-    return then->crash_mark != 0 && now->crash_mark != then->crash_mark;
+    const char *a = then->crash_mark, *b = now->crash_mark;
+
+    if (a[0] == '\0')
+        return false;
+    /* one of the times is the same */
+    while (*a != '\0' && *b != '\0')
+    {
+        size_t n = strcspn(a, " "), m = strcspn(b, " ");
+
+        if (n == m && strncmp(a, b, n) == 0)
+            return false;
+        a += n + strspn(a + n, " ");
+        b += m + strspn(b + m, " ");
+    }
+    return true;
 }
 
-/* False: not decided yet. */
+/* The answer is no answer: asked again, but not for ever.  False: not decided yet. */
+static bool
+side_resolve_refused(SideRequest *request, FleetXactStatus *status)
+{
+    FleetTime now = fleet_link_now();
+
+    /* An id of the future: it was lost in a crash, so surely not committed. */
+    if (!request->looking &&
+        fleet_sqlstate_is(request->sqlstate, FLEET_SQLSTATE_INVALID_PARAMETER_VALUE))
+    {
+        *status = FLEET_XACT_ABORTED;
+        return true;
+    }
+    request->looking = request->gone = false;
+    request->not_before = now + RESOLVE_REFUSED_AGAIN;
+    *status = FLEET_XACT_UNKNOWN;
+    return now >= request->give_up_at;
+}
+
+/*
+ * False: not decided yet.
+ *
+ * "In progress" is told too of an id that was lost in a crash and given out
+ * again, and, for a while, of one that ended by a crash.  What decides is the
+ * session: as long as it has the transaction, that may still be committed, so
+ * it is ended and asked again.  If it was gone before the status was asked and
+ * the status is "in progress" all the same, it is not our transaction that is.
+ * A session of which we may see nothing (no backend_start) may be it: ending it
+ * is refused then.
+ */
 static bool
 side_resolve_result(FleetSide *side, SideRequest *request)
 {
     bool crashed = crashed_since(&request->then, &side->self.identity);
     FleetXactStatus status = FLEET_XACT_UNKNOWN;
 
-    if (request->terminating)
-    {
-        request->terminating = false;
-        request->not_before = fleet_link_now() + RESOLVE_AGAIN;
-        return false;
-    }
     if (!request->ok)
     {
-        /* 22023: an id of the future; it was lost in a crash, so surely not committed. */
-        if (fleet_sqlstate_is(request->sqlstate, FLEET_SQLSTATE_INVALID_PARAMETER_VALUE))
-            status = FLEET_XACT_ABORTED;
+        if (!side_resolve_refused(request, &status))
+            return false;
+    }
+    else if (request->looking)
+    {
+        request->looking = false;
+        request->gone = request->pid != 0 && strcmp(request->text, "0") == 0;
+        if (!request->gone)
+            request->not_before = fleet_link_now() + RESOLVE_AGAIN;
+        return false;
     }
     else if (request->is_null)
         status = FLEET_XACT_UNKNOWN;
     else if (strcmp(request->text, "committed") == 0)
         status = crashed ? FLEET_XACT_UNKNOWN : FLEET_XACT_COMMITTED;
-    else if (strcmp(request->text, "aborted") == 0 || crashed)
+    else if (strcmp(request->text, "aborted") == 0 || request->gone)
         status = FLEET_XACT_ABORTED;
     else
     {
-        request->terminating = true; /* in progress: end that session, then ask again */
+        request->looking = true;
         return false;
     }
     fleet_link_callbacks.resolved(side->conn.link, request->ref, status);
@@ -146,10 +194,21 @@ side_again(FleetSide *side, SideRequest *request)
     fleet_link_open_soon(side->conn.link);
 }
 
+/* Is the session at work, as far as one can know?  The server may not tell: an error is the word of a
+ * server that is there, and so is a session whose state it does not keep (track_activities). */
+static bool
+seems_active(const SideRequest *request)
+{
+    if (!request->ok)
+        return request->sqlstate[0] != '\0';
+    return request->is_null || strcmp(request->text, "active") == 0 ||
+           strcmp(request->text, "fastpath function call") == 0 ||
+           strcmp(request->text, "disabled") == 0;
+}
+
 static void
 side_finish(FleetSide *side, SideRequest *request)
 {
-
     switch (request->kind)
     {
         case SIDE_CANCEL:
@@ -158,9 +217,8 @@ side_finish(FleetSide *side, SideRequest *request)
             break;
         case SIDE_PROBE:
             if (request->target != NULL)
-                request->probed(request->target, request->ok,
-                                strcmp(request->text, "active") == 0 ||
-                                    strcmp(request->text, "fastpath function call") == 0);
+                request->probed(request->target, request->ok || request->sqlstate[0] != '\0',
+                                seems_active(request));
             break;
         case SIDE_RESOLVE:
             if (!side_resolve_result(side, request))
@@ -259,9 +317,8 @@ send_end(FleetSide *side, const SideRequest *request)
     {
         fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
                         "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
-                        " FROM pg_catalog.pg_stat_activity"
-                        " WHERE pid OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
-                        " AND " FLEET_BACKEND_START " OPERATOR(pg_catalog.=) $2::pg_catalog.int8",
+                        " FROM pg_catalog.pg_stat_get_activity($1::pg_catalog.int4)"
+                        " WHERE " FLEET_BACKEND_START " OPERATOR(pg_catalog.=) $2::pg_catalog.int8",
                         2, values, false, false);
         return;
     }
@@ -271,7 +328,7 @@ send_end(FleetSide *side, const SideRequest *request)
     values[1] = epoch;
     fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
                     "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
-                    " FROM pg_catalog.pg_stat_activity WHERE " FLEET_PREDECESSORS,
+                    " FROM pg_catalog.pg_stat_get_activity(NULL) WHERE " FLEET_PREDECESSORS,
                     2, values, false, false);
 }
 
@@ -294,19 +351,19 @@ side_send(FleetSide *side, SideRequest *request)
             break;
         case SIDE_PROBE:
             fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
-                            "SELECT state FROM pg_catalog.pg_stat_activity"
-                            " WHERE pid OPERATOR(pg_catalog.=) $1::pg_catalog.int4",
+                            "SELECT state"
+                            " FROM pg_catalog.pg_stat_get_activity($1::pg_catalog.int4)",
                             1, values, false, false);
             break;
         case SIDE_RESOLVE:
             snprintf(xid, sizeof(xid), UINT64_FORMAT,
-                     request->terminating ? request->xid & UINT64CONST(0xFFFFFFFF) : request->xid);
-            if (request->terminating)
+                     request->looking ? request->xid & UINT64CONST(0xFFFFFFFF) : request->xid);
+            if (request->looking)
                 fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
-                                "SELECT pg_catalog.pg_terminate_backend(pid)"
-                                " FROM pg_catalog.pg_stat_activity"
-                                " WHERE pid OPERATOR(pg_catalog.=) $1::pg_catalog.int4"
-                                " AND backend_xid OPERATOR(pg_catalog.=) $2::pg_catalog.xid",
+                                "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
+                                " FROM pg_catalog.pg_stat_get_activity($1::pg_catalog.int4)"
+                                " WHERE backend_xid OPERATOR(pg_catalog.=) $2::pg_catalog.xid"
+                                " OR backend_start IS NULL",
                                 2, values, false, false);
             else
                 fleet_conn_send(&side->conn, TAG_SIDE, FLEET_NO_SLOT,
@@ -363,7 +420,7 @@ side_down(FleetConn *conn, const char *sqlstate, const char *reason, bool perman
         SideRequest *request = dlist_container(SideRequest, node, iter.cur);
 
         dlist_delete(&request->node);
-        request->terminating = false;
+        request->looking = request->gone = false;
         dlist_push_tail(&side->waiting, &request->node);
     }
     dlist_foreach_modify(iter, &side->waiting)
@@ -550,13 +607,14 @@ fleet_link_clean(FleetServerLink *link)
 
 void
 fleet_link_resolve(FleetServerLink *link, uint64 ref, uint64 xid, int backend_pid,
-                   const FleetLinkIdentity *then)
+                   const FleetLinkIdentity *then, FleetTime give_up_at)
 {
     SideRequest *request = side_ask(link, SIDE_RESOLVE, NULL, backend_pid);
 
     request->ref = ref;
     request->xid = xid;
     request->then = *then;
+    request->give_up_at = give_up_at;
 }
 
 bool

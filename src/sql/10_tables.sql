@@ -78,7 +78,7 @@ CREATE TABLE fleet_catalog.server_health (
     version           text,                 -- server_version of the other side
     system_identifier bigint,               -- null: not readable there
     timeline          integer,
-    crash_mark        bigint,               -- changes when the server recovers from a crash
+    crash_mark        text,                 -- changes when the server recovers from a crash (link/self.c)
     speed_log         double precision NOT NULL DEFAULT 0,  -- FleetSpeed
     speed_samples     integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
@@ -328,7 +328,7 @@ CREATE TABLE fleet_catalog.step_run (
     xid         bigint,                     -- its transaction, durable before COMMIT was sent ...
     server_system   bigint,                 -- ... and, mode direct, the history in which the id has a meaning:
     server_timeline integer,                --     that of the server as its session knew it (server_health
-    server_crash    bigint,                 --     may know a newer one already)
+    server_crash    text,                   --     may know a newer one already)
     state       smallint NOT NULL,
     phase       smallint NOT NULL,          -- FleetExecPhase
     last_seq    integer,                    -- of its "ended" line

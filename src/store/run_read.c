@@ -331,7 +331,7 @@ fleet_step_read_newest(int64 run_id, int64 job_run_id, FleetStepRow **rows)
         row->output = fleet_column_text(tuple, desc, 17, context);
         row->server_system = (uint64) fleet_column_int(tuple, desc, 18, 0);
         row->server_timeline = (uint32) fleet_column_int(tuple, desc, 19, 0);
-        row->server_crash = fleet_column_int(tuple, desc, 20, 0);
+        row->server_crash = fleet_column_text(tuple, desc, 20, context);
     }
     SPI_freetuptable(table);
     return count;

@@ -69,7 +69,7 @@ typedef struct FleetStepRow
     uint64 xid;
     uint64 server_system; /* with an id, mode direct: its history; 0: not readable there */
     uint32 server_timeline;
-    int64 server_crash;
+    const char *server_crash; /* NULL: not known */
     int64 row_count;
     TimestampTz started_at;
     char *sqlstate;

@@ -431,7 +431,8 @@ set_step_outcome(FleetRows *rows, const FleetStepWrite *w)
     set_int8(rows, STEP_XID, (int64) w->xid, 0);
     set_int8(rows, STEP_SERVER_SYSTEM, (int64) w->server_system, 0);
     set_int4(rows, STEP_SERVER_TIMELINE, (int32) w->server_timeline, 0);
-    set_int8(rows, STEP_SERVER_CRASH, w->server_crash, 0);
+    set_text(rows, STEP_SERVER_CRASH,
+             w->server_crash != NULL && w->server_crash[0] != '\0' ? w->server_crash : NULL);
     set_int8(rows, STEP_ROW_COUNT, w->row_count, -1);
     set_int8(rows, STEP_FINISHED_AT, w->finished_at, 0);
     set_text(rows, STEP_SQLSTATE, w->diag.sqlstate);

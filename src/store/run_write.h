@@ -100,7 +100,7 @@ typedef struct FleetStepWrite
     uint64 xid;
     uint64 server_system; /* with an id, mode direct: its history; 0: not readable there */
     uint32 server_timeline;
-    int64 server_crash;
+    const char *server_crash; /* NULL or "": none */
     int64 row_count;
     TimestampTz started_at;
     TimestampTz finished_at;

@@ -85,7 +85,7 @@ static FleetStatement health_statement = {
     "       timeline = COALESCE(excluded.timeline, h.timeline),"
     "       crash_mark = COALESCE(excluded.crash_mark, h.crash_mark)",
     8,
-    {INT4OID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, INT4OID, INT8OID},
+    {INT4OID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, INT4OID, TEXTOID},
     NULL};
 
 void
@@ -109,9 +109,10 @@ fleet_health_write(const FleetHealthWrite *w)
         nulls[5] = 'n';
     if (w->timeline == 0)
         nulls[6] = 'n';
-    values[7] = Int64GetDatum(w->crash_mark);
-    if (w->crash_mark == 0)
+    if (w->crash_mark == NULL || w->crash_mark[0] == '\0')
         nulls[7] = 'n';
+    else
+        values[7] = CStringGetTextDatum(w->crash_mark);
     (void) fleet_statement_run(&health_statement, values, nulls);
 }
 

@@ -35,8 +35,8 @@ typedef struct FleetHealthWrite
     bool seen;           /* last_seen = now */
     bool identifier_known;
     uint64 system_identifier;
-    uint32 timeline;  /* 0: leave */
-    int64 crash_mark; /* 0: leave */
+    uint32 timeline;        /* 0: leave */
+    const char *crash_mark; /* NULL or "": leave */
 } FleetHealthWrite;
 
 /* What became known of a server; nothing happens if it was removed meanwhile. */

@@ -237,7 +237,7 @@ $f->run_is($run, 'succeeded', 'silence: then it is known');
 is($f->effects('d1', 'silence') . $f->witnessed('silence', 'start'), '11', 'silence: once');
 
 # The silent job of d2 was asked about more than once, and left alone.
-$f->wait_for('d2', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'pg_fleet%' AND query LIKE 'SELECT state FROM pg_catalog.pg_stat_activity%'}, 't',
+$f->wait_for('d2', q{SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE 'pg_fleet%' AND query LIKE 'SELECT state FROM pg_catalog.pg_stat_get_activity%'}, 't',
     'a session that is silent is asked about');
 $f->release('silent');
 $f->run_is($silent, 'succeeded', 'a job that is silent for long is left alone');

@@ -206,7 +206,7 @@ for my $kind (qw(copyin copyout copyboth))
 $fake->rules(
     [ on => '^execute SELECT 7', send => ['hang'] ],
     [ on => '^execute .*pg_cancel_backend', send => ['copyin'], count => 1 ],
-    [ on => '^execute SELECT state FROM pg_catalog.pg_stat_activity', send => ['copyout'] ]);
+    [ on => '^execute SELECT state FROM pg_catalog.pg_stat_get_activity', send => ['copyout'] ]);
 ($server, $run) = begin('direct', undef, sql => 'SELECT 7');
 fired(0, 'the command is sent');
 $f->sql("SELECT fleet.cancel_run($run)");

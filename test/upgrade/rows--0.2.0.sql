@@ -11,7 +11,7 @@ INSERT INTO fleet_catalog.server (server_id, name, mode, state, slots, weight, g
 VALUES (1, 'kept server', 'direct', 'draining', 7, 2.5, '{g,"h i"}', true, current_user::regrole);
 INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_error, last_error_at, version, system_identifier, timeline,
                                          crash_mark, speed_log, speed_samples)
-VALUES (1, 'suspect', '2026-01-01 00:00+00', 'does not answer', '2026-01-01 00:01+00', '15.1', 7, 2, 3, 0.25, 9);
+VALUES (1, 'suspect', '2026-01-01 00:00+00', 'does not answer', '2026-01-01 00:01+00', '15.1', 7, 2, '3 4 5', 0.25, 9);
 
 INSERT INTO fleet_catalog.job (job_id, name, owner, description, params, leaves_clean, deployed_from)
 VALUES (1, 'kept job', current_user::regrole, 'a job', '{"p": 1}', true, NULL),
@@ -61,7 +61,7 @@ VALUES (1, 'kept job', '00000000-0000-0000-0000-0000000000d2', current_user::reg
 INSERT INTO fleet_catalog.step_run (run_id, job_run_id, started_at, task_no, item, first_seq, server_id, task_attempt, step_no, attempt, step, backend_pid,
                                     xid, server_system, server_timeline, server_crash, state, phase, last_seq, finished_at, row_count, sqlstate,
                                     message, detail, hint, context, output)
-VALUES (1, NULL, '2026-01-01 00:00+00', 0, 1, 1, 1, 3, 1, 1, 'one', 4711, 815, 7, 2, 3, 12, 4, 3, '2026-01-01 00:00:30+00', 7, '22012', 'division by zero',
+VALUES (1, NULL, '2026-01-01 00:00+00', 0, 1, 1, 1, 3, 1, 1, 'one', 4711, 815, 7, 2, '3 4 5', 12, 4, 3, '2026-01-01 00:00:30+00', 7, '22012', 'division by zero',
         'a detail', 'a hint', 'a context', 'out'),
        (NULL, 1, '2026-01-01 00:00+00', NULL, NULL, 1, NULL, 1, 1, 1, 'one', NULL, NULL, NULL, NULL, NULL, 11, 4, 2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
 INSERT INTO fleet_catalog.log_line (run_id, job_run_id, task_no, item, step_no, seq, logged_at, level, sqlstate, message, detail, hint, context)
