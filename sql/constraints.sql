@@ -130,6 +130,8 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job_run (job_run_id, job, defi
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid) VALUES ('00000000-0000-0000-0000-0000000000bb', 'other', '00000000-0000-0000-0000-00000000000d', 10, '00000000-0000-0000-0000-0000000000cc')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.step_run (run_id, task_no, item, step_no, attempt, step, state, phase, first_seq, started_at) VALUES (1000001, 0, 0, 2, 1, 's', 11, 4, 1, now())$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.step_run (job_run_id, step_no, attempt, step, state, phase, first_seq, started_at) VALUES (1000001, 2, 1, 's', 11, 4, 1, now())$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quarantine (kind, id, work, sqlstate, message) VALUES ('task', 1, 'w', 'XX000', 'm')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quarantine (kind, id, work, sqlstate, message) VALUES ('run', 1, 'w', 'XX000', 'm'), ('run', 1, 'w', 'XX000', 'm')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.cancel_request DEFAULT VALUES$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.cancel_request (run_id, job_run_id) VALUES (1, 1)$$);
 

@@ -60,6 +60,9 @@ INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol, last
 INSERT INTO fleet_catalog.step_run (job_run_id, started_at, first_seq, step_no, attempt, step, state, phase, last_seq, finished_at, row_count, sqlstate, message, detail, hint, context) VALUES
     (:job_run, '2026-01-01 00:00+00', 1, 1, 1, 'one', 12, 4, 3, '2026-01-01 00:00:20+00', 9, '22012', 'division by zero', 'jd', 'jh', 'jc');
 INSERT INTO fleet_catalog.log_line (job_run_id, step_no, seq, logged_at, level, sqlstate, message) VALUES (:job_run, 1, 2, '2026-01-01 00:00:10+00', 'NOTICE', '00000', 'of the job');
+INSERT INTO fleet_catalog.quarantine (kind, id, ends, work, sqlstate, message) VALUES
+    ('run', :run, 2, 'work_event', '22012', 'division by zero'), ('job run', :job_run, 4, 'work_write', '22012', 'division by zero'),
+    ('deployment', (SELECT deployment_id FROM fleet_catalog.deployment WHERE job = 'work' AND server_id = :v1), 3, 'work_deployed', 'XX000', 'no');
 INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_error, last_error_at, version, speed_log) VALUES
     (:v1, 'suspect', '2026-01-01 00:00+00', 'does not answer', '2026-01-01 00:01+00', '15.1', 0), (:v2, 'up', '2026-01-01 00:00+00', NULL, NULL, '16.2', ln(2));
 
@@ -89,7 +92,15 @@ SELECT package, owner, description, params, overlap, priority, tasks FROM fleet.
 SELECT package, task_no, task, kind, job, server, on_group, nested, params, for_each FROM fleet.task WHERE task_no > 9 ORDER BY task_no;
 SELECT package, from_task, to_task, on_outcome, condition FROM fleet.precedence;
 SELECT package, owner, cron, params, cron_database, cron_job FROM fleet.schedule;
+SELECT kind, run_id = :run AS run, job_run_id = :job_run AS job_run, server, job, quarantined, ends, work, sqlstate, message FROM fleet.quarantine ORDER BY ends;
 RESET ROLE;
+-- what counts no longer; a server in quarantine
+UPDATE fleet_catalog.quarantine SET last_at = last_at - interval '61 minutes' WHERE kind = 'job run';
+SELECT kind, quarantined FROM fleet.quarantine ORDER BY ends;
+SELECT server, state, last_error FROM fleet.server_status WHERE server LIKE 'regress%' ORDER BY 1;
+INSERT INTO fleet_catalog.quarantine (kind, id, ends, work, sqlstate, message) VALUES ('server', :v2, 3, 'work_link', 'XX000', 'no');
+SELECT server, state, last_error FROM fleet.server_status WHERE server LIKE 'regress%' ORDER BY 1;
+DELETE FROM fleet_catalog.quarantine WHERE kind = 'server';
 
 -- a run that ended is 100 % over: nothing is left to wait for, and its time stands still
 UPDATE fleet_catalog.run SET state = 12, finished_at = '2026-01-01 01:00+00' WHERE run_id = :run;

@@ -130,4 +130,27 @@ fleet_point(const char *name)
     return true;
 }
 
+/* With the objects that it is for: each has a file of its own. */
+void
+fleet_point_of(const char *name, int64 id)
+{
+    char path[MAXPGPATH];
+    char word[16];
+    int times;
+
+    snprintf(path, sizeof(path), POINTS_DIR "/%s.%lld", name, (long long) id);
+    if (access(path, F_OK) != 0 || !point_read(path, word, sizeof(word), &times))
+        return;
+    if (strcmp(word, "poison") != 0)
+    {
+        if (times > 1)
+            point_write(path, word, times - 1);
+        else
+            unlink(path);
+    }
+    if (strcmp(word, "kill") == 0)
+        (void) kill(MyProcPid, SIGKILL);
+    ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("test point \"%s\"", name)));
+}
+
 #endif

@@ -14,9 +14,15 @@
  *     signal  goes on at once (the file is gone: it came by)
  *     memory  the same; before, NAME.memory gets the bytes that the process uses:
  *             of its memory contexts, and of malloc besides their blocks
- * A number behind the word ("exit 3") means: only the third time.  Whatever a
+ * A number behind another word ("exit 3") means: only the third time.  Whatever a
  * point did, it did once: the file is removed first.  In the plural ("exits 3",
  * "errors 3", "signals 3") it does it each of the next three times.
+ *
+ * A point that is passed with an object in hand (hand.h) has the object's number in the
+ * name of its file, fleet_points/NAME.42, and knows other words:
+ *     poison  ERROR each time; the file stays
+ *     sting   the same once, or as many times as the number behind it says
+ *     kill    SIGKILL, in the same way
  *
  * test/README.md lists the points and where they stand.
  */
@@ -28,9 +34,13 @@ extern bool fleet_point(const char *name);
 #define FLEET_POINT(name) ((void) fleet_point(name))
 /* True if it did something, for a test that leaves something out (a delay). */
 #define FLEET_POINT_HIT(name) fleet_point(name)
+/* One that is passed with an object in hand. */
+extern void fleet_point_of(const char *name, int64 id);
+#define FLEET_POINT_OF(name, id) fleet_point_of(name, id)
 #else
 #define FLEET_POINT(name) ((void) 0)
 #define FLEET_POINT_HIT(name) false
+#define FLEET_POINT_OF(name, id) ((void) 0)
 #endif
 
 #endif

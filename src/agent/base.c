@@ -6,6 +6,7 @@
 
 #include "access/xact.h"
 #include "agent/base.h"
+#include "hand.h"
 #include "agent/state.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
@@ -126,8 +127,8 @@ agent_uuid_of(char *uuid, const char *text)
 
 /* ---- work that may raise ---- */
 
-static bool
-is_of_the_server(int sqlerrcode)
+bool
+agent_is_of_the_server(int sqlerrcode)
 {
     if (sqlerrcode == ERRCODE_OUT_OF_MEMORY) /* of what was too large, more likely */
         return false;
@@ -146,6 +147,7 @@ bool
 agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failure)
 {
     MemoryContext context = CurrentMemoryContext;
+    FleetHand hand = fleet_hand;
     ResourceOwner owner;
     volatile bool ok = true;
 
@@ -167,7 +169,7 @@ agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failur
         FlushErrorState();
         RollbackAndReleaseCurrentSubTransaction();
         MemoryContextSwitchTo(context);
-        if (is_of_the_server(error->sqlerrcode))
+        if (agent_is_of_the_server(error->sqlerrcode))
             ReThrowError(error);
         fleet_diagnostics_of_error(failure, error);
         ok = false;
@@ -175,6 +177,7 @@ agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failur
     PG_END_TRY();
     MemoryContextSwitchTo(context);
     CurrentResourceOwner = owner;
+    fleet_hand = hand;
     return ok;
 }
 

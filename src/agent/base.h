@@ -58,6 +58,8 @@ extern void agent_uuid_of(char *uuid, const char *text);
  * shutdown, a deadlock, read-only mode) are raised again: they end the agent,
  * and its successor does the same work again.
  */
+/* Such an error: it says nothing of the object that was worked on. */
+extern bool agent_is_of_the_server(int sqlerrcode);
 extern bool agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failure);
 
 /* ---- requests: a number for each, by which its owner is found when the answer comes ---- */

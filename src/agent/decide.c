@@ -17,6 +17,7 @@
 #include "security.h"
 #include "store/spi.h"
 #include "compat.h"
+#include "hand.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
@@ -187,6 +188,7 @@ agent_decide(void)
     {
         AgentRun *run = agent_run_by_handle(d.ref.run);
 
+        fleet_hand_take(FLEET_HAND_RUN, run->run_id, "work_decide");
         switch (d.kind)
         {
             case FLEET_DO_START: decide_start(run, &d); break;
@@ -197,6 +199,7 @@ agent_decide(void)
             case FLEET_DO_RUN: decide_run(run, &d); break;
         }
     }
+    fleet_hand_empty();
 }
 
 /* ---- what an effect needs of the catalog ---- */

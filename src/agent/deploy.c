@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/deploy.h"
+#include "agent/quarantine.h"
 #include "agent/server.h"
 #include "store/deployment.h"
 #include "lib/ilist.h"
@@ -45,9 +46,15 @@ deployment_send(void *arg)
     AgentLink *link;
     Deployment *deployment;
 
+    fleet_hand_take(FLEET_HAND_DEPLOYMENT, row->id, "work_deploy");
     if (server == NULL)
     {
         fleet_deployment_forget(row->server_id);
+        return;
+    }
+    if (server->held != NULL)
+    {
+        fleet_deployment_write(row->id, false, server->held);
         return;
     }
     link = agent_link_get(server, row->owner, &sqlstate, &error);
@@ -67,6 +74,13 @@ deployment_send(void *arg)
     fleet_link_deploy(link->link, agent_request_new(REQUEST_DEPLOY, deployment), row->document);
 }
 
+static void
+deployment_refuse(const FleetDeploymentRow *row, const FleetDiagnostics *failure)
+{
+    fleet_hand_take(FLEET_HAND_DEPLOYMENT, row->id, "work_refuse");
+    fleet_deployment_write(row->id, false, failure->message);
+}
+
 void
 agent_deployments_send(void)
 {
@@ -77,9 +91,14 @@ agent_deployments_send(void)
     {
         FleetDiagnostics failure;
 
-        if (!is_under_way(rows[i].id) && !agent_protected(deployment_send, &rows[i], &failure))
-            fleet_deployment_write(rows[i].id, false, failure.message);
+        if (is_under_way(rows[i].id) ||
+            agent_quarantine_untouchable(FLEET_HAND_DEPLOYMENT, rows[i].id))
+            continue;
+        if (agent_quarantined(FLEET_HAND_DEPLOYMENT, rows[i].id, &failure) ||
+            !agent_protected(deployment_send, &rows[i], &failure))
+            deployment_refuse(&rows[i], &failure);
     }
+    fleet_hand_empty();
 }
 
 void
@@ -93,7 +112,9 @@ agent_deployed(uint64 ref, bool ok, const char *message)
     deployment = request->owner;
     agent_request_forget(ref);
     deployment->link->deploying--;
+    fleet_hand_take(FLEET_HAND_DEPLOYMENT, deployment->id, "work_deployed");
     fleet_deployment_write(deployment->id, ok, message);
+    fleet_hand_empty();
     turn_again();
     dlist_delete(&deployment->node);
     pfree(deployment);

@@ -12,6 +12,7 @@
 #include "agent/remote.h"
 #include "agent/run.h"
 #include "agent/task.h"
+#include "hand.h"
 #include "points.h"
 
 /* ---- task runs ---- */
@@ -95,7 +96,11 @@ carry_out(void)
     agent_task_effects_take(&tasks);
     local_jobs_effects();
     while ((task = agent_task_effects_next(&tasks, &start, &cancel)) != NULL)
+    {
+        fleet_hand_take(FLEET_HAND_RUN, task->run->run_id, "work_effect");
         task_effect(task, start, cancel);
+    }
+    fleet_hand_empty();
 }
 
 static void

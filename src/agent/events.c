@@ -17,25 +17,41 @@
 #include "agent/query.h"
 #include "agent/remote.h"
 #include "agent/server.h"
+#include "hand.h"
 
 /* ---- links ---- */
+
+/* Until it is known whose the event is, it is the server's.  A server in quarantine is not in hand:
+ * nothing of what it says is worked on. */
+static AgentLink *
+owner_of(FleetServerLink *server_link)
+{
+    AgentLink *link = fleet_link_owner(server_link);
+
+    if (link->server->held == NULL)
+        fleet_hand_take(FLEET_HAND_SERVER, link->server->server_id, "work_link");
+    return link;
+}
 
 static void
 link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity)
 {
-    AgentLink *link = fleet_link_owner(server_link);
+    FleetHand before = fleet_hand;
+    AgentLink *link = owner_of(server_link);
 
     agent_link_up(link, identity);
     if (link->server->agent_mode)
         agent_remote_up(link);
     else
         local_jobs_sessions(link);
+    fleet_hand = before;
 }
 
 static void
 link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason, bool permanent)
 {
-    AgentLink *link = fleet_link_owner(server_link);
+    FleetHand before = fleet_hand;
+    AgentLink *link = owner_of(server_link);
 
     agent_link_down(link, reason, permanent);
     if (link->server->agent_mode)
@@ -48,53 +64,74 @@ link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason
     else
         local_jobs_link_lost(link);
     agent_link_suspect(link, permanent);
+    fleet_hand = before;
 }
 
 static void
 link_started(FleetServerLink *link, const FleetToken *token, FleetStartResult result,
              const char *sqlstate, const char *message)
 {
-    agent_remote_started(fleet_link_owner(link), token, result, sqlstate, message);
+    FleetHand before = fleet_hand;
+
+    agent_remote_started(owner_of(link), token, result, sqlstate, message);
+    fleet_hand = before;
 }
 
 static void
 link_resumed(FleetServerLink *link, const FleetToken *token, bool known)
 {
-    agent_remote_resumed(fleet_link_owner(link), token, known);
+    FleetHand before = fleet_hand;
+
+    agent_remote_resumed(owner_of(link), token, known);
+    fleet_hand = before;
 }
 
 static void
 link_reported(FleetServerLink *link, const FleetRemoteReport *report)
 {
-    agent_remote_reported(fleet_link_owner(link), report);
+    FleetHand before = fleet_hand;
+
+    agent_remote_reported(owner_of(link), report);
+    fleet_hand = before;
 }
 
 static void
 link_deployed(FleetServerLink *link, uint64 ref, bool ok, const char *sqlstate, const char *message)
 {
+    FleetHand before = fleet_hand;
+
     agent_deployed(ref, ok, message);
+    fleet_hand = before;
 }
 
 static void
 link_session(FleetServerLink *link)
 {
-    local_jobs_sessions(fleet_link_owner(link));
+    FleetHand before = fleet_hand;
+
+    local_jobs_sessions(owner_of(link));
+    fleet_hand = before;
 }
 
 static void
 link_clean(FleetServerLink *link)
 {
-    local_jobs_link_clean(fleet_link_owner(link));
+    FleetHand before = fleet_hand;
+
+    local_jobs_link_clean(owner_of(link));
+    fleet_hand = before;
 }
 
 static void
 link_resolved(FleetServerLink *link, uint64 ref, FleetXactStatus status)
 {
+    FleetHand before = fleet_hand;
     AgentRequest *request = agent_request_find(ref);
 
     turn_again();
     if (request != NULL && request->kind == REQUEST_LOCAL_JOB)
         local_job_resolved(request->owner, status);
+    fleet_hand = before;
 }
 
 /* ---- executors ---- */
@@ -102,6 +139,7 @@ link_resolved(FleetServerLink *link, uint64 ref, FleetXactStatus status)
 static void
 executor_event(void *arg, FleetExecutor *executor, const FleetExecutorEvent *event)
 {
+    FleetHand before = fleet_hand;
     AgentRequest *request = agent_request_find(event->ref);
 
     turn_again();
@@ -111,6 +149,7 @@ executor_event(void *arg, FleetExecutor *executor, const FleetExecutorEvent *eve
         local_job_event(request->owner, executor, event);
     else if (request->kind == REQUEST_QUERY)
         agent_query_event(request->owner, executor, event);
+    fleet_hand = before;
 }
 
 void

@@ -12,6 +12,7 @@
 #include "agent/learn.h"
 #include "agent/local_job.h"
 #include "agent/notice.h"
+#include "agent/quarantine.h"
 #include "agent/retire.h"
 #include "agent/run.h"
 #include "agent/server.h"
@@ -97,6 +98,7 @@ tasks_write(FleetTime now, dlist_head *over)
     {
         AgentTask *task = dlist_container(AgentTask, dirty_node, iter.cur);
 
+        fleet_hand_take(FLEET_HAND_RUN, task->run->run_id, "work_task_row");
         if (!task_write(task, now))
         {
             if (!task->start_pending && task->lazy_until == 0)
@@ -119,6 +121,7 @@ runs_write(dlist_head *over)
         bool final = FLEET_STATE_IS_FINAL(run->state);
         TimestampTz now = fleet_clock_wall();
 
+        fleet_hand_take(FLEET_HAND_RUN, run->run_id, "work_run_row");
         if (run->durable != run->state)
             fleet_run_write(run->run_id, run->durable, run->state, now, final ? now : 0,
                             final && run->state != FLEET_SUCCEEDED ? run->message : NULL);
@@ -153,12 +156,14 @@ agent_flush(void)
     local_jobs_write(now, &locals);
     tasks_write(now, &tasks);
     runs_write(&runs);
-    fleet_run_flush();
+    fleet_hand_empty();
+    fleet_run_flush_turn();
     agent_servers_flush();
     agent_notices_send();
     if (fleet_catalog_is_open())
         FLEET_POINT("agent_before_commit");
     fleet_catalog_commit();
+    agent_quarantine_written(now);
     FLEET_POINT("agent_after_commit");
     agent_effects();
     agent_retire(&tasks, &locals, &runs);

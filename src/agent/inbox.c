@@ -10,8 +10,11 @@
 #include "agent/life.h"
 #include "agent/load.h"
 #include "agent/local_job.h"
+#include "agent/quarantine.h"
+#include "agent/recover.h"
 #include "agent/run.h"
 #include "agent/server.h"
+#include "hand.h"
 #include "store/run_read.h"
 #include "store/identity.h"
 #include "mailbox/mailbox.h"
@@ -69,6 +72,19 @@ cancels_load(void)
         if (jobs[i].cancel)
             job_run_cancel(jobs[i].job_run_id);
     }
+    fleet_hand_empty();
+}
+
+/* Messages were lost, or something was left alone until now.  What is open and not known here is new,
+ * or has begun under another agent; cancels are read with it. */
+static void
+read_open(void)
+{
+    job_runs_load(NULL, 0);
+    agent_runs_load(NULL, 0);
+    agent_runs_recovered();
+    local_jobs_recovered();
+    cancels_load();
 }
 
 void
@@ -80,6 +96,7 @@ agent_inbox_take(void)
     bool servers = false;
     bool deploy = false;
     bool identity = false;
+    bool lifted = agent_quarantine_over(fleet_clock_now());
     Inbox inbox = {0};
 
     while (fleet_shared_take(agent.shared, &message, &overflow))
@@ -104,21 +121,22 @@ agent_inbox_take(void)
             case FLEET_MESSAGE_SERVERS: servers = true; break;
             case FLEET_MESSAGE_DEPLOY: deploy = true; break;
             case FLEET_MESSAGE_IDENTITY: identity = true; break;
+            case FLEET_MESSAGE_QUARANTINE: lifted = true; break;
         }
     }
+    fleet_hand_empty();
     everything |= overflow;
     if (identity || everything)
         read_identity();
-    if (servers || everything)
+    if (lifted || everything)
+        agent_quarantine_load_again();
+    if (servers || lifted || everything)
         agent_servers_load();
     if (agent.paused)
         return;
-    if (everything)
+    if (lifted || everything)
     {
-        /* Messages were lost.  What is open and not known here is new; cancels are read with it. */
-        job_runs_load(NULL, 0);
-        agent_runs_load(NULL, 0);
-        cancels_load();
+        read_open();
         deploy = true;
     }
     if (inbox.njobs > 0)

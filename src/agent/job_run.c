@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/local_job_internal.h"
+#include "agent/quarantine.h"
 #include "store/spi.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -19,6 +20,7 @@ job_run_take(const FleetJobRunRow *row)
 
     if (local_job_by_job_run(row->job_run_id) != NULL)
         return;
+    fleet_hand_take(FLEET_HAND_JOB_RUN, row->job_run_id, "work_load_job");
     /* Everything is read before anything is in memory. */
     if (row->state != FLEET_QUEUED)
         nsteps = fleet_step_read_newest(0, row->job_run_id, &steps);
@@ -52,6 +54,7 @@ job_run_fail(const FleetJobRunRow *row, const FleetDiagnostics *failure)
                           .diag = *failure};
     LocalJob *local = local_job_by_job_run(row->job_run_id);
 
+    fleet_hand_take(FLEET_HAND_JOB_RUN, row->job_run_id, "work_refuse");
     if (local != NULL)
         local_job_free(local);
     fleet_job_run_close(row->job_run_id, failure->sqlstate, failure->message);
@@ -76,9 +79,13 @@ job_runs_load(const int64 *ids, int n)
     {
         FleetDiagnostics failure;
 
-        if (!agent_protected(job_run_take_arg, &rows[i], &failure))
+        if (agent_quarantine_untouchable(FLEET_HAND_JOB_RUN, rows[i].job_run_id))
+            continue;
+        if (agent_quarantined(FLEET_HAND_JOB_RUN, rows[i].job_run_id, &failure) ||
+            !agent_protected(job_run_take_arg, &rows[i], &failure))
             job_run_fail(&rows[i], &failure);
     }
+    fleet_hand_empty();
 }
 
 void
@@ -86,6 +93,8 @@ job_run_cancel(int64 job_run_id)
 {
     LocalJob *local = local_job_by_job_run(job_run_id);
 
-    if (local != NULL)
-        local_job_cancel(local);
+    if (local == NULL)
+        return;
+    fleet_hand_take(FLEET_HAND_JOB_RUN, job_run_id, "work_cancel");
+    local_job_cancel(local);
 }

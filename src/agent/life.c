@@ -465,6 +465,13 @@ store_predecessor(void)
     fleet_agent_error_store(unpack_sql_state(end->sqlstate), message, end->at);
 }
 
+/* Our own lock stays: the server keeps those of sessions in this class until the end. */
+void
+agent_home_aborted(void)
+{
+    sentinel_lock.relId = InvalidOid;
+}
+
 void
 agent_publish(void)
 {

@@ -20,5 +20,7 @@ extern void agent_home_connected(void);
 extern bool agent_claim_database(void);
 /* Makes the identity and the epoch durable before anything is sent with them; opens the mailbox. */
 extern void agent_publish(void);
+/* There was an abort, which has released the sentinel's lock: the agent is about to end. */
+extern void agent_home_aborted(void);
 
 #endif

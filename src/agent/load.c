@@ -10,6 +10,7 @@
 
 #include "agent/load.h"
 #include "agent/local_job.h"
+#include "agent/quarantine.h"
 #include "agent/retire.h"
 #include "agent/run.h"
 #include "agent/server.h"
@@ -189,6 +190,7 @@ run_take(void *arg)
 
     if (agent_run_find(row->run_id) != NULL)
         return;
+    fleet_hand_take(FLEET_HAND_RUN, row->run_id, "work_load");
     if (row->run_uuid == NULL)
         row->run_uuid = fleet_identity_run_uuid(row->run_id);
     facts.ntasks = fleet_task_read(row->run_id, &facts.tasks);
@@ -230,7 +232,9 @@ static int nrefused, refused_capacity;
 static void
 run_refuse(const FleetRunRow *row, const FleetDiagnostics *failure)
 {
+    fleet_hand_take(FLEET_HAND_RUN, row->run_id, "work_refuse");
     run_drop(row->run_id);
+    fleet_run_close_line(row->run_id, failure->sqlstate, failure->message);
     fleet_run_close(row->run_id, failure->sqlstate, failure->message);
     fleet_run_write(row->run_id, row->state, FLEET_FAILED, 0, fleet_clock_wall(), failure->message);
     fleet_run_flush(); /* who started it reads its state */
@@ -262,9 +266,13 @@ agent_runs_load(const int64 *ids, int n)
     {
         FleetDiagnostics failure;
 
-        if (!agent_protected(run_take, &rows[i], &failure))
+        if (agent_quarantine_untouchable(FLEET_HAND_RUN, rows[i].run_id))
+            continue;
+        if (agent_quarantined(FLEET_HAND_RUN, rows[i].run_id, &failure) ||
+            !agent_protected(run_take, &rows[i], &failure))
             run_refuse(&rows[i], &failure);
     }
+    fleet_hand_empty();
 }
 
 /* ---- packages that a task or a step starts ---- */

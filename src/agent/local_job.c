@@ -208,12 +208,14 @@ executor_event(LocalJob *local, FleetExecutor *executor, const FleetExecutorEven
 void
 local_job_event(LocalJob *local, FleetExecutor *executor, const FleetExecutorEvent *event)
 {
+    local_job_in_hand(local, "work_event");
     local_job_advance(local, executor_event(local, executor, event));
 }
 
 void
 local_job_resolved(LocalJob *local, FleetXactStatus status)
 {
+    local_job_in_hand(local, "work_event");
     local_job_advance(local, local_job_step_resolved(local, status));
 }
 
@@ -229,8 +231,10 @@ local_jobs_effects(void)
         LocalJob *local = dlist_container(LocalJob, effect_node, dlist_pop_head_node(&locals));
 
         local->in_effects = false;
+        local_job_in_hand(local, "work_job_effect");
         local_job_advance(local, local_job_effect(local));
     }
+    fleet_hand_empty();
 }
 
 /* ---- timers ---- */
@@ -245,6 +249,7 @@ local_jobs_timers(FleetTime now)
     {
         LocalJob *local = dlist_container(LocalJob, timed_node, iter.cur);
 
+        local_job_in_hand(local, "work_timer");
         if (local->resolve_at != 0 && local->resolve_at <= now)
         {
             local->resolve_at = 0;
@@ -254,6 +259,7 @@ local_jobs_timers(FleetTime now)
         else if (local->job.due <= now)
             local_job_advance(local, local_job_machine(local, FLEET_JOB_TIMER, now));
     }
+    fleet_hand_empty();
     dlist_foreach_modify(iter, &local_jobs.timed)
     {
         LocalJob *local = dlist_container(LocalJob, timed_node, iter.cur);

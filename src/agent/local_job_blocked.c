@@ -29,6 +29,7 @@ tell(LocalJob *local, int pid, int64 run_id)
                  pid, (long long) run_id);
     event.diag.hint = "Wait with CALL fleet.wait() instead of SELECT fleet.wait_for_run().";
     local->step.blocked_told = true;
+    local_job_in_hand(local, "work_event");
     local_job_log(local, &event);
 }
 

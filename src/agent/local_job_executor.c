@@ -103,6 +103,7 @@ local_job_send(LocalJob *local)
     const FleetStepDef *step = local_job_step(local);
     FleetStepRequest request = {0};
 
+    local_job_in_hand(local, "work_send");
     if (!acquire_executor(local))
         return;
     local_job_stop_waiting(local);
@@ -161,9 +162,10 @@ local_jobs_runners(void)
         {
             /* nothing is given back as long as nothing ends; slots of others may get free */
             turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
-            return;
+            break;
         }
     }
+    fleet_hand_empty();
 }
 
 void

@@ -23,6 +23,7 @@
 #include "agent/run.h"
 #include "agent/server.h"
 #include "agent/state.h"
+#include "hand.h"
 #include "agent/task.h"
 #include "store/nested.h"
 #include "store/run_close.h"
@@ -129,6 +130,14 @@ static inline bool
 local_job_step_is_open(const LocalJob *local)
 {
     return local->step.first_seq != 0 && local->step.last_seq == 0;
+}
+
+/* hand.h: its run, or its job run. */
+static inline void
+local_job_in_hand(const LocalJob *local, const char *work)
+{
+    fleet_hand_take_unit(local->task != NULL ? local->task->run->run_id : 0, local->job_run_id,
+                         work);
 }
 
 /* ---- local_job_rows.c ---- */

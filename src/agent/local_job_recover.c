@@ -127,6 +127,8 @@ recover_step_package(LocalJob *local)
         local_job_nested_ended(local, state, message);
         return;
     }
+    if (state != 0)
+        return; /* it is in quarantine, and left alone */
     /* it was to be started and never was */
     local_job_wants_effect(local, LOCAL_JOB_EFFECT_NESTED);
 }
@@ -143,6 +145,7 @@ local_jobs_recovered(void)
         if (!local->nested_expected)
             continue;
         local->nested_expected = false;
+        local_job_in_hand(local, "work_recover_job");
         if (local->nested == NULL)
             recover_step_package(local);
         else

@@ -248,6 +248,7 @@ local_jobs_write(FleetTime now, dlist_head *over)
     {
         LocalJob *local = dlist_container(LocalJob, dirty_node, iter.cur);
 
+        local_job_in_hand(local, "work_job_row");
         if (!rows_write(local, now))
             continue;
         dlist_delete(&local->dirty_node);
@@ -255,6 +256,7 @@ local_jobs_write(FleetTime now, dlist_head *over)
         if (local->finished)
             dlist_push_tail(over, &local->dirty_node);
     }
+    fleet_hand_empty();
 }
 
 /* ---- who follows it ---- */

@@ -14,7 +14,8 @@
  *   - pg_terminate_backend, an ERROR of its own, a stop of the server.
  *
  * An ERROR in a turn (disk full, a conflict that cannot happen) ends the agent:
- * its memory may be ahead of its rows.  Its successor begins with the rows.
+ * its memory may be ahead of its rows.  Its successor begins with the rows, and
+ * knows what this one was working on (quarantine.h).
  */
 #include "postgres.h"
 
@@ -27,6 +28,7 @@
 #include "agent/life.h"
 #include "agent/load.h"
 #include "agent/local_job.h"
+#include "agent/quarantine.h"
 #include "agent/query.h"
 #include "agent/recover.h"
 #include "agent/remote.h"
@@ -90,6 +92,7 @@ make_structures(void)
 static void
 load_everything(void)
 {
+    agent_quarantine_load();
     agent_servers_load();
     fleet_deployment_forget(0);
     if (agent.paused)
@@ -112,6 +115,7 @@ turn(void)
     FleetTime next;
 
     turn_begin();
+    fleet_hand_empty();
     FLEET_POINT("agent_before_messages");
     agent_inbox_take();
     agent_servers_tidy();
@@ -159,6 +163,15 @@ loop(void)
     }
 }
 
+static void
+live(void)
+{
+    load_everything();
+    if (fleet_catalog_is_open())
+        agent_flush();
+    loop();
+}
+
 void
 fleet_agent_main(Datum arg)
 {
@@ -178,9 +191,6 @@ fleet_agent_main(Datum arg)
     MemoryContextSwitchTo(agent.turn_context);
     agent_publish();
     FLEET_POINT("agent_published");
-    load_everything();
-    if (fleet_catalog_is_open())
-        agent_flush();
-    loop();
+    agent_quarantine_guard(live, agent_home_aborted);
     proc_exit(0);
 }

@@ -13,6 +13,7 @@
 #include "store/run_write.h"
 #include "store/spi.h"
 #include "lib/stringinfo.h"
+#include "hand.h"
 #include "points.h"
 #include "security.h"
 #include "utils/memutils.h"
@@ -258,8 +259,10 @@ items_turn(void)
             dlist_delete(&query->node); /* the next turn is another one's */
             dlist_push_tail(&queries, &query->node);
         }
+        fleet_hand_take(FLEET_HAND_RUN, query->run->run_id, "work_items");
         n += items_store(query);
     }
+    fleet_hand_empty();
 }
 
 /*
@@ -306,6 +309,7 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
 {
     AgentQuery *query = owner;
 
+    fleet_hand_take(FLEET_HAND_RUN, query->run->run_id, "work_query");
     switch (event->kind)
     {
         case FLEET_EXECUTOR_ROW: row_add(query, event->output); break;
@@ -360,6 +364,7 @@ runners_turn(void)
 
         if (query->executor != NULL || query->storing)
             continue;
+        fleet_hand_take(FLEET_HAND_RUN, query->run->run_id, "work_query_send");
         fleet_catalog_begin();
         if (!fleet_security_role_may_run(query->run->owner, &sqlstate, &why))
         {
@@ -370,7 +375,7 @@ runners_turn(void)
         if (query->executor == NULL)
         {
             turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
-            return;
+            break;
         }
         query->executor->owner = query;
         query->executor->clean = false;
@@ -384,6 +389,7 @@ runners_turn(void)
         request.fresh = true;
         query->executor->methods->run(query->executor, &request);
     }
+    fleet_hand_empty();
 }
 
 void

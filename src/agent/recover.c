@@ -13,6 +13,7 @@
 #include "agent/task.h"
 #include "store/nested.h"
 #include "store/spi.h"
+#include "hand.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
@@ -70,7 +71,8 @@ recover_nested(AgentTask *task)
         agent_task_start_again(task); /* its intent is there, the run is not */
         return;
     }
-    agent_task_nested_ended(task, state, message);
+    if (FLEET_STATE_IS_FINAL(state)) /* else it is in quarantine, and left alone */
+        agent_task_nested_ended(task, state, message);
 }
 
 static void
@@ -133,6 +135,7 @@ take_up(void *arg)
 {
     Recovery *r = arg;
 
+    fleet_hand_take(FLEET_HAND_RUN, r->run->run_id, "work_recover");
     recover_params(r->task);
     recover_task(r->task, r->steps, r->nsteps);
 }
@@ -171,4 +174,5 @@ void
 agent_runs_recovered(void)
 {
     agent_runs_each(recover_run);
+    fleet_hand_empty();
 }

@@ -14,6 +14,7 @@
 #include "agent/run.h"
 #include "agent/server.h"
 #include "agent/task.h"
+#include "hand.h"
 #include "points.h"
 #include "utils/memutils.h"
 
@@ -244,6 +245,7 @@ agent_remote_started(AgentLink *link, const FleetToken *token, FleetStartResult 
 
     if (task == NULL)
         return;
+    fleet_hand_take(FLEET_HAND_RUN, task->run->run_id, "work_answer");
     switch (result)
     {
         case FLEET_STARTED:
@@ -270,6 +272,7 @@ agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known)
 
     if (task == NULL)
         return;
+    fleet_hand_take(FLEET_HAND_RUN, task->run->run_id, "work_answer");
     task->unclear = false;
     switch (fleet_token_verdict(task->acknowledged ? FLEET_RUNNING : task->state, known))
     {
@@ -394,6 +397,7 @@ agent_remote_reported(AgentLink *link, const FleetRemoteReport *report)
             fleet_link_acknowledge(link->link, &report->token, 1);
         return;
     }
+    fleet_hand_take(FLEET_HAND_RUN, task->run->run_id, "work_report");
     if (!report_fits(task, report))
     {
         agent_task_fail(task, FLEET_SQLSTATE_PROGRAM_LIMIT_EXCEEDED,

@@ -11,6 +11,7 @@
 #include "agent/remote.h"
 #include "agent/run.h"
 #include "agent/task.h"
+#include "hand.h"
 
 static void
 task_retire(AgentTask *task)
@@ -43,10 +44,12 @@ agent_retire(dlist_head *tasks, dlist_head *locals, dlist_head *runs)
     {
         AgentTask *task = dlist_container(AgentTask, dirty_node, dlist_pop_head_node(tasks));
 
+        fleet_hand_take(FLEET_HAND_RUN, task->run->run_id, "work_retire");
         if (task->acknowledge && task->link != NULL)
             agent_remote_acknowledge(task);
         task_retire(task);
     }
     while (!dlist_is_empty(runs))
         agent_run_retire(dlist_container(AgentRun, dirty_node, dlist_pop_head_node(runs)));
+    fleet_hand_empty();
 }

@@ -8,6 +8,7 @@
 #include "agent/run.h"
 #include "agent/learn.h"
 #include "agent/server.h"
+#include "hand.h"
 #include "store/run_write.h"
 #include "utils/memutils.h"
 
@@ -171,6 +172,7 @@ agent_run_cancel(int64 run_id)
 
     if (run == NULL)
         return;
+    fleet_hand_take(FLEET_HAND_RUN, run_id, "work_cancel");
     hooks->cancel(run);
     if (fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now()))
         turn_again();

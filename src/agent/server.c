@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/server.h"
+#include "agent/quarantine.h"
 #include "store/deployment.h"
 #include "store/spi.h"
 #include "guc.h"
@@ -205,11 +206,51 @@ names_free(AgentServer *server)
     pfree(server->groups);
 }
 
+/* A server is suspect as long as a link is that knocks there: without one, its return would
+ * remain unnoticed. */
+static void
+server_suspects(AgentServer *server)
+{
+    bool suspect = server->held != NULL;
+    dlist_iter iter;
+
+    dlist_foreach(iter, &server->links)
+    {
+        suspect |= dlist_container(AgentLink, node, iter.cur)->suspect;
+    }
+    if (server->suspect == suspect)
+        return;
+    server->suspect = suspect;
+    server_apply(server);
+}
+
+/* In quarantine nothing connects to it, as if it did not answer. */
+static void
+server_hold(AgentServer *server)
+{
+    FleetDiagnostics why;
+    bool held = agent_quarantined(FLEET_HAND_SERVER, server->server_id, &why);
+    dlist_iter iter;
+
+    if (!held && server->held == NULL)
+        return;
+    if (server->held != NULL)
+        pfree(server->held);
+    server->held = held ? agent_strdup(agent.context, why.message) : NULL;
+    dlist_foreach(iter, &server->links)
+    {
+        fleet_link_hold(dlist_container(AgentLink, node, iter.cur)->link, server->held);
+    }
+}
+
 static void
 server_take(const FleetServerRow *row)
 {
     AgentServer *server = server_enter(row->server_id);
 
+    server_hold(server);
+    if (server->held == NULL)
+        fleet_hand_take(FLEET_HAND_SERVER, row->server_id, "work_server");
     server->gone = false;
     names_free(server);
     server->name = MemoryContextStrdup(agent.context, row->name);
@@ -224,7 +265,9 @@ server_take(const FleetServerRow *row)
         server->groups[i] = MemoryContextStrdup(agent.context, row->groups[i]);
     if (server->speed.samples == 0)
         server->speed = row->speed;
+    server_suspects(server);
     server_apply(server);
+    fleet_hand_empty();
 }
 
 static void
@@ -242,24 +285,6 @@ link_is_idle(AgentLink *link)
 {
     return dlist_is_empty(&link->tasks) && dlist_is_empty(&link->waiting) && link->deploying == 0 &&
            !hooks->in_use(link);
-}
-
-/* A server is suspect as long as a link is that knocks there: without one, its return would
- * remain unnoticed. */
-static void
-server_suspects(AgentServer *server)
-{
-    bool suspect = false;
-    dlist_iter iter;
-
-    dlist_foreach(iter, &server->links)
-    {
-        suspect |= dlist_container(AgentLink, node, iter.cur)->suspect;
-    }
-    if (server->suspect == suspect)
-        return;
-    server->suspect = suspect;
-    server_apply(server);
 }
 
 static void
@@ -393,6 +418,8 @@ link_new(AgentServer *server, const FleetLinkSpec *spec)
     dlist_init(&link->unclean);
     dlist_init(&link->tasks);
     link->link = fleet_link_create(agent.loop, &agent.identity, spec, link);
+    if (server->held != NULL)
+        fleet_link_hold(link->link, server->held);
     dlist_push_tail(&server->links, &link->node);
     return link;
 }
@@ -465,6 +492,7 @@ speeds_flush(void)
         if (!server->speed_changed)
             continue;
         server->speed_changed = false;
+        fleet_hand_take(FLEET_HAND_SERVER, server->server_id, "work_health");
         fleet_speed_write(server->server_id, &server->speed);
         server_apply(server);
     }
@@ -478,6 +506,7 @@ agent_servers_flush(void)
     {
         Health *entry = dlist_container(Health, node, dlist_pop_head_node(&health));
 
+        fleet_hand_take(FLEET_HAND_SERVER, entry->row.server_id, "work_health");
         fleet_health_write(&entry->row);
         if (entry->row.error != NULL)
             pfree((char *) entry->row.error);
@@ -485,6 +514,7 @@ agent_servers_flush(void)
             pfree((char *) entry->row.version);
         pfree(entry);
     }
+    fleet_hand_empty();
 }
 
 void
@@ -518,7 +548,8 @@ agent_link_down(AgentLink *link, const char *reason, bool permanent)
                             .error = reason};
 
     link->up = false;
-    health_add(&row);
+    if (link->server->held == NULL) /* else the quarantine says why */
+        health_add(&row);
 }
 
 void

@@ -66,6 +66,7 @@
  * several files.
  *
  *   base.c       the turn, requests; memory, results, work that may raise
+ *   quarantine.c objects over which agents ended
  *   server.c     AgentServer, AgentLink, targets, health, speeds
  *   learn.c      estimates: AgentRun.estimates and .learned
  *   run.c        AgentRun
@@ -138,7 +139,8 @@ struct AgentServer
     uint32 number; /* in the placer */
     char *name;
     bool agent_mode;
-    bool gone; /* its row no longer exists */
+    bool gone;  /* its row no longer exists */
+    char *held; /* in quarantine (quarantine.c): why; NULL: it is not */
     FleetServerSpec spec;
     FleetServerState admin_state;
     bool suspect;

@@ -34,6 +34,7 @@ static const struct
     {"servers", FLEET_MESSAGE_SERVERS},
     {"deployments", FLEET_MESSAGE_DEPLOY},
     {"identity", FLEET_MESSAGE_IDENTITY},
+    {"quarantine", FLEET_MESSAGE_QUARANTINE},
 };
 
 /* (name of the message, id) */

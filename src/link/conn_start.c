@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 
 #include "link/internal.h"
+#include "hand.h"
 #include "mb/pg_wchar.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
@@ -374,18 +375,20 @@ conn_event(void *arg, uint32 events)
 
     if (conn->lost || conn->link->closing)
         return;
+    fleet_link_in_hand(conn->link);
     if (conn->state == CONN_CONNECTING)
-    {
         conn_poll(conn);
-        return;
-    }
-    if (events & WL_SOCKET_READABLE)
-        fleet_conn_readable(conn);
-    if ((events & WL_SOCKET_WRITEABLE) && !conn->lost && conn->pg != NULL)
+    else
     {
-        conn->needs_flush = true;
-        fleet_conn_work(conn);
+        if (events & WL_SOCKET_READABLE)
+            fleet_conn_readable(conn);
+        if ((events & WL_SOCKET_WRITEABLE) && !conn->lost && conn->pg != NULL)
+        {
+            conn->needs_flush = true;
+            fleet_conn_work(conn);
+        }
     }
+    fleet_hand_empty();
 }
 
 /*

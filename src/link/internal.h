@@ -209,6 +209,7 @@ struct FleetServerLink
     int remains;       /* direct: sessions to be ended that something of ours may still run in */
     bool sweeping;     /* direct: … those of our predecessors among them */
     bool clean_wanted; /* direct: the agent is to be told when none is left */
+    char *held;        /* why no connection is opened; NULL: they may be */
     bool closing;
     bool session_wanted; /* direct: a session was asked for and there was none */
     bool tell_when_idle; /* direct: … and who asked is to be told when one is idle */
@@ -314,6 +315,10 @@ extern void fleet_link_fd_waiters_wake(void); /* a session is idle, or a connect
 extern FleetLinkCallbacks fleet_link_callbacks; /* the agent's: fleet_link_init() */
 
 extern void fleet_link_need(FleetServerLink *link);
+/* It goes into the agent's hand (hand.h), which whoever calls this empties. */
+extern void fleet_link_in_hand(const FleetServerLink *link);
+/* Nothing connects there (fleet_link_hold()): the agent hears so. */
+extern void fleet_link_held_down(FleetServerLink *link);
 extern void fleet_link_came_up(FleetServerLink *link, FleetConn *conn);
 extern void fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstate,
                                  const char *reason, bool permanent);

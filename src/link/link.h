@@ -126,6 +126,9 @@ extern FleetServerLink *fleet_link_create(FleetLoop *loop, const FleetParentIden
 extern bool fleet_link_fits(const FleetServerLink *link, const FleetLinkSpec *spec);
 extern void
 fleet_link_close(FleetServerLink *link); /* everything in flight gets CUT / not called */
+/* As long as there is a reason ("why"), nothing connects there: who wants to is told so, as if the
+ * server did not answer.  For a link that has not connected yet.  NULL: no longer. */
+extern void fleet_link_hold(FleetServerLink *link, const char *why);
 extern void *fleet_link_owner(FleetServerLink *link);
 extern const FleetLinkIdentity *
 fleet_link_identity(const FleetServerLink *link); /* NULL: never up */

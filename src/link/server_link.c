@@ -14,6 +14,7 @@
 
 #include "link/internal.h"
 
+#include "hand.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
@@ -135,6 +136,17 @@ fleet_link_close(FleetServerLink *link)
     dlist_push_tail(&fleet_turn.closing, &link->node);
 }
 
+void
+fleet_link_hold(FleetServerLink *link, const char *why)
+{
+    if (link->held != NULL)
+        pfree(link->held);
+    link->held = why == NULL ? NULL : MemoryContextStrdup(link->context, why);
+    link->retry_at = 0;
+    link->backoff = FLEET_BACKOFF_MIN;
+    fleet_link_open_soon(link);
+}
+
 void *
 fleet_link_owner(FleetServerLink *link)
 {
@@ -157,6 +169,7 @@ work_all(void)
         FleetConn *conn = dlist_container(FleetConn, work, dlist_pop_head_node(&fleet_turn.work));
 
         CHECK_FOR_INTERRUPTS();
+        fleet_link_in_hand(conn->link);
         conn->has_work = false;
         if (!conn->lost && !conn->attention && conn->state >= CONN_SETUP)
         {
@@ -171,6 +184,7 @@ work_all(void)
         else if (conn->state == CONN_CLOSED && conn->methods->closed != NULL)
             conn->methods->closed(conn);
     }
+    fleet_hand_empty();
 }
 
 static void
@@ -281,6 +295,7 @@ timers_all(void)
         FleetServerLink *link = dlist_container(FleetServerLink, node, iter.cur);
         dlist_iter conns;
 
+        fleet_link_in_hand(link);
         dlist_foreach(conns, &link->conns)
         {
             conn_timer(dlist_container(FleetConn, node, conns.cur), fleet_turn.now);
@@ -289,6 +304,7 @@ timers_all(void)
             fleet_link_open_soon(link);
         due = fleet_earlier(due, link_due(link));
     }
+    fleet_hand_empty();
     fleet_turn.next_due = Min(fleet_turn.next_due, due);
 }
 
@@ -326,8 +342,16 @@ open_wanted_all(void)
             dlist_container(FleetServerLink, open_node, dlist_pop_head_node(&fleet_turn.to_open));
 
         link->opens_soon = false;
+        if (link->held != NULL)
+        {
+            if (link_wants(link) || fleet_side_wants(link))
+                fleet_link_held_down(link);
+            continue;
+        }
+        fleet_link_in_hand(link);
         link_open_wanted(link);
     }
+    fleet_hand_empty();
 }
 
 static void
@@ -339,9 +363,11 @@ close_all(void)
     {
         FleetServerLink *link = dlist_container(FleetServerLink, node, iter.cur);
 
+        fleet_link_in_hand(link);
         if (link->mode->close(link))
             MemoryContextDelete(link->context);
     }
+    fleet_hand_empty();
 }
 
 /* Called at the start of every fleet_loop_wait(). */

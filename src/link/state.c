@@ -13,6 +13,7 @@
 
 #include "link/internal.h"
 
+#include "hand.h"
 #include "miscadmin.h"
 
 FleetLinkCallbacks fleet_link_callbacks;
@@ -21,6 +22,14 @@ void
 fleet_link_init(const FleetLinkCallbacks *callbacks)
 {
     fleet_link_callbacks = *callbacks;
+}
+
+/* What goes wrong from here on is this server's (hand.h), unless it is found to be another's. */
+void
+fleet_link_in_hand(const FleetServerLink *link)
+{
+    if (link->held == NULL)
+        fleet_hand_take(FLEET_HAND_SERVER, link->server_id, "work_socket");
 }
 
 static int
@@ -109,4 +118,15 @@ fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstat
     link->up = false;
     if (!link->closing)
         fleet_link_callbacks.down(link, sqlstate, reason, permanent);
+}
+
+/* Who wants a connection hears, at growing intervals, that there is none. */
+void
+fleet_link_held_down(FleetServerLink *link)
+{
+    if (link->closing || link->retry_at > fleet_link_now())
+        return;
+    link_back_off(link);
+    fleet_link_agent_told();
+    fleet_link_callbacks.down(link, FLEET_SQLSTATE_CANNOT_CONNECT, link->held, false);
 }

@@ -21,6 +21,7 @@ typedef enum FleetMessageKind
     FLEET_MESSAGE_SERVERS,    /* servers, mappings, slots changed: read them again */
     FLEET_MESSAGE_DEPLOY,     /* deployments are queued */
     FLEET_MESSAGE_IDENTITY,   /* paused or resumed */
+    FLEET_MESSAGE_QUARANTINE, /* lifted for something */
 } FleetMessageKind;
 
 /* -- sessions (mailbox/session.c) -- */

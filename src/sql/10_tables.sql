@@ -378,6 +378,28 @@ CREATE INDEX cancel_request_run ON fleet_catalog.cancel_request (run_id) WHERE r
 CREATE INDEX cancel_request_job ON fleet_catalog.cancel_request (job_run_id) WHERE job_run_id IS NOT NULL;
 COMMENT ON TABLE fleet_catalog.cancel_request IS 'Durable intents to cancel; inserted by sessions, so that no open transaction blocks the agent';
 
+-- Objects over which an agent has ended by an ERROR (src/agent/quarantine.c).
+CREATE TABLE fleet_catalog.quarantine (
+    kind     text NOT NULL CHECK (kind IN ('run', 'job run', 'server', 'deployment')),
+    id       bigint NOT NULL,
+    ends     integer NOT NULL DEFAULT 1,    -- agents that ended, one after the other
+    work     text NOT NULL,                 -- what the last one was doing with it
+    sqlstate text NOT NULL,
+    message  text NOT NULL,
+    first_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    last_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (kind, id)
+);
+COMMENT ON TABLE fleet_catalog.quarantine IS 'Objects over which an agent has ended by an ERROR; the third time they fail';
+
+CREATE TABLE fleet_catalog.quarantine_lift (
+    kind      text NOT NULL,
+    id        bigint NOT NULL,
+    lifted_by name NOT NULL DEFAULT SESSION_USER,
+    lifted_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+COMMENT ON TABLE fleet_catalog.quarantine_lift IS 'Quarantine that is to be lifted; inserted by sessions, so that no open transaction blocks the agent';
+
 -- ---- what the agent learned --------------------------------------------------------------------
 
 CREATE TABLE fleet_catalog.duration (

@@ -43,7 +43,22 @@ COMMENT ON FUNCTION fleet_catalog.is_own_xid(xid) IS 'Does this transaction id b
 
 CREATE FUNCTION fleet_catalog.wake(a_what text, a_id bigint) RETURNS void
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wake';
-COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_job_run, servers, deployments or identity';
+COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_job_run, servers, deployments, identity or quarantine';
+
+-- In the way of fleet.cancel_run(): the agent alone writes fleet_catalog.quarantine.
+CREATE FUNCTION fleet_catalog.lift(a_kind text, a_id bigint) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO fleet_catalog.quarantine_lift (kind, id)
+    SELECT q.kind, q.id FROM fleet_catalog.quarantine AS q WHERE q.kind = a_kind AND q.id = a_id;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM fleet_catalog.wake('quarantine', a_id);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.lift(text, bigint) IS 'Lifts the quarantine of an object, if an agent has ended over it';
 
 CREATE FUNCTION fleet_catalog.wait_run(a_run_id bigint, a_timeout_ms bigint, a_changes boolean,
                                        OUT state smallint, OUT timed_out boolean) RETURNS record
@@ -76,6 +91,13 @@ CREATE FUNCTION fleet_catalog.is_done(a_state smallint) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN a_state OPERATOR(pg_catalog.=) ANY (ARRAY[fleet_catalog.state_code('succeeded'), fleet_catalog.state_code('skipped')]);
 COMMENT ON FUNCTION fleet_catalog.is_done(smallint) IS 'Has it ended well, succeeded or skipped?';
+
+-- The agent's rule, in src/agent/quarantine.c.
+CREATE FUNCTION fleet_catalog.in_quarantine(a_ends integer, a_last_at timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN a_ends OPERATOR(pg_catalog.>=) 3
+       AND a_last_at OPERATOR(pg_catalog.>=) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) interval '1 hour');
+COMMENT ON FUNCTION fleet_catalog.in_quarantine(integer, timestamptz) IS 'Have three agents ended over it, the last one within the last hour?';
 
 CREATE FUNCTION fleet_catalog.check_command(a_command text, a_what text) RETURNS integer
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_check_command';

@@ -154,6 +154,7 @@ BEGIN
     PERFORM fleet_catalog.check_server(a_mode, a_slots, a_groups, a_weight);
     UPDATE fleet_catalog.server AS s SET mode = a_mode, slots = a_slots, groups = a_groups, weight = a_weight
      WHERE s.server_id = v_server.server_id;
+    PERFORM fleet_catalog.lift('server', v_server.server_id);
     PERFORM fleet_catalog.wake('servers', v_server.server_id);
 END
 $$;
@@ -169,6 +170,7 @@ DECLARE
 BEGIN
     PERFORM fleet_catalog.check_choice('state', a_state, 'online', 'draining', 'offline');
     UPDATE fleet_catalog.server AS s SET state = a_state WHERE s.server_id = v_server.server_id;
+    PERFORM fleet_catalog.lift('server', v_server.server_id);
     PERFORM fleet_catalog.wake('servers', v_server.server_id);
 END
 $$;

@@ -243,6 +243,41 @@ SELECT EXISTS (SELECT FROM pg_stat_get_activity(a.pid) AS s WHERE s.datid = flee
   FROM fleet_catalog.agent AS a LEFT JOIN fleet_catalog.identity AS i ON true LEFT JOIN fleet_catalog.starter() AS n ON true
 $$;
 
+CREATE FUNCTION fleet.lift_quarantine(server text DEFAULT NULL, run_id bigint DEFAULT NULL, job_run_id bigint DEFAULT NULL) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.lift_quarantine(text, bigint, bigint)
+    IS 'Gives a server, a run or a job run over which agents have ended a new chance. Returns false if there was nothing to lift';
+
+CREATE FUNCTION fleet_catalog.lift_quarantine(a_server text, a_run_id bigint, a_job_run_id bigint) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_owner oid;
+BEGIN
+    IF num_nonnulls(a_server, a_run_id, a_job_run_id) <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the quarantine of one object must be lifted at a time',
+            DETAIL = format('%s of the arguments are given.', num_nonnulls(a_server, a_run_id, a_job_run_id)),
+            HINT = 'Specify exactly one of the arguments "server", "run_id" and "job_run_id".';
+    ELSIF a_server IS NOT NULL THEN
+        RETURN fleet_catalog.lift('server', (fleet_catalog.change_server(a_server)).server_id);
+    ELSIF a_run_id IS NOT NULL THEN
+        v_owner := (SELECT r.owner FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id);
+        IF v_owner IS NULL OR NOT (fleet_catalog.sees(v_owner) OR fleet_catalog.may_cancel(v_owner)) THEN
+            PERFORM fleet_catalog.no_such_run(a_run_id, 'run');
+        ELSIF NOT fleet_catalog.may_cancel(v_owner) THEN
+            PERFORM fleet_catalog.deny('run', a_run_id::text, v_owner);
+        END IF;
+        RETURN fleet_catalog.lift('run', a_run_id);
+    END IF;
+    v_owner := (SELECT j.owner FROM fleet_catalog.job_run AS j WHERE j.job_run_id = a_job_run_id);
+    IF v_owner IS NULL OR NOT (fleet_catalog.sees(v_owner) OR fleet_catalog.may_cancel(v_owner)) THEN
+        PERFORM fleet_catalog.no_such_run(a_job_run_id, 'job_run');
+    ELSIF NOT fleet_catalog.may_cancel(v_owner) THEN
+        PERFORM fleet_catalog.deny('job run', a_job_run_id::text, v_owner);
+    END IF;
+    RETURN fleet_catalog.lift('job run', a_job_run_id);
+END
+$$;
+
 CREATE FUNCTION fleet.confirm_identity(decision text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.confirm_identity(text)

@@ -177,18 +177,32 @@ COMMENT ON VIEW fleet.recent IS 'Runs, newest first, in a form that fits a termi
 
 CREATE VIEW fleet.server_status WITH (security_barrier) AS
 SELECT s.name AS server, s.mode,
-       CASE WHEN s.state = 'online' AND h.status = 'suspect' THEN 'suspect' ELSE s.state END AS state,
+       CASE WHEN s.state = 'online' AND (h.status = 'suspect' OR q.ends IS NOT NULL) THEN 'suspect' ELSE s.state END AS state,
        s.slots, coalesce(b.busy, 0) AS busy, s.groups, h.last_seen, h.version, pg_catalog.exp(coalesce(h.speed_log, 0)) AS speed,
-       h.last_error_at, CASE WHEN fleet_catalog.is_visible(s.owner) THEN h.last_error END AS last_error
+       coalesce(q.last_at, h.last_error_at) AS last_error_at,
+       CASE WHEN fleet_catalog.is_visible(s.owner)
+            THEN coalesce('the agent ended ' || q.ends::text || ' times over this server: ' || q.message, h.last_error) END AS last_error
   FROM fleet_catalog.server AS s
   LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.srvname = s.name
   LEFT JOIN fleet_catalog.server_health AS h ON h.server_id = s.server_id
+  LEFT JOIN fleet_catalog.quarantine AS q ON q.kind = 'server' AND q.id = s.server_id AND fleet_catalog.in_quarantine(q.ends, q.last_at)
   LEFT JOIN (SELECT t.server_id, count(*) AS busy
                FROM fleet_catalog.run AS r JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id
               WHERE NOT fleet_catalog.is_final(r.state) AND fleet_catalog.is_running(t.state) AND t.server_id IS NOT NULL
               GROUP BY t.server_id) AS b ON b.server_id = s.server_id
  WHERE fleet_catalog.is_visible(s.owner) OR pg_catalog.has_server_privilege(f.oid, 'USAGE');
-COMMENT ON VIEW fleet.server_status IS 'State of each server of the fleet (online, draining, offline, or suspect: it does not answer) and how busy it is';
+COMMENT ON VIEW fleet.server_status IS 'State of each server of the fleet (online, draining, offline, or suspect: it does not answer, or is in quarantine) and how busy it is';
+
+CREATE VIEW fleet.quarantine WITH (security_barrier) AS
+SELECT q.kind, r.run_id, j.job_run_id, s.name AS server, d.job, fleet_catalog.in_quarantine(q.ends, q.last_at) AS quarantined,
+       q.ends, q.last_at, q.work, q.sqlstate, q.first_at, q.message
+  FROM fleet_catalog.quarantine AS q
+  LEFT JOIN fleet_catalog.run AS r ON q.kind = 'run' AND r.run_id = q.id
+  LEFT JOIN fleet_catalog.job_run AS j ON q.kind = 'job run' AND j.job_run_id = q.id
+  LEFT JOIN fleet_catalog.deployment AS d ON q.kind = 'deployment' AND d.deployment_id = q.id
+  LEFT JOIN fleet_catalog.server AS s ON s.server_id = CASE q.kind WHEN 'server' THEN q.id ELSE d.server_id END
+ WHERE fleet_catalog.is_visible(coalesce(r.owner, j.owner, s.owner));
+COMMENT ON VIEW fleet.quarantine IS 'What the agent was working on when it ended by an error, of the last day; the third time in an hour it is in quarantine';
 
 CREATE VIEW fleet.server WITH (security_barrier) AS
 SELECT s.name AS server, s.mode, s.state, s.slots, s.weight, s.groups, pg_catalog.pg_get_userbyid(s.owner) AS owner,

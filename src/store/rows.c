@@ -141,6 +141,12 @@ fleet_rows_written(void)
     UpdateActiveSnapshotCommandId();
 }
 
+void
+fleet_rows_settle(void)
+{
+    AfterTriggerFireDeferred();
+}
+
 /* ---- finding ---- */
 
 static RegProcedure

@@ -46,6 +46,8 @@ extern const char *fleet_rows_name(const FleetRows *rows); /* of the table */
 
 /* After writes: what was written is seen by the next find of any FleetRows. */
 extern void fleet_rows_written(void);
+/* Deferred triggers of what has been written in this transaction fire now, not at its commit. */
+extern void fleet_rows_settle(void);
 
 /* Rows whose first columns of that index equal the keys; in the index's order. */
 extern void fleet_rows_seek(FleetRows *rows, int index, const Datum *keys, int nkeys);

@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "clock.h"
 #include "store/run_close.h"
 #include "store/spi.h"
@@ -70,6 +71,41 @@ close_rows(const Closing *closing, int64 id, const char *sqlstate, const char *m
     }
     fleet_rows_close(rows);
     fleet_rows_written();
+}
+
+/* Where people look: at the task run that was under way, or is the first that would have been, or, if
+ * there is none, at the run itself. */
+static FleetStatement line_statement = {
+    "WITH t AS (SELECT o.run_id, o.task_no, o.item, o.log_seq FROM fleet_catalog.task_run AS o"
+    "         WHERE o.run_id OPERATOR(pg_catalog.=) $1 AND o.state OPERATOR(pg_catalog.<) "
+    "11::smallint"
+    "         ORDER BY o.state OPERATOR(pg_catalog.=) 1::smallint, o.task_no, o.item LIMIT 1)"
+    "INSERT INTO fleet_catalog.log_line"
+    "   (run_id, task_no, item, seq, logged_at, level, sqlstate, message)"
+    "SELECT $1, t.task_no, t.item,"
+    "       1 OPERATOR(pg_catalog.+) GREATEST(t.log_seq, 0,"
+    "         (SELECT pg_catalog.max(GREATEST(s.first_seq, s.last_seq))"
+    "            FROM fleet_catalog.step_run AS s"
+    "           WHERE s.run_id OPERATOR(pg_catalog.=) t.run_id"
+    "             AND s.task_no OPERATOR(pg_catalog.=) t.task_no"
+    "             AND s.item OPERATOR(pg_catalog.=) t.item),"
+    "         (SELECT pg_catalog.max(l.seq) FROM fleet_catalog.log_line AS l"
+    "           WHERE l.run_id OPERATOR(pg_catalog.=) t.run_id"
+    "             AND l.task_no OPERATOR(pg_catalog.=) t.task_no"
+    "             AND l.item OPERATOR(pg_catalog.=) t.item)),"
+    "       pg_catalog.clock_timestamp(), 'ERROR', $2, $3"
+    "  FROM (SELECT) AS run LEFT JOIN t ON true",
+    3,
+    {INT8OID, TEXTOID, TEXTOID},
+    NULL};
+
+void
+fleet_run_close_line(int64 run_id, const char *sqlstate, const char *message)
+{
+    Datum values[] = {Int64GetDatum(run_id), CStringGetTextDatum(sqlstate),
+                      CStringGetTextDatum(message)};
+
+    (void) fleet_statement_run(&line_statement, values, NULL);
 }
 
 void

@@ -8,6 +8,8 @@
 
 #include "postgres.h"
 
+/* A run's line in the log: before its rows are closed. */
+extern void fleet_run_close_line(int64 run_id, const char *sqlstate, const char *message);
 /* Its task runs and their step runs: what was not under way is skipped, the outcome of what was is not
  * known.  The row of the run itself is the caller's. */
 extern void fleet_run_close(int64 run_id, const char *sqlstate, const char *message);

@@ -1,236 +1,37 @@
 /*
  * store/run_write.c
- *     Writes of the agent: rows are collected during a turn, and written
- *     through rows.h, table by table.
+ *     Writes of the agent: rows are collected during a turn (run_collect.c),
+ *     and written through rows.h, table by table.
+ *
+ * All that is collected shares one pass and one transaction.  After an agent
+ * has ended by an ERROR its successor asks for an order: rows of one run (or
+ * job run) alone, so that what they raise is surely theirs; and those of runs
+ * over which an agent has ended after the others' commit.
  */
 #include "postgres.h"
 
 #include "store/places.h"
-#include "store/run_write.h"
+#include "store/run_collect.h"
 #include "store/spi.h"
 #include "store/state_change.h"
 #include "store/tables.h"
+#include "hand.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-/* ---- collecting ---- */
-
-typedef struct RunWrite
-{
-    int64 run_id;
-    FleetState old;
-    FleetState state;
-    TimestampTz started_at;
-    TimestampTz finished_at;
-    const char *message;
-} RunWrite;
-
-typedef struct TaskNew
-{
-    int64 run_id;
-    uint32 task;
-    uint32 item;
-    TimestampTz queued_at;
-    Jsonb *params; /* NULL: none */
-} TaskNew;
-
-/* Rows of one kind; "items" grows, and is kept from turn to turn unless it has grown large. */
-typedef struct Collected
-{
-    Size size; /* of an item */
-    int count;
-    int capacity;
-    char *items;
-} Collected;
-
-#define KEEP_CAPACITY 256
-
-static Collected runs = {.size = sizeof(RunWrite)};
-static Collected news = {.size = sizeof(TaskNew)};
-static Collected starts = {.size = sizeof(FleetTaskWrite)};
-static Collected tasks = {.size = sizeof(FleetTaskWrite)};
-static Collected job_runs = {.size = sizeof(FleetJobRunWrite)};
-static Collected step_news = {.size = sizeof(FleetStepWrite)};
-static Collected steps = {.size = sizeof(FleetStepWrite)};
-static Collected lines = {.size = sizeof(FleetLineWrite)};
-static Collected *const all[] = {&runs,     &news,      &starts, &tasks,
-                                 &job_runs, &step_news, &steps,  &lines};
-static MemoryContext lists;  /* the items */
-static MemoryContext values; /* what they point to; reset by flush */
-static MemoryContext scratch;
 static FleetStartedCallback on_start = NULL;
 
-void
-fleet_run_write_init(MemoryContext context)
-{
-    lists = AllocSetContextCreate(context, "pg_fleet rows", ALLOCSET_DEFAULT_SIZES);
-    values = AllocSetContextCreate(context, "pg_fleet row values", ALLOCSET_DEFAULT_SIZES);
-    scratch = AllocSetContextCreate(context, "pg_fleet row scratch", ALLOCSET_DEFAULT_SIZES);
-    fleet_places_init(context);
-}
-
-static int
-pending(void)
-{
-    int n = 0;
-
-    for (int i = 0; i < (int) lengthof(all); i++)
-        n += all[i]->count;
-    return n;
-}
-
-bool
-fleet_run_write_pending(void)
-{
-    return pending() > 0;
-}
-
-static void *
-collect(Collected *list, const void *item)
-{
-    char *place;
-
-    if (list->count == list->capacity)
-    {
-        int capacity = Max(64, list->capacity * 2);
-
-        list->items = list->items == NULL
-                          ? MemoryContextAllocHuge(lists, list->size * (Size) capacity)
-                          : repalloc_huge(list->items, list->size * (Size) capacity);
-        list->capacity = capacity;
-    }
-    place = list->items + list->size * (Size) list->count++;
-    memcpy(place, item, list->size);
-    return place;
-}
-
-static void
-collected_clear(void)
-{
-    for (int i = 0; i < (int) lengthof(all); i++)
-    {
-        Collected *list = all[i];
-
-        if (list->capacity > KEEP_CAPACITY)
-        {
-            pfree(list->items);
-            list->items = NULL;
-            list->capacity = 0;
-        }
-        list->count = 0;
-    }
-    MemoryContextReset(values);
-}
-
-static void
-keep(const char **text)
-{
-    if (*text != NULL)
-        *text = MemoryContextStrdup(values, *text);
-}
-
-void
-fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz started,
-                TimestampTz finished, const char *message)
-{
-    RunWrite w = {run_id, old, state, started, finished, message};
-
-    keep(&w.message);
-    collect(&runs, &w);
-}
-
-void
-fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued, const char *params)
-{
-    TaskNew w = {run_id, task, item, queued, NULL};
-
-    if (params != NULL)
-    {
-        MemoryContext before = MemoryContextSwitchTo(scratch);
-        Jsonb *parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(params)));
-
-        w.params = MemoryContextAlloc(values, VARSIZE(parsed));
-        memcpy(w.params, parsed, VARSIZE(parsed));
-        MemoryContextSwitchTo(before);
-        MemoryContextReset(scratch); /* parsing leaves a hundred times as much: 100,000 of them */
-    }
-    collect(&news, &w);
-}
-
-int
-fleet_task_mark_new(void)
-{
-    return news.count;
-}
-
-void
-fleet_task_forget_new(int mark)
-{
-    Assert(mark <= news.count);
-    news.count = mark;
-}
+static FleetWriteOrder (*order)(const FleetRowOwner *owner) = NULL;
+static FleetWriteOrder turn;  /* whose rows are written now … */
+static FleetRowOwner turn_of; /* … unless together: this one's */
 
 void
 fleet_task_on_start(FleetStartedCallback callback)
 {
     on_start = callback;
-}
-
-void
-fleet_task_write_start(const FleetTaskWrite *write)
-{
-    collect(&starts, write); /* its texts are not looked at */
-}
-
-void
-fleet_task_write(const FleetTaskWrite *write)
-{
-    FleetTaskWrite *w = collect(&tasks, write);
-
-    fleet_diagnostics_copy(&w->diag, &write->diag, values);
-    keep(&w->output);
-}
-
-void
-fleet_job_run_write(const FleetJobRunWrite *write)
-{
-    FleetJobRunWrite *w = collect(&job_runs, write);
-
-    fleet_diagnostics_copy(&w->diag, &write->diag, values);
-    keep(&w->output);
-}
-
-static void
-step_collect(Collected *list, const FleetStepWrite *write)
-{
-    FleetStepWrite *w = collect(list, write);
-
-    fleet_diagnostics_copy(&w->diag, &write->diag, values);
-    keep(&w->step);
-    keep(&w->output);
-}
-
-void
-fleet_step_write_new(const FleetStepWrite *write)
-{
-    step_collect(&step_news, write);
-}
-
-void
-fleet_step_write(const FleetStepWrite *write)
-{
-    step_collect(&steps, write);
-}
-
-void
-fleet_line_write(const FleetLineWrite *write)
-{
-    FleetLineWrite *w = collect(&lines, write);
-
-    fleet_diagnostics_copy(&w->diag, &write->diag, values);
 }
 
 static FleetPlaceKey
@@ -282,7 +83,7 @@ set_text(FleetRows *rows, int column, const char *text)
         fleet_rows_set_null(rows, column);
     else
     {
-        MemoryContext before = MemoryContextSwitchTo(values);
+        MemoryContext before = MemoryContextSwitchTo(fleet_collected.values);
 
         fleet_rows_set(rows, column, CStringGetTextDatum(text));
         MemoryContextSwitchTo(before);
@@ -312,16 +113,46 @@ task_edit(FleetRows *rows, const FleetTaskWrite *w, const FleetPlaceKey *place)
 
 /* ---- writing ---- */
 
+void
+fleet_run_write_order(FleetWriteOrder (*order_of)(const FleetRowOwner *owner))
+{
+    order = order_of;
+}
+
+/* Is this row one of those that are written now?  Then it is in the agent's hand. */
+static bool
+in_turn(int64 run_id, int64 job_run_id, const char *work)
+{
+    FleetRowOwner owner = {run_id, run_id != 0 ? 0 : job_run_id};
+
+    if (order != NULL && (order(&owner) != turn || (turn != FLEET_WRITE_TOGETHER &&
+                                                    !fleet_row_owners_equal(&owner, &turn_of))))
+        return false;
+    fleet_hand_take_unit(run_id, job_run_id, work);
+    return true;
+}
+
+/* A trigger after the rows may raise for any of them, if they are of several runs. */
+static void
+rows_done(FleetRows *rows)
+{
+    if (order == NULL || turn == FLEET_WRITE_TOGETHER)
+        fleet_hand_empty();
+    fleet_rows_close(rows);
+}
+
 #define EACH(type, w, list)                                                                        \
     for (type *w = (type *) (list).items; w < (type *) (list).items + (list).count; w++)
 
 static void
 write_task_news(FleetRows *rows)
 {
-    EACH(TaskNew, w, news)
+    EACH(FleetTaskNew, w, fleet_collected.news)
     {
         FleetPlaceKey place = task_place(w->run_id, w->task, w->item);
 
+        if (!in_turn(w->run_id, 0, "work_write"))
+            continue;
         fleet_rows_create(rows);
         set_int8(rows, TASK_RUN_ID, w->run_id, -1);
         set_int4(rows, TASK_NO, (int32) w->task, -1);
@@ -341,10 +172,12 @@ write_task_news(FleetRows *rows)
 static void
 write_task_states(FleetRows *rows)
 {
-    EACH(FleetTaskWrite, w, tasks)
+    EACH(FleetTaskWrite, w, fleet_collected.tasks)
     {
         FleetPlaceKey place = task_place(w->run_id, w->task, w->item);
 
+        if (!in_turn(w->run_id, 0, "work_write"))
+            continue;
         task_edit(rows, w, &place);
         fleet_state_change(rows, TASK_STATE, FLEET_MACHINE_TASK, w->old, w->state);
         set_int2(rows, TASK_FAILURES, w->failures);
@@ -386,10 +219,12 @@ started(const FleetTaskWrite *w, FleetRows *rows)
 static void
 write_task_starts(FleetRows *rows)
 {
-    EACH(FleetTaskWrite, w, starts)
+    EACH(FleetTaskWrite, w, fleet_collected.starts)
     {
         FleetPlaceKey place = task_place(w->run_id, w->task, w->item);
 
+        if (!in_turn(w->run_id, 0, "work_write"))
+            continue;
         task_edit(rows, w, &place);
         fleet_state_change(rows, TASK_STATE, FLEET_MACHINE_TASK, w->old, FLEET_STARTING);
         started(w, rows); /* its params stay as they are */
@@ -408,18 +243,19 @@ write_tasks(void)
 {
     FleetRows *rows;
 
-    if (news.count + tasks.count + starts.count == 0)
+    if (fleet_collected.news.count + fleet_collected.tasks.count + fleet_collected.starts.count ==
+        0)
         return;
     rows = fleet_rows_open(&fleet_table_task_run, true);
     write_task_news(rows);
-    if (news.count > 0)
+    if (fleet_collected.news.count > 0)
         fleet_rows_written();
     /* Ends before starts: the same row may end one attempt and begin the next in one turn. */
     write_task_states(rows);
-    if (tasks.count > 0 && starts.count > 0)
+    if (fleet_collected.tasks.count > 0 && fleet_collected.starts.count > 0)
         fleet_rows_written();
     write_task_starts(rows);
-    fleet_rows_close(rows);
+    rows_done(rows);
 }
 
 /* What an insert and an update have in common. */
@@ -448,10 +284,12 @@ set_step_outcome(FleetRows *rows, const FleetStepWrite *w)
 static void
 write_step_news(FleetRows *rows)
 {
-    EACH(FleetStepWrite, w, step_news)
+    EACH(FleetStepWrite, w, fleet_collected.step_news)
     {
         FleetPlaceKey place = step_place(w);
 
+        if (!in_turn(w->run_id, w->job_run_id, "work_write"))
+            continue;
         fleet_rows_create(rows);
         if (w->run_id != 0)
         {
@@ -477,13 +315,15 @@ write_step_news(FleetRows *rows)
 static void
 write_step_states(FleetRows *rows)
 {
-    EACH(FleetStepWrite, w, steps)
+    EACH(FleetStepWrite, w, fleet_collected.steps)
     {
         Datum task_keys[] = {Int64GetDatum(w->run_id), Int32GetDatum((int32) w->task),
                              Int32GetDatum((int32) w->item), Int32GetDatum(w->first_seq)};
         Datum job_keys[] = {Int64GetDatum(w->job_run_id), Int32GetDatum(w->first_seq)};
         FleetPlaceKey place = step_place(w);
 
+        if (!in_turn(w->run_id, w->job_run_id, "work_write"))
+            continue;
         if (w->run_id != 0)
             edit(rows, &place, STEP_BY_TASK, task_keys, 4);
         else
@@ -500,14 +340,14 @@ write_steps(void)
 {
     FleetRows *rows;
 
-    if (step_news.count + steps.count == 0)
+    if (fleet_collected.step_news.count + fleet_collected.steps.count == 0)
         return;
     rows = fleet_rows_open(&fleet_table_step_run, true);
     write_step_news(rows);
-    if (step_news.count > 0 && steps.count > 0)
+    if (fleet_collected.step_news.count > 0 && fleet_collected.steps.count > 0)
         fleet_rows_written();
     write_step_states(rows);
-    fleet_rows_close(rows);
+    rows_done(rows);
 }
 
 static void
@@ -515,11 +355,13 @@ write_lines(void)
 {
     FleetRows *rows;
 
-    if (lines.count == 0)
+    if (fleet_collected.lines.count == 0)
         return;
     rows = fleet_rows_open(&fleet_table_log_line, true);
-    EACH(FleetLineWrite, w, lines)
+    EACH(FleetLineWrite, w, fleet_collected.lines)
     {
+        if (!in_turn(w->run_id, w->job_run_id, "work_write"))
+            continue;
         fleet_rows_create(rows);
         if (w->run_id != 0)
         {
@@ -539,7 +381,7 @@ write_lines(void)
         set_text(rows, LINE_CONTEXT, w->diag.context);
         fleet_rows_insert(rows);
     }
-    fleet_rows_close(rows);
+    rows_done(rows);
 }
 
 static void
@@ -547,13 +389,15 @@ write_job_runs(void)
 {
     FleetRows *rows;
 
-    if (job_runs.count == 0)
+    if (fleet_collected.job_runs.count == 0)
         return;
     rows = fleet_rows_open(&fleet_table_job_run, true);
-    EACH(FleetJobRunWrite, w, job_runs)
+    EACH(FleetJobRunWrite, w, fleet_collected.job_runs)
     {
         Datum key = Int64GetDatum(w->job_run_id);
 
+        if (!in_turn(0, w->job_run_id, "work_write_run"))
+            continue;
         edit(rows, NULL, JOB_RUN_BY_ID, &key, 1);
         fleet_state_change(rows, JOB_STATE, FLEET_MACHINE_JOB, w->old, w->state);
         if (fleet_rows_int(rows, JOB_STARTED_AT, 0) == 0)
@@ -566,7 +410,7 @@ write_job_runs(void)
         set_text(rows, JOB_OUTPUT, w->output);
         fleet_rows_update(rows);
     }
-    fleet_rows_close(rows);
+    rows_done(rows);
 }
 
 static void
@@ -574,13 +418,15 @@ write_runs(void)
 {
     FleetRows *rows;
 
-    if (runs.count == 0)
+    if (fleet_collected.runs.count == 0)
         return;
     rows = fleet_rows_open(&fleet_table_run, true);
-    EACH(RunWrite, w, runs)
+    EACH(FleetRunWrite, w, fleet_collected.runs)
     {
         Datum key = Int64GetDatum(w->run_id);
 
+        if (!in_turn(w->run_id, 0, "work_write_run"))
+            continue;
         edit(rows, NULL, RUN_BY_ID, &key, 1);
         fleet_state_change(rows, RUN_STATE, FLEET_MACHINE_RUN, w->old, w->state);
         if (fleet_rows_int(rows, RUN_STARTED_AT, 0) == 0)
@@ -590,14 +436,14 @@ write_runs(void)
             set_text(rows, RUN_MESSAGE, w->message);
         fleet_rows_update(rows);
     }
-    fleet_rows_close(rows);
+    rows_done(rows);
 }
 
-void
-fleet_run_flush(void)
+static void
+write_all(void)
 {
-    if (pending() == 0)
-        return;
+    FleetHand before = fleet_hand;
+
     fleet_catalog_begin();
     PushActiveSnapshot(GetTransactionSnapshot());
     write_tasks();
@@ -607,5 +453,77 @@ fleet_run_flush(void)
     write_runs();
     PopActiveSnapshot();
     CommandCounterIncrement(); /* statements that follow in this transaction see the rows */
-    collected_clear();
+    fleet_hand = before;
+}
+
+/* ---- one after the other ---- */
+
+static FleetHand
+hand_of(const FleetRowOwner *owner)
+{
+    if (owner->run_id != 0)
+        return (FleetHand){FLEET_HAND_RUN, owner->run_id, "work_write_all"};
+    return (FleetHand){FLEET_HAND_JOB_RUN, owner->job_run_id, "work_write_all"};
+}
+
+/* What triggers raise comes while it is known whose rows they are, deferred ones included. */
+static void
+write_each(const FleetRowOwner *owners, int n, FleetWriteOrder which)
+{
+    FleetHand before = fleet_hand;
+
+    turn = which;
+    for (int i = 0; i < n; i++)
+    {
+        if (order(&owners[i]) != which)
+            continue;
+        turn_of = owners[i];
+        fleet_hand = hand_of(&owners[i]);
+        write_all();
+        fleet_rows_settle();
+    }
+    fleet_hand = before;
+}
+
+static void
+write_in_order(bool commit)
+{
+    FleetRowOwner *owners;
+    int n = fleet_collected_owners(&owners);
+
+    turn = FLEET_WRITE_TOGETHER;
+    write_all();
+    write_each(owners, n, FLEET_WRITE_APART);
+    for (int i = 0; i < n && commit; i++)
+    {
+        if (order(&owners[i]) != FLEET_WRITE_LAST)
+            continue;
+        fleet_catalog_commit();
+        break;
+    }
+    write_each(owners, n, FLEET_WRITE_LAST);
+}
+
+static void
+flush(bool commit)
+{
+    if (fleet_collected_count() == 0)
+        return;
+    if (order == NULL)
+        write_all();
+    else
+        write_in_order(commit);
+    fleet_collected_clear();
+}
+
+void
+fleet_run_flush(void)
+{
+    flush(false);
+}
+
+void
+fleet_run_flush_turn(void)
+{
+    flush(true);
 }

@@ -24,6 +24,25 @@ extern void fleet_run_write_init(MemoryContext context);
 extern bool fleet_run_write_pending(void);
 /* Writes everything in the order that keeps references right. */
 extern void fleet_run_flush(void);
+/* The same, at a turn's end: there may be a commit before what is written last. */
+extern void fleet_run_flush_turn(void);
+
+/* A run, or a job run that is no task's: the other is 0. */
+typedef struct FleetRowOwner
+{
+    int64 run_id;
+    int64 job_run_id;
+} FleetRowOwner;
+
+typedef enum FleetWriteOrder
+{
+    FLEET_WRITE_TOGETHER, /* with those of others, table by table */
+    FLEET_WRITE_APART,    /* its rows alone: what goes wrong is surely its own */
+    FLEET_WRITE_LAST,     /* the same, after those of all others */
+} FleetWriteOrder;
+
+/* From now on each flush asks when to write what; NULL: everything together. */
+extern void fleet_run_write_order(FleetWriteOrder (*order_of)(const FleetRowOwner *owner));
 
 extern void fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz started,
                             TimestampTz finished, const char *message);

@@ -53,6 +53,16 @@ fleet_catalog_commit(void)
     pgstat_report_stat(false);
 }
 
+void
+fleet_catalog_abort(void)
+{
+    MemoryContext context = CurrentMemoryContext;
+
+    AbortOutOfAnyTransaction();
+    transaction_open = false;
+    MemoryContextSwitchTo(context);
+}
+
 /*
  * Values that are stored out of line come into the rows now, while the
  * statement's snapshot protects them: readers have none.

@@ -27,6 +27,8 @@ typedef struct FleetStatement
 extern void fleet_catalog_begin(void);
 extern bool fleet_catalog_is_open(void);
 extern void fleet_catalog_commit(void);
+/* After an ERROR: whatever is open is undone, and a new one can begin. */
+extern void fleet_catalog_abort(void);
 
 /* Executes with a snapshot that sees this transaction's own writes; returns SPI_processed;
  * rows are in SPI_tuptable, whole: nothing in them needs a snapshot any more.  nulls as SPI wants

@@ -93,6 +93,7 @@ my %read_first = (
     package => 'package owner tasks overlap priority changed_at',
     precedence => 'package from_task to_task on_outcome condition',
     progress => 'run_id package state total done failed elapsed eta',
+    quarantine => 'kind run_id job_run_id server job quarantined ends',
     recent => 'run_id package state started duration done failed_task',
     run => 'run_id package state started_at finished_at',
     schedule => 'package owner cron',
@@ -136,6 +137,10 @@ INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, version, 
 SELECT s.server_id, 'suspect', now(), '15.20 (Debian 15.20-0+deb12u1)', 'connection to server at "192.0.2.1", port 5432 failed: Connection timed out', now() FROM fleet_catalog.server AS s;
 INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, state, deployed_at)
 SELECT s.server_id, 'load_region', s.owner, gen_random_uuid(), '{}', 'deployed', now() FROM fleet_catalog.server AS s;
+INSERT INTO fleet_catalog.quarantine (kind, id, ends, work, sqlstate, message)
+SELECT 'deployment', d.deployment_id, 3, 'work_deployed', '22012', 'division by zero' FROM fleet_catalog.deployment AS d
+UNION ALL SELECT 'run', :run, 2, 'work_write', '22012', 'division by zero'
+UNION ALL SELECT 'job run', :job_run, 4, 'work_write', '22012', 'division by zero';
 INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_database, cron_job) SELECT 'load_orders', s.owner, '0 2 * * 1-5', '{}', 'postgres', 12 FROM fleet_catalog.server AS s;
 SQL
 

@@ -68,6 +68,8 @@ INSERT INTO fleet_catalog.log_line (run_id, job_run_id, task_no, item, step_no, 
 VALUES (1, NULL, 0, 1, 1, 2, '2026-01-01 00:00:10+00', 'NOTICE', '00000', 'of the run', 'd', 'h', 'c'),
        (NULL, 1, NULL, NULL, 1, 2, '2026-01-01 00:00:10+00', 'WARNING', '01000', 'of the job run', NULL, NULL, NULL);
 INSERT INTO fleet_catalog.cancel_request (run_id, job_run_id) VALUES (1, NULL), (NULL, 1);
+INSERT INTO fleet_catalog.quarantine (kind, id, ends, work, sqlstate, message) VALUES ('deployment', 1, 2, 'work_deployed', '22012', 'division by zero');
+INSERT INTO fleet_catalog.quarantine_lift (kind, id) VALUES ('server', 1);
 
 INSERT INTO fleet_catalog.duration (package, task, item_key, job, log_mean, log_spread, samples) VALUES ('kept', 'first', 'k', 'kept job', 14.5, 0.5, 6);
 INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol) VALUES ('00000000-0000-0000-0000-00000000000a', current_user::regrole, 9, 'north', 1);
