@@ -222,8 +222,7 @@ agent_decide_link(AgentTask *task)
             error = psprintf("job \"%s\" is not defined here, and server \"%s\" is of mode direct",
                              def->job, task->server->name);
         else if (!OidIsValid(def->job_def->owner_oid))
-            error = psprintf("role %s, owner of job \"%s\", no longer exists", def->job_def->owner,
-                             def->job);
+            error = psprintf("the owner of job \"%s\" no longer exists", def->job);
         else if (!fleet_may_become(run->owner, def->job_def->owner_oid))
         {
             sqlstate = FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE;

@@ -51,7 +51,8 @@ step_role(LocalJob *local)
         if (!OidIsValid(local->role))
         {
             local_job_error(local, FLEET_SQLSTATE_UNDEFINED_OBJECT,
-                            psprintf("role \"%s\" no longer exists", run_as));
+                            run_as[0] == '\0' ? "the role that the step runs as no longer exists"
+                                              : psprintf("role \"%s\" no longer exists", run_as));
             return false;
         }
         if (!fleet_may_become(local->owner, local->role))

@@ -366,6 +366,13 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.change_package(text) IS 'A package that is about to be changed, locked';
 
+-- regrole's own text has quotes, of which quote_all_identifiers decides too, and the number of a role
+-- that was dropped; from version 16 on to_regrole() takes that number for the role that has it now.
+CREATE FUNCTION fleet_catalog.role_name(a_role regrole) RETURNS text
+    LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+    RETURN coalesce((SELECT r.rolname FROM pg_catalog.pg_roles AS r WHERE r.oid OPERATOR(pg_catalog.=) a_role), '');
+COMMENT ON FUNCTION fleet_catalog.role_name(regrole) IS 'Name of a role as in pg_roles; empty, which is nobody''s name, if it was dropped';
+
 CREATE FUNCTION fleet_catalog.get_role(a_name text) RETURNS regrole
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

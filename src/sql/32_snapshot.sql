@@ -31,13 +31,13 @@ DECLARE
     v_body jsonb;
 BEGIN
     SELECT jsonb_build_object(
-               'name', j.name, 'owner', j.owner::text, 'params', j.params, 'leaves_clean', j.leaves_clean,
+               'name', j.name, 'owner', fleet_catalog.role_name(j.owner), 'params', j.params, 'leaves_clean', j.leaves_clean,
                'steps', coalesce((
                    SELECT jsonb_agg(to_jsonb(s) - '{job_id,retry_wait,retry_max,timeout,run_as}'::text[]
                               || jsonb_build_object(
                                   'retry_wait_us', fleet_catalog.microseconds(s.retry_wait),
                                   'retry_max_us', fleet_catalog.microseconds(s.retry_max),
-                                  'timeout_us', fleet_catalog.microseconds(s.timeout), 'run_as', s.run_as::text,
+                                  'timeout_us', fleet_catalog.microseconds(s.timeout), 'run_as', fleet_catalog.role_name(s.run_as),
                                   'success_goto_no', g.step_no, 'failure_goto_no', h.step_no) ORDER BY s.step_no)
                      FROM fleet_catalog.step AS s
                      LEFT JOIN fleet_catalog.step AS g ON g.job_id = s.job_id AND g.name = s.success_goto
@@ -58,7 +58,7 @@ DECLARE
     v_body jsonb;
 BEGIN
     SELECT jsonb_build_object(
-               'name', p.name, 'owner', p.owner::text, 'params', p.params, 'overlap', p.overlap, 'priority', p.priority,
+               'name', p.name, 'owner', fleet_catalog.role_name(p.owner), 'params', p.params, 'overlap', p.overlap, 'priority', p.priority,
                'tasks', coalesce((SELECT jsonb_agg(fleet_catalog.task_json(t) ORDER BY t.task_no)
                                     FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id), '[]'),
                'precedence', coalesce((SELECT jsonb_agg(jsonb_build_object('from', f.task_no, 'to', t.task_no,

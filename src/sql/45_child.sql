@@ -102,7 +102,7 @@ BEGIN
     -- No session waits here for another one: whichever comes second keeps nothing.
     IF a_hash IS NOT NULL AND pg_try_advisory_xact_lock(1179407681, hashtext(a_name)) THEN
         INSERT INTO fleet_catalog.job_snapshot AS c (job_id, writer, place, owner, hash)
-        SELECT j.job_id, j.xmin, j.ctid, j.owner::text, a_hash FROM fleet_catalog.job AS j
+        SELECT j.job_id, j.xmin, j.ctid, fleet_catalog.role_name(j.owner), a_hash FROM fleet_catalog.job AS j
          WHERE j.name = a_name AND NOT EXISTS (SELECT FROM fleet_catalog.step AS s
                                                 WHERE s.job_id = j.job_id AND (s.package IS NOT NULL OR s.run_as IS NOT NULL))
             ON CONFLICT (job_id, owner) DO UPDATE SET writer = excluded.writer, place = excluded.place, hash = excluded.hash;
@@ -136,7 +136,7 @@ BEGIN
           FROM (SELECT DISTINCT w.job FROM wanted AS w WHERE w.job IS NOT NULL) AS n (name)
           LEFT JOIN fleet_catalog.job AS j ON j.name = n.name AND fleet_catalog.may_use(j.owner)
           LEFT JOIN fleet_catalog.job_snapshot AS c
-                 ON c.job_id = j.job_id AND c.owner = j.owner::text AND c.writer = j.xmin AND c.place = j.ctid
+                 ON c.job_id = j.job_id AND c.owner = fleet_catalog.role_name(j.owner) AND c.writer = j.xmin AND c.place = j.ctid
                -- OFFSET: so that the function is not called first and asked about afterwards
           LEFT JOIN LATERAL (SELECT t.* FROM fleet_catalog.try_snapshot_job(n.name) AS t WHERE c.hash IS NULL OFFSET 0) AS s ON true
     ), inserted AS (
@@ -241,18 +241,16 @@ COMMENT ON FUNCTION fleet_catalog.agent_acknowledge(uuid, uuid[]) IS 'Marks job 
 
 CREATE FUNCTION fleet_catalog.deploy_role(a_role text) RETURNS regrole
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_role regrole;
 BEGIN
     IF a_role IS NULL THEN
         RETURN NULL;
-    END IF;
-    v_role := to_regrole(a_role);
-    IF v_role IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('role %s does not exist', a_role),
+    ELSIF a_role = '' THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = 'the role of a step of the deployed job no longer exists at the parent';
+    ELSIF NOT EXISTS (SELECT FROM pg_authid AS r WHERE r.rolname = a_role) THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('role "%s" does not exist', a_role),
             HINT = 'A step of the deployed job runs as that role: create it on this server.';
     END IF;
-    RETURN fleet_catalog.get_role(pg_get_userbyid(v_role));
+    RETURN fleet_catalog.get_role(a_role);
 END
 $$;
 

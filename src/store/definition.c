@@ -60,8 +60,9 @@ static FleetStatement jobs_statement = {
     NULL};
 
 static FleetStatement job_statement = {
-    "SELECT $1 OPERATOR(pg_catalog.->>) 'name', $1 OPERATOR(pg_catalog.->>) 'owner',"
-    "       pg_catalog.to_regrole($1 OPERATOR(pg_catalog.->>) 'owner')::oid,"
+    "SELECT $1 OPERATOR(pg_catalog.->>) 'name',"
+    "       (SELECT r.oid FROM pg_catalog.pg_roles AS r"
+    "         WHERE r.rolname OPERATOR(pg_catalog.=) ($1 OPERATOR(pg_catalog.->>) 'owner')),"
     "       COALESCE($1 OPERATOR(pg_catalog.->>) 'params', '{}'),"
     "       COALESCE(($1 OPERATOR(pg_catalog.->>) 'leaves_clean')::bool, false)",
     1,
@@ -191,10 +192,9 @@ read_job(Datum body, MemoryContext context)
     (void) fleet_statement_run(&job_statement, &body, NULL);
     table = SPI_tuptable;
     job->name = fleet_column_text(table->vals[0], table->tupdesc, 1, context);
-    job->owner = fleet_column_text(table->vals[0], table->tupdesc, 2, context);
-    job->owner_oid = (Oid) fleet_column_int(table->vals[0], table->tupdesc, 3, InvalidOid);
-    job->params = fleet_column_text(table->vals[0], table->tupdesc, 4, context);
-    job->leaves_clean = fleet_column_bool(table->vals[0], table->tupdesc, 5);
+    job->owner_oid = (Oid) fleet_column_int(table->vals[0], table->tupdesc, 2, InvalidOid);
+    job->params = fleet_column_text(table->vals[0], table->tupdesc, 3, context);
+    job->leaves_clean = fleet_column_bool(table->vals[0], table->tupdesc, 4);
     SPI_freetuptable(table);
 
     n = fleet_statement_run(&steps_statement, &body, NULL);

@@ -31,14 +31,13 @@ typedef struct FleetStepDef
     char *package;      /* … a package to run */
     bool transactional; /* as marked, or assumed until it is found out */
     bool single;
-    char *run_as; /* role name as stored, NULL: the job's owner */
+    char *run_as; /* role name; NULL: the job's owner; "": a role that was dropped */
 } FleetStepDef;
 
 typedef struct FleetJobDef
 {
     FleetDefinition *definition; /* what it is part of */
     char *name;
-    char *owner;
     Oid owner_oid;     /* InvalidOid: the role is gone */
     char *params;      /* defaults, JSON object */
     bool leaves_clean; /* its steps leave nothing in their session */

@@ -469,5 +469,51 @@ is(outcome('via_dblink_fdw'), 'failed|42809|foreign server "via_dblink_fdw" belo
     'a foreign server of another wrapper under the same name: refused');
 is(events(), '', 'and nothing is done');
 
+# ---- names that need quotes, and numbers -------------------------------------------------------
+
+# run_as, owners of jobs and of packages, in the three ways to run; and in a database that quotes all names
+my $chief = here(q{SELECT oid FROM pg_roles WHERE rolname = 'chief'});
+my $n = 0;
+for my $odd ('Odd Role', 'quo"ted', q{it's}, 'user', $chief, 'plain')
+{
+    my $id = '"' . $odd =~ s/"/""/gr . '"';
+    my $name = FleetTest::quote_literal($odd);
+    my $job = 'odd' . ++$n;
+    here('ALTER DATABASE dw SET quote_all_identifiers = on') if $odd eq 'plain';
+    on('a1', "CREATE ROLE $id LOGIN; GRANT $id TO etl");
+    here(<<"SQL");
+CREATE ROLE $id LOGIN; GRANT $id TO alice; GRANT USAGE ON FOREIGN SERVER a1, d1 TO $id;
+CREATE USER MAPPING FOR $id SERVER d1 OPTIONS (user 'etl_b1', password 'one');
+SQL
+    as('alice', <<"SQL");
+SELECT fleet.create_job('$job'); SELECT fleet.add_step('$job', 's', \$\$SELECT etl.witness('odd')\$\$, run_as => $name);
+SELECT fleet.create_package('$job d1'); SELECT fleet.add_task('$job d1', 't', job => '$job', server => 'd1');
+SELECT * FROM fleet.deploy_job('$job', server => 'a1');
+SELECT fleet.create_package('$job a1'); SELECT fleet.add_task('$job a1', 't', job => '$job', server => 'a1');
+SQL
+    as($id, <<"SQL");
+SELECT fleet.create_job('$job owned'); SELECT fleet.add_step('$job owned', 's', \$\$SELECT etl.witness('owned')\$\$);
+SELECT fleet.create_package('$job owned'); SELECT fleet.add_task('$job owned', 't', job => '$job owned', server => 'd1');
+SQL
+    $f->wait_for('parent', "SELECT state FROM fleet.deployment WHERE job = '$job'", 'deployed', "run_as $odd: the job is deployed");
+    is(job_outcome($job), 'succeeded||', "run_as $odd, here");
+    is(events(), "odd parent $odd", "run_as $odd, here: it was that role");
+    is(outcome("$job d1"), 'succeeded||', "run_as $odd, mode direct");
+    is(events(), 'odd d1 etl_b1', "run_as $odd, mode direct: it was the user of that role's mapping");
+    is(outcome("$job a1"), 'succeeded||', "run_as $odd, mode agent");
+    is(events(), "odd a1 $odd", "run_as $odd, mode agent: it was that role there");
+    is(outcome("$job owned", $id), 'succeeded||', "owner $odd, mode direct");
+    is(events(), 'owned d1 etl_b1', "owner $odd, mode direct: by its mapping");
+}
+here('ALTER DATABASE dw RESET quote_all_identifiers');
+
+# a role that was dropped is nobody, though another one has its number for a name
+here('CREATE ROLE gone LOGIN; GRANT gone TO alice');
+my $gone = here(q{SELECT oid FROM pg_roles WHERE rolname = 'gone'});
+as('alice', q{SELECT fleet.create_job('of gone'); SELECT fleet.add_step('of gone', 's', $$SELECT etl.witness('gone')$$, run_as => 'gone')});
+here(qq{DROP ROLE gone; CREATE ROLE "$gone" LOGIN; GRANT "$gone" TO alice});
+is(job_outcome('of gone'), 'failed|42704|the role that the step runs as no longer exists', 'a step whose role was dropped runs as nobody');
+is(events(), '', 'and nothing is done');
+
 %session = ();
 $f->done;
