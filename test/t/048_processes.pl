@@ -42,7 +42,8 @@ $f->sql(sprintf q{SELECT fleet.add_server('named', 'host=localhost port=%d dbnam
 $f->package('on named', t => { job => 'noop', server => 'named' });
 $f->package('here', t => { sql => 'SELECT 1' });
 
-for my $end ('the agent is killed', 'the postmaster is killed')
+# An agent that is left without its postmaster still tells its resolvers to go; one that is killed does not.
+for my $end ('the agent is killed', 'the postmaster is killed', 'both are killed')
 {
     for my $busy (0, 1)
     {
@@ -65,7 +66,7 @@ for my $end ('the agent is killed', 'the postmaster is killed')
         }
         else
         {
-            kill 'KILL', $postmaster;
+            kill 'KILL', $postmaster, $end =~ /^both/ ? $agent : ();
             all_gone("$what: nothing of the cluster is left", $postmaster, @children, @resolvers);
             is(scalar resolvers(), 0, "$what: no resolver either");
             $node->{_pid} = undef;
