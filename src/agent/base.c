@@ -110,6 +110,7 @@ void
 agent_uuid_of(char *uuid, const char *text)
 {
     uint8 digest[PG_SHA256_DIGEST_LENGTH];
+    const char *utf8 = fleet_text_utf8(text); /* as content_hash() does */
     ResourceOwner owner = CurrentResourceOwner;
     pg_cryptohash_ctx *context;
 
@@ -117,12 +118,14 @@ agent_uuid_of(char *uuid, const char *text)
         CurrentResourceOwner = resource_owner;
     context = pg_cryptohash_create(PG_SHA256);
     if (context == NULL || pg_cryptohash_init(context) < 0 ||
-        pg_cryptohash_update(context, (const uint8 *) text, strlen(text)) < 0 ||
+        pg_cryptohash_update(context, (const uint8 *) utf8, strlen(utf8)) < 0 ||
         pg_cryptohash_final(context, digest, sizeof(digest)) < 0)
         elog(ERROR, "could not compute SHA-256 hash");
     pg_cryptohash_free(context);
     CurrentResourceOwner = owner;
     fleet_text_from_uuid(digest, uuid);
+    if (utf8 != text)
+        pfree(unconstify(char *, utf8));
 }
 
 /* ---- work that may raise ---- */

@@ -23,4 +23,7 @@ extern bool fleet_caller_sees(Oid owner);
  * the same arguments and result area. */
 extern Datum fleet_call_instead(FunctionCallInfo fcinfo, const char *name);
 
+/* encoding.c: ERROR 22021 or 22P05 for text that UTF-8 cannot express. */
+extern void fleet_check_arguments(FunctionCallInfo fcinfo);
+
 #endif

@@ -151,6 +151,7 @@ fleet_sql_api(PG_FUNCTION_ARGS)
         flinfo->fn_extra = target = fresh;
     }
 
+    fleet_check_arguments(fcinfo);
     caller.outer = callers;
     caller.role = user;
     callers = &caller;

@@ -80,14 +80,13 @@ const char *
 fleet_agent_text(FleetAgentLink *agent, const PGresult *result, int row, int column, size_t cap)
 {
     size_t length = (size_t) PQgetlength(result, row, column);
-    StringInfoData text = {.maxlen = (int) Min(length, cap) + 1}; /* cleaning adds nothing */
+    StringInfoData text = {.maxlen = (int) Min(length, cap) + 1}; /* it grows if it is converted */
 
     if (PQgetisnull(result, row, column))
         return NULL;
     text.data = MemoryContextAlloc(agent->report.context, (Size) text.maxlen);
     text.data[0] = '\0';
-    fleet_text_append(&text, PQgetvalue(result, row, column), length, cap);
-    agent->report.bytes += (size_t) text.maxlen + sizeof(void *);
+    fleet_text_append(&text, agent->conn.encoding, PQgetvalue(result, row, column), length, cap);
     return text.data;
 }
 

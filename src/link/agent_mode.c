@@ -200,7 +200,9 @@ agent_login(FleetConn *conn)
     FleetServerLink *link = conn->link;
     FleetAgentLink *agent = AGENT_OF(conn);
     char epoch[32], protocol[16];
-    const char *values[4] = {protocol, link->parent.uuid, epoch, link->parent.name};
+    FleetDiagnostics why;
+    const char *values[4] = {protocol, link->parent.uuid, epoch,
+                             fleet_text_for(conn->encoding, link->parent.name, &why)};
 
     snprintf(epoch, sizeof(epoch), UINT64_FORMAT, link->parent.epoch);
     snprintf(protocol, sizeof(protocol), "%d", FLEET_PROTOCOL);
@@ -208,7 +210,7 @@ agent_login(FleetConn *conn)
     agent->greeted = false;
     memset(&agent->identity, 0, sizeof(agent->identity));
     agent->identity.version_num = PQserverVersion(conn->pg);
-    fleet_text_copy(agent->identity.version, sizeof(agent->identity.version),
+    fleet_text_copy(agent->identity.version, sizeof(agent->identity.version), conn->encoding,
                     PQparameterStatus(conn->pg, "server_version"));
     pin_session(conn);
     /* One message: if the search path cannot be pinned, the rest is skipped. */
@@ -423,6 +425,7 @@ static const FleetConnMethods agent_methods = {
     .spare_since = agent_spare_since,
     .due = agent_due,
     .timer = agent_timer,
+    .message_max = FLEET_OWN_BYTES_MAX,
 };
 
 static HTAB *
@@ -443,6 +446,8 @@ agent_create(FleetServerLink *link)
     dlist_init(&agent->starts);
     dlist_init(&agent->sent);
     dlist_init(&agent->deploys);
+    dlist_init(&agent->refused_starts);
+    dlist_init(&agent->refused_deploys);
     dlist_init(&agent->fetch);
     agent->children = table_create(link, "fleet children", sizeof(FleetToken), sizeof(AgentChild));
     agent->by_id = table_create(link, "fleet child ids", sizeof(int64), sizeof(AgentId));

@@ -62,6 +62,9 @@ typedef struct AgentDeploy
     dlist_node node;
     uint64 ref;
     char *document;
+    /* why it is not sent */
+    char sqlstate[6];
+    char *message;
 } AgentDeploy;
 
 /* A call that was sent; answers come in the same order. */
@@ -95,7 +98,6 @@ typedef struct AgentReport
     FleetRemoteStep *steps;
     FleetRemoteLine *lines;
     int steps_capacity, lines_capacity;
-    size_t bytes;
 } AgentReport;
 
 typedef struct FleetAgentLink
@@ -107,7 +109,8 @@ typedef struct FleetAgentLink
     dlist_head starts;
     dlist_head sent; /* AgentCall */
     dlist_head deploys;
-    dlist_head fetch; /* AgentChild */
+    dlist_head refused_starts, refused_deploys; /* not sent: told at the end of the turn */
+    dlist_head fetch;                           /* AgentChild */
     AgentTokens cancels, acknowledges, resumes;
     int starts_sent, resumes_sent, fetches_sent;
     uint64 fetches; /* sent so far */

@@ -18,7 +18,7 @@
 
 #include "utils/memutils.h"
 
-#define REPORT_BYTES_MAX (64 * 1024 * 1024) /* lines and steps of one report */
+#define REPORT_BYTES_MAX (64 * 1024 * 1024) /* lines and steps of one report, as allocated */
 
 /* ---- reports ---- */
 
@@ -184,7 +184,6 @@ report_step(FleetAgentLink *agent, const PGresult *result, int row)
         fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
                         "the server reports a step that ended before it began");
     r->report.nsteps++;
-    r->bytes += sizeof(*step);
 }
 
 static void
@@ -205,7 +204,6 @@ report_line(FleetAgentLink *agent, const PGresult *result, int row)
         fleet_agent_text_required(agent, result, row, COL_MESSAGE, FLEET_MESSAGE_MAX, "message");
     check_order(agent, r->report.nlines == 0 ? 0 : line[-1].seq, line->seq);
     r->report.nlines++;
-    r->bytes += sizeof(*line);
 }
 
 static void
@@ -251,7 +249,7 @@ fetch_row(FleetAgentLink *agent, const PGresult *result, int row)
             fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROTOCOL_VIOLATION, false,
                             "the server reports a row of the unknown kind %d", (int) kind);
     }
-    if (agent->report.bytes > REPORT_BYTES_MAX)
+    if (MemoryContextMemAllocated(agent->report.context, false) > REPORT_BYTES_MAX)
         fleet_conn_fail(&agent->conn, FLEET_SQLSTATE_PROGRAM_LIMIT_EXCEEDED, false,
                         "the log of one job run is larger than %d MB",
                         REPORT_BYTES_MAX / (1024 * 1024));
@@ -299,14 +297,14 @@ start_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int ro
         return;
     before = MemoryContextSwitchTo(agent->conn.link->context);
     initStringInfo(&text);
-    fleet_text_append(&text, PQgetvalue(result, row, 4), (size_t) PQgetlength(result, row, 4),
-                      4096);
+    fleet_text_append(&text, agent->conn.encoding, PQgetvalue(result, row, 4),
+                      (size_t) PQgetlength(result, row, 4), 4096);
     MemoryContextSwitchTo(before);
     if (start->message != NULL)
         pfree(start->message);
     start->message = text.data;
-    fleet_text_copy(start->sqlstate, sizeof(start->sqlstate),
-                    fleet_text_sqlstate(PQgetvalue(result, row, 3)));
+    strlcpy(start->sqlstate, fleet_text_sqlstate(PQgetvalue(result, row, 3)),
+            sizeof(start->sqlstate));
 }
 
 static void
@@ -373,16 +371,16 @@ setup_error(FleetAgentLink *agent, const PGresult *result)
 
     fleet_conn_fail(&agent->conn, sqlstate, hello_error_is_permanent(sqlstate), "%s%s",
                     missing ? "pg_fleet is not installed in that database, or is too old: " : "",
-                    message == NULL ? "?" : message);
+                    message == NULL ? "?" : fleet_conn_text(&agent->conn, message));
 }
 
 static void
-call_error(AgentCall *call, const PGresult *result)
+call_error(FleetAgentLink *agent, AgentCall *call, const PGresult *result)
 {
     call->failed = true;
-    fleet_text_copy(call->sqlstate, sizeof(call->sqlstate),
-                    fleet_text_sqlstate(PQresultErrorField(result, PG_DIAG_SQLSTATE)));
-    fleet_text_copy(call->message, sizeof(call->message),
+    strlcpy(call->sqlstate, fleet_text_sqlstate(PQresultErrorField(result, PG_DIAG_SQLSTATE)),
+            sizeof(call->sqlstate));
+    fleet_text_copy(call->message, sizeof(call->message), agent->conn.encoding,
                     PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
 }
 
@@ -414,16 +412,16 @@ fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
         call = dlist_head_element(AgentCall, node, &agent->sent);
     if (call != NULL && expect->tag == TAG_PREPARE_CALL && status == PGRES_FATAL_ERROR)
     {
-        call_error(call, result); /* the call itself is skipped */
+        call_error(agent, call, result); /* the call itself is skipped */
         agent->prepared &= ~(1U << call->tag);
     }
     if (call == NULL || call->tag != expect->tag)
         return;
     if (status == PGRES_FATAL_ERROR && is_stale(call, result))
         fleet_conn_fail(conn, PQresultErrorField(result, PG_DIAG_SQLSTATE), false, "%s",
-                        PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+                        fleet_conn_text(conn, PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY)));
     else if (status == PGRES_FATAL_ERROR)
-        call_error(call, result);
+        call_error(agent, call, result);
     else if (PQntuples(result) > 0 && expect->tag <= TAG_FETCH &&
              PQnfields(result) != columns[expect->tag])
         fleet_conn_fail(conn, FLEET_SQLSTATE_OTHER_PROTOCOL, true,

@@ -136,6 +136,66 @@ array_begin(StringInfo array)
     appendStringInfoChar(array, '{');
 }
 
+/* ---- what cannot be said in the server's encoding ---- */
+
+static char *
+reason(FleetAgentLink *agent, const FleetDiagnostics *why, const char *what)
+{
+    char *text = psprintf("%s: %s", what, why->message);
+    char *kept = MemoryContextStrdup(agent->conn.link->context, text);
+
+    pfree(text);
+    return kept;
+}
+
+/* The texts of a start, as they are sent.  False: it cannot be, and would be an error of all in its
+ * call; it is told of at the end. */
+static bool
+start_texts(FleetAgentLink *agent, AgentStart *start, const char **job, const char **params)
+{
+    FleetDiagnostics why;
+
+    *job = fleet_text_for(agent->conn.encoding, start->job, &why);
+    *params = *job == NULL ? NULL : fleet_text_for(agent->conn.encoding, start->params, &why);
+    if (*params != NULL)
+        return true;
+    strlcpy(start->sqlstate, why.sqlstate, sizeof(start->sqlstate));
+    start->message = reason(agent, &why, *job == NULL ? "name of the job" : "parameters");
+    dlist_push_tail(&agent->refused_starts, &start->node);
+    return false;
+}
+
+static void
+tell_refused(FleetAgentLink *agent)
+{
+    FleetServerLink *link = agent->conn.link;
+
+    while (!dlist_is_empty(&agent->refused_starts))
+    {
+        AgentStart *start =
+            dlist_container(AgentStart, node, dlist_pop_head_node(&agent->refused_starts));
+
+        fleet_link_agent_told();
+        fleet_link_callbacks.started(link, &start->token, FLEET_NOT_STARTED, start->sqlstate,
+                                     start->message);
+        pfree(start->message);
+        pfree(start);
+    }
+    while (!dlist_is_empty(&agent->refused_deploys))
+    {
+        AgentDeploy *deploy =
+            dlist_container(AgentDeploy, node, dlist_pop_head_node(&agent->refused_deploys));
+
+        fleet_link_agent_told();
+        fleet_link_callbacks.deployed(link, deploy->ref, false, deploy->sqlstate, deploy->message);
+        pfree(deploy->message);
+        pfree(deploy->document);
+        pfree(deploy);
+    }
+}
+
+/* ---- calls ---- */
+
 static void
 send_starts(FleetAgentLink *agent, const char *epoch)
 {
@@ -154,15 +214,24 @@ send_starts(FleetAgentLink *agent, const char *epoch)
     array_begin(&tokens);
     array_begin(&jobs);
     array_begin(&params);
+    call->n = 0;
     for (int i = 0; i < n; i++)
     {
         AgentStart *start = dlist_container(AgentStart, node, dlist_pop_head_node(&agent->starts));
+        const char *job, *given;
 
-        call->starts[i] = start;
+        if (!start_texts(agent, start, &job, &given))
+            continue;
+        call->starts[call->n++] = start;
         start->id = 0;
         append_token(&tokens, &start->token);
-        append_element(&jobs, start->job);
-        append_element(&params, start->params);
+        append_element(&jobs, job);
+        append_element(&params, given);
+    }
+    if (call->n == 0)
+    {
+        fleet_agent_call_free(call);
+        return;
     }
     appendStringInfoChar(&tokens, '}');
     appendStringInfoChar(&jobs, '}');
@@ -243,12 +312,24 @@ static void
 send_deploy(FleetAgentLink *agent, const char *epoch)
 {
     FleetServerLink *link = agent->conn.link;
-    AgentCall *call = call_create(agent, TAG_DEPLOY, 1);
+    AgentDeploy *deploy = dlist_container(AgentDeploy, node, dlist_pop_head_node(&agent->deploys));
+    FleetDiagnostics why;
+    const char *document = fleet_text_for(agent->conn.encoding, deploy->document, &why);
+    AgentCall *call;
 
-    call->deploy = dlist_container(AgentDeploy, node, dlist_pop_head_node(&agent->deploys));
-    call_send(agent, call, 3,
-              (const char *const[]){link->parent.uuid, epoch, call->deploy->document});
+    if (document == NULL)
+    {
+        strlcpy(deploy->sqlstate, why.sqlstate, sizeof(deploy->sqlstate));
+        deploy->message = reason(agent, &why, "definition of the job");
+        dlist_push_tail(&agent->refused_deploys, &deploy->node);
+        return;
+    }
+    call = call_create(agent, TAG_DEPLOY, 1);
+    call->deploy = deploy;
+    call_send(agent, call, 3, (const char *const[]){link->parent.uuid, epoch, document});
 }
+
+/* ---- the end of a turn ---- */
 
 static void
 agent_send_all(FleetAgentLink *agent)
@@ -294,4 +375,5 @@ fleet_agent_gather(FleetConn *conn)
     agent_send_all(agent);
     MemoryContextSwitchTo(before);
     MemoryContextReset(conn->link->scratch);
+    tell_refused(agent);
 }

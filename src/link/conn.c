@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 
 #include "link/internal.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
@@ -143,27 +144,56 @@ fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent, const cha
     if (conn->farewell_sqlstate[0] != '\0' &&
         fleet_sqlstate_in(sqlstate, FLEET_SQLCLASS_CONNECTION))
     {
+        char *farewell = fleet_conn_text(conn, conn->farewell);
+
         strlcpy(conn->lost_sqlstate, conn->farewell_sqlstate, sizeof(conn->lost_sqlstate));
-        strlcpy(conn->lost_reason, conn->farewell, sizeof(conn->lost_reason));
-        fleet_link_scrub(conn->link, conn->lost_reason);
+        fleet_text_copy(conn->lost_reason, sizeof(conn->lost_reason), GetDatabaseEncoding(),
+                        farewell);
+        pfree(farewell);
     }
     else
     {
         strlcpy(conn->lost_sqlstate, fleet_text_sqlstate(sqlstate), sizeof(conn->lost_sqlstate));
-        fleet_text_copy(conn->lost_reason, sizeof(conn->lost_reason), text.data);
+        fleet_text_copy(conn->lost_reason, sizeof(conn->lost_reason), GetDatabaseEncoding(),
+                        text.data);
     }
     pfree(text.data);
     fleet_conn_work(conn);
 }
 
+/*
+ * With client_encoding SQL_ASCII, which it has after the login, a server sends
+ * its own encoding.  libpq hears of it when a step sets another one.
+ */
+int
+fleet_conn_encoding(const FleetConn *conn, bool fresh)
+{
+    int client = conn->pg == NULL || fresh ? PG_SQL_ASCII : PQclientEncoding(conn->pg);
+
+    return PG_VALID_ENCODING(client) && client != PG_SQL_ASCII ? client : conn->encoding;
+}
+
+char *
+fleet_conn_text(const FleetConn *conn, const char *s)
+{
+    char *clean = pstrdup(s);
+    StringInfoData text;
+
+    fleet_link_scrub(conn->link, clean); /* as it was sent */
+    initStringInfo(&text);
+    fleet_text_append(&text, fleet_conn_encoding(conn, false), clean, strlen(clean),
+                      FLEET_MESSAGE_MAX);
+    pfree(clean);
+    return text.data;
+}
+
+/* libpq's own words, in the language of this process, or the server's within them. */
 void
 fleet_conn_fail_libpq(FleetConn *conn)
 {
-    char text[512];
-    size_t length;
+    char *text = fleet_text_of_unknown(PQerrorMessage(conn->pg));
+    size_t length = strlen(text);
 
-    strlcpy(text, PQerrorMessage(conn->pg), sizeof(text));
-    length = strlen(text);
     while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == ' '))
         text[--length] = '\0';
     for (char *p = text; *p != '\0'; p++)
@@ -173,6 +203,7 @@ fleet_conn_fail_libpq(FleetConn *conn)
     }
     fleet_conn_fail(conn, FLEET_SQLSTATE_CONNECTION_FAILURE, false, "%s",
                     length > 0 ? text : "the connection was lost");
+    pfree(text);
 }
 
 void
@@ -207,6 +238,7 @@ fleet_conn_close(FleetConn *conn)
     conn->sync_slot = FLEET_NO_SLOT;
     conn->lost = false;
     conn->incomplete = conn->unflushed = 0;
+    conn->swollen = false;
     conn->farewell[0] = conn->farewell_sqlstate[0] = '\0';
 }
 
@@ -249,12 +281,32 @@ conn_copy(FleetConn *conn, ExecStatusType status)
                     "unexpected COPY response from server");
 }
 
+/*
+ * libpq reads a message to its end, within one call if it comes fast enough;
+ * so a large one is known only now.  Its buffer keeps that size (fd.c).
+ */
+static bool
+conn_size_fits(FleetConn *conn, const PGresult *result)
+{
+    size_t size = PQresultMemorySize(result);
+
+    conn->swollen |= size > FLEET_SWOLLEN;
+    if (size <= conn->methods->message_max)
+        return true;
+    fleet_conn_fail(conn, FLEET_SQLSTATE_PROGRAM_LIMIT_EXCEEDED, false,
+                    "the server sent more than %d MB in one result",
+                    (int) (conn->methods->message_max / (1024 * 1024)));
+    return false;
+}
+
 static void
 conn_result(FleetConn *conn, PGresult *result)
 {
     ExecStatusType status = PQresultStatus(result);
 
     conn->incomplete = 0;
+    if (!conn_size_fits(conn, result))
+        return;
     if (status == PGRES_PIPELINE_SYNC)
     {
         FleetExpect expect = conn->ring[conn->head];
@@ -367,12 +419,13 @@ fleet_conn_process(FleetConn *conn)
 void
 fleet_conn_readable(FleetConn *conn)
 {
-    size_t limit = conn->state == CONN_SETUP ? FLEET_SETUP_BYTES_MAX : FLEET_MESSAGE_BYTES_MAX;
+    size_t limit = conn->state == CONN_SETUP ? FLEET_SETUP_BYTES_MAX : conn->methods->message_max;
     int waiting = 0;
     bool read;
 
     if (ioctl(PQsocket(conn->pg), FIONREAD, &waiting) == 0)
         conn->incomplete += (size_t) waiting;
+    conn->swollen |= conn->incomplete > FLEET_SWOLLEN;
     conn->heard_at = fleet_link_now();
     read = PQconsumeInput(conn->pg) == 1;
     fleet_conn_process(conn);

@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 
 #define MAX_PARAMS 96
+#define LINE_MAX_BYTES 700 /* of an error of the login */
 
 /* ---- hosts ---- */
 
@@ -245,7 +246,7 @@ params_build(FleetConn *conn, Params *params, const HostLists *lists)
     params_set(params, "host", lists->host.data);
     params_set(params, "hostaddr", lists->address.data);
     params_set(params, "port", lists->port.data);
-    params_set(params, "client_encoding", pg_encoding_to_char(GetDatabaseEncoding()));
+    params_set(params, "client_encoding", "SQL_ASCII"); /* the server's own: encoding.c */
     params_default(params, "application_name",
                    psprintf("pg_fleet %.8s " UINT64_FORMAT, link->parent.uuid, link->parent.epoch));
     params_default(params, "fallback_application_name", "pg_fleet");
@@ -295,7 +296,7 @@ split_error(const FleetServerLink *link, const char *error, char *sqlstate, Stri
     const char *line = error;
     char *clean = pstrdup(error);
 
-    fleet_link_scrub(link, clean);
+    fleet_link_scrub(link, clean); /* before it is converted, as it was sent */
     strcpy(sqlstate, FLEET_SQLSTATE_CANNOT_CONNECT);
     while (*line != '\0')
     {
@@ -319,7 +320,10 @@ split_error(const FleetServerLink *link, const char *error, char *sqlstate, Stri
                 length -= (size_t) (code + 7 - line);
                 line = code + 7;
             }
-            fleet_text_append(text, clean + (line - error), length, 700);
+            if (length > LINE_MAX_BYTES)
+                length =
+                    (size_t) pg_encoding_mbcliplen(PG_UTF8, line, (int) length, LINE_MAX_BYTES);
+            appendBinaryStringInfo(text, clean + (line - error), (int) length);
         }
         if (end == NULL)
             break;
@@ -359,7 +363,12 @@ start_failed(FleetConn *conn)
         fleet_conn_fail(conn, FLEET_SQLSTATE_INVALID_PASSWORD, true,
                         "the server asks for a password, and the user mapping has none");
     else
-        fleet_conn_fail(conn, sqlstate, login_error_is_permanent(sqlstate), "%s", text.data);
+    {
+        char *reason = fleet_text_of_unknown(text.data);
+
+        fleet_conn_fail(conn, sqlstate, login_error_is_permanent(sqlstate), "%s", reason);
+        pfree(reason);
+    }
     pfree(text.data);
 }
 
@@ -521,6 +530,11 @@ password_rule(FleetConn *conn)
 static void
 logged_in(FleetConn *conn)
 {
+    const char *encoding = PQparameterStatus(conn->pg, "server_encoding");
+
+    conn->encoding = encoding == NULL ? -1 : pg_char_to_encoding(encoding);
+    if (!PG_VALID_BE_ENCODING(conn->encoding))
+        conn->encoding = PG_SQL_ASCII;
     conn->state = CONN_SETUP;
     conn->heard_at = fleet_link_now();
     PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);

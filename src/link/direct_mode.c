@@ -106,6 +106,32 @@ request_clear(FleetServerLink *link, DirectRequest *request)
     request->row_count = -1;
 }
 
+/* What cannot be said in the server's encoding fails this request, and is not sent. */
+static void
+set_texts(DirectSession *session, DirectRequest *request, const FleetStepRequest *step)
+{
+    FleetServerLink *link = session->conn.link;
+    int encoding = fleet_conn_encoding(&session->conn, step->fresh);
+    const char *given[] = {step->command, step->params};
+    StringInfo kept[] = {&request->command, &request->params};
+    FleetDiagnostics why;
+
+    for (int i = 0; i < (int) lengthof(given); i++)
+    {
+        const char *text = fleet_text_for(encoding, given[i], &why);
+
+        set_text(link, kept[i], text == NULL ? "" : text);
+        if (text == NULL && !request->failed)
+        {
+            fleet_direct_set_error(request, why.sqlstate, why.message);
+            appendStringInfo(&request->context, "%s of the step, to be sent to the server",
+                             i == 0 ? "SQL" : "parameters");
+        }
+        if (text != NULL && text != given[i])
+            pfree(unconstify(char *, text));
+    }
+}
+
 static void
 direct_run(FleetExecutor *executor, const FleetStepRequest *step)
 {
@@ -116,8 +142,7 @@ direct_run(FleetExecutor *executor, const FleetStepRequest *step)
 
     Assert(session->current < 0);
     request_clear(session->conn.link, request);
-    set_text(session->conn.link, &request->command, step->command);
-    set_text(session->conn.link, &request->params, step->params);
+    set_texts(session, request, step);
     request->ref = step->ref;
     request->transactional = step->transactional;
     request->fresh = step->fresh;
@@ -126,12 +151,10 @@ direct_run(FleetExecutor *executor, const FleetStepRequest *step)
     request->phase = DIRECT_QUEUED;
     session->current = session->last_slot = slot;
     if (step->kind != FLEET_REQUEST_STEP)
-    {
         fleet_direct_set_error(request, FLEET_SQLSTATE_FEATURE_NOT_SUPPORTED,
                                "queries of packages do not run on direct servers");
-        request->failed = true;
-    }
-    else if (session->conn.state == CONN_READY && !session->conn.lost && !session->cancel_sent)
+    else if (!request->failed && session->conn.state == CONN_READY && !session->conn.lost &&
+             !session->cancel_sent)
     {
         fleet_direct_send(session, slot);
         return;
@@ -208,6 +231,9 @@ direct_gather(FleetConn *conn)
     }
     if (request == NULL)
         return;
+    if (request->phase == DIRECT_QUEUED && session->committing >= 0 &&
+        (request->failed || request->cancel_wanted))
+        return; /* it ends after the one before it, or the next one would have no place */
     if (request->cancel_wanted &&
         (request->phase == DIRECT_QUEUED || request->phase == DIRECT_PREPARED))
     {
@@ -404,6 +430,7 @@ static const FleetConnMethods conn_methods = {
     .timer = direct_timer,
     .closed = direct_closed,
     .spare_since = direct_spare_since,
+    .message_max = FLEET_MESSAGE_BYTES_MAX,
 };
 
 /* ---- the pool of sessions ---- */

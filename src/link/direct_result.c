@@ -161,27 +161,27 @@ fleet_direct_set_error(DirectRequest *request, const char *sqlstate, const char 
 }
 
 static void
-take_field(StringInfo text, const char *s)
+take_field(StringInfo text, int encoding, const char *s)
 {
     resetStringInfo(text);
     if (s != NULL)
-        fleet_text_append(text, s, strlen(s), FLEET_MESSAGE_MAX);
+        fleet_text_append(text, encoding, s, strlen(s), FLEET_MESSAGE_MAX);
 }
 
 static void
-take_error(DirectRequest *request, const PGresult *result, bool by_command)
+take_error(DirectSession *session, DirectRequest *request, const PGresult *result, bool by_command)
 {
+    int encoding = fleet_conn_encoding(&session->conn, false);
     FleetDiagnostics diag = fleet_text_diagnostics(result);
 
     if (request->failed)
         return; /* the first one is the reason of the others */
     fleet_direct_set_error(request, FLEET_SQLSTATE_INTERNAL_ERROR, "");
-    fleet_text_copy(request->sqlstate, sizeof(request->sqlstate),
-                    fleet_text_sqlstate(diag.sqlstate));
-    take_field(&request->message, diag.message);
-    take_field(&request->detail, diag.detail);
-    take_field(&request->hint, diag.hint);
-    take_field(&request->context, diag.context);
+    strlcpy(request->sqlstate, fleet_text_sqlstate(diag.sqlstate), sizeof(request->sqlstate));
+    take_field(&request->message, encoding, diag.message);
+    take_field(&request->detail, encoding, diag.detail);
+    take_field(&request->hint, encoding, diag.hint);
+    take_field(&request->context, encoding, diag.context);
     request->by_command = by_command;
 }
 
@@ -196,7 +196,7 @@ set_copy_error(DirectRequest *request)
 
 /* Only what follows the first row's first column is thrown away at once. */
 static void
-take_row(DirectRequest *request, const PGresult *result)
+take_row(DirectSession *session, DirectRequest *request, const PGresult *result)
 {
     if (request->in_rows)
         return;
@@ -205,8 +205,9 @@ take_row(DirectRequest *request, const PGresult *result)
         PQntuples(result) > 0 && PQnfields(result) > 0 && !PQgetisnull(result, 0, 0);
     resetStringInfo(&request->output);
     if (request->has_output)
-        fleet_text_append(&request->output, PQgetvalue(result, 0, 0),
-                          (size_t) PQgetlength(result, 0, 0), FLEET_OUTPUT_MAX);
+        fleet_text_append(&request->output, fleet_conn_encoding(&session->conn, false),
+                          PQgetvalue(result, 0, 0), (size_t) PQgetlength(result, 0, 0),
+                          FLEET_OUTPUT_MAX);
 }
 
 static void
@@ -286,16 +287,16 @@ command_result(DirectSession *session, int slot, PGresult *result)
 
     switch (PQresultStatus(result))
     {
-        case PGRES_SINGLE_TUPLE: take_row(request, result); break;
+        case PGRES_SINGLE_TUPLE: take_row(session, request, result); break;
         case PGRES_TUPLES_OK:
-            take_row(request, result); /* no row, or the mode was not to be had */
+            take_row(session, request, result); /* no row, or the mode was not to be had */
             request->in_rows = false;
             take_tag(request, result);
             break;
         case PGRES_COMMAND_OK: take_tag(request, result); break;
         case PGRES_EMPTY_QUERY: break;
         case PGRES_PIPELINE_ABORTED: request->skipped = !request->failed; break;
-        case PGRES_FATAL_ERROR: take_error(request, result, true); break;
+        case PGRES_FATAL_ERROR: take_error(session, request, result, true); break;
         case PGRES_COPY_IN: /* they do not come here: fleet_direct_copy() */
         case PGRES_COPY_OUT:
         case PGRES_COPY_BOTH:
@@ -313,7 +314,7 @@ command_result(DirectSession *session, int slot, PGresult *result)
 
 /* The id is the last column.  libpq may still be in the single-row mode of the simple query before. */
 static void
-xid_result(DirectRequest *request, const PGresult *result)
+xid_result(DirectSession *session, DirectRequest *request, const PGresult *result)
 {
     switch (PQresultStatus(result))
     {
@@ -323,7 +324,7 @@ xid_result(DirectRequest *request, const PGresult *result)
                 request->xid = strtoull(PQgetvalue(result, 0, PQnfields(result) - 1), NULL, 10);
             break;
         case PGRES_PIPELINE_ABORTED: request->skipped = !request->failed; break;
-        default: take_error(request, result, false); break;
+        default: take_error(session, request, result, false); break;
     }
 }
 
@@ -338,7 +339,7 @@ is_gone(const PGresult *result)
 
 /* DISCARD ALL, BEGIN, SET: all they can do is to fail. */
 static void
-plain_result(DirectRequest *request, const PGresult *result)
+plain_result(DirectSession *session, DirectRequest *request, const PGresult *result)
 {
     switch (PQresultStatus(result))
     {
@@ -346,7 +347,7 @@ plain_result(DirectRequest *request, const PGresult *result)
         case PGRES_SINGLE_TUPLE:
         case PGRES_TUPLES_OK: break;
         case PGRES_PIPELINE_ABORTED: request->skipped = !request->failed; break;
-        default: take_error(request, result, false); break;
+        default: take_error(session, request, result, false); break;
     }
 }
 
@@ -366,14 +367,14 @@ fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result
     switch ((DirectTag) expect->tag)
     {
         case TAG_DISCARD:
-        case TAG_SET: plain_result(request, result); break;
+        case TAG_SET: plain_result(session, request, result); break;
         case TAG_BEGIN:
-            plain_result(request, result);
+            plain_result(session, request, result);
             if (good && request->pipelined && !session->self.pooled && !request->began)
                 fleet_direct_emit(session, slot, FLEET_EXECUTOR_BEGAN);
             break;
         case TAG_PID:
-            plain_result(request, result);
+            plain_result(session, request, result);
             if (PQntuples(result) != 1 || PQnfields(result) != 1)
                 break;
             session->self.backend_pid = (int) strtol(PQgetvalue(result, 0, 0), NULL, 10);
@@ -383,21 +384,21 @@ fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result
         case TAG_COMMAND: command_result(session, slot, result); break;
         case TAG_PREPARE:
             session->prepared &= good;
-            plain_result(request, result);
+            plain_result(session, request, result);
             break;
         case TAG_ENTER:
             if (session->prepared && is_gone(result))
                 request->again = true;
             else
-                xid_result(request, result);
+                xid_result(session, request, result);
             break;
-        case TAG_XID: xid_result(request, result); break;
+        case TAG_XID: xid_result(session, request, result); break;
         case TAG_COMMIT:
             if (good && strcmp(PQcmdStatus(result), "COMMIT") != 0)
                 fleet_direct_set_error(request, FLEET_SQLSTATE_TRANSACTION_ROLLBACK,
                                        "the server rolled the transaction back");
             else if (!good)
-                take_error(request, result, false);
+                take_error(session, request, result, false);
             break;
         case TAG_ROLLBACK:
         case TAG_SWEEP: break;
@@ -637,7 +638,7 @@ fleet_direct_notice(FleetConn *conn, const FleetExpect *head, const FleetNotice 
         return false; /* BEGAN comes first */
     event.ref = request->ref;
     event.diag = notice->diag;
-    fleet_text_clean_diagnostics(&event.diag);
+    fleet_text_clean_diagnostics(&event.diag, fleet_conn_encoding(conn, false));
     event.diag.level = fleet_text_level(event.diag.level);
     event.diag.sqlstate = event.diag.sqlstate == NULL ? FLEET_SQLSTATE_SUCCESSFUL_COMPLETION
                                                       : fleet_text_sqlstate(event.diag.sqlstate);

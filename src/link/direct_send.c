@@ -50,8 +50,7 @@ send_params(DirectSession *session, int slot, bool local)
 
     if (literal == NULL)
     {
-        fleet_conn_fail(&session->conn, FLEET_SQLSTATE_CHARACTER_NOT_IN_REPERTOIRE, false,
-                        "the parameters cannot be sent in the encoding of the connection");
+        fleet_conn_fail_libpq(&session->conn); /* out of memory */
         return false;
     }
     sql = psprintf("SET %sfleet.params TO %s", local ? "LOCAL " : "", literal);

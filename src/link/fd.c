@@ -1,10 +1,11 @@
 /*
  * link/fd.c
  *     File descriptors, of which the server grants an agent a third of all:
- *     who must give one up, and who waits for one.
+ *     who must give one up, and who waits for one.  And memory: libpq's buffer
+ *     grows to its largest message, and never shrinks.
  *
  * In the agent's process; called by conn_start.c and by the sessions of mode
- * direct.
+ * direct, and at the end of a turn.
  */
 #include "postgres.h"
 
@@ -18,6 +19,22 @@ spare_since(FleetConn *conn)
         conn->count > 0)
         return FLEET_NEVER;
     return conn->methods->spare_since(conn);
+}
+
+/* Its server stays up: who needs a connection there opens one again. */
+static void
+close_spare(FleetConn *conn)
+{
+    if (!conn->link->mode->sessions)
+        conn->link->wanted = false; /* until it has something to say again */
+    fleet_conn_close(conn);
+}
+
+void
+fleet_link_give_back(FleetConn *conn)
+{
+    if (conn->swollen && spare_since(conn) != FLEET_NEVER)
+        close_spare(conn);
 }
 
 bool
@@ -42,9 +59,7 @@ fleet_link_evict(void)
     }
     if (oldest == NULL)
         return false;
-    if (!oldest->link->mode->sessions)
-        oldest->link->wanted = false; /* until it has something to say again */
-    fleet_conn_close(oldest);         /* its server stays up: who needs one there opens one again */
+    close_spare(oldest);
     return true;
 }
 

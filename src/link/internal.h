@@ -3,7 +3,8 @@
  *     What the files of src/link/ share.  In the agent's process.
  *
  *   turn.c         what is put off to the end of a turn
- *   text.c         text of the other side made harmless
+ *   encoding.c     conversion of encodings, as far as they can be converted
+ *   text.c         text of the other side made harmless, and ours for the other side
  *   resolve.c      host names, looked up by another process
  *   notice.c       what a server says besides its answers
  *   conn.c         FleetConn: one libpq connection and its state machine
@@ -48,19 +49,30 @@
 #define FLEET_SCRAM_ITERATIONS_MAX                                                                 \
     100000 /* of a login: 0.1 to 0.2 s, computed by libpq in one piece */
 #define FLEET_RESOLVE_TIMEOUT FLEET_SECONDS(20)
-#define FLEET_MESSAGE_BYTES_MAX (256 * 1024 * 1024) /* bytes without a complete message */
-#define FLEET_SETUP_BYTES_MAX (8 * 1024 * 1024)     /* … while nothing but our own was asked */
+#define FLEET_MESSAGE_BYTES_MAX                                                                    \
+    (256 * 1024 * 1024)                         /* bytes without a complete message, of a step's */
+#define FLEET_OWN_BYTES_MAX (16 * 1024 * 1024)  /* … of an answer to a statement of ours */
+#define FLEET_SETUP_BYTES_MAX (8 * 1024 * 1024) /* … while nothing but our own was asked */
+#define FLEET_SWOLLEN                                                                              \
+    (1024 * 1024) /* bytes: from then on a connection is closed once it can be spared */
 
 typedef struct FleetConn FleetConn;
 
 /* ---- text.c ---- */
 
-/* Appends "s" made valid in the database encoding, at most "cap" bytes of it. */
-extern void fleet_text_append(StringInfo out, const char *s, size_t length, size_t cap);
-/* The same into a buffer of "size" bytes. */
-extern void fleet_text_copy(char *out, size_t size, const char *s);
+/* Appends "s", which is in "encoding", as valid text of our database: at most "cap" bytes, cut at a
+ * character or an escape. */
+extern void fleet_text_append(StringInfo out, int encoding, const char *s, size_t length,
+                              size_t cap);
+/* The same into a buffer of "size" bytes; NULL is empty. */
+extern void fleet_text_copy(char *out, size_t size, int encoding, const char *s);
+/* The same of a text that may be anybody's, in any encoding, in the current context. */
+extern char *fleet_text_of_unknown(const char *s);
 /* Texts that are harmless stay; the others become copies in the current context. */
-extern void fleet_text_clean_diagnostics(FleetDiagnostics *diag);
+extern void fleet_text_clean_diagnostics(FleetDiagnostics *diag, int encoding);
+/* A text of our database for a server in that encoding: itself, or a copy in the current context.
+ * NULL: it cannot be said there, and "why" says why (22P05, 22021). */
+extern const char *fleet_text_for(int encoding, const char *s, FleetDiagnostics *why);
 /* What a result says of an error or notice: its own texts, as the server says them. */
 extern FleetDiagnostics fleet_text_diagnostics(const PGresult *result);
 /* "s" if it has the form of an SQLSTATE, else XX000; the known level that it is, else NOTICE. */
@@ -68,6 +80,23 @@ extern const char *fleet_text_sqlstate(const char *s);
 extern const char *fleet_text_level(const char *s);
 /* Stars instead of a secret, wherever it stands in the text: as it is, quoted, or as in a URI. */
 extern void fleet_text_scrub(char *text, const char *secret);
+
+/* ---- encoding.c ---- */
+
+#define FLEET_CONVERT_MAX 16384 /* bytes at a time */
+
+/* What text in this encoding is taken for: SQL_ASCII for UTF-8. */
+extern int fleet_encoding_meant(int encoding);
+/* Bytes at the begin that are ASCII, and so the same in all encodings; not NUL. */
+extern size_t fleet_encoding_ascii(const char *s, size_t length);
+/* Converts from or to UTF-8 (or checks that it is) and ends "out" with NUL.  Returns how many bytes
+ * of s were converted, before the first character for which there is nothing in "to".  "length" is
+ * at most FLEET_CONVERT_MAX, and "out" has MAX_CONVERSION_GROWTH times that and one byte. */
+extern size_t fleet_encoding_convert(int from, int to, const char *s, size_t length, char *out);
+/* Bytes for the next call: whole characters. */
+extern size_t fleet_encoding_piece(int encoding, const char *s, size_t length);
+/* Bytes of the character at s, which could not be converted; 1 if it is none. */
+extern size_t fleet_encoding_character(int encoding, const char *s, size_t length);
 
 /* ---- what is expected next on a connection ---- */
 
@@ -123,6 +152,7 @@ typedef struct FleetConnMethods
     FleetTime (*spare_since)(FleetConn *conn);
     /* end of the turn, while CLOSED: the owner asked for work to be done */
     void (*closed)(FleetConn *conn);
+    size_t message_max; /* bytes without a complete message, or row */
 } FleetConnMethods;
 
 /* One place to connect to. */
@@ -149,6 +179,7 @@ struct FleetConn
     bool fd_reserved;
     FleetLoopMember *member;
     bool login_seen; /* a message of the login has come */
+    int encoding;    /* of the database over there */
     uint64 inode;    /* of the socket, to see whether libpq opened another one */
     FleetTime deadline;
     int host_shift; /* hosts of the list that timed out in this round */
@@ -166,6 +197,7 @@ struct FleetConn
     uint64 flushes;     /* counts moments at which buffered requests may have left */
     size_t unflushed;   /* estimate of bytes in libpq's buffer */
     size_t incomplete;  /* bytes read since the last complete result */
+    bool swollen;       /* libpq's buffer has grown, and stays so until it is closed */
 
     FleetNotice *notices, **notices_tail;
     bool (*wants_notice)(FleetConn *conn); /* inside libpq: must not throw */
@@ -175,7 +207,7 @@ struct FleetConn
     char lost_sqlstate[6];
     char lost_reason[1024];
     char farewell_sqlstate[6]; /* what the server said when it closed the connection */
-    char farewell[512];
+    char farewell[1024];       /* … as it said it */
 };
 
 struct FleetServerLink
@@ -250,6 +282,11 @@ extern void fleet_conn_sync(FleetConn *conn); /* an immediate Sync: setup only *
 extern bool fleet_conn_pipeline(FleetConn *conn, bool on);
 extern void fleet_conn_flush(FleetConn *conn); /* end of the turn */
 extern void fleet_conn_finish_lost(FleetConn *conn);
+
+/* The encoding of what comes and goes; "fresh": after a reset of the session. */
+extern int fleet_conn_encoding(const FleetConn *conn, bool fresh);
+/* What the server says, without our secrets, as text of our database in the current context. */
+extern char *fleet_conn_text(const FleetConn *conn, const char *s);
 
 /* A parameter of the link's connections; NULL: not set, or empty. */
 extern const char *fleet_link_param(const FleetServerLink *link, const char *keyword);
@@ -330,6 +367,8 @@ extern bool fleet_link_may_open(FleetServerLink *link);
 extern bool fleet_link_evict(void);
 /* If the connection is of no use now, a link that waits for a descriptor may have this one's. */
 extern void fleet_link_fd_spare(FleetConn *conn);
+/* Gives memory back: closes a connection that has grown, and can be spared. */
+extern void fleet_link_give_back(FleetConn *conn);
 /* None is left, and no connection is idle: the link waits for one that will be.  True: soon, so the
  * connection does not fail, as its server did nothing wrong. */
 extern bool fleet_link_wait_for_fd(FleetConn *conn);

@@ -225,6 +225,9 @@ extern void fleet_link_resolve(FleetServerLink *link, uint64 ref, uint64 xid, in
 
 /* ---- text.c ---- */
 
+/* A text of our database in UTF-8, in the current context; itself where it cannot be converted. */
+extern const char *fleet_text_utf8(const char *s);
+
 /* The text of 16 bytes, in 37. */
 extern void fleet_text_from_uuid(const uint8 *uuid, char *s);
 /* The reverse; false: it is not the text of a uuid. */

@@ -8,12 +8,15 @@
 #include "postgres.h"
 
 #include "link/internal.h"
+#include "mb/pg_wchar.h"
 
-/* A session that is being ended says so; the reason is worth more than "connection lost". */
+/* A session that is being ended says so; the reason is worth more than "connection lost".  It may
+ * be inside libpq: nothing is converted here. */
 bool
 fleet_conn_said_farewell(FleetConn *conn, const PGresult *result)
 {
     FleetDiagnostics diag = fleet_text_diagnostics(result);
+    size_t length;
 
     if (diag.level == NULL ||
         (strcmp(diag.level, "FATAL") != 0 && strcmp(diag.level, "PANIC") != 0))
@@ -22,7 +25,12 @@ fleet_conn_said_farewell(FleetConn *conn, const PGresult *result)
             diag.sqlstate == NULL ? FLEET_SQLSTATE_CONNECTION_FAILURE
                                   : fleet_text_sqlstate(diag.sqlstate),
             sizeof(conn->farewell_sqlstate));
-    fleet_text_copy(conn->farewell, sizeof(conn->farewell), diag.message);
+    length = diag.message == NULL ? 0 : strlen(diag.message);
+    if (length >= sizeof(conn->farewell))
+        length = (size_t) pg_encoding_mbcliplen(fleet_conn_encoding(conn, false), diag.message,
+                                                (int) length, sizeof(conn->farewell) - 1);
+    memcpy(conn->farewell, length == 0 ? "" : diag.message, length);
+    conn->farewell[length] = '\0';
     return true;
 }
 
@@ -34,6 +42,7 @@ fleet_conn_notice_receiver(void *arg, const PGresult *result)
     FleetNotice *notice;
     FleetDiagnostics diag = fleet_text_diagnostics(result);
 
+    conn->swollen |= PQresultMemorySize(result) > FLEET_SWOLLEN;
     if (diag.level == NULL || diag.message == NULL)
         return;
     if (fleet_conn_said_farewell(conn, result))

@@ -21,7 +21,7 @@ fleet_self_ask(FleetConn *conn, FleetSelf *self)
 {
     memset(self, 0, sizeof(*self));
     self->identity.version_num = PQserverVersion(conn->pg);
-    fleet_text_copy(self->identity.version, sizeof(self->identity.version),
+    fleet_text_copy(self->identity.version, sizeof(self->identity.version), conn->encoding,
                     PQparameterStatus(conn->pg, "server_version"));
     fleet_conn_send(conn, FLEET_TAG_SELF, FLEET_NO_SLOT,
                     "SELECT pg_catalog.pg_backend_pid(), pg_catalog.pg_is_in_recovery()", 0, NULL,

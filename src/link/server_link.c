@@ -174,6 +174,8 @@ work_all(void)
         if (!conn->lost && !conn->attention && conn->state >= CONN_SETUP)
         {
             fleet_conn_flush(conn);
+            if (conn->swollen && !conn->has_work)
+                fleet_link_give_back(conn);
             continue;
         }
         fleet_link_agent_told();

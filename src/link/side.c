@@ -489,6 +489,7 @@ static const FleetConnMethods side_methods = {
     .due = side_due,
     .timer = side_timer,
     .spare_since = side_spare_since,
+    .message_max = FLEET_OWN_BYTES_MAX,
 };
 
 /* ---- what the others ask ---- */

@@ -1,7 +1,13 @@
 /*
  * link/text.c
  *     Text that came from the other side, made harmless: valid in our
- *     database's encoding and not longer than it may be.
+ *     database's encoding, readable in UTF-8, and not longer than it may be.
+ *     And text that goes there, in the encoding that it has there.
+ *
+ * What our encoding lacks is escaped: \u20AC is a character (two such for one
+ * above U+FFFF), as JSON has it, so that JSON stays JSON; \xE9 is a byte that
+ * is no character in the encoding of the other side, or one without a number.
+ * Backslashes that were there stay as they are: the text is for people.
  *
  * Called by everything in src/link/ in the agent's process.  No state.
  */
@@ -12,60 +18,267 @@
 #include "link/internal.h"
 #include "mb/pg_wchar.h"
 
-/* Bytes of s that are whole, valid characters, up to the first bad one. */
-static size_t
-text_valid(const char *s, size_t length)
+#define CONVERTED_MAX (200 * 1024 * 1024) /* four times as much still is a string */
+
+/* What is written next, up to "left" bytes more. */
+typedef struct Writer
 {
-    return (size_t) pg_encoding_verifymbstr(GetDatabaseEncoding(), s, (int) length);
+    StringInfo out;
+    int encoding; /* what our database's text is taken for */
+    size_t left;
+    char *utf8, *ours; /* buffers for conversions; NULL: not needed yet */
+} Writer;
+
+static char *
+buffer(char **place)
+{
+    if (*place == NULL)
+        *place = palloc(FLEET_CONVERT_MAX * MAX_CONVERSION_GROWTH + 1);
+    return *place;
 }
 
-void
-fleet_text_append(StringInfo out, const char *s, size_t length, size_t cap)
+/* Whole characters; false: some did not fit, and nothing more is to be written. */
+static bool
+write_text(Writer *w, const char *s, size_t length)
 {
-    size_t left = cap;
+    bool fits = length <= w->left;
 
-    if (length > cap)
-        length = (size_t) pg_mbcliplen(s, (int) length, (int) cap);
-    while (length > 0 && left > 0)
-    {
-        size_t good = text_valid(s, length);
-
-        appendBinaryStringInfo(out, s, (int) good);
-        if (good == length)
-            break;
-        appendStringInfoChar(out, '?');
-        s += good + 1;
-        length -= good + 1;
-        left -= good + 1;
-    }
+    if (!fits)
+        length = (size_t) pg_encoding_mbcliplen(w->encoding, s, (int) length, (int) w->left);
+    appendBinaryStringInfo(w->out, s, (int) length);
+    w->left = fits ? w->left - length : 0;
+    return fits;
 }
 
-void
-fleet_text_copy(char *out, size_t size, const char *s)
+/* All of it, or nothing. */
+static bool
+write_escape(Writer *w, const char *s)
 {
-    size_t length = s == NULL ? 0 : strlen(s);
-    size_t at = 0;
+    size_t length = strlen(s);
 
-    if (length >= size)
-        length = (size_t) pg_mbcliplen(s, (int) length, (int) size - 1);
+    if (length <= w->left)
+        return write_text(w, s, length);
+    w->left = 0;
+    return false;
+}
+
+/* Bytes that are no character, or one that has no number. */
+static bool
+write_bytes(Writer *w, const char *s, size_t n)
+{
+    char text[8 * 4 + 1], *at = text;
+
+    for (size_t i = 0; i < n && i < 8; i++)
+        at += sprintf(at, "\\x%02X", (unsigned char) s[i]);
+    return write_escape(w, text);
+}
+
+/* A character that our encoding lacks, as JSON and PostgreSQL's own literals have it. */
+static bool
+write_number(Writer *w, const char *s)
+{
+    pg_wchar c = utf8_to_unicode((const unsigned char *) s);
+    char text[16];
+
+    if (c >= 0x10000)
+        snprintf(text, sizeof(text), "\\u%04X\\u%04X", 0xD800 + ((c - 0x10000) >> 10),
+                 0xDC00 + ((c - 0x10000) & 0x3FF));
+    else
+        snprintf(text, sizeof(text), "\\u%04X", c);
+    return write_escape(w, text);
+}
+
+/* Valid UTF-8, in our encoding. */
+static bool
+write_utf8(Writer *w, const char *s, size_t length)
+{
     while (length > 0)
     {
-        size_t good = text_valid(s, length);
+        size_t piece = fleet_encoding_piece(PG_UTF8, s, length);
+        char *ours = buffer(&w->ours);
+        size_t n = fleet_encoding_convert(PG_UTF8, w->encoding, s, piece, ours);
 
-        memcpy(out + at, s, good);
-        at += good;
-        if (good == length)
-            break;
-        out[at++] = '?';
-        s += good + 1;
-        length -= good + 1;
+        if (!write_text(w, ours, strlen(ours)))
+            return false;
+        if (n < piece)
+        {
+            if (!write_number(w, s + n))
+                return false;
+            n += fleet_encoding_character(PG_UTF8, s + n, length - n);
+        }
+        s += n;
+        length -= n;
     }
-    out[at] = '\0';
+    return true;
 }
+
+/* One piece; returns how much of it was written, before something that is no character. */
+static size_t
+write_piece(Writer *w, int from, const char *s, size_t piece)
+{
+    char *utf8 = buffer(&w->utf8);
+    size_t n = fleet_encoding_convert(from, PG_UTF8, s, piece, utf8);
+
+    if (from == w->encoding)
+        (void) write_text(w, s, n); /* as it is: converted only to see whether others can read it */
+    else if (w->encoding == PG_UTF8)
+        (void) write_text(w, utf8, strlen(utf8));
+    else
+        (void) write_utf8(w, utf8, strlen(utf8));
+    return n;
+}
+
+void
+fleet_text_append(StringInfo out, int encoding, const char *s, size_t length, size_t cap)
+{
+    int from = fleet_encoding_meant(encoding);
+    Writer w = {.out = out, .encoding = fleet_encoding_meant(GetDatabaseEncoding()), .left = cap};
+
+    if (fleet_encoding_ascii(s, Min(length, cap)) == Min(length, cap))
+    {
+        appendBinaryStringInfo(out, s, (int) Min(length, cap));
+        return;
+    }
+    while (length > 0 && w.left > 0)
+    {
+        size_t piece = fleet_encoding_piece(from, s, length);
+        size_t n = write_piece(&w, from, s, piece);
+
+        if (n < piece && w.left > 0)
+        {
+            size_t bad = fleet_encoding_character(from, s + n, length - n);
+
+            (void) write_bytes(&w, s + n, bad);
+            n += bad;
+        }
+        s += n;
+        length -= n;
+    }
+    if (w.utf8 != NULL)
+        pfree(w.utf8);
+    if (w.ours != NULL)
+        pfree(w.ours);
+}
+
+void
+fleet_text_copy(char *out, size_t size, int encoding, const char *s)
+{
+    StringInfoData text;
+
+    out[0] = '\0';
+    if (s == NULL)
+        return;
+    initStringInfo(&text);
+    fleet_text_append(&text, encoding, s, strlen(s), size - 1);
+    strlcpy(out, text.data, size);
+    pfree(text.data);
+}
+
+char *
+fleet_text_of_unknown(const char *s)
+{
+    size_t length = strlen(s);
+    bool utf8 = (size_t) pg_encoding_verifymbstr(PG_UTF8, s, (int) length) == length;
+    StringInfoData text;
+
+    initStringInfo(&text);
+    fleet_text_append(&text, utf8 ? PG_UTF8 : GetDatabaseEncoding(), s, length, length * 12);
+    return text.data;
+}
+
+/* ---- what goes out ---- */
+
+static void
+cannot_be_sent(FleetDiagnostics *why, int from, int to, const char *s, size_t length)
+{
+    size_t n = fleet_encoding_character(from, s, length);
+    bool valid = pg_encoding_verifymbchar(from, s, (int) Min(length, 16)) > 0;
+    char bytes[64] = "", *at = bytes;
+
+    for (size_t i = 0; i < n && i < 8; i++)
+        at += sprintf(at, i == 0 ? "0x%02x" : " 0x%02x", (unsigned char) s[i]);
+    memset(why, 0, sizeof(*why));
+    why->level = "ERROR";
+    why->sqlstate = valid ? FLEET_SQLSTATE_UNTRANSLATABLE_CHARACTER
+                          : FLEET_SQLSTATE_CHARACTER_NOT_IN_REPERTOIRE;
+    why->message = valid ? psprintf("character with byte sequence %s in encoding \"%s\" has no "
+                                    "equivalent in encoding \"%s\"",
+                                    bytes, pg_encoding_to_char(from), pg_encoding_to_char(to))
+                         : psprintf("invalid byte sequence for encoding \"%s\": %s",
+                                    pg_encoding_to_char(from), bytes);
+}
+
+/* One of the two is UTF-8.  NULL: "why" says why not. */
+static char *
+convert_all(int from, int to, const char *s, FleetDiagnostics *why)
+{
+    char *piece = palloc(FLEET_CONVERT_MAX * MAX_CONVERSION_GROWTH + 1);
+    size_t length = strlen(s);
+    StringInfoData out;
+
+    initStringInfo(&out);
+    while (length > 0)
+    {
+        size_t size = fleet_encoding_piece(from, s, length);
+        size_t n = fleet_encoding_convert(from, to, s, size, piece);
+
+        if (n < size)
+        {
+            cannot_be_sent(why, from, to, s + n, length - n);
+            pfree(out.data);
+            out.data = NULL;
+            break;
+        }
+        appendStringInfoString(&out, piece);
+        s += n;
+        length -= n;
+    }
+    pfree(piece);
+    return out.data;
+}
+
+const char *
+fleet_text_for(int encoding, const char *s, FleetDiagnostics *why)
+{
+    int from = fleet_encoding_meant(GetDatabaseEncoding()), to = fleet_encoding_meant(encoding);
+    size_t length = strlen(s);
+    char *utf8, *theirs;
+
+    if (fleet_encoding_ascii(s, length) == length ||
+        (GetDatabaseEncoding() == PG_UTF8 && to == PG_UTF8))
+        return s;
+    if (length > CONVERTED_MAX)
+    {
+        fleet_diagnostics_set(why, FLEET_SQLSTATE_PROGRAM_LIMIT_EXCEEDED,
+                              "the text is too long to be converted to another encoding");
+        return NULL;
+    }
+    /* From UTF-8 too, if it is only taken for that; and back to where it came from, so that the
+     * other side can read it in any encoding. */
+    utf8 = convert_all(from, PG_UTF8, s, why);
+    if (utf8 == NULL || from == to)
+        return utf8 == NULL ? NULL : s;
+    if (to == PG_UTF8)
+        return utf8;
+    theirs = convert_all(PG_UTF8, to, utf8, why);
+    pfree(utf8);
+    return theirs;
+}
+
+const char *
+fleet_text_utf8(const char *s)
+{
+    FleetDiagnostics why;
+    const char *utf8 = fleet_text_for(PG_UTF8, s, &why);
+
+    return utf8 == NULL ? s : utf8;
+}
+
+/* ---- diagnostics ---- */
 
 /* "s" itself when it is harmless, else a copy; NULL stays NULL. */
 static const char *
-text_clean(const char *s, size_t cap)
+text_clean(int encoding, const char *s, size_t cap)
 {
     StringInfoData out;
     size_t length;
@@ -73,22 +286,25 @@ text_clean(const char *s, size_t cap)
     if (s == NULL)
         return NULL;
     length = strlen(s);
-    if (length <= cap && text_valid(s, length) == length)
+    if (length <= cap && fleet_encoding_ascii(s, length) == length)
         return s;
+    if (length >= FLEET_MESSAGE_MAX) /* it was cut somewhere (fleet_diagnostics_place()) */
+        length = (size_t) pg_encoding_mbcliplen(fleet_encoding_meant(encoding), s, (int) length,
+                                                (int) length);
     initStringInfo(&out);
-    fleet_text_append(&out, s, length, cap);
+    fleet_text_append(&out, encoding, s, length, cap);
     return out.data;
 }
 
 void
-fleet_text_clean_diagnostics(FleetDiagnostics *diag)
+fleet_text_clean_diagnostics(FleetDiagnostics *diag, int encoding)
 {
-    diag->level = text_clean(diag->level, FLEET_LEVEL_MAX);
-    diag->sqlstate = text_clean(diag->sqlstate, FLEET_SQLSTATE_LENGTH);
-    diag->message = text_clean(diag->message, FLEET_MESSAGE_MAX);
-    diag->detail = text_clean(diag->detail, FLEET_MESSAGE_MAX);
-    diag->hint = text_clean(diag->hint, FLEET_MESSAGE_MAX);
-    diag->context = text_clean(diag->context, FLEET_MESSAGE_MAX);
+    diag->level = text_clean(encoding, diag->level, FLEET_LEVEL_MAX);
+    diag->sqlstate = text_clean(encoding, diag->sqlstate, FLEET_SQLSTATE_LENGTH);
+    diag->message = text_clean(encoding, diag->message, FLEET_MESSAGE_MAX);
+    diag->detail = text_clean(encoding, diag->detail, FLEET_MESSAGE_MAX);
+    diag->hint = text_clean(encoding, diag->hint, FLEET_MESSAGE_MAX);
+    diag->context = text_clean(encoding, diag->context, FLEET_MESSAGE_MAX);
 }
 
 const char *

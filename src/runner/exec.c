@@ -524,7 +524,7 @@ report_error(RunnerStep *step)
                         (error->sqlerrcode == ERRCODE_ACTIVE_SQL_TRANSACTION ||
                          error->sqlerrcode == ERRCODE_INVALID_TRANSACTION_TERMINATION);
     if (!not_transactional)
-        EmitErrorReport(); /* to the server's log, like any session's error */
+        fleet_runner_emit_error();
     debug_query_string = NULL;
     AbortOutOfAnyTransaction();
     PortalErrorCleanup();

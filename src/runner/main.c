@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "libpq/pqsignal.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "points.h"
@@ -69,6 +70,9 @@ start_runner(Datum arg)
     MessageContext =
         AllocSetContextCreate(TopMemoryContext, "MessageContext", ALLOCSET_DEFAULT_SIZES);
     SetConfigOption("application_name", FLEET_RUNNER_TYPE, PGC_USERSET, PGC_S_DYNAMIC_DEFAULT);
+    /* As a client would ask for it at its login, whatever a role, a database or the environment says: a
+     * message with a character that another encoding lacks would be an error of the step. */
+    SetConfigOption("client_encoding", GetDatabaseEncodingName(), PGC_USERSET, PGC_S_CLIENT);
     fleet_runner_channel_connected();
 }
 

@@ -22,6 +22,7 @@
 #undef ENABLE_GSS
 #undef USE_OPENSSL
 #include "libpq/libpq.h"
+#include "mb/pg_wchar.h"
 #include "runner/runner.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
@@ -77,6 +78,20 @@ fleet_runner_log_finish(void)
         fleet_runner_log("WARNING", FLEET_SQLSTATE_WARNING, text);
     }
     dropped = 0;
+}
+
+/*
+ * To the server's log, like any session's error.  On its way to a client it would be converted,
+ * and what client_encoding lacks would be an error within the error.
+ */
+void
+fleet_runner_emit_error(void)
+{
+    int client = pg_get_client_encoding();
+
+    (void) SetClientEncoding(PG_SQL_ASCII);
+    EmitErrorReport();
+    (void) SetClientEncoding(client);
 }
 
 /* The message that elog is just now reporting. */

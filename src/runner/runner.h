@@ -109,6 +109,8 @@ extern void fleet_runner_log_target(uint64 number, uint64 ref);
 extern void fleet_runner_log(const char *level, const char *sqlstate, const char *text);
 /* Says how many lines were not sent, if any. */
 extern void fleet_runner_log_finish(void);
+/* The error that was caught, to the server's log. */
+extern void fleet_runner_emit_error(void);
 /* Puts what is said of an error into a message, as copies in the current context. */
 extern void fleet_runner_say_error(RunnerMessage *message, const ErrorData *error);
 

@@ -25,9 +25,10 @@ actions instead of the usual answer, or, with "then", before it.  ACTIONs:
     "hang" (nothing more is answered on this connection)
     ["copydata", TEXT] ["complete", TAG] ["row", [VALUE or null, …]] ["columns", [NAME, …]]
     ["error" or "notice" or "fatal", SQLSTATE, MESSAGE] ["raw", HEX] ["times", N, ACTION]
+    ["times", N, ["count", VALUES]]: rows whose last value counts from 1
     ["notify", PAYLOAD] (on the channel that was listened to last)
 {password} in a message is what the client has sent as its password.  A VALUE is a text, or in binary
-{"i1" | "i2" | "i4" | "i8": NUMBER}, {"hex": BYTES}, or {"job": true}: as int8 the digits in the name
+{"i1" | "i2" | "i4" | "i8": NUMBER}, {"hex": BYTES}, {"bytes": N}: so many, or {"job": true}: as int8 the digits in the name
 of the first job that agent_start() was called for.
 
 The usual answers are those of a server on which every statement succeeds and returns nothing;
@@ -107,7 +108,7 @@ class Connection:
         self.sock, self.script = sock, script
         self.statements, self.portal, self.params = {}, "", []
         self.status, self.skipping, self.sent_password = b"I", False, ""
-        self.hanging, self.channel = False, ""
+        self.hanging, self.channel, self.gathered = False, "", None
 
     # -- messages --
 
@@ -120,8 +121,17 @@ class Connection:
             data += more
         return data
 
+    def put(self, data):
+        if self.gathered is None:
+            self.sock.sendall(data)
+            return
+        self.gathered += data
+        if len(self.gathered) > 1 << 16:
+            self.sock.sendall(self.gathered)
+            self.gathered = bytearray()
+
     def send(self, kind, body=b""):
-        self.sock.sendall(kind + struct.pack("!i", len(body) + 4) + body)
+        self.put(kind + struct.pack("!i", len(body) + 4) + body)
 
     def message(self):
         kind = self.read(1)
@@ -148,16 +158,18 @@ class Connection:
         ((kind, data),) = value.items()
         if kind == "hex":
             return bytes.fromhex(data)
+        if kind == "bytes":
+            return b"x" * data
         if kind == "job":
             return int(re.sub(rb"\D", b"", self.params[3].split(b",")[0])).to_bytes(8, "big")
         return int(data).to_bytes(int(kind[1:]), "big", signed=int(data) < 0)
 
     def row(self, values):
-        body = struct.pack("!h", len(values))
+        parts = [struct.pack("!h", len(values))]
         for value in values:
             data = self.value(value)
-            body += struct.pack("!i", -1) if data is None else struct.pack("!i", len(data)) + data
-        self.send(b"D", body)
+            parts += [struct.pack("!i", -1)] if data is None else [struct.pack("!i", len(data)), data]
+        self.send(b"D", b"".join(parts))
 
     def complete(self, tag):
         self.send(b"C", tag.encode() + b"\0")
@@ -191,10 +203,16 @@ class Connection:
         elif name == "notice":
             self.fields(b"N", "NOTICE", args[0], args[1])
         elif name == "raw":
-            self.sock.sendall(bytes.fromhex(args[0]))
+            self.put(bytes.fromhex(args[0]))
         elif name == "times":
-            for _ in range(args[0]):
-                self.act(args[1])
+            self.gathered = bytearray()
+            for i in range(args[0]):
+                if args[1][0] == "count":
+                    self.row(args[1][1][:-1] + [{"i4": i + 1}])
+                else:
+                    self.act(args[1])
+            self.sock.sendall(self.gathered)
+            self.gathered = None
         elif name == "notify":
             self.send(b"A", struct.pack("!i", 4242) + self.channel.encode() + b"\0" + args[0].encode() + b"\0")
         elif name == "hang":
