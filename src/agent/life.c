@@ -465,10 +465,19 @@ store_predecessor(void)
     fleet_agent_error_store(unpack_sql_state(end->sqlstate), message, end->at);
 }
 
-/* Our own lock stays: the server keeps those of sessions in this class until the end. */
+/*
+ * An abort releases a session's relation locks, but there was none if the ERROR
+ * came between two transactions; nobody else would release them then.  Our own
+ * lock stays: the server keeps those of its class until the end.
+ */
 void
 agent_home_aborted(void)
 {
+    MemoryContext context = CurrentMemoryContext;
+
+    StartTransactionCommand();
+    AbortCurrentTransaction();
+    MemoryContextSwitchTo(context);
     sentinel_lock.relId = InvalidOid;
 }
 
