@@ -179,6 +179,7 @@ my %call = (
     'fleet.drop_step'        => q{SELECT fleet.drop_step('plain', 'more')},
     'fleet.drop_task'        => q{SELECT fleet.drop_task('both', 'each')},
     'fleet.execute_package'  => [ q{CALL fleet.execute_package('gate', '{"key": "{key}"}')}, waits => 1 ],
+    'fleet.lift_quarantine'  => q{SELECT fleet.lift_quarantine(run_id => {run}), fleet.lift_quarantine(server => 'a1'), fleet.lift_quarantine(job_run_id => {job_run})},
     'fleet.param'            => [ q{SELECT fleet.param('key')}, reads => 1 ],
     'fleet.plan'             => [ q{SELECT * FROM fleet.plan('both')}, reads => 1 ],
     'fleet.register_server'  => q{SELECT fleet.register_server('extra', mode => 'direct')},
