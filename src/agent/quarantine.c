@@ -143,7 +143,7 @@ read_rows(void)
     for (int i = 0; i < nrows; i++)
     {
         if (rows[i].ends >= ENDS_MAX)
-            over_at = Min(over_at, fleet_clock_from_wall(rows[i].last_at) + COUNTS_FOR);
+            over_at = fleet_earlier(over_at, fleet_clock_from_wall(rows[i].last_at) + COUNTS_FOR);
     }
 }
 

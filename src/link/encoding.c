@@ -131,10 +131,12 @@ fleet_encoding_convert(int from, int to, const char *s, size_t length, char *out
 size_t
 fleet_encoding_piece(int encoding, const char *s, size_t length)
 {
+    int piece;
+
     if (length <= FLEET_CONVERT_MAX)
         return length;
-    return (size_t) Max(
-        1, pg_encoding_mbcliplen(encoding, s, (int) Min(length, 1 << 29), FLEET_CONVERT_MAX));
+    piece = pg_encoding_mbcliplen(encoding, s, (int) Min(length, 1 << 29), FLEET_CONVERT_MAX);
+    return (size_t) Max(1, piece);
 }
 
 /* Bytes of the character at s, which cannot be converted; 1 if it is none. */

@@ -9,7 +9,7 @@ for f in "${files[@]}"; do
         while (/\b(?:Min|Max)(?=($args))/g)
         {
             my ($at, $text) = (pos, $1);
-            my @calls = grep { !/^(?:Min|Max|sizeof|lengthof|strlen|list_length|dlist_container|lfirst\w*|FLEET_[A-Z]+|int|u?int\d+|Size|if|while)$/ } $text =~ /\b([A-Za-z_]\w*)\s*\(/g;
+            my @calls = grep { !/^(?:Min|Max|sizeof|lengthof|strlen|list_length|dlist_container|PG_NARGS|lfirst\w*|FLEET_[A-Z]+|int|u?int\d+|Size|if|while)$/ } $text =~ /\b([A-Za-z_]\w*)\s*\(/g;
             my $line = 1 + (substr($_, 0, $at) =~ tr/\n//);
             print "$ENV{F}:$line: $_() may be called twice\n" for @calls;
         }')"
