@@ -121,8 +121,9 @@ $f->forget('parent');
 
 # ---- what others see ---------------------------------------------------------------------------
 
-# alice has something in every view: a run, a job run, a schedule (as fleet.schedule_package() writes it).
+# alice has something in every view: a run, a job run, a schedule (as fleet.schedule_package() writes it), an end of an agent.
 # A view that comes new is looked at as well, and fails here until she has something in it.
+$f->sql("INSERT INTO fleet_catalog.quarantine (kind, id, work, sqlstate, message) VALUES ('run', $run, 'work', 'XX000', 'it ended')");
 $f->sql(q{INSERT INTO fleet_catalog.schedule (package, owner, cron, cron_database) VALUES ('alice package', 'alice', '* * * * *', 'dw');
     CREATE ROLE mate LOGIN PASSWORD 'mate' IN ROLE alice; CREATE ROLE kin LOGIN NOINHERIT IN ROLE alice});
 $f->wait_for('parent', q{SELECT count(*) FROM fleet.run WHERE state NOT IN ('succeeded', 'failed', 'canceled')}, '0', 'nothing runs while it is counted');
@@ -198,6 +199,7 @@ my %stranger = (
     add_server => [ q{SELECT fleet.add_server('new', 'host=127.0.0.1', username => 'u', password => 'p')} => '42501' ],
     alter_server => [ q{SELECT fleet.alter_server('d1', slots => 1)} => '42501' ],
     set_server_state => [ q{SELECT fleet.set_server_state('d1', 'offline')} => '42501' ],
+    lift_quarantine => [ "SELECT fleet.lift_quarantine(run_id => $sleeping)" => '42704' ],
     unregister_server => [ q{SELECT fleet.unregister_server('d1')} => '42501' ],
     remove_server => [ q{SELECT fleet.remove_server('d1')} => '42501' ],
     deploy_job => [ q{SELECT * FROM fleet.deploy_job('alice job', server => 'a1')} => '42501' ],
