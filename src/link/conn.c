@@ -161,18 +161,6 @@ fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanent, const cha
     fleet_conn_work(conn);
 }
 
-/*
- * With client_encoding SQL_ASCII, which it has after the login, a server sends
- * its own encoding.  libpq hears of it when a step sets another one.
- */
-int
-fleet_conn_encoding(const FleetConn *conn, bool fresh)
-{
-    int client = conn->pg == NULL || fresh ? PG_SQL_ASCII : PQclientEncoding(conn->pg);
-
-    return PG_VALID_ENCODING(client) && client != PG_SQL_ASCII ? client : conn->encoding;
-}
-
 char *
 fleet_conn_text(const FleetConn *conn, const char *s)
 {

@@ -11,7 +11,8 @@
  * Everything goes by way of UTF-8.  The text of a SQL_ASCII database is taken
  * for UTF-8: its bytes have no other meaning that both sides could know.
  *
- * In the agent's process; called by text.c.  State: the conversion functions
+ * In the agent's process; called by text.c, and by who reads what a connection
+ * sends.  State: the conversion functions
  * that were needed so far, which are kept.
  */
 #include "postgres.h"
@@ -146,4 +147,16 @@ fleet_encoding_character(int encoding, const char *s, size_t length)
     int n = pg_encoding_verifymbchar(encoding, s, (int) Min(length, 16));
 
     return n > 0 ? (size_t) n : 1;
+}
+
+/*
+ * With client_encoding SQL_ASCII, which it has after the login, a server sends
+ * its own encoding.  libpq hears of it when a step sets another one.
+ */
+int
+fleet_conn_encoding(const FleetConn *conn, bool fresh)
+{
+    int client = conn->pg == NULL || fresh ? PG_SQL_ASCII : PQclientEncoding(conn->pg);
+
+    return PG_VALID_ENCODING(client) && client != PG_SQL_ASCII ? client : conn->encoding;
 }

@@ -97,6 +97,8 @@ extern size_t fleet_encoding_convert(int from, int to, const char *s, size_t len
 extern size_t fleet_encoding_piece(int encoding, const char *s, size_t length);
 /* Bytes of the character at s, which could not be converted; 1 if it is none. */
 extern size_t fleet_encoding_character(int encoding, const char *s, size_t length);
+/* The encoding of what comes and goes; "fresh": after a reset of the session. */
+extern int fleet_conn_encoding(const FleetConn *conn, bool fresh);
 
 /* ---- what is expected next on a connection ---- */
 
@@ -283,8 +285,6 @@ extern bool fleet_conn_pipeline(FleetConn *conn, bool on);
 extern void fleet_conn_flush(FleetConn *conn); /* end of the turn */
 extern void fleet_conn_finish_lost(FleetConn *conn);
 
-/* The encoding of what comes and goes; "fresh": after a reset of the session. */
-extern int fleet_conn_encoding(const FleetConn *conn, bool fresh);
 /* What the server says, without our secrets, as text of our database in the current context. */
 extern char *fleet_conn_text(const FleetConn *conn, const char *s);
 

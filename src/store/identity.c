@@ -9,7 +9,7 @@
 #include "catalog/pg_type.h"
 #include "core/exec.h"
 #include "store/spi.h"
-#include "store/tables.h"
+#include "store/run_write.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/snapmgr.h"
@@ -160,7 +160,6 @@ fleet_identity_run_uuid(int64 run_id)
     MemoryContext context = CurrentMemoryContext;
     Datum key = Int64GetDatum(run_id);
     char *uuid = NULL;
-    FleetRows *rows;
 
     if (fleet_statement_run(&run_uuid_statement, &key, NULL) == 1)
         uuid = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
@@ -168,16 +167,6 @@ fleet_identity_run_uuid(int64 run_id)
     if (uuid == NULL)
         ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
                         errmsg("run " INT64_FORMAT " has neither a uuid nor a key", run_id)));
-    PushActiveSnapshot(GetTransactionSnapshot());
-    rows = fleet_rows_open(&fleet_table_run, true);
-    if (fleet_rows_find(rows, RUN_BY_ID, &key, 1))
-    {
-        fleet_rows_edit(rows);
-        fleet_rows_set(rows, RUN_UUID, DirectFunctionCall1(uuid_in, CStringGetDatum(uuid)));
-        fleet_rows_update(rows);
-    }
-    fleet_rows_close(rows);
-    PopActiveSnapshot();
-    CommandCounterIncrement(); /* the run's next change finds this row */
+    fleet_run_write_uuid(run_id, uuid);
     return uuid;
 }

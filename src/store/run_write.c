@@ -527,3 +527,22 @@ fleet_run_flush_turn(void)
 {
     flush(true);
 }
+
+void
+fleet_run_write_uuid(int64 run_id, const char *uuid)
+{
+    Datum key = Int64GetDatum(run_id);
+    FleetRows *rows;
+
+    PushActiveSnapshot(GetTransactionSnapshot());
+    rows = fleet_rows_open(&fleet_table_run, true);
+    if (fleet_rows_find(rows, RUN_BY_ID, &key, 1))
+    {
+        fleet_rows_edit(rows);
+        fleet_rows_set(rows, RUN_UUID, DirectFunctionCall1(uuid_in, CStringGetDatum(uuid)));
+        fleet_rows_update(rows);
+    }
+    fleet_rows_close(rows);
+    PopActiveSnapshot();
+    CommandCounterIncrement(); /* the run's next change finds this row */
+}

@@ -143,4 +143,7 @@ typedef struct FleetLineWrite
 } FleetLineWrite;
 extern void fleet_line_write(const FleetLineWrite *write);
 
+/* At once, not with the turn's rows: the uuid of a run that a session stored before there was an identity. */
+extern void fleet_run_write_uuid(int64 run_id, const char *uuid);
+
 #endif
