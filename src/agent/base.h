@@ -53,14 +53,14 @@ extern void agent_uuid_of(char *uuid, const char *text);
 
 /*
  * Runs it in a subtransaction; false: it raised, the reason is in *failure
- * (palloc'd in the context of the call), and what it did to the catalog is undone.  What it did in memory is the caller's
- * to undo.  Errors that are the server's and not the object's (a full disk, a
+ * (palloc'd in the context of the call), and what it did to the catalog is
+ * undone.  What it did in memory is the caller's to undo.  Errors that are the server's and not the object's (a full disk, a
  * shutdown, a deadlock, read-only mode) are raised again: they end the agent,
  * and its successor does the same work again.
  */
-/* Such an error: it says nothing of the object that was worked on. */
-extern bool agent_is_of_the_server(int sqlerrcode);
 extern bool agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failure);
+/* Is it an error of the server's?  It says nothing of the object that was worked on. */
+extern bool agent_is_of_the_server(int sqlerrcode);
 
 /* ---- requests: a number for each, by which its owner is found when the answer comes ---- */
 

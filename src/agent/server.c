@@ -295,6 +295,7 @@ health_add(const FleetHealthWrite *row)
     entry->row = *row;
     entry->row.error = agent_strdup(agent.context, row->error);
     entry->row.version = agent_strdup(agent.context, row->version);
+    entry->row.crash_mark = agent_strdup(agent.context, row->crash_mark);
     dlist_push_tail(&health, &entry->node);
     turn_again();
 }
@@ -512,6 +513,8 @@ agent_servers_flush(void)
             pfree((char *) entry->row.error);
         if (entry->row.version != NULL)
             pfree((char *) entry->row.version);
+        if (entry->row.crash_mark != NULL)
+            pfree((char *) entry->row.crash_mark);
         pfree(entry);
     }
     fleet_hand_empty();

@@ -252,9 +252,10 @@ all_tokens_are_new(const StartRequest *request)
 static bool
 find_hash(FleetRows *jobs, Oid owner, KnownJob *job)
 {
-    char *owner_name = DatumGetCString(DirectFunctionCall1(regroleout, ObjectIdGetDatum(owner)));
+    const char *owner_name = GetUserNameFromId(owner, true); /* as fleet_catalog.role_name() */
     bool isnull;
-    Datum keys[] = {fleet_rows_get(jobs, DEFINED_JOB_ID, &isnull), CStringGetTextDatum(owner_name)};
+    Datum keys[] = {fleet_rows_get(jobs, DEFINED_JOB_ID, &isnull),
+                    CStringGetTextDatum(owner_name == NULL ? "" : owner_name)};
     FleetRows *rows = fleet_rows_open(&fleet_table_job_snapshot, false);
     bool found = fleet_rows_find(rows, SNAPSHOT_BY_JOB, keys, 2);
 
