@@ -100,6 +100,19 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION fleet_catalog.check_may_cancel(a_kind text, a_id bigint, a_owner oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_owner IS NULL OR NOT (fleet_catalog.sees(a_owner) OR fleet_catalog.may_cancel(a_owner)) THEN
+        PERFORM fleet_catalog.no_such_run(a_id, a_kind);
+    ELSIF NOT fleet_catalog.may_cancel(a_owner) THEN
+        PERFORM fleet_catalog.deny(replace(a_kind, '_', ' '), a_id::text, a_owner);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_may_cancel(text, bigint, oid)
+    IS 'Error if the caller may not cancel a run or job_run of this owner, or (owner null) there is none; who does not see it is told that there is none';
+
 CREATE FUNCTION fleet.cancel_run(run_id bigint) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.cancel_run(bigint) IS 'Requests that a run be stopped, with everything that it started. Returns false if it had ended. fleet.wait_for_run() waits for it';
@@ -110,11 +123,7 @@ DECLARE
     v_run record;
 BEGIN
     SELECT r.owner, r.state INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
-    IF NOT FOUND OR NOT (fleet_catalog.sees(v_run.owner) OR fleet_catalog.may_cancel(v_run.owner)) THEN
-        PERFORM fleet_catalog.no_such_run(a_run_id, 'run');
-    ELSIF NOT fleet_catalog.may_cancel(v_run.owner) THEN
-        PERFORM fleet_catalog.deny('run', a_run_id::text, v_run.owner);
-    END IF;
+    PERFORM fleet_catalog.check_may_cancel('run', a_run_id, v_run.owner);
     IF fleet_catalog.is_final(v_run.state) THEN
         RETURN false;
     END IF;
@@ -135,11 +144,7 @@ DECLARE
     v_run record;
 BEGIN
     SELECT r.owner, r.state INTO v_run FROM fleet_catalog.job_run AS r WHERE r.job_run_id = a_job_run_id;
-    IF NOT FOUND OR NOT (fleet_catalog.sees(v_run.owner) OR fleet_catalog.may_cancel(v_run.owner)) THEN
-        PERFORM fleet_catalog.no_such_run(a_job_run_id, 'job_run');
-    ELSIF NOT fleet_catalog.may_cancel(v_run.owner) THEN
-        PERFORM fleet_catalog.deny('job run', a_job_run_id::text, v_run.owner);
-    END IF;
+    PERFORM fleet_catalog.check_may_cancel('job_run', a_job_run_id, v_run.owner);
     IF fleet_catalog.is_final(v_run.state) THEN
         RETURN false;
     END IF;
@@ -250,8 +255,6 @@ COMMENT ON FUNCTION fleet.lift_quarantine(text, bigint, bigint)
 
 CREATE FUNCTION fleet_catalog.lift_quarantine(a_server text, a_run_id bigint, a_job_run_id bigint) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_owner oid;
 BEGIN
     IF num_nonnulls(a_server, a_run_id, a_job_run_id) <> 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'the quarantine of one object must be lifted at a time',
@@ -260,20 +263,10 @@ BEGIN
     ELSIF a_server IS NOT NULL THEN
         RETURN fleet_catalog.lift('server', (fleet_catalog.change_server(a_server)).server_id);
     ELSIF a_run_id IS NOT NULL THEN
-        v_owner := (SELECT r.owner FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id);
-        IF v_owner IS NULL OR NOT (fleet_catalog.sees(v_owner) OR fleet_catalog.may_cancel(v_owner)) THEN
-            PERFORM fleet_catalog.no_such_run(a_run_id, 'run');
-        ELSIF NOT fleet_catalog.may_cancel(v_owner) THEN
-            PERFORM fleet_catalog.deny('run', a_run_id::text, v_owner);
-        END IF;
+        PERFORM fleet_catalog.check_may_cancel('run', a_run_id, (SELECT r.owner FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id));
         RETURN fleet_catalog.lift('run', a_run_id);
     END IF;
-    v_owner := (SELECT j.owner FROM fleet_catalog.job_run AS j WHERE j.job_run_id = a_job_run_id);
-    IF v_owner IS NULL OR NOT (fleet_catalog.sees(v_owner) OR fleet_catalog.may_cancel(v_owner)) THEN
-        PERFORM fleet_catalog.no_such_run(a_job_run_id, 'job_run');
-    ELSIF NOT fleet_catalog.may_cancel(v_owner) THEN
-        PERFORM fleet_catalog.deny('job run', a_job_run_id::text, v_owner);
-    END IF;
+    PERFORM fleet_catalog.check_may_cancel('job_run', a_job_run_id, (SELECT j.owner FROM fleet_catalog.job_run AS j WHERE j.job_run_id = a_job_run_id));
     RETURN fleet_catalog.lift('job run', a_job_run_id);
 END
 $$;
