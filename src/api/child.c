@@ -106,14 +106,31 @@ check_given(FunctionCallInfo fcinfo, int arguments)
  * every request.  The hashes of two parents may collide, but only within one
  * role.
  */
-static void
-lock_parent(const pg_uuid_t *parent, Oid role, LOCKMODE mode)
+static LOCKTAG
+parent_tag(const pg_uuid_t *parent, Oid role)
 {
     LOCKTAG tag;
 
     SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, role, hash_bytes(parent->data, UUID_LEN),
                          FLEET_LOCK_PARENT_FIELD4);
+    return tag;
+}
+
+static void
+lock_parent(const pg_uuid_t *parent, Oid role, LOCKMODE mode)
+{
+    LOCKTAG tag = parent_tag(parent, role);
+
     (void) LockAcquire(&tag, mode, false, false);
+}
+
+/* Once, as it was locked. */
+static void
+unlock_parent(const pg_uuid_t *parent, Oid role, LOCKMODE mode)
+{
+    LOCKTAG tag = parent_tag(parent, role);
+
+    (void) LockRelease(&tag, mode, false);
 }
 
 /* With the active snapshot.  Returns the highest epoch seen from this parent, over links of the
@@ -155,15 +172,33 @@ end_request(void)
     CommandCounterIncrement();
 }
 
-/* (parent_uuid, epoch): for agent_hello(), before it raises the epoch; ERROR FE001 if there was a
- * higher one. */
+static bool
+epoch_is_seen(FunctionCallInfo fcinfo, LOCKMODE mode)
+{
+    uint64 seen;
+
+    begin_request(PG_GETARG_UUID_P(0), mode);
+    seen = check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1), true);
+    end_request();
+    return seen == (uint64) PG_GETARG_INT64(1);
+}
+
+/*
+ * (parent_uuid, epoch): for agent_hello(); ERROR FE001 if there was a higher epoch.  True: this one
+ * was seen before, and the hello is a request like any other: hundreds of links of one parent that
+ * come back at the same time do not wait for each other.  False: nobody else may say anything for
+ * this parent before COMMIT.
+ */
 Datum
 fleet_sql_lock_parent(PG_FUNCTION_ARGS)
 {
-    begin_request(PG_GETARG_UUID_P(0), ExclusiveLock);
-    (void) check_epoch(PG_GETARG_UUID_P(0), PG_GETARG_INT64(1), true);
-    end_request();
-    PG_RETURN_VOID();
+    const pg_uuid_t *parent = PG_GETARG_UUID_P(0);
+
+    if (epoch_is_seen(fcinfo, ShareLock))
+        PG_RETURN_BOOL(true);
+    unlock_parent(parent, fleet_caller_or_error(), ShareLock);
+    (void) epoch_is_seen(fcinfo, ExclusiveLock); /* it may be by now: the lock is no harm */
+    PG_RETURN_BOOL(false);
 }
 
 /* (parent_uuid, epoch): ERROR FE001 if there was a higher one, or none. */

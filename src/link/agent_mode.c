@@ -459,7 +459,8 @@ agent_create(FleetServerLink *link)
 static void
 agent_open_wanted(FleetServerLink *link)
 {
-    if (link->wanted && link->agent->conn.state == CONN_CLOSED && fleet_link_may_open(link))
+    if (link->wanted && link->agent->conn.state == CONN_CLOSED && fleet_link_may_open(link) &&
+        fleet_link_gate(link))
         fleet_conn_open(&link->agent->conn);
 }
 

@@ -194,9 +194,18 @@ fleet_conn_fail_libpq(FleetConn *conn)
     pfree(text);
 }
 
+bool
+fleet_conn_logs_in(const FleetConn *conn)
+{
+    return conn->state != CONN_CLOSED && conn->state != CONN_READY &&
+           (const void *) conn != (const void *) conn->link->side;
+}
+
 void
 fleet_conn_close(FleetConn *conn)
 {
+    bool login = fleet_conn_logs_in(conn);
+
     if (conn->member != NULL)
         fleet_loop_remove(conn->member);
     conn->member = NULL;
@@ -228,6 +237,8 @@ fleet_conn_close(FleetConn *conn)
     conn->incomplete = conn->unflushed = 0;
     conn->swollen = false;
     conn->farewell[0] = conn->farewell_sqlstate[0] = '\0';
+    if (login)
+        fleet_link_gate_next(conn->link);
 }
 
 /* End of the turn, for a connection that was marked lost. */
@@ -236,9 +247,13 @@ fleet_conn_finish_lost(FleetConn *conn)
 {
     char sqlstate[6], reason[sizeof(conn->lost_reason)];
     bool permanent = conn->lost_permanent;
+    bool nobody = conn->state == CONN_CONNECTING && !permanent &&
+                  fleet_sqlstate_is(conn->lost_sqlstate, FLEET_SQLSTATE_CANNOT_CONNECT);
 
     strlcpy(sqlstate, conn->lost_sqlstate, sizeof(sqlstate));
     strlcpy(reason, conn->lost_reason, sizeof(reason));
+    if (nobody)
+        fleet_link_gate_refuse(conn->link, sqlstate, reason);
     fleet_conn_close(conn);
     conn->methods->down(conn, sqlstate, reason, permanent);
 }
@@ -582,5 +597,6 @@ fleet_conn_ready(FleetConn *conn)
 {
     conn->state = CONN_READY;
     conn->host_shift = 0;
+    fleet_link_gate_next(conn->link);
     fleet_link_came_up(conn->link, conn);
 }

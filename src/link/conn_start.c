@@ -106,6 +106,8 @@ fleet_link_parse_hosts(FleetServerLink *link)
         else
             host->name = true;
     }
+    link->place = psprintf("%s|%s|%s", hosts == NULL ? "" : hosts,
+                           addresses == NULL ? "" : addresses, ports == NULL ? "" : ports);
     MemoryContextSwitchTo(before);
 }
 

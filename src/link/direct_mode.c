@@ -531,7 +531,8 @@ direct_open_wanted(FleetServerLink *link)
         else if (conn->state != CONN_CLOSED && conn->state != CONN_READY)
             return;
     }
-    if (!fleet_link_may_open(link) || (closed == NULL && n >= Max(link->slots, 1)))
+    if (!fleet_link_may_open(link) || (closed == NULL && n >= Max(link->slots, 1)) ||
+        !fleet_link_gate(link))
         return;
     link->session_wanted = false;
     fleet_conn_open(closed != NULL ? &closed->conn : &session_create(link)->conn);

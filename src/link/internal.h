@@ -11,6 +11,7 @@
  *   conn_start.c   how a FleetConn gets connected (hosts, defaults, libpq's errors)
  *   login.c        what a server asks for in the login
  *   fd.c           file descriptors: who gives one up, who waits for one
+ *   gate.c         so many logins at a time at one address
  *   self.c         who the other side is
  *   state.c        up, down, backoff, and what the agent is told of it
  *   side.c         the second connection of a link: cancel, terminate, resolve
@@ -46,6 +47,7 @@
 #define FLEET_SIDE_IDLE FLEET_SECONDS(30) /* the side connection is closed after that */
 #define FLEET_BACKOFF_MIN FLEET_MS(100)
 #define FLEET_BACKOFF_MAX FLEET_SECONDS(30)
+#define FLEET_LOGINS_MAX 32 /* under way at one address; the next ones wait for their turn */
 #define FLEET_SCRAM_ITERATIONS_MAX                                                                 \
     100000 /* of a login: 0.1 to 0.2 s, computed by libpq in one piece */
 #define FLEET_RESOLVE_TIMEOUT FLEET_SECONDS(20)
@@ -236,6 +238,9 @@ struct FleetServerLink
     bool opens_soon;
     dlist_node fd_node; /* in the list of links that wait for a file descriptor */
     bool fd_waiting;
+    dlist_node gate_node; /* in the list of links that wait for logins at their address */
+    bool gate_waiting;
+    char *place;       /* hosts, addresses and ports, as they are given */
     bool plain;        /* no startup options: refused over there (a pooler) */
     bool up;           /* told the agent so */
     bool wanted;       /* a connection was asked for since it was up last */
@@ -266,6 +271,8 @@ extern void fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanen
                             const char *format, ...) pg_attribute_printf(4, 5);
 /* With what libpq says, without its line ends. */
 extern void fleet_conn_fail_libpq(FleetConn *conn);
+/* On the way from CLOSED to READY; what cancels does not count. */
+extern bool fleet_conn_logs_in(const FleetConn *conn);
 extern void fleet_conn_close(FleetConn *conn); /* quietly, at once */
 extern void fleet_conn_ready(FleetConn *conn); /* setup is over */
 extern void fleet_conn_process(FleetConn *conn);
@@ -329,6 +336,7 @@ typedef struct FleetTurn
     dlist_head to_open;    /* FleetServerLink.open_node: may have connections to open */
     dlist_head work;       /* FleetConn.work */
     dlist_head fd_waiting; /* FleetServerLink.fd_node, in the order of asking */
+    dlist_head gate;       /* FleetServerLink.gate_node, in the order of asking */
     FleetTime now;
     FleetTime next_due; /* of all timers */
     int awaiting;       /* connections that wait for answers */
@@ -359,6 +367,8 @@ extern void fleet_link_held_down(FleetServerLink *link);
 extern void fleet_link_came_up(FleetServerLink *link, FleetConn *conn);
 extern void fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstate,
                                  const char *reason, bool permanent);
+/* The link's address does not answer, another link has found: as if it had asked itself. */
+extern void fleet_link_refused(FleetServerLink *link, const char *sqlstate, const char *reason);
 extern bool fleet_link_may_open(FleetServerLink *link);
 
 /* ---- fd.c ---- */
@@ -372,6 +382,17 @@ extern void fleet_link_give_back(FleetConn *conn);
 /* None is left, and no connection is idle: the link waits for one that will be.  True: soon, so the
  * connection does not fail, as its server did nothing wrong. */
 extern bool fleet_link_wait_for_fd(FleetConn *conn);
+
+/* ---- gate.c ---- */
+
+/* Whether a login may begin at the link's address; if not, it is opened when one there is over. */
+extern bool fleet_link_gate(FleetServerLink *link);
+extern void fleet_link_gate_leave(FleetServerLink *link);
+/* A login at the link's address has come to its end. */
+extern void fleet_link_gate_next(const FleetServerLink *link);
+/* Nobody answers there: who waits for that address need not ask. */
+extern void fleet_link_gate_refuse(const FleetServerLink *link, const char *sqlstate,
+                                   const char *reason);
 
 /* ---- self.c ---- */
 

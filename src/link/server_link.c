@@ -20,6 +20,15 @@
 
 /* ---- making and closing ---- */
 
+static void
+waits_no_more(FleetServerLink *link)
+{
+    if (link->fd_waiting)
+        dlist_delete(&link->fd_node);
+    link->fd_waiting = false;
+    fleet_link_gate_leave(link);
+}
+
 /* The context goes: whatever libpq has for this link goes with it. */
 static void
 link_reset(void *arg)
@@ -36,6 +45,7 @@ link_reset(void *arg)
     }
     if (link->opens_soon)
         dlist_delete(&link->open_node);
+    waits_no_more(link);
 }
 
 static void
@@ -129,9 +139,7 @@ fleet_link_close(FleetServerLink *link)
     if (link->closing)
         return;
     link->closing = true;
-    if (link->fd_waiting)
-        dlist_delete(&link->fd_node);
-    link->fd_waiting = false;
+    waits_no_more(link);
     dlist_delete(&link->node);
     dlist_push_tail(&fleet_turn.closing, &link->node);
 }

@@ -106,18 +106,39 @@ link_back_off(FleetServerLink *link)
     fleet_link_due_at(link->retry_at);
 }
 
-void
-fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstate,
-                     const char *reason, bool permanent)
+static void
+not_there(FleetServerLink *link)
 {
     if (link->retry_at <= fleet_link_now() && !link->fd_waiting)
         link_back_off(link);
     fleet_link_open_soon(link);
-    if ((void *) conn == (void *) link->side || ready_count(link) > 0)
+}
+
+static void
+tell_down(FleetServerLink *link, const char *sqlstate, const char *reason, bool permanent)
+{
+    if (ready_count(link) > 0)
         return; /* others are up: the server is there */
     link->up = false;
     if (!link->closing)
         fleet_link_callbacks.down(link, sqlstate, reason, permanent);
+}
+
+void
+fleet_link_went_down(FleetServerLink *link, FleetConn *conn, const char *sqlstate,
+                     const char *reason, bool permanent)
+{
+    not_there(link);
+    if ((void *) conn != (void *) link->side)
+        tell_down(link, sqlstate, reason, permanent);
+}
+
+void
+fleet_link_refused(FleetServerLink *link, const char *sqlstate, const char *reason)
+{
+    not_there(link);
+    fleet_link_agent_told();
+    tell_down(link, sqlstate, reason, false);
 }
 
 /* Who wants a connection hears, at growing intervals, that there is none. */

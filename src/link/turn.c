@@ -16,6 +16,7 @@ FleetTurn fleet_turn = {
     .to_open = DLIST_STATIC_INIT(fleet_turn.to_open),
     .work = DLIST_STATIC_INIT(fleet_turn.work),
     .fd_waiting = DLIST_STATIC_INIT(fleet_turn.fd_waiting),
+    .gate = DLIST_STATIC_INIT(fleet_turn.gate),
     .next_due = FLEET_NEVER,
 };
 

@@ -18,6 +18,7 @@ CREATE FUNCTION fleet_catalog.agent_hello(a_protocol integer, a_parent_uuid uuid
 #variable_conflict use_column
 DECLARE
     c_protocol CONSTANT integer := fleet_catalog.protocol();
+    c_name     CONSTANT text := left(coalesce(a_parent_name, ''), 200);
 BEGIN
     PERFORM fleet_catalog.check_given('protocol', a_protocol::text, 'parent_uuid', a_parent_uuid::text, 'epoch', a_epoch::text);
     IF a_protocol <> c_protocol THEN
@@ -26,11 +27,17 @@ BEGIN
             DETAIL = format('This server supports version %s.', c_protocol),
             HINT = 'Update pg_fleet on both servers to the same version.';
     END IF;
-    PERFORM fleet_catalog.lock_parent(a_parent_uuid, a_epoch);
-    INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol)
-    VALUES (a_parent_uuid, fleet_catalog.caller(), a_epoch, left(coalesce(a_parent_name, ''), 200), a_protocol)
-    ON CONFLICT (parent_uuid, role) DO UPDATE
-       SET epoch = excluded.epoch, name = excluded.name, protocol = excluded.protocol, last_seen = now();
+    -- Nothing is written, and so no COMMIT waits for a disk, for the second of many links.
+    IF NOT fleet_catalog.lock_parent(a_parent_uuid, a_epoch)
+       OR NOT EXISTS (SELECT FROM fleet_catalog.parent AS p
+                       WHERE p.parent_uuid = a_parent_uuid AND p.role = fleet_catalog.caller() AND p.protocol = a_protocol
+                         AND p.name = c_name AND p.last_seen > now() - interval '1 minute')
+    THEN
+        INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol)
+        VALUES (a_parent_uuid, fleet_catalog.caller(), a_epoch, c_name, a_protocol)
+        ON CONFLICT (parent_uuid, role) DO UPDATE
+           SET epoch = excluded.epoch, name = excluded.name, protocol = excluded.protocol, last_seen = now();
+    END IF;
     PERFORM fleet_catalog.wake('identity', 0);
     RETURN QUERY
     SELECT c_protocol, (SELECT e.extversion FROM pg_extension AS e WHERE e.extname = 'pg_fleet'), (SELECT i.parent_uuid FROM fleet_catalog.identity AS i),
@@ -50,11 +57,11 @@ BEGIN
 END
 $$;
 
--- Requests of a parent run concurrently, but not with its hello: one of an old epoch comes either before
--- the hello of the new one, or never.
-CREATE FUNCTION fleet_catalog.lock_parent(a_parent_uuid uuid, a_epoch bigint) RETURNS void
+-- Requests of a parent run concurrently, but not with the first hello of an epoch: one of an old epoch
+-- comes either before the hello of the new one, or never.
+CREATE FUNCTION fleet_catalog.lock_parent(a_parent_uuid uuid, a_epoch bigint) RETURNS boolean
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_lock_parent';
-COMMENT ON FUNCTION fleet_catalog.lock_parent(uuid, bigint) IS 'For agent_hello(): until COMMIT, keeps out requests of the caller''s links for this parent; raises FE001 if a higher epoch was seen from it';
+COMMENT ON FUNCTION fleet_catalog.lock_parent(uuid, bigint) IS 'For agent_hello(): true: this epoch was seen before; false: it was not, and until COMMIT requests of the caller''s links for this parent wait; raises FE001 if a higher epoch was seen';
 
 CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RETURNS void
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_check_epoch';

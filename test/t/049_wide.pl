@@ -8,6 +8,8 @@ use IO::Socket::INET;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# it has to do with hundreds, and may share the machine with other tests
+$FleetTest::PATIENCE = 300 if $FleetTest::PATIENCE < 300;
 my $f = FleetTest->new(agents => 1, direct => 1, witness => 0, delays => 0);
 for my $name (qw(a1 d1))
 {
