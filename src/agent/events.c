@@ -53,7 +53,7 @@ link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason
     FleetHand before = fleet_hand;
     AgentLink *link = owner_of(server_link);
 
-    agent_link_down(link, reason, permanent);
+    agent_link_down(link, sqlstate, reason, permanent);
     if (link->server->agent_mode)
         agent_remote_down(link, sqlstate, reason, permanent);
     else if (permanent)
@@ -64,6 +64,24 @@ link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason
     else
         local_jobs_link_lost(link);
     agent_link_suspect(link, permanent);
+    fleet_hand = before;
+}
+
+static void
+link_trouble(FleetServerLink *server_link, const char *what, const char *reason)
+{
+    FleetHand before = fleet_hand;
+
+    agent_link_trouble(owner_of(server_link), what, reason);
+    fleet_hand = before;
+}
+
+static void
+link_cancel_again(FleetServerLink *server_link)
+{
+    FleetHand before = fleet_hand;
+
+    agent_remote_cancel_again(owner_of(server_link));
     fleet_hand = before;
 }
 
@@ -134,6 +152,24 @@ link_resolved(FleetServerLink *link, uint64 ref, FleetXactStatus status)
     fleet_hand = before;
 }
 
+static void
+give_up(AgentLink *link)
+{
+    if (link->server->agent_mode)
+        agent_remote_refused(link);
+    else
+        local_jobs_link_given_up(link);
+}
+
+FleetTime
+agent_events_timers(FleetTime now)
+{
+    FleetTime next = agent_links_refused(now, give_up);
+
+    fleet_hand_empty();
+    return next;
+}
+
 /* ---- executors ---- */
 
 static void
@@ -159,6 +195,8 @@ agent_events_init(void)
     const FleetLinkCallbacks callbacks = {
         .up = link_up,
         .down = link_down,
+        .trouble = link_trouble,
+        .cancel_again = link_cancel_again,
         .started = link_started,
         .resumed = link_resumed,
         .reported = link_reported,

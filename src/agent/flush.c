@@ -55,9 +55,10 @@ task_write_state(AgentTask *task)
 {
     FleetTaskWrite w;
 
-    if (task->durable == task->state)
+    if (task->durable == task->state && (!task->waits_changed || FLEET_STATE_IS_FINAL(task->state)))
         return;
     task_row(task, &w);
+    w.diag.message = task->waits;
     if (task->state != FLEET_QUEUED)
         w.started_at = task->started_at;
     if (FLEET_STATE_IS_FINAL(task->state) || task->state == FLEET_RETRYING)

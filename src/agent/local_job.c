@@ -347,12 +347,17 @@ local_job_free(LocalJob *local)
 void
 local_job_abandon(LocalJob *local)
 {
+    FleetDiagnostics why = local->task->result.diag;
+
     agent_task_log_used(local->task, local->log_seq + 1);
     agent_task_set_local(local->task, NULL);
     local->task = NULL;
     if (local_job_step_is_open(local))
     {
-        local_job_error(local, AGENT_LOST_SQLSTATE, AGENT_LOST_MESSAGE);
+        if (why.message != NULL)
+            local_job_failure(local, &why);
+        else
+            local_job_error(local, AGENT_LOST_SQLSTATE, AGENT_LOST_MESSAGE);
         local_job_close_step(local, FLEET_LOST);
     }
     if (local->executor != NULL && local->ref != 0)

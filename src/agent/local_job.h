@@ -89,6 +89,8 @@ extern void local_jobs_link_lost(struct AgentLink *link);
 /* The server refuses us for good: what waits for a session fails with that reason. */
 extern void local_jobs_link_refused(struct AgentLink *link, const char *sqlstate,
                                     const char *reason);
+/* It has refused us for too long: what has begun there is lost. */
+extern void local_jobs_link_given_up(struct AgentLink *link);
 /* A local job that has not ended is on this link. */
 extern bool local_jobs_use_link(struct AgentLink *link);
 

@@ -34,7 +34,8 @@ local_job_stop_waiting(LocalJob *local)
 {
     if (local->waiting)
         dlist_delete(&local->wait_node);
-    local->waiting = false;
+    local->waiting = local->unstored = false;
+    local_job_waits(local, NULL);
 }
 
 void
@@ -59,7 +60,7 @@ static bool
 acquire_executor(LocalJob *local)
 {
     const char *sqlstate;
-    const char *why;
+    const char *why = NULL;
 
     if (local->executor != NULL && local->executor_role == local->role)
         return true;
@@ -75,6 +76,7 @@ acquire_executor(LocalJob *local)
                                                 : &local_jobs.runner_waiting,
                             &local->wait_node);
         local->waiting = true;
+        local_job_waits(local, why);
         return false;
     }
     local->executor_role = local->role;
@@ -97,16 +99,32 @@ local_job_step_key(const LocalJob *local)
     return key;
 }
 
+bool
+local_job_runner_first(LocalJob *local)
+{
+    if (local->link != NULL || acquire_executor(local))
+        return true;
+    local->unstored = true;
+    return false;
+}
+
 void
 local_job_send(LocalJob *local)
 {
     const FleetStepDef *step = local_job_step(local);
     FleetStepRequest request = {0};
 
+    bool unstored = local->unstored;
+
     local_job_in_hand(local, "work_send");
     if (!acquire_executor(local))
         return;
     local_job_stop_waiting(local);
+    if (unstored)
+    {
+        local_job_store(local);
+        return;
+    }
     if (!local->step.inserted)
         local_job_step_dirty(local, AGENT_LAZY);
     if (local->link != NULL)

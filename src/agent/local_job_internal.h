@@ -72,6 +72,8 @@ struct LocalJob
     AgentRun *nested;       /* package step */
     bool nested_expected;   /* recovery: its run is still to be found */
     bool leaving;           /* only COMMIT is left: slot and session are the next one's */
+    const char *waits;      /* why no runner is to be had (static); NULL: not so */
+    bool unstored;          /* … and its intent is stored when there is one */
     bool waiting;           /* in a list of local jobs that want an executor, or a clean server */
     dlist_node wait_node;
     bool timed; /* in local_jobs.timed */
@@ -148,12 +150,16 @@ extern void local_job_dirty(LocalJob *local);
 /* The present step's row has changed; lazy: how long it may wait (0: this turn). */
 extern void local_job_step_dirty(LocalJob *local, FleetTime lazy);
 extern void local_job_wants_effect(LocalJob *local, LocalJobEffect effect);
+/* What the protocol wants stored is, with this turn's commit. */
+extern void local_job_store(LocalJob *local);
 extern void local_job_set_result(LocalJob *local, AgentResult *to, const FleetExecutorEvent *event);
 /* Set the present step's result to an error of ours. */
 extern void local_job_error(LocalJob *local, const char *sqlstate, const char *message);
 extern void local_job_failure(LocalJob *local, const FleetDiagnostics *failure);
 /* The present step run ends like this, and its row says so. */
 extern void local_job_close_step(LocalJob *local, FleetState state);
+/* No runner is to be had, and why: shown where it was asked for.  NULL: there is one. */
+extern void local_job_waits(LocalJob *local, const char *why);
 /* Whoever follows its task run or job run is told that something has changed. */
 extern void local_job_report(LocalJob *local);
 extern void local_job_log(LocalJob *local, const FleetExecutorEvent *event);
@@ -165,6 +171,8 @@ extern void local_job_log_step(LocalJob *local, const char *what, bool bad);
 extern FleetStepKey local_job_step_key(const LocalJob *local);
 /* Gives the present step to its executor, or queues the local job for one. */
 extern void local_job_send(LocalJob *local);
+/* False: it is queued for a runner, and its intent is stored when there is one. */
+extern bool local_job_runner_first(LocalJob *local);
 /* A new number for what is sent, and the end of it. */
 extern void local_job_request_begin(LocalJob *local);
 extern void local_job_request_end(LocalJob *local);

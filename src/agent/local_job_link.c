@@ -79,6 +79,23 @@ local_jobs_link_refused(AgentLink *link, const char *sqlstate, const char *reaso
         (void) agent_task_fail_told(let_go(local), sqlstate, reason);
     }
 }
+
+void
+local_jobs_link_given_up(AgentLink *link)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &local_jobs.all)
+    {
+        LocalJob *local = dlist_container(LocalJob, node, iter.cur);
+
+        if (local->link != link || local->finished || local->task == NULL)
+            continue;
+        local_job_in_hand(local, "work_timer");
+        agent_task_finished(local->task, FLEET_LOST);
+    }
+}
+
 void
 local_jobs_link_clean(AgentLink *link)
 {

@@ -98,6 +98,13 @@ local_job_step_dirty(LocalJob *local, FleetTime lazy)
     local_job_dirty(local);
 }
 
+void
+local_job_store(LocalJob *local)
+{
+    local_job_step_dirty(local, 0);
+    local_job_wants_effect(local, LOCAL_JOB_EFFECT_STORED);
+}
+
 bool
 local_jobs_flush_needed(void)
 {
@@ -185,6 +192,29 @@ local_job_close_step(LocalJob *local, FleetState state)
     local_job_write_step(local);
 }
 
+void
+local_job_waits(LocalJob *local, const char *why)
+{
+    if (local->waits == why)
+        return;
+    local->waits = why;
+    if (local->task != NULL)
+        agent_task_waits(local->task, why);
+    if (why == NULL || local->durable != FLEET_QUEUED)
+        return;
+    local->job_dirty = true;
+    local_job_dirty(local);
+    turn_again();
+}
+
+/* As long as its first step waits for a runner, it is queued. */
+static bool
+is_queued(const LocalJob *local)
+{
+    return local->waits != NULL && local->durable == FLEET_QUEUED &&
+           !FLEET_STATE_IS_FINAL(local->job.state);
+}
+
 static void
 job_run_write(LocalJob *local)
 {
@@ -194,7 +224,8 @@ job_run_write(LocalJob *local)
         return;
     w.job_run_id = local->job_run_id;
     w.old = local->durable;
-    w.state = local->job.state;
+    w.state = is_queued(local) ? FLEET_QUEUED : local->job.state;
+    w.diag.message = local->waits;
     w.started_at = local->started_at;
     w.row_count = -1;
     w.log_seq = local->log_seq;
@@ -206,7 +237,7 @@ job_run_write(LocalJob *local)
         w.output = local->result.output;
     }
     fleet_job_run_write(&w);
-    local->durable = local->job.state;
+    local->durable = w.state;
     local_job_report(local);
 }
 

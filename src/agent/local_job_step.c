@@ -160,8 +160,9 @@ exec_do(LocalJob *local, FleetExecDo what, FleetState outcome)
     switch (what)
     {
         case FLEET_EXEC_STORE:
-            local_job_step_dirty(local, 0);
-            local_job_wants_effect(local, LOCAL_JOB_EFFECT_STORED);
+            /* Without a transaction a row says that the step is starting: not while it cannot. */
+            if (local->exec.phase != FLEET_EXEC_OPEN || local_job_runner_first(local))
+                local_job_store(local);
             break;
         case FLEET_EXEC_SEND:
             if (local->step.inserted) /* a new one has no row before it is really sent */

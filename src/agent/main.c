@@ -55,7 +55,8 @@
 #include "utils/wait_event.h"
 
 static const LocalJobHooks local_job_hooks = {.start_nested = agent_run_nested};
-static const AgentRunHooks run_hooks = {.cancel = agent_queries_cancel};
+static const AgentRunHooks run_hooks = {.cancel = agent_queries_cancel,
+                                        .again = agent_tasks_cancel_again};
 static const AgentServerHooks server_hooks = {.in_use = local_jobs_use_link,
                                               .retired = local_jobs_link_lost};
 
@@ -121,6 +122,7 @@ turn(void)
     agent_servers_tidy();
     next = fleet_runner_poll(now);
     next = fleet_earlier(next, fleet_link_timers(now));
+    next = fleet_earlier(next, agent_events_timers(now));
     next = fleet_earlier(next, local_jobs_timers(now));
     next = fleet_earlier(next, local_jobs_blocked(now));
     if (!agent.paused)

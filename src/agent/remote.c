@@ -89,11 +89,13 @@ agent_remote_leave(AgentTask *task)
 static void
 lose_step(AgentTask *task)
 {
+    const FleetDiagnostics *diag = &task->result.diag;
+    FleetState state = task->state == FLEET_CANCELED ? FLEET_CANCELED : FLEET_LOST;
     FleetStepWrite w = {.run_id = task->run->run_id,
                         .task = task->ref.task,
                         .item = task->ref.item,
                         .old = task->seen_state,
-                        .state = FLEET_LOST,
+                        .state = state,
                         .phase = FLEET_EXEC_ENDED,
                         .first_seq = task->seen_first,
                         .last_seq = task->log_seq + 1,
@@ -101,11 +103,13 @@ lose_step(AgentTask *task)
                         .finished_at = fleet_clock_wall(),
                         .diag = {.sqlstate = AGENT_LOST_SQLSTATE, .message = AGENT_LOST_MESSAGE}};
 
+    if (diag->sqlstate != NULL)
+        w.diag = *diag;
     if (task->reported_turn == turn_number())
         fleet_run_flush(); /* the row may be in the batch already */
     fleet_step_write(&w);
     agent_task_log_used(task, w.last_seq);
-    task->seen_state = FLEET_LOST;
+    task->seen_state = state;
 }
 
 void
@@ -187,6 +191,26 @@ agent_remote_cancel(AgentTask *task)
     fleet_link_cancel(task->link->link, &token, 1);
 }
 
+static void
+cancel_again(AgentTask *task)
+{
+    FleetToken token = token_of(task);
+
+    if (task->state == FLEET_CANCELING)
+        fleet_link_cancel(task->link->link, &token, 1);
+}
+
+void
+agent_remote_cancel_again(AgentLink *link)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &link->tasks)
+    {
+        cancel_again(dlist_container(AgentTask, link_node, iter.cur));
+    }
+}
+
 /* Connected again: every token of this link is asked for; cancels are sent again. */
 void
 agent_remote_up(AgentLink *link)
@@ -200,13 +224,25 @@ agent_remote_up(AgentLink *link)
         /* the others are still in the link's queue, and are sent now */
         if (task->unclear || task->acknowledged)
             resume(task);
-        if (task->state == FLEET_CANCELING)
-        {
-            FleetToken token = token_of(task);
-
-            fleet_link_cancel(link->link, &token, 1);
-        }
+        cancel_again(task);
     }
+}
+
+/* It is not there any more, and nothing of it runs: what was being stopped has stopped. */
+static void
+is_gone(AgentTask *task, const char *sqlstate, const char *reason)
+{
+    FleetDiagnostics diag = {.sqlstate = sqlstate, .message = reason};
+
+    agent_task_set_result(task, -1, &diag, NULL);
+    agent_task_finished(task, task->state == FLEET_CANCELING ? FLEET_CANCELED : FLEET_LOST);
+}
+
+/* The server has no extension, so it executes no jobs. */
+static bool
+executes_nothing(const char *sqlstate)
+{
+    return fleet_sqlstate_is(sqlstate, FLEET_SQLSTATE_INVALID_SCHEMA_NAME);
 }
 
 /* What was surely never sent goes back to the engine; the rest waits for the server. */
@@ -218,13 +254,16 @@ agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason, boo
     dlist_foreach_modify(iter, &link->tasks)
     {
         AgentTask *task = dlist_container(AgentTask, link_node, iter.cur);
-        FleetToken token;
+        FleetToken token = token_of(task);
 
-        if (task->acknowledged || task->over)
+        if (task->over)
             continue;
-        token = token_of(task);
-        if (!fleet_link_withdraw(link->link, &token))
+        if (task->acknowledged || !fleet_link_withdraw(link->link, &token))
+        {
+            if (permanent && executes_nothing(sqlstate))
+                is_gone(task, sqlstate, reason);
             continue;
+        }
         if (permanent)
             agent_task_fail(task, sqlstate, reason);
         else
@@ -234,6 +273,22 @@ agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason, boo
                                             fleet_clock_now());
         }
         turn_again();
+    }
+}
+
+void
+agent_remote_refused(AgentLink *link)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &link->tasks)
+    {
+        AgentTask *task = dlist_container(AgentTask, link_node, iter.cur);
+
+        if (task->over)
+            continue;
+        fleet_hand_take(FLEET_HAND_RUN, task->run->run_id, "work_timer");
+        agent_task_finished(task, FLEET_LOST);
     }
 }
 
@@ -414,6 +469,7 @@ agent_remote_reported(AgentLink *link, const FleetRemoteReport *report)
     agent_run_changed(task->run);
     if (report->started_at != 0)
         agent_task_set_started(task, report->started_at);
+    agent_task_waits(task, report->state == FLEET_QUEUED ? report->diag.message : NULL);
     task->acknowledged = true;
     (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
     if (FLEET_STATE_IS_FINAL((FleetState) report->state))

@@ -22,8 +22,11 @@ extern bool agent_remote_is_lost(const AgentTask *task);
 /* Events of links; link.h says what they mean.  A token that is on no link here is ignored: it
  * answers what was asked for a task run that has ended meanwhile. */
 extern void agent_remote_up(AgentLink *link);
+extern void agent_remote_cancel_again(AgentLink *link);
 extern void agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason,
                               bool permanent);
+/* The server has refused the link for too long. */
+extern void agent_remote_refused(AgentLink *link);
 extern void agent_remote_started(AgentLink *link, const FleetToken *token, FleetStartResult result,
                                  const char *sqlstate, const char *message);
 extern void agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known);

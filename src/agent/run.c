@@ -176,6 +176,8 @@ agent_run_cancel(int64 run_id)
     hooks->cancel(run);
     if (fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now()))
         turn_again();
+    else
+        hooks->again(run);
 }
 
 /* ---- parameters ---- */

@@ -7,10 +7,11 @@
 
 #include "agent/state.h"
 
-/* What happens further up, in query.c. */
+/* What happens further up, in query.c and task.c. */
 typedef struct AgentRunHooks
 {
     void (*cancel)(AgentRun *run); /* before the engine cancels it */
+    void (*again)(AgentRun *run);  /* it is being canceled, and somebody asks again */
 } AgentRunHooks;
 
 extern void agent_runs_init(const AgentRunHooks *hooks);   /* to be kept */

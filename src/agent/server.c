@@ -36,6 +36,7 @@ static const AgentServerHooks *hooks;
 static dlist_head health = DLIST_STATIC_INIT(health);
 static bool speeds_changed = false;
 static bool links_retired = false; /* some server may have one */
+static bool links_refused = false; /* the same */
 
 /* This server as one of the placer's: its slots are for local tasks. */
 static void
@@ -535,6 +536,8 @@ agent_link_up(AgentLink *link, const FleetLinkIdentity *identity)
     dlist_iter iter;
 
     link->up = true;
+    link->refused_at = 0;
+    link->refused[0] = '\0';
     health_add(&row);
     dlist_foreach(iter, &server->links)
     {
@@ -544,15 +547,75 @@ agent_link_up(AgentLink *link, const FleetLinkIdentity *identity)
 }
 
 void
-agent_link_down(AgentLink *link, const char *reason, bool permanent)
+agent_link_down(AgentLink *link, const char *sqlstate, const char *reason, bool permanent)
 {
     FleetHealthWrite row = {.server_id = link->server->server_id,
                             .status = permanent ? "up" : "suspect",
                             .error = reason};
 
     link->up = false;
+    if (permanent && link->refused_at == 0)
+    {
+        link->refused_at = fleet_clock_now();
+        links_refused = true;
+        turn_again();
+    }
+    if (!fleet_sqlstate_in(sqlstate, FLEET_SQLCLASS_CONNECTION))
+        strlcpy(link->refused, reason, sizeof(link->refused));
     if (link->server->held == NULL) /* else the quarantine says why */
         health_add(&row);
+}
+
+void
+agent_link_trouble(AgentLink *link, const char *what, const char *reason)
+{
+    FleetHealthWrite row = {.server_id = link->server->server_id,
+                            .status = link->server->suspect ? "suspect" : "up",
+                            .error = psprintf("%s: %s", what, reason)};
+
+    health_add(&row);
+}
+
+static FleetTime
+link_refused(AgentLink *link, FleetTime now, void (*give_up)(AgentLink *link))
+{
+    FleetTime patience = FLEET_MS((FleetTime) fleet_guc_lost_after);
+
+    if (link->refused_at == 0 || link_is_idle(link))
+        return FLEET_NEVER;
+    if (now - link->refused_at < patience)
+        return link->refused_at + patience;
+    give_up(link);
+    return FLEET_NEVER;
+}
+
+/*
+ * A server that does not answer is suspect, and after fleet.lost_after the engine gives up what is
+ * there.  One that refuses one of our roles is there for the others: what that role has there is given
+ * up alone.
+ */
+FleetTime
+agent_links_refused(FleetTime now, void (*give_up)(AgentLink *link))
+{
+    FleetTime next = FLEET_NEVER;
+    HASH_SEQ_STATUS seq;
+    AgentServer *server;
+
+    if (!links_refused)
+        return FLEET_NEVER;
+    hash_seq_init(&seq, servers);
+    while ((server = hash_seq_search(&seq)) != NULL)
+    {
+        dlist_iter iter;
+
+        dlist_foreach(iter, &server->links)
+        {
+            next = fleet_earlier(
+                next, link_refused(dlist_container(AgentLink, node, iter.cur), now, give_up));
+        }
+    }
+    links_refused = next != FLEET_NEVER;
+    return next;
 }
 
 void

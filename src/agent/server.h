@@ -30,8 +30,13 @@ extern AgentLink *agent_link_get(AgentServer *server, Oid role, const char **sql
 /* It is up, or down.  What is on it is for others to look at (events.c); once they have, after it
  * went down, the server may be suspect. */
 extern void agent_link_up(AgentLink *link, const FleetLinkIdentity *identity);
-extern void agent_link_down(AgentLink *link, const char *reason, bool permanent);
+extern void agent_link_down(AgentLink *link, const char *sqlstate, const char *reason,
+                            bool permanent);
 extern void agent_link_suspect(AgentLink *link, bool permanent);
+/* Links that a server has refused for fleet.lost_after: each to give_up, once.  Returns when to look again. */
+extern FleetTime agent_links_refused(FleetTime now, void (*give_up)(AgentLink *link));
+/* It answers, and refuses something that it is asked again: shown as its last error. */
+extern void agent_link_trouble(AgentLink *link, const char *what, const char *reason);
 /* How long something took there, against what was expected. */
 extern void agent_server_speed(AgentServer *server, FleetTime predicted, FleetTime actual);
 extern bool agent_servers_dirty(void);

@@ -159,10 +159,12 @@ struct AgentLink
     Oid role;
     FleetServerLink *link;
     bool up;
-    bool suspect;   /* cut off; cleared when the server is heard of again, or nothing hangs on it */
-    uint64 checked; /* fleet_security_generation() when its ground was looked at */
-    bool retired;   /* may or can not be used like this any more: finishes what it has */
-    uint32 deploying; /* answers to come */
+    bool suspect; /* cut off; cleared when the server is heard of again, or nothing hangs on it */
+    FleetTime refused_at; /* since when the server refuses us for good; 0: it does not */
+    char refused[512];    /* the reason of its last refusal; "": none */
+    uint64 checked;       /* fleet_security_generation() when its ground was looked at */
+    bool retired;         /* may or can not be used like this any more: finishes what it has */
+    uint32 deploying;     /* answers to come */
     /* lists of others: local_job*.c, remote.c, deploy.c */
     dlist_head waiting; /* LocalJob.wait_node: direct, want a session */
     dlist_head unclean; /* … are being stopped, and may still run over there */
@@ -237,7 +239,9 @@ struct AgentTask
     bool acknowledge;  /* remote: tell the child, once its end is durable here */
     uint64 reported_turn;
     int log_line_seq; /* remote: last log line stored */
-    char *error;      /* why it cannot start at all */
+    char *waits;      /* it has not begun where it is, and why; NULL: not so */
+    bool waits_changed;
+    char *error; /* why it cannot start at all */
     const char *error_state;
     dlist_node link_node;
     int log_base;          /* seq of this attempt's log lines count from here */

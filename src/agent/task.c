@@ -72,6 +72,7 @@ void
 agent_task_stored(AgentTask *task, FleetState state)
 {
     task->durable = state;
+    task->waits_changed = false;
     if (task->ref.item == 0)
         agent_run_row(task->run, task->ref.task, state);
 }
@@ -208,6 +209,19 @@ agent_task_set_result(AgentTask *task, int64 row_count, const FleetDiagnostics *
 }
 
 void
+agent_task_waits(AgentTask *task, const char *why)
+{
+    if (FLEET_STATE_IS_FINAL(task->state) ||
+        (why == NULL ? task->waits == NULL : task->waits != NULL && strcmp(task->waits, why) == 0))
+        return;
+    if (task->waits != NULL)
+        pfree(task->waits);
+    task->waits = agent_strdup(task->context, why);
+    task->waits_changed = true;
+    agent_task_dirty(task, AGENT_LAZY);
+}
+
+void
 agent_task_log_used(AgentTask *task, int seq)
 {
     task->log_seq = Max(task->log_seq, seq);
@@ -237,7 +251,8 @@ agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures, AgentServer
     task->acknowledged = task->unclear = task->acknowledge = task->effect_cancel = false;
     task->token[0] = '\0';
     task->started_at = task->finished_at = 0;
-    task->error = NULL;
+    task->error = task->waits = NULL;
+    task->waits_changed = false;
     agent_result_clear(&task->result);
     if (task->server == NULL || task->server->agent_mode) /* else no other agent is told of it */
         agent_task_token(task);
@@ -261,6 +276,23 @@ agent_task_cancel(AgentTask *task)
     task->effect_cancel = true;
     agent_task_dirty(task, 0);
     agent_task_effect(task);
+}
+
+/* What is being stopped is told so once more: the first time may have been without effect. */
+void
+agent_tasks_cancel_again(AgentRun *run)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &run->tasks)
+    {
+        AgentTask *task = dlist_container(AgentTask, run_node, iter.cur);
+
+        if (task->state != FLEET_CANCELING || task->over)
+            continue;
+        task->effect_cancel = true;
+        agent_task_effect(task);
+    }
 }
 
 void
@@ -382,8 +414,12 @@ void
 agent_task_lost(AgentTask *task)
 {
     FleetDiagnostics *diag = &task->result.diag;
+    const char *refused = task->link == NULL ? "" : task->link->refused;
 
-    if (diag->message == NULL)
+    if (diag->message == NULL && refused[0] != '\0')
+        diag->message =
+            agent_strdup(task->context, psprintf("%s: %s", AGENT_LOST_MESSAGE, refused));
+    else if (diag->message == NULL)
         diag->message = agent_strdup(task->context, AGENT_LOST_MESSAGE);
     if (diag->sqlstate == NULL)
         diag->sqlstate = agent_strdup(task->context, AGENT_LOST_SQLSTATE);

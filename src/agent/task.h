@@ -22,6 +22,7 @@ extern void agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures,
 /* Instead of being started it fails so, after the commit.  message is copied, sqlstate is not. */
 extern void agent_task_cannot_start(AgentTask *task, const char *sqlstate, const char *message);
 extern void agent_task_cancel(AgentTask *task);
+extern void agent_tasks_cancel_again(AgentRun *run); /* those that are being stopped */
 /* Its start is durable, but was not carried out by the agent before. */
 extern void agent_task_start_again(AgentTask *task);
 /* Copied.  item: the item's own; NULL: none. */
@@ -37,6 +38,8 @@ extern void agent_task_set_result(AgentTask *task, int64 row_count, const FleetD
                                   const char *output);
 /* The run that it started has ended like this. */
 extern void agent_task_nested_ended(AgentTask *task, FleetState state, const char *message);
+/* Its server, or this one, has not begun it yet, and why: shown in its row.  NULL: no longer. */
+extern void agent_task_waits(AgentTask *task, const char *why);
 extern void agent_task_log_used(AgentTask *task, int seq); /* numbers of its log up to this one */
 /* The engine's decision.  over: its last state, after which it is freed. */
 extern void agent_task_decided(AgentTask *task, FleetState state, uint16 failures, bool over);

@@ -321,6 +321,7 @@ requeue(FleetAgentLink *agent, AgentCall *call)
             break;
         case TAG_HELLO:
         case TAG_LISTEN:
+        case TAG_INSTALLED:
         case TAG_PREPARE_CALL:
         case TAG_FETCH: break;
     }
@@ -350,6 +351,7 @@ agent_down(FleetConn *conn, const char *sqlstate, const char *reason, bool perma
     fleet_agent_report_reset(agent);
     fleet_agent_forget_ids(agent);
     agent->starts_sent = agent->resumes_sent = agent->fetches_sent = 0;
+    agent->cancel_again = FLEET_NEVER; /* the agent asks for all of them when it is up again */
     dlist_init(&sent);
     while (!dlist_is_empty(&agent->sent))
         dlist_push_tail(&sent, dlist_pop_head_node(&agent->sent));
@@ -369,8 +371,9 @@ agent_due(FleetConn *conn)
     FleetAgentLink *agent = AGENT_OF(conn);
 
     if (conn->count > 0 || hash_get_num_entries(agent->children) == 0)
-        return FLEET_NEVER;
-    return Min(conn->heard_at + FLEET_HEARTBEAT, agent->looked_at + LOOK_AGAIN);
+        return agent->cancel_again;
+    return Min(agent->cancel_again,
+               Min(conn->heard_at + FLEET_HEARTBEAT, agent->looked_at + LOOK_AGAIN));
 }
 
 static void
@@ -392,11 +395,23 @@ agent_timer(FleetConn *conn, FleetTime now)
 {
     FleetAgentLink *agent = AGENT_OF(conn);
 
+    if (agent->cancel_again <= now)
+    {
+        agent->cancel_again = FLEET_NEVER;
+        fleet_link_agent_told();
+        fleet_link_callbacks.cancel_again(conn->link);
+        return;
+    }
     if (now - agent->looked_at >= LOOK_AGAIN || FLEET_POINT_HIT("link_looks_again"))
     {
         agent->looked_at = now;
         look_at_all(agent);
     }
+    /* An extension that is dropped takes our children with it, and says nothing. */
+    fleet_conn_send(conn, TAG_INSTALLED, FLEET_NO_SLOT,
+                    "SELECT pg_catalog.count(*) FROM pg_catalog.pg_extension AS e"
+                    " WHERE e.extname OPERATOR(pg_catalog.=) 'pg_fleet'",
+                    0, NULL, false, false);
     conn->sync_slot = SYNC_OF_PING;
     fleet_conn_sync(conn);
     conn->patience = PING_PATIENCE;
@@ -449,6 +464,7 @@ agent_create(FleetServerLink *link)
     dlist_init(&agent->refused_starts);
     dlist_init(&agent->refused_deploys);
     dlist_init(&agent->fetch);
+    agent->cancel_again = FLEET_NEVER;
     agent->children = table_create(link, "fleet children", sizeof(FleetToken), sizeof(AgentChild));
     agent->by_id = table_create(link, "fleet child ids", sizeof(int64), sizeof(AgentId));
     agent->unknown = table_create(link, "fleet unknown ids", sizeof(int64), sizeof(int64));

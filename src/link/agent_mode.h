@@ -20,6 +20,7 @@ typedef enum AgentTag
     TAG_CANCEL,
     TAG_ACKNOWLEDGE,
     TAG_DEPLOY,
+    TAG_INSTALLED,    /* is the extension still there? */
     TAG_PREPARE_CALL, /* of the call that follows */
 } AgentTag;
 
@@ -53,6 +54,7 @@ typedef struct AgentStart
     char *job, *params; /* in the same allocation */
     /* the answer */
     int64 id;
+    bool known; /* it was there before */
     char sqlstate[6];
     char *message;
 } AgentStart;
@@ -116,9 +118,11 @@ typedef struct FleetAgentLink
     uint64 fetches; /* sent so far */
     AgentReport report;
     FleetLinkIdentity identity;
-    FleetTime looked_at; /* when all children were fetched, whether there was news or not */
-    bool greeted;        /* agent_hello() was answered on this connection */
-    uint32 prepared;     /* bit: the statement of this tag is known on this connection */
+    FleetTime cancel_again; /* a cancel was refused: when they are asked for again */
+    FleetTime cancel_wait;  /* … and how long it waits the next time */
+    FleetTime looked_at;    /* when all children were fetched, whether there was news or not */
+    bool greeted;           /* agent_hello() was answered on this connection */
+    uint32 prepared;        /* bit: the statement of this tag is known on this connection */
 } FleetAgentLink;
 
 #define AGENT_OF(c) ((FleetAgentLink *) (c))

@@ -18,6 +18,9 @@
 
 #include "utils/memutils.h"
 
+#define CANCEL_AGAIN_MIN FLEET_MS(200)
+#define CANCEL_AGAIN_MAX FLEET_SECONDS(10)
+#define NOT_INSTALLED "pg_fleet is not installed in that database, or is too old: "
 #define REPORT_BYTES_MAX (64 * 1024 * 1024) /* lines and steps of one report, as allocated */
 
 /* ---- reports ---- */
@@ -293,6 +296,7 @@ start_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int ro
         return;
     start = call->starts[ord - 1];
     start->id = id;
+    start->known = PQgetlength(result, row, 2) == 1 && PQgetvalue(result, row, 2)[0] != 0;
     if (start->id != 0)
         return;
     before = MemoryContextSwitchTo(agent->conn.link->context);
@@ -370,7 +374,7 @@ setup_error(FleetAgentLink *agent, const PGresult *result)
                    fleet_sqlstate_is(sqlstate, FLEET_SQLSTATE_UNDEFINED_FUNCTION);
 
     fleet_conn_fail(&agent->conn, sqlstate, hello_error_is_permanent(sqlstate), "%s%s",
-                    missing ? "pg_fleet is not installed in that database, or is too old: " : "",
+                    missing ? NOT_INSTALLED : "",
                     message == NULL ? "?" : fleet_conn_text(&agent->conn, message));
 }
 
@@ -408,6 +412,10 @@ fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
         setup_error(agent, result);
     else if (expect->tag == TAG_HELLO && PQntuples(result) == 1 && PQnfields(result) == 5)
         hello_row(agent, result);
+    else if (expect->tag == TAG_INSTALLED && PQntuples(result) == 1 && PQnfields(result) == 1 &&
+             strcmp(PQgetvalue(result, 0, 0), "0") == 0)
+        fleet_conn_fail(conn, FLEET_SQLSTATE_INVALID_SCHEMA_NAME, true, NOT_INSTALLED "%s",
+                        "the extension was dropped");
     if (expect->tag >= TAG_START && !dlist_is_empty(&agent->sent))
         call = dlist_head_element(AgentCall, node, &agent->sent);
     if (call != NULL && expect->tag == TAG_PREPARE_CALL && status == PGRES_FATAL_ERROR)
@@ -487,6 +495,10 @@ start_done(FleetAgentLink *agent, AgentCall *call)
             AgentChild *child = fleet_agent_child(agent, &start->token, true);
 
             fleet_agent_known(agent, child, start->id);
+            /* It may have ended, and have told so to a parent that has lost it since: nothing will
+             * notify of it again. */
+            if (start->known && child->id != 0)
+                fleet_agent_dirty(agent, child);
             fleet_link_callbacks.started(link, &start->token, FLEET_STARTED, NULL, NULL);
         }
         else if (call->failed)
@@ -553,6 +565,23 @@ fetch_done(FleetAgentLink *agent, AgentCall *call)
         fleet_conn_work(&agent->conn);
 }
 
+/* What the parent wants stopped is asked for until the server takes it. */
+static void
+cancel_done(FleetAgentLink *agent, const AgentCall *call)
+{
+    FleetServerLink *link = agent->conn.link;
+
+    if (!call->failed)
+    {
+        agent->cancel_wait = 0;
+        return;
+    }
+    agent->cancel_wait = Min(Max(agent->cancel_wait * 2, CANCEL_AGAIN_MIN), CANCEL_AGAIN_MAX);
+    agent->cancel_again = fleet_link_now() + agent->cancel_wait;
+    fleet_link_due_at(agent->cancel_again);
+    fleet_link_callbacks.trouble(link, "a cancel was refused", call->message);
+}
+
 /* The Sync of the oldest call has come: what it did is committed there. */
 void
 fleet_agent_call_done(FleetAgentLink *agent, AgentCall *call)
@@ -572,15 +601,15 @@ fleet_agent_call_done(FleetAgentLink *agent, AgentCall *call)
                                           call->failed ? call->sqlstate : NULL,
                                           call->failed ? call->message : NULL);
             break;
-        case TAG_CANCEL:
+        case TAG_CANCEL: cancel_done(agent, call); break;
         case TAG_ACKNOWLEDGE:
             if (call->failed)
-                ereport(LOG, (errmsg("pg_fleet: server \"%s\" refused %s: %s", link->server_name,
-                                     call->tag == TAG_CANCEL ? "a cancel" : "an acknowledgement",
-                                     call->message)));
+                ereport(LOG, (errmsg("pg_fleet: server \"%s\" refused an acknowledgement: %s",
+                                     link->server_name, call->message)));
             break;
         case TAG_HELLO:
         case TAG_PREPARE_CALL:
+        case TAG_INSTALLED:
         case TAG_LISTEN: break;
     }
     if (refused)

@@ -93,8 +93,14 @@ typedef struct FleetLinkCallbacks
      * slowly). */
     void (*down)(FleetServerLink *link, const char *sqlstate, const char *reason, bool permanent);
 
+    /* The server is there, but what it was asked for had no effect yet; it is asked again.  "reason"
+     * contains no password. */
+    void (*trouble)(FleetServerLink *link, const char *what, const char *reason);
+
     /* mode agent */
 
+    /* A cancel was refused, a while ago: all that still apply are to be asked for again. */
+    void (*cancel_again)(FleetServerLink *link);
     /* Answers fleet_link_start().  sqlstate and message: NOT_STARTED only. */
     void (*started)(FleetServerLink *link, const FleetToken *token, FleetStartResult result,
                     const char *sqlstate, const char *message);

@@ -212,6 +212,9 @@ side_finish(FleetSide *side, SideRequest *request)
     switch (request->kind)
     {
         case SIDE_CANCEL:
+            if (request->sqlstate[0] != '\0')
+                fleet_link_callbacks.trouble(side->conn.link, "a cancel was refused",
+                                             request->sqlstate);
             if (request->target != NULL)
                 request->canceled(request->target);
             break;
@@ -413,6 +416,7 @@ static void
 side_down(FleetConn *conn, const char *sqlstate, const char *reason, bool permanent)
 {
     FleetSide *side = side_of(conn);
+    bool cancels = false;
     dlist_mutable_iter iter;
 
     dlist_foreach_modify(iter, &side->sent)
@@ -429,6 +433,7 @@ side_down(FleetConn *conn, const char *sqlstate, const char *reason, bool perman
 
         if (request->kind != SIDE_PROBE)
         {
+            cancels |= request->kind == SIDE_CANCEL && request->target != NULL;
             if (request->target != NULL || request->kind != SIDE_CANCEL)
                 continue;
             dlist_delete(&request->node);
@@ -441,6 +446,8 @@ side_down(FleetConn *conn, const char *sqlstate, const char *reason, bool perman
         strlcpy(request->text, request->ok ? "active" : "", sizeof(request->text));
         side_finish(side, request);
     }
+    if (cancels && conn->link->up)
+        fleet_link_callbacks.trouble(conn->link, "a cancel cannot be sent", reason);
     fleet_link_went_down(conn->link, conn, sqlstate, reason, permanent);
 }
 

@@ -9,6 +9,7 @@
 --                                 identity while it is paused
 --   the agent, alone              every later change of run, task_run, job_run, step_run, log_line, deployment,
 --                                 server_health, duration, agent; identity
+--   fleet.confirm_identity('new')  what is open in a copy, while its agent is paused
 --   links of a parent             job_run.acknowledged_at of final rows, parent
 -- So a table in which the agent changes rows has no foreign key, which would lock them for a session, and no
 -- unique key that a session and the agent could both be about to insert (test/t/042_locks.pl).

@@ -274,7 +274,56 @@ $$;
 CREATE FUNCTION fleet.confirm_identity(decision text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.confirm_identity(text)
-    IS 'Resumes a copy of a parent, which starts paused. same: it takes the place of the original; new: it is another parent';
+    IS 'Resumes a copy of a parent, which starts paused. same: it takes the place of the original, and continues its runs; new: it is another parent, and what was open ends here';
+
+CREATE FUNCTION fleet_catalog.next_seq(a_run_id bigint, a_task_no integer, a_item integer, a_job_run_id bigint) RETURNS integer
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 1 + greatest(0,
+    (SELECT max(t.log_seq) FROM fleet_catalog.task_run AS t WHERE t.run_id = a_run_id AND t.task_no = a_task_no AND t.item = a_item),
+    (SELECT max(greatest(s.first_seq, s.last_seq)) FROM fleet_catalog.step_run AS s
+      WHERE s.run_id = a_run_id AND s.task_no = a_task_no AND s.item = a_item),
+    (SELECT max(l.seq) FROM fleet_catalog.log_line AS l WHERE l.run_id = a_run_id AND l.task_no = a_task_no AND l.item = a_item),
+    (SELECT max(greatest(s.first_seq, s.last_seq)) FROM fleet_catalog.step_run AS s WHERE s.job_run_id = a_job_run_id),
+    (SELECT max(l.seq) FROM fleet_catalog.log_line AS l WHERE l.job_run_id = a_job_run_id))
+$$;
+COMMENT ON FUNCTION fleet_catalog.next_seq(bigint, integer, integer, bigint) IS 'The next number of the log of a task run, or of a job run';
+
+-- What was open in the original is the original's, and goes on there, on servers and in its own database: none of it may
+-- be done here too.  Nobody else writes these rows: the agent is paused, and has loaded none of them.
+CREATE FUNCTION fleet_catalog.disown_open() RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c_sqlstate CONSTANT text := '55000';
+    c_message  CONSTANT text := 'this database was copied before it had ended; it continues in the original, if anywhere';
+    c_failed   CONSTANT smallint := fleet_catalog.state_code('failed');
+    c_lost     CONSTANT smallint := fleet_catalog.state_code('lost');
+BEGIN
+    -- A task run says so in its log, with the end of the step that was open, or, if there was none, in a line.
+    INSERT INTO fleet_catalog.log_line (run_id, task_no, item, seq, logged_at, level, sqlstate, message)
+    SELECT t.run_id, t.task_no, t.item, fleet_catalog.next_seq(t.run_id, t.task_no, t.item, NULL), clock_timestamp(), 'ERROR', c_sqlstate, c_message
+      FROM fleet_catalog.task_run AS t JOIN fleet_catalog.run AS r ON r.run_id = t.run_id AND NOT fleet_catalog.is_final(r.state)
+     WHERE fleet_catalog.is_running(t.state)
+       AND NOT EXISTS (SELECT FROM fleet_catalog.step_run AS s
+                        WHERE s.run_id = t.run_id AND s.task_no = t.task_no AND s.item = t.item AND NOT fleet_catalog.is_final(s.state));
+    UPDATE fleet_catalog.step_run AS s
+       SET state = c_lost, finished_at = clock_timestamp(), sqlstate = c_sqlstate, message = c_message,
+           last_seq = fleet_catalog.next_seq(s.run_id, s.task_no, s.item, s.job_run_id)
+     WHERE NOT fleet_catalog.is_final(s.state);
+    UPDATE fleet_catalog.task_run AS t
+       SET state = CASE WHEN fleet_catalog.is_running(t.state) THEN c_lost ELSE fleet_catalog.state_code('skipped') END,
+           finished_at = clock_timestamp(), sqlstate = c_sqlstate, message = c_message
+      FROM fleet_catalog.run AS r
+     WHERE r.run_id = t.run_id AND NOT fleet_catalog.is_final(r.state) AND NOT fleet_catalog.is_final(t.state);
+    UPDATE fleet_catalog.run AS r SET state = c_failed, finished_at = clock_timestamp(), message = c_message
+     WHERE NOT fleet_catalog.is_final(r.state);
+    UPDATE fleet_catalog.job_run AS j
+       SET state = CASE WHEN j.state = fleet_catalog.state_code('queued') THEN c_failed ELSE c_lost END,
+           finished_at = clock_timestamp(), sqlstate = c_sqlstate, message = c_message
+     WHERE NOT fleet_catalog.is_final(j.state);
+    UPDATE fleet_catalog.deployment AS d SET state = 'failed', message = c_message WHERE d.state = 'queued';
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.disown_open() IS 'In a copy that becomes a parent of its own: ends what was open when it was copied';
 
 CREATE FUNCTION fleet_catalog.confirm_identity(a_decision text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -294,6 +343,9 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'this parent is not paused',
             HINT = 'See fleet.agent_status().';
+    END IF;
+    IF a_decision = 'new' THEN
+        PERFORM fleet_catalog.disown_open();
     END IF;
     PERFORM fleet_catalog.wake('identity', 0);
 END

@@ -344,9 +344,12 @@ CREATE FUNCTION fleet_link.agent_deploy(parent_uuid uuid, epoch bigint, document
 COMMENT ON FUNCTION fleet_link.agent_deploy(uuid, bigint, jsonb) IS 'For links of a parent: creates or replaces the job of a document, with its packages; the caller owns them';
 
 -- What a user of this server holds in an open transaction ends this deployment, and nothing else: other calls of the
--- parent wait on the same connection.
+-- parent wait on the same connection.  Another deployment of the same job, by a second server that is this database or by
+-- another parent, may insert it while this one does: then there is one to be replaced, and it begins anew.
 CREATE FUNCTION fleet_catalog.agent_deploy(a_parent_uuid uuid, a_epoch bigint, a_document jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+    v_constraint text;
 BEGIN
     PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
     IF jsonb_typeof(a_document) IS DISTINCT FROM 'object' OR jsonb_typeof(a_document -> 'steps') IS DISTINCT FROM 'array'
@@ -354,12 +357,22 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid job document',
             HINT = 'It must have the keys name, params, steps and packages.';
     END IF;
-    BEGIN
-        PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document);
-    EXCEPTION WHEN lock_not_available THEN
-        RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
-            MESSAGE = format('job "%s" is being changed by another session of the server', a_document ->> 'name'),
-            DETAIL = 'An open transaction there has locked it, or a package that it runs.', HINT = 'Deploy it again when that transaction has ended.';
-    END;
+    FOR v_try IN 1 .. 100 LOOP
+        BEGIN
+            PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document);
+            RETURN;
+        EXCEPTION
+            WHEN lock_not_available THEN
+                EXIT;
+            WHEN unique_violation THEN
+                GET STACKED DIAGNOSTICS v_constraint = CONSTRAINT_NAME;
+                IF v_constraint NOT IN ('job_name_key', 'package_name_key') THEN
+                    RAISE;
+                END IF;
+        END;
+    END LOOP;
+    RAISE EXCEPTION USING ERRCODE = 'lock_not_available',
+        MESSAGE = format('job "%s" is being changed by another session of the server', a_document ->> 'name'),
+        DETAIL = 'An open transaction there has locked it, or a package that it runs.', HINT = 'Deploy it again when that transaction has ended.';
 END
 $$;

@@ -394,7 +394,9 @@ is(hold($session, q{SELECT fleet.confirm_identity('new')}), '', '… and somebod
 end_agents('paused', 'parent');
 $f->wait_for_in('parent', 'paused', "SELECT running AND paused_reason IS NOT NULL AND pid <> $pid FROM fleet.agent_status()", 't', '… but has not committed: the next agent comes all the same');
 $session->query('COMMIT;');
-$f->wait_for_in('parent', 'paused', "SELECT state FROM fleet.run WHERE run_id = $waiting", 'succeeded', '… and is told by the commit');
+$f->wait_for_in('parent', 'paused', "SELECT state FROM fleet.run WHERE run_id = $waiting", 'failed', 'what was open is not of the new parent');
+my $next = bob(q{SELECT fleet.run_parent_package('inner')}, 'paused');
+$f->wait_for_in('parent', 'paused', "SELECT state FROM fleet.run WHERE run_id = $next", 'succeeded', '… and is told by the commit');
 
 $_->quit for values %session;
 $f->forget($_) for qw(parent a1);
