@@ -156,3 +156,12 @@ mutants:
 	test/mutants/run.py --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(if $(RANDOM),--random $(RANDOM)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(QUICK),--quick) $(if $(RESUME),--resume) \
 		$(if $(SHUFFLE),--shuffle $(SHUFFLE))
+
+# Not part of "make test".
+.PHONY: torture-sweep liar
+torture-sweep:
+	TESTS=test/torture/sweep.pl SWEEP='$(SWEEP)' EVERY='$(EVERY)' SEED='$(SEED)' test/run.sh tap
+
+# Cases of the lying server; with AddressSanitizer: FLEET_ASAN=1.
+liar:
+	TESTS=test/t/061_liar_between.pl FLEET_LIAR_CASES='$(or $(filter-out 100000,$(CASES)),10000)' FLEET_LIAR_SEED='$(SEED)' test/run.sh tap

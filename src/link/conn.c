@@ -20,6 +20,7 @@
 #include "link/internal.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "points.h"
 #include "storage/fd.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
@@ -431,6 +432,7 @@ fleet_conn_readable(FleetConn *conn)
     conn->swollen |= conn->incomplete > FLEET_SWOLLEN;
     conn->heard_at = fleet_link_now();
     read = PQconsumeInput(conn->pg) == 1;
+    FLEET_POINT("link_has_read");
     fleet_conn_process(conn);
     if (conn->lost || conn->pg == NULL)
         return;
@@ -578,6 +580,7 @@ fleet_conn_flush(FleetConn *conn)
     if (conn->lost || !conn->needs_flush)
         return;
     conn->flushes++;
+    FLEET_POINT("link_before_send");
     rest = PQflush(conn->pg);
     if (rest < 0)
     {

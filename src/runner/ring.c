@@ -10,6 +10,8 @@
 
 #include "runner/ring.h"
 
+#include "points.h"
+
 #define FRAME_FIRST 1u
 #define FRAME_LAST 2u
 #define FRAME_PADDING 4u
@@ -71,6 +73,7 @@ write_piece(RunnerRing *ring, const char *data, Size size, Size *done)
     memcpy(frame + 1, data + *done, piece);
     *done += piece;
     pg_write_barrier();
+    FLEET_POINT("ring_before_write");
     pg_atomic_write_u64(&ring->written, written + FRAME_BYTES(piece));
     return true;
 }
@@ -125,6 +128,7 @@ fleet_ring_read(RunnerRing *ring, RunnerRingReader *reader, const char **data, S
             *size = (Size) reader->buffer.len;
         }
         reader->complete = reader->position;
+        FLEET_POINT("ring_read");
         return true;
     }
     return false;

@@ -19,6 +19,7 @@ CREATE FUNCTION fleet_catalog.agent_hello(a_protocol integer, a_parent_uuid uuid
 DECLARE
     c_protocol CONSTANT integer := fleet_catalog.protocol();
     c_name     CONSTANT text := left(coalesce(a_parent_name, ''), 200);
+    v_seen     boolean;
 BEGIN
     PERFORM fleet_catalog.check_given('protocol', a_protocol::text, 'parent_uuid', a_parent_uuid::text, 'epoch', a_epoch::text);
     IF a_protocol <> c_protocol THEN
@@ -28,7 +29,8 @@ BEGIN
             HINT = 'Update pg_fleet on both servers to the same version.';
     END IF;
     -- Nothing is written, and so no COMMIT waits for a disk, for the second of many links.
-    IF NOT fleet_catalog.lock_parent(a_parent_uuid, a_epoch)
+    SELECT l INTO v_seen FROM fleet_catalog.lock_parent(a_parent_uuid, a_epoch) AS l;
+    IF NOT v_seen
        OR NOT EXISTS (SELECT FROM fleet_catalog.parent AS p
                        WHERE p.parent_uuid = a_parent_uuid AND p.role = fleet_catalog.caller() AND p.protocol = a_protocol
                          AND p.name = c_name AND p.last_seen > now() - interval '1 minute')

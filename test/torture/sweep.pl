@@ -1,0 +1,164 @@
+# Every boundary once: one scenario, in both modes, and at each of the points that it passes (src/points.h; test/README.md
+# has the list) the process ends, or is killed, at each time that it passes there, one at a time.  After each: the run has
+# ended right, each effect is there once, what was canceled has stopped, the log has no gap, nothing is open anywhere.
+#
+#   make torture-sweep                      all of them
+#   make torture-sweep SWEEP='parent step_.*'   those whose "node point" is like this
+#   make torture-sweep EVERY=10 [SEED=n]    about one of ten, other ones with another seed
+use strict;
+use warnings;
+use FleetTest qw(quote_literal);
+use File::Basename;
+use Test::More;
+use Time::HiRes qw(time);
+
+my $ONLY = $ENV{SWEEP} || '.';
+my $EVERY = $ENV{EVERY} || 1;
+my $SEED = $ENV{SEED} || int rand 1_000_000;
+srand $SEED;
+
+my $f = FleetTest->new(agents => 1, direct => 1, preload => 1, delays => 0);
+$f->job('work', 'SELECT etl.work()');
+$f->job('flaky', { sql => 'SELECT etl.flaky()', retries => 3, retry_wait => '10ms' });
+$f->job('stay', { sql => 'SELECT etl.work_until_released()' });
+$f->sql_on($_, <<'SQL') for qw(parent a1 d1);
+SET ROLE etl;
+-- fails until the second time that it is tried
+CREATE FUNCTION etl.flaky() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    n bigint;
+BEGIN
+    PERFORM etl.witness('try');
+    SELECT count INTO n FROM public.dblink(format('host=127.0.0.1 port=%s dbname=witness user=witness password=witness', current_setting('etl.witness_port')),
+        format('SELECT count(*) FROM event WHERE what = ''try'' AND key = %L', etl.key())) AS t(count bigint);
+    INSERT INTO etl.effect (key) VALUES (etl.key());
+    IF n < 2 THEN
+        RAISE EXCEPTION 'not yet';
+    END IF;
+END $$;
+SQL
+my $witness_port = $f->node('witness')->port;
+$f->sql_on($_, "ALTER DATABASE $FleetTest::DB SET etl.witness_port = $witness_port") for qw(parent a1 d1);
+$f->package('inner', -params => '{"key": null}', t => { sql => q{INSERT INTO etl.effect (key) VALUES (fleet.param('key') || '/inner')} });
+$f->package('sweep', -params => '{"key": null}',
+    map({ ("on $_" => { job => 'work', server => $_, for_each => qq{SELECT fleet.param('key') || '/$_/' || n AS key FROM generate_series(1, 10) AS n} }) } qw(a1 d1)),
+    map({ ("flaky $_" => { job => 'flaky', server => $_, params => qq({"key": "flaky $_"}) }) } qw(a1 d1)),
+    here   => { sql => q{INSERT INTO etl.effect (key) VALUES (fleet.param('key') || '/here')} },
+    nested => { package => 'inner', after => '{here}' });
+$f->package('stop', -params => '{"key": null}', map { ("stop $_" => { job => 'stay', server => $_ }) } qw(a1 d1));
+
+# ---- one time --------------------------------------------------------------------------------
+
+my $n = 0;
+
+# A statement that is tried again while the server comes back.
+sub surely
+{
+    my ($node, $sql) = @_;
+    my $end = time + $FleetTest::PATIENCE;
+    while (1)
+    {
+        my ($rc, $out, $err) = $f->kept($node)->run($sql);
+        return $out if $rc == 0;
+        die "$node: $sql: $err" if time > $end;
+        select undef, undef, undef, 0.05;    # (time passes) until it is back
+    }
+}
+
+sub until_is
+{
+    my ($node, $sql, $expected) = @_;
+    my $end = time + $FleetTest::PATIENCE;
+    my $got;
+    while (($got = surely($node, $sql)) ne $expected)
+    {
+        return "$node: $sql: $got" if time > $end;
+        select undef, undef, undef, 0.02;    # (time passes) between two looks
+    }
+    return;
+}
+
+# The scenario; what is not as it should be.
+sub scenario
+{
+    my $key = 'k' . ++$n;
+    my @wrong;
+    my $start = sub {
+        my ($package, $k) = @_;
+        # asked for again with its key, if the answer was lost
+        return surely('parent', "SELECT fleet.run_parent_package('$package', params => '{\"key\": \"$k\"}', run_key => '$k')");
+    };
+    surely('witness', "DELETE FROM event WHERE what = 'try'");
+    my $stopped = $start->('stop', "$key stop");
+    my $run = $start->('sweep', $key);
+    push @wrong, until_is('witness', "SELECT count(DISTINCT server) FROM event WHERE what = 'start' AND key = '$key stop'", '2');
+    surely('parent', "SELECT fleet.cancel_run($stopped)");
+    push @wrong, until_is('parent', "SELECT state FROM fleet.run WHERE run_id = $run", 'succeeded');
+    push @wrong, until_is('parent', "SELECT state FROM fleet.run WHERE run_id = $stopped", 'canceled');
+    for my $server (qw(a1 d1))
+    {
+        push @wrong, until_is($server, "SELECT count(*) || ' ' || count(DISTINCT key) FROM etl.effect WHERE key LIKE '$key/$server/%'", '10 10');
+        push @wrong, until_is($server, "SELECT count(*) FROM etl.effect WHERE key = 'flaky $server'", '1');
+        push @wrong, until_is($server, "SELECT count(*) FROM etl.effect WHERE key = '$key stop'", '0');
+        push @wrong, until_is($server, 'DELETE FROM etl.effect; SELECT 0', '0');
+    }
+    push @wrong, until_is('parent', "SELECT string_agg(key, ' ' ORDER BY key) FROM etl.effect WHERE key LIKE '$key/%'", "$key/here $key/inner");
+    push @wrong, until_is('witness', "SELECT count(*) FROM event WHERE what = 'end' AND key = '$key stop'", '0');
+    for my $node (qw(parent a1))
+    {
+        push @wrong, until_is($node, q{SELECT count(*) FROM fleet_catalog.job_run WHERE state < 11}, '0');
+        push @wrong, until_is($node, q{SELECT count(*) FROM fleet_catalog.step_run WHERE state < 11}, '0');
+        push @wrong, until_is($node, q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet agent%' AND datname = 'dw'}, '1');
+        push @wrong, until_is($node, q{SELECT count(*) FROM pg_prepared_xacts}, '0');
+    }
+    push @wrong, until_is('parent', q{SELECT count(*) FROM fleet_catalog.task_run WHERE state < 11}, '0');
+    push @wrong, until_is('parent', "SELECT count(*) FROM (SELECT 1 FROM fleet.log WHERE run_id IN ($run, $stopped) GROUP BY run_id, task, item HAVING count(*) <> max(seq) - min(seq) + 1) AS x", '0');
+    push @wrong, until_is('parent', "SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND state NOT IN ('succeeded', 'failed')", '0');
+    return @wrong;
+}
+
+# ---- which points are passed, and how often ----------------------------------------------------
+
+sub dir { return $f->node($_[0])->data_dir . '/fleet_points'; }
+my %other = map { $_ => 1 } qw(notify_queue_full link_looks_again starter_before_delay agent_waits_for_home);
+my @names = grep { !$other{$_} } map { /^\| (`.*?) \| (?:agent|runner|starter|launcher)/ ? $1 =~ /`(\w+)`/g : () }
+  grep { !/`work_/ } split /\n/, do { open my $in, '<', dirname(__FILE__) . '/../README.md' or die; local $/; <$in> };
+is_deeply([ scenario() ], [], 'the scenario ends right');
+my $MANY = 1_000_000;
+for my $node (qw(parent a1))
+{
+    $f->point($node, $_, "signals $MANY") for @names;
+}
+is_deeply([ scenario() ], [], 'the scenario passes the points');
+my @cases;
+for my $node (qw(parent a1))
+{
+    for my $name (@names)
+    {
+        open my $in, '<', dir($node) . "/$name" or die "$name: $!";
+        my ($left) = readline($in) =~ /(\d+)/;
+        push @cases, map { my $time = $_; map { [ $node, $name, $time, $_ ] } qw(exit kill) } 1 .. $MANY - $left;
+        $f->point_release($node, $name);
+    }
+}
+my $points = @cases / 2;
+@cases = grep { "$_->[0] $_->[1]" =~ /$ONLY/ && ($EVERY == 1 || rand() < 1 / $EVERY) } @cases;
+diag(sprintf '%d points passed, %d cases%s', $points, scalar @cases, $EVERY == 1 ? '' : " (EVERY=$EVERY SEED=$SEED)");
+
+# ---- one at a time -----------------------------------------------------------------------------
+
+my ($fired, $failures, $begin) = (0, 0, time);
+for my $case (@cases)
+{
+    my ($node, $name, $time, $word) = @$case;
+    $f->point($node, $name, "$word $time");
+    my @wrong = scenario();
+    # the number of passes is not the same each time
+    my $reached = !-e dir($node) . "/$name";
+    $f->point_release($node, $name);
+    $fired++ if $reached;
+    is_deeply(\@wrong, [], "$node: $word at $name, time $time" . ($reached ? '' : ' (not reached)')) or $failures++;
+    BAIL_OUT('five cases have failed') if $failures >= 5;
+}
+diag(sprintf '%d of %d cases reached, in %.0f s', $fired, scalar @cases, time - $begin);
+$f->done(crashes => 1);
