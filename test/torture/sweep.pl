@@ -41,10 +41,10 @@ my $witness_port = $f->node('witness')->port;
 $f->sql_on($_, "ALTER DATABASE $FleetTest::DB SET etl.witness_port = $witness_port") for qw(parent a1 d1);
 $f->package('inner', -params => '{"key": null}', t => { sql => q{INSERT INTO etl.effect (key) VALUES (fleet.param('key') || '/inner')} });
 $f->package('sweep', -params => '{"key": null}',
-    map({ ("on $_" => { job => 'work', server => $_, for_each => qq{SELECT fleet.param('key') || '/$_/' || n AS key FROM generate_series(1, 10) AS n} }) } qw(a1 d1)),
+    map({ ("on $_" => { job => 'work', server => $_, for_each => qq{SELECT jsonb_build_object('key', fleet.param('key') || '/$_/' || n) FROM generate_series(1, 10) AS n} }) } qw(a1 d1)),
     map({ ("flaky $_" => { job => 'flaky', server => $_, params => qq({"key": "flaky $_"}) }) } qw(a1 d1)),
     here   => { sql => q{INSERT INTO etl.effect (key) VALUES (fleet.param('key') || '/here')} },
-    nested => { package => 'inner', after => '{here}' });
+    nested => { nested => 'inner', after => '{here}' });
 $f->package('stop', -params => '{"key": null}', map { ("stop $_" => { job => 'stay', server => $_ }) } qw(a1 d1));
 
 # ---- one time --------------------------------------------------------------------------------
@@ -93,7 +93,9 @@ sub scenario
     my $run = $start->('sweep', $key);
     push @wrong, until_is('witness', "SELECT count(DISTINCT server) FROM event WHERE what = 'start' AND key = '$key stop'", '2');
     surely('parent', "SELECT fleet.cancel_run($stopped)");
-    push @wrong, until_is('parent', "SELECT state FROM fleet.run WHERE run_id = $run", 'succeeded');
+    push @wrong, until_is('parent', "SELECT finished_at IS NOT NULL FROM fleet.run WHERE run_id = $run", 't');
+    my $state = surely('parent', "SELECT state FROM fleet.run WHERE run_id = $run");
+    push @wrong, "the run is $state: " . $f->dump_run($run) if $state ne 'succeeded';
     push @wrong, until_is('parent', "SELECT state FROM fleet.run WHERE run_id = $stopped", 'canceled');
     for my $server (qw(a1 d1))
     {
