@@ -433,6 +433,12 @@ no(const char **sqlstate_out, const char **why_out, const char *sqlstate, const 
 }
 
 bool
+fleet_security_may_act(Oid member, Oid role)
+{
+    return superuser_arg(member) || (fleet_may_become(member, role) && !superuser_arg(role));
+}
+
+bool
 fleet_security_role_may_run(Oid role, const char **sqlstate, const char **why)
 {
     HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));

@@ -16,8 +16,8 @@
 #include "agent/task.h"
 #include "security.h"
 #include "store/spi.h"
-#include "compat.h"
 #include "hand.h"
+#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/memutils.h"
 
@@ -223,11 +223,14 @@ agent_decide_link(AgentTask *task)
                              def->job, task->server->name);
         else if (!OidIsValid(def->job_def->owner_oid))
             error = psprintf("the owner of job \"%s\" no longer exists", def->job);
-        else if (!fleet_may_become(run->owner, def->job_def->owner_oid))
+        else if (!fleet_security_may_act(run->owner, def->job_def->owner_oid))
         {
             sqlstate = FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE;
             error =
-                psprintf("the run's owner is not a member of the owner of job \"%s\"", def->job);
+                psprintf(superuser_arg(def->job_def->owner_oid)
+                             ? "the owner of job \"%s\" is a superuser, and the run's owner is not"
+                             : "the run's owner is not a member of the owner of job \"%s\"",
+                         def->job);
         }
         else
             role = def->job_def->owner_oid;

@@ -13,6 +13,7 @@
 
 #include "agent/events.h"
 #include "agent/deploy.h"
+#include "agent/health.h"
 #include "agent/local_job.h"
 #include "agent/query.h"
 #include "agent/remote.h"
@@ -40,7 +41,7 @@ link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity)
     AgentLink *link = owner_of(server_link);
 
     agent_link_up(link, identity);
-    if (link->server->agent_mode)
+    if (link->agent_mode)
         agent_remote_up(link);
     else
         local_jobs_sessions(link);
@@ -54,7 +55,7 @@ link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason
     AgentLink *link = owner_of(server_link);
 
     agent_link_down(link, sqlstate, reason, permanent);
-    if (link->server->agent_mode)
+    if (link->agent_mode)
         agent_remote_down(link, sqlstate, reason, permanent);
     else if (permanent)
     {
@@ -155,7 +156,7 @@ link_resolved(FleetServerLink *link, uint64 ref, FleetXactStatus status)
 static void
 give_up(AgentLink *link)
 {
-    if (link->server->agent_mode)
+    if (link->agent_mode)
         agent_remote_refused(link);
     else
         local_jobs_link_given_up(link);

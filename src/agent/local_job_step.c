@@ -12,7 +12,6 @@
 
 #include "agent/local_job_internal.h"
 #include "store/spi.h"
-#include "compat.h"
 #include "guc.h"
 #include "points.h"
 #include "security.h"
@@ -55,11 +54,13 @@ step_role(LocalJob *local)
                                               : psprintf("role \"%s\" no longer exists", run_as));
             return false;
         }
-        if (!fleet_may_become(local->owner, local->role))
+        if (!fleet_security_may_act(local->owner, local->role))
         {
-            local_job_error(
-                local, FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE,
-                psprintf("the job's owner is no longer a member of role \"%s\"", run_as));
+            local_job_error(local, FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE,
+                            psprintf(superuser_arg(local->role)
+                                         ? "role \"%s\" is a superuser, and the job's owner is not"
+                                         : "the job's owner is no longer a member of role \"%s\"",
+                                     run_as));
             return false;
         }
     }
@@ -84,9 +85,10 @@ step_link(LocalJob *local)
     if (link == local->link)
         return true;
     local_job_release_executor(local);
-    if (link == NULL)
+    if (link == NULL || link->agent_mode)
     {
-        local_job_error(local, sqlstate, error);
+        local_job_error(local, sqlstate,
+                        link == NULL ? error : "the server is of mode agent by now");
         return false;
     }
     local->link = link;

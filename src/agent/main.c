@@ -120,7 +120,8 @@ turn(void)
     FLEET_POINT("agent_before_messages");
     agent_inbox_take();
     agent_servers_tidy();
-    next = fleet_runner_poll(now);
+    next = agent_links_check(now);
+    next = fleet_earlier(next, fleet_runner_poll(now));
     next = fleet_earlier(next, fleet_link_timers(now));
     next = fleet_earlier(next, agent_events_timers(now));
     next = fleet_earlier(next, local_jobs_timers(now));

@@ -23,8 +23,6 @@ recover_local(AgentTask *task, const FleetStepRow *steps, int n)
     const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
     FleetJobDef *job = def->job_def;
     const FleetStepRow *row = NULL;
-    const char *sqlstate = FLEET_SQLSTATE_UNDEFINED_OBJECT;
-    char *error = NULL;
     AgentLink *link = NULL;
     LocalJob *local;
 
@@ -36,18 +34,11 @@ recover_local(AgentTask *task, const FleetStepRow *steps, int n)
     }
     if (job == NULL)
     {
-        agent_task_fail(task, sqlstate, "the job is not defined here");
+        agent_task_fail(task, FLEET_SQLSTATE_UNDEFINED_OBJECT, "the job is not defined here");
         return;
     }
     if (task->server != NULL)
-    {
-        link = agent_link_get(task->server, job->owner_oid, &sqlstate, &error);
-        if (link == NULL)
-        {
-            agent_task_fail(task, sqlstate, error);
-            return;
-        }
-    }
+        link = agent_link_again(task->server, job->owner_oid);
     agent_task_set_link(task, link);
     local = local_job_for_task(task, job, link != NULL ? job->owner_oid : task->run->owner, link);
     local_job_recover(local, row);

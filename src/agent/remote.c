@@ -161,16 +161,7 @@ resume(AgentTask *task)
 void
 agent_remote_recover(AgentTask *task)
 {
-    const char *sqlstate = FLEET_SQLSTATE_UNDEFINED_OBJECT;
-    char *error = NULL;
-    AgentLink *link = agent_link_get(task->server, task->run->owner, &sqlstate, &error);
-
-    if (link == NULL)
-    {
-        agent_task_fail(task, sqlstate, error);
-        return;
-    }
-    attach(task, link);
+    attach(task, agent_link_again(task->server, task->run->owner));
     task->acknowledged = task->state != FLEET_STARTING;
     resume(task);
     if (task->state == FLEET_CANCELING)

@@ -6,6 +6,8 @@
 #include "postgres.h"
 
 #include "agent/server.h"
+#include "agent/ground.h"
+#include "agent/health.h"
 #include "agent/quarantine.h"
 #include "store/deployment.h"
 #include "store/spi.h"
@@ -19,13 +21,6 @@ typedef struct Target
     uint32 number;
 } Target;
 
-/* Health that is to be written at the next flush. */
-typedef struct Health
-{
-    dlist_node node;
-    FleetHealthWrite row;
-} Health;
-
 static HTAB *servers; /* AgentServer by server_id */
 static AgentServer **by_number;
 static uint32 nservers; /* numbers given out, AGENT_FIRST_SERVER included */
@@ -33,10 +28,18 @@ static HTAB *targets;   /* Target */
 static uint32 ntargets;
 static const AgentServerHooks *hooks;
 
-static dlist_head health = DLIST_STATIC_INIT(health);
 static bool speeds_changed = false;
-static bool links_retired = false; /* some server may have one */
+static bool links_retired = false; /* some server may have one, or one that is forbidden */
 static bool links_refused = false; /* the same */
+static uint64 checked = 0;         /* fleet_security_generation() of the last look at all links */
+static FleetTime look_at = FLEET_NEVER; /* when to look whether anything has changed */
+
+/*
+ * The server tells nobody who sleeps that a catalog has changed.  So while
+ * something runs over a link, there is a turn so often: it costs a look at a
+ * flag in shared memory.
+ */
+#define LOOK_EVERY FLEET_SECONDS(1)
 
 /* This server as one of the placer's: its slots are for local tasks. */
 static void
@@ -189,6 +192,7 @@ links_recheck(AgentServer *server)
 {
     dlist_iter iter;
 
+    checked = 0;
     dlist_foreach(iter, &server->links)
     {
         dlist_container(AgentLink, node, iter.cur)->checked = 0;
@@ -289,16 +293,13 @@ link_is_idle(AgentLink *link)
 }
 
 static void
-health_add(const FleetHealthWrite *row)
+link_free(AgentLink *link)
 {
-    Health *entry = MemoryContextAllocZero(agent.context, sizeof(Health));
-
-    entry->row = *row;
-    entry->row.error = agent_strdup(agent.context, row->error);
-    entry->row.version = agent_strdup(agent.context, row->version);
-    entry->row.crash_mark = agent_strdup(agent.context, row->crash_mark);
-    dlist_push_tail(&health, &entry->node);
-    turn_again();
+    if (link->forbidden != NULL)
+        pfree(link->forbidden);
+    fleet_link_close(link->link);
+    dlist_delete(&link->node);
+    pfree(link);
 }
 
 /* Idle links that are of no use are closed; they are made anew when they are needed. */
@@ -313,19 +314,16 @@ links_refresh(AgentServer *server)
     {
         AgentLink *link = dlist_container(AgentLink, node, iter.cur);
 
-        if ((!link->up || link->retired || server->gone) && link_is_idle(link))
-        {
-            fleet_link_close(link->link);
-            dlist_delete(&link->node);
-            pfree(link);
-        }
-        else if (link->retired)
+        if ((!link->up || link->retired || link->forbidden != NULL || server->gone) &&
+            link_is_idle(link))
+            link_free(link);
+        else if (link->retired || link->forbidden != NULL)
             links_retired = true;
     }
     server_suspects(server);
     /* Nobody knocks there any more: whether it is back is seen when it gets work. */
     if (was_suspect && !server->suspect && !server->gone)
-        health_add(&row);
+        agent_health_add(&row);
 }
 
 void
@@ -396,13 +394,13 @@ link_find(AgentServer *server, Oid role)
 }
 
 /*
- * Its ground is gone, or it would be made otherwise now: it gets nothing new.  What waits for a
+ * It would be made in the other mode now: it gets nothing new.  What waits for a
  * session and never started is placed again; what runs ends where it is.
  */
 static void
 link_retire(AgentLink *link)
 {
-    if (link == NULL)
+    if (link->retired)
         return;
     link->retired = links_retired = true;
     hooks->retired(link);
@@ -416,6 +414,7 @@ link_new(AgentServer *server, const FleetLinkSpec *spec)
 
     link->server = server;
     link->role = spec->role;
+    link->agent_mode = spec->mode == &fleet_mode_agent;
     dlist_init(&link->waiting);
     dlist_init(&link->unclean);
     dlist_init(&link->tasks);
@@ -426,49 +425,146 @@ link_new(AgentServer *server, const FleetLinkSpec *spec)
     return link;
 }
 
+/* Something may have changed since its ground was looked at. */
+static void
+link_check(AgentLink *link, uint64 generation)
+{
+    FleetLinkSpec spec;
+    const char *sqlstate;
+    const char *why;
+
+    if (link->checked == generation)
+        return;
+    link->checked = generation;
+    if (link->agent_mode != link->server->agent_mode)
+        link_retire(link);
+    if (!agent_ground(link->server, link->role, link->agent_mode, &spec, &sqlstate, &why))
+    {
+        agent_link_forbid(link, sqlstate, why);
+        links_retired = true;
+        return;
+    }
+    fleet_link_change(link->link, &spec);
+    agent_link_allow(link);
+}
+
+/* NULL, and why, unless "whatever": then it is forbidden. */
+static AgentLink *
+link_make(AgentServer *server, Oid role, bool whatever, const char **sqlstate, char **error)
+{
+    FleetLinkSpec spec;
+    const char *why;
+    bool allowed = agent_ground(server, role, server->agent_mode, &spec, sqlstate, &why);
+    AgentLink *link;
+
+    if (!allowed && !whatever)
+    {
+        *error = pstrdup(why);
+        return NULL;
+    }
+    link = link_new(server, &spec);
+    if (!allowed)
+    {
+        agent_link_forbid(link, *sqlstate, why);
+        links_retired = true;
+    }
+    return link;
+}
+
+static AgentLink *
+link_of(AgentServer *server, Oid role, bool whatever, const char **sqlstate, char **error)
+{
+    AgentLink *link = link_find(server, role);
+    uint64 generation;
+
+    if (look_at == FLEET_NEVER)
+        look_at = fleet_clock_now() + LOOK_EVERY;
+    fleet_catalog_begin(); /* the catalog is read */
+    generation = fleet_security_generation();
+    if (link != NULL)
+        link_check(link, generation);
+    if (link == NULL || link->retired)
+        link = link_make(server, role, whatever, sqlstate, error);
+    if (link == NULL)
+        return NULL;
+    link->checked = generation;
+    if (link->forbidden == NULL || whatever)
+        return link;
+    *sqlstate = link->forbidden_sqlstate;
+    *error = pstrdup(link->forbidden);
+    return NULL;
+}
+
 /* Whether the role may use it is looked at each time, if anything has changed since the last. */
 AgentLink *
 agent_link_get(AgentServer *server, Oid role, const char **sqlstate, char **error)
 {
-    AgentLink *link = link_find(server, role);
-    FleetLinkSpec spec = {.server_id = server->server_id,
-                          .server_name = server->name,
-                          .role = role,
-                          .mode = server->agent_mode ? &fleet_mode_agent : &fleet_mode_direct,
-                          .slots = (int) server->spec.slots};
-    const char **keywords;
-    const char **values;
-    const char *why;
-    uint64 generation;
+    return link_of(server, role, false, sqlstate, error);
+}
 
-    fleet_catalog_begin(); /* the catalog is read */
-    generation = fleet_security_generation();
-    if (link != NULL && link->checked == generation)
-        return link;
-    if (!fleet_security_connection(server->name, role, &keywords, &values, &spec.superuser,
-                                   sqlstate, &why))
+AgentLink *
+agent_link_again(AgentServer *server, Oid role)
+{
+    const char *sqlstate;
+    char *error;
+
+    return link_of(server, role, true, &sqlstate, &error);
+}
+
+/* ---- links, as time goes by ---- */
+
+static void
+links_check_all(uint64 generation)
+{
+    HASH_SEQ_STATUS seq;
+    AgentServer *server;
+
+    fleet_catalog_begin();
+    hash_seq_init(&seq, servers);
+    while ((server = hash_seq_search(&seq)) != NULL)
     {
-        *error = pstrdup(why);
-        link_retire(link);
-        return NULL;
+        dlist_iter iter;
+
+        dlist_foreach(iter, &server->links)
+        {
+            link_check(dlist_container(AgentLink, node, iter.cur), generation);
+        }
     }
-    spec.keywords = keywords;
-    spec.values = values;
-    if (link != NULL && !fleet_link_fits(link->link, &spec))
+}
+
+static bool
+any_link_in_use(void)
+{
+    for (uint32 i = AGENT_FIRST_SERVER; i < nservers; i++)
     {
-        link_retire(link);
-        link = NULL;
+        dlist_iter iter;
+
+        dlist_foreach(iter, &by_number[i]->links)
+        {
+            if (!link_is_idle(dlist_container(AgentLink, node, iter.cur)))
+                return true;
+        }
     }
-    if (link == NULL)
-        link = link_new(server, &spec);
-    link->checked = generation;
-    return link;
+    return false;
+}
+
+FleetTime
+agent_links_check(FleetTime now)
+{
+    uint64 generation = fleet_security_generation();
+
+    if (generation != checked)
+        links_check_all(generation);
+    checked = generation;
+    if (look_at <= now)
+        look_at = any_link_in_use() ? now + LOOK_EVERY : FLEET_NEVER;
+    return look_at;
 }
 
 bool
 agent_servers_dirty(void)
 {
-    return !dlist_is_empty(&health) || speeds_changed;
+    return agent_health_pending() || speeds_changed;
 }
 
 /* Learned speeds are relative to each other: kept centred, then written. */
@@ -504,20 +600,7 @@ void
 agent_servers_flush(void)
 {
     speeds_flush();
-    while (!dlist_is_empty(&health))
-    {
-        Health *entry = dlist_container(Health, node, dlist_pop_head_node(&health));
-
-        fleet_hand_take(FLEET_HAND_SERVER, entry->row.server_id, "work_health");
-        fleet_health_write(&entry->row);
-        if (entry->row.error != NULL)
-            pfree((char *) entry->row.error);
-        if (entry->row.version != NULL)
-            pfree((char *) entry->row.version);
-        if (entry->row.crash_mark != NULL)
-            pfree((char *) entry->row.crash_mark);
-        pfree(entry);
-    }
+    agent_health_flush();
     fleet_hand_empty();
 }
 
@@ -538,7 +621,7 @@ agent_link_up(AgentLink *link, const FleetLinkIdentity *identity)
     link->up = true;
     link->refused_at = 0;
     link->refused[0] = '\0';
-    health_add(&row);
+    agent_health_add(&row);
     dlist_foreach(iter, &server->links)
     {
         dlist_container(AgentLink, node, iter.cur)->suspect = false;
@@ -563,30 +646,7 @@ agent_link_down(AgentLink *link, const char *sqlstate, const char *reason, bool 
     if (!fleet_sqlstate_in(sqlstate, FLEET_SQLCLASS_CONNECTION))
         strlcpy(link->refused, reason, sizeof(link->refused));
     if (link->server->held == NULL) /* else the quarantine says why */
-        health_add(&row);
-}
-
-void
-agent_link_trouble(AgentLink *link, const char *what, const char *reason)
-{
-    FleetHealthWrite row = {.server_id = link->server->server_id,
-                            .status = link->server->suspect ? "suspect" : "up",
-                            .error = psprintf("%s: %s", what, reason)};
-
-    health_add(&row);
-}
-
-static FleetTime
-link_refused(AgentLink *link, FleetTime now, void (*give_up)(AgentLink *link))
-{
-    FleetTime patience = FLEET_MS((FleetTime) fleet_guc_lost_after);
-
-    if (link->refused_at == 0 || link_is_idle(link))
-        return FLEET_NEVER;
-    if (now - link->refused_at < patience)
-        return link->refused_at + patience;
-    give_up(link);
-    return FLEET_NEVER;
+        agent_health_add(&row);
 }
 
 /*
@@ -610,8 +670,9 @@ agent_links_refused(FleetTime now, void (*give_up)(AgentLink *link))
 
         dlist_foreach(iter, &server->links)
         {
-            next = fleet_earlier(
-                next, link_refused(dlist_container(AgentLink, node, iter.cur), now, give_up));
+            AgentLink *link = dlist_container(AgentLink, node, iter.cur);
+
+            next = fleet_earlier(next, agent_link_refused(link, link_is_idle(link), now, give_up));
         }
     }
     links_refused = next != FLEET_NEVER;
@@ -621,9 +682,8 @@ agent_links_refused(FleetTime now, void (*give_up)(AgentLink *link))
 void
 agent_link_suspect(AgentLink *link, bool permanent)
 {
-    if (!permanent)
-        link->suspect = true;
-    else if (link_is_idle(link))
-        link->suspect = false; /* it answers; what is placed there learns why it is refused */
+    /* A refusal: it answers.  What is placed there learns why it is refused, and what runs there has
+     * a time limit of its own. */
+    link->suspect = !permanent;
     server_suspects(link->server);
 }

@@ -19,6 +19,9 @@ extern void agent_settings_changed(void);
 extern void agent_servers_load(void); /* inside a transaction; again whenever they changed */
 /* Once a turn: links that were retired and have nothing left to do are closed. */
 extern void agent_servers_tidy(void);
+/* Once a turn: if a right, a role or an option has changed anywhere, every link is looked at.
+ * Returns when to look again. */
+extern FleetTime agent_links_check(FleetTime now);
 /* The number of a server (name) or a group as the placer's target. */
 extern uint32 agent_target(const char *server, const char *group);
 extern AgentServer *agent_server_by_id(int server_id);
@@ -27,6 +30,9 @@ extern AgentServer *agent_server_by_number(uint32 number); /* NULL: here, nowher
  * Inside a transaction. */
 extern AgentLink *agent_link_get(AgentServer *server, Oid role, const char **sqlstate,
                                  char **error);
+/* For what has begun there, whatever holds now: a link without ground gets some, or not, until
+ * fleet.lost_after. */
+extern AgentLink *agent_link_again(AgentServer *server, Oid role);
 /* It is up, or down.  What is on it is for others to look at (events.c); once they have, after it
  * went down, the server may be suspect. */
 extern void agent_link_up(AgentLink *link, const FleetLinkIdentity *identity);
@@ -35,8 +41,6 @@ extern void agent_link_down(AgentLink *link, const char *sqlstate, const char *r
 extern void agent_link_suspect(AgentLink *link, bool permanent);
 /* Links that a server has refused for fleet.lost_after: each to give_up, once.  Returns when to look again. */
 extern FleetTime agent_links_refused(FleetTime now, void (*give_up)(AgentLink *link));
-/* It answers, and refuses something that it is asked again: shown as its last error. */
-extern void agent_link_trouble(AgentLink *link, const char *what, const char *reason);
 /* How long something took there, against what was expected. */
 extern void agent_server_speed(AgentServer *server, FleetTime predicted, FleetTime actual);
 extern bool agent_servers_dirty(void);

@@ -26,7 +26,10 @@
  *
  *   Link (AgentLink): a server as one role sees it.  Over it go starts and
  *   reports (mode agent), or sessions that execute steps (mode direct).  A
- *   retired link finishes what it has, and gets nothing new.
+ *   retired link, of a server whose mode has changed, finishes what it has, and
+ *   gets nothing new.  Its ground is what allows it: USAGE on the server, the
+ *   user mapping, a password in it.  Without ground it is forbidden: closed,
+ *   until it has ground again or what hangs on it is lost.
  *
  *   Local job (LocalJob): a job whose steps this agent executes, through a
  *   runner or a direct session: an sql task, a job task on a direct server, or
@@ -67,6 +70,8 @@
  *
  *   base.c       the turn, requests; memory, results, work that may raise
  *   quarantine.c objects over which agents ended
+ *   health.c     what is known of servers and is not written yet
+ *   ground.c     what of AgentLink says whether it may be used
  *   server.c     AgentServer, AgentLink, targets, health, speeds
  *   learn.c      estimates: AgentRun.estimates and .learned
  *   run.c        AgentRun
@@ -158,13 +163,16 @@ struct AgentLink
     AgentServer *server;
     Oid role;
     FleetServerLink *link;
+    bool agent_mode;
     bool up;
     bool suspect; /* cut off; cleared when the server is heard of again, or nothing hangs on it */
     FleetTime refused_at; /* since when the server refuses us for good; 0: it does not */
     char refused[512];    /* the reason of its last refusal; "": none */
     uint64 checked;       /* fleet_security_generation() when its ground was looked at */
-    bool retired;         /* may or can not be used like this any more: finishes what it has */
-    uint32 deploying;     /* answers to come */
+    char *forbidden;      /* why it has no ground; NULL: it has */
+    const char *forbidden_sqlstate;
+    bool retired;     /* of the mode that the server had before: finishes what it has */
+    uint32 deploying; /* answers to come */
     /* lists of others: local_job*.c, remote.c, deploy.c */
     dlist_head waiting; /* LocalJob.wait_node: direct, want a session */
     dlist_head unclean; /* … are being stopped, and may still run over there */

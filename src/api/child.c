@@ -330,6 +330,19 @@ find_job(Datum name)
     return job;
 }
 
+/* Parameters of jobs are objects; agent_start_any() says which are not. */
+static bool
+all_params_are_objects(const StartRequest *request)
+{
+    for (int i = 0; i < request->params.n; i++)
+    {
+        if (!request->params.nulls[i] &&
+            !JB_ROOT_IS_OBJECT(DatumGetJsonbP(request->params.values[i])))
+            return false;
+    }
+    return true;
+}
+
 /* Few different jobs are started at once: the last one found is asked first. */
 static bool
 all_jobs_are_known(StartRequest *request)
@@ -448,8 +461,8 @@ fleet_sql_agent_start(PG_FUNCTION_ARGS)
     request.seen_epoch = check_epoch(request.parent, PG_GETARG_INT64(1), false);
     usual = request.tokens.n == request.jobs.n && request.params.n <= request.tokens.n &&
             !has_nulls(&request.tokens) && !has_nulls(&request.jobs) &&
-            all_tokens_are_new(&request) && all_jobs_are_known(&request) &&
-            insert_all_or_none(fcinfo, &request);
+            all_params_are_objects(&request) && all_tokens_are_new(&request) &&
+            all_jobs_are_known(&request) && insert_all_or_none(fcinfo, &request);
     end_request();
     return usual ? (Datum) 0 : fleet_call_instead(fcinfo, "agent_start_any");
 }

@@ -21,10 +21,10 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
-#include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
+#include "security.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -209,14 +209,6 @@ is_member_of_named(Oid member, const char *role)
 }
 
 static bool
-may_use(Oid role, Oid owner)
-{
-    if (superuser_arg(role))
-        return true;
-    return fleet_may_become(role, owner) && !superuser_arg(owner);
-}
-
-static bool
 sees_all(Oid role)
 {
     return superuser_arg(role) || is_member_of_named(role, "fleet_operator") ||
@@ -226,7 +218,7 @@ sees_all(Oid role)
 bool
 fleet_caller_may_use(Oid owner)
 {
-    return may_use(fleet_caller_or_error(), owner);
+    return fleet_security_may_act(fleet_caller_or_error(), owner);
 }
 
 bool
@@ -234,7 +226,7 @@ fleet_caller_may_cancel(Oid owner)
 {
     Oid role = fleet_caller_or_error();
 
-    return may_use(role, owner) || is_member_of_named(role, "fleet_operator");
+    return fleet_security_may_act(role, owner) || is_member_of_named(role, "fleet_operator");
 }
 
 bool
@@ -262,7 +254,7 @@ fleet_sql_may_use(PG_FUNCTION_ARGS)
 Datum
 fleet_sql_may_become(PG_FUNCTION_ARGS)
 {
-    PG_RETURN_BOOL(fleet_may_become(PG_GETARG_OID(0), PG_GETARG_OID(1)));
+    PG_RETURN_BOOL(fleet_security_may_act(PG_GETARG_OID(0), PG_GETARG_OID(1)));
 }
 
 Datum

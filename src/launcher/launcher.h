@@ -28,8 +28,9 @@ extern LOCKTAG fleet_home_lock(Oid database, FleetHomeLock which);
 extern bool fleet_starter_is_there(Oid database);
 
 /* To be told by DROP DATABASE and by a waiting DROP EXTENSION, as autovacuum is: SIGTERM, SIGINT.
- * Nothing else in the server treats a process with this flag differently: VACUUM's own flags are
- * separate ones. */
+ * CREATE INDEX and REINDEX CONCURRENTLY do not wait for snapshots of a process with this flag.  That
+ * is no harm to one that has a snapshot only during a statement: no plan uses an index that became
+ * valid after the statement's snapshot was taken, as it is made, or made again, before that. */
 extern void fleet_be_called(void);
 
 /* Registers an agent of this database as a dynamic worker; false: no worker slot is free.  On a

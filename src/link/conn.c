@@ -118,6 +118,7 @@ fleet_link_scrub(const FleetServerLink *link, char *text)
 {
     fleet_text_scrub(text, fleet_link_param(link, "password"));
     fleet_text_scrub(text, fleet_link_param(link, "sslpassword"));
+    fleet_text_scrub(text, link->former);
 }
 
 void
@@ -236,7 +237,7 @@ fleet_conn_close(FleetConn *conn)
     conn->sync_slot = FLEET_NO_SLOT;
     conn->lost = false;
     conn->incomplete = conn->unflushed = 0;
-    conn->swollen = false;
+    conn->swollen = conn->outdated = false;
     conn->farewell[0] = conn->farewell_sqlstate[0] = '\0';
     if (login)
         fleet_link_gate_next(conn->link);

@@ -85,7 +85,7 @@ fleet_link_parse_hosts(FleetServerLink *link)
     const char *hosts = fleet_link_param(link, "host");
     const char *addresses = fleet_link_param(link, "hostaddr");
     const char *ports = fleet_link_param(link, "port");
-    MemoryContext before = MemoryContextSwitchTo(link->context);
+    MemoryContext before = MemoryContextSwitchTo(link->params);
     bool one_port = list_length_of(ports) == 1;
     int nhosts = list_length_of(hosts), naddresses = list_length_of(addresses);
 

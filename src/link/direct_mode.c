@@ -220,7 +220,7 @@ direct_gather(FleetConn *conn)
 
     if (conn->lost || conn->state != CONN_READY)
         return;
-    if (!session->executor.busy && conn->link->tell_when_idle)
+    if (!session->executor.busy && !conn->outdated && conn->link->tell_when_idle)
     {
         conn->link->tell_when_idle = false;
         fleet_link_agent_told();
@@ -414,8 +414,9 @@ direct_closed(FleetConn *conn)
 static FleetTime
 direct_spare_since(FleetConn *conn)
 {
-    return SESSION_OF(conn)->executor.busy || conn->link->tell_when_idle ? FLEET_NEVER
-                                                                         : conn->heard_at;
+    if (SESSION_OF(conn)->executor.busy || (conn->link->tell_when_idle && !conn->outdated))
+        return FLEET_NEVER;
+    return conn->heard_at;
 }
 
 static const FleetConnMethods conn_methods = {
@@ -464,7 +465,7 @@ fleet_link_session(FleetServerLink *link)
         FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
         DirectSession *session = SESSION_OF(conn);
 
-        if (!is_session(link, conn) || conn->state != CONN_READY || conn->lost ||
+        if (!is_session(link, conn) || conn->state != CONN_READY || conn->lost || conn->outdated ||
             session->executor.busy)
             continue;
         session->executor.busy = true;

@@ -33,8 +33,13 @@ close_spare(FleetConn *conn)
 void
 fleet_link_give_back(FleetConn *conn)
 {
-    if (conn->swollen && spare_since(conn) != FLEET_NEVER)
-        close_spare(conn);
+    if (!(conn->swollen || conn->outdated) || spare_since(conn) == FLEET_NEVER)
+        return;
+    close_spare(conn);
+    if (!conn->link->session_wanted)
+        return;
+    fleet_link_agent_told(); /* the next one is opened before the loop waits */
+    fleet_link_open_soon(conn->link);
 }
 
 bool

@@ -202,6 +202,7 @@ struct FleetConn
     size_t unflushed;   /* estimate of bytes in libpq's buffer */
     size_t incomplete;  /* bytes read since the last complete result */
     bool swollen;       /* libpq's buffer has grown, and stays so until it is closed */
+    bool outdated;      /* it would be made otherwise now: closed once it can be spared */
 
     FleetNotice *notices, **notices_tail;
     bool (*wants_notice)(FleetConn *conn); /* inside libpq: must not throw */
@@ -228,11 +229,14 @@ struct FleetServerLink
     bool superuser, has_password;
     const FleetModeMethods *mode;
     int slots;
+    MemoryContext params; /* of what follows from the options: the next seven */
     int nparams;
     char **keywords, **values;
     int nhosts;
     FleetHost *hosts;
     int connect_timeout; /* seconds */
+    char *place;         /* hosts, addresses and ports, as they are given */
+    char *former;        /* the password before this one: sessions may be there that know it */
 
     dlist_node open_node; /* in the list of links to look at */
     bool opens_soon;
@@ -240,7 +244,6 @@ struct FleetServerLink
     bool fd_waiting;
     dlist_node gate_node; /* in the list of links that wait for logins at their address */
     bool gate_waiting;
-    char *place;       /* hosts, addresses and ports, as they are given */
     bool plain;        /* no startup options: refused over there (a pooler) */
     bool up;           /* told the agent so */
     bool wanted;       /* a connection was asked for since it was up last */
@@ -249,6 +252,8 @@ struct FleetServerLink
     bool sweeping;     /* direct: … those of our predecessors among them */
     bool clean_wanted; /* direct: the agent is to be told when none is left */
     char *held;        /* why no connection is opened; NULL: they may be */
+    char *forbidden;   /* the same, for good: it has lost its ground */
+    const char *forbidden_sqlstate;
     bool closing;
     bool session_wanted; /* direct: a session was asked for and there was none */
     bool tell_when_idle; /* direct: … and who asked is to be told when one is idle */
@@ -377,7 +382,7 @@ extern bool fleet_link_may_open(FleetServerLink *link);
 extern bool fleet_link_evict(void);
 /* If the connection is of no use now, a link that waits for a descriptor may have this one's. */
 extern void fleet_link_fd_spare(FleetConn *conn);
-/* Gives memory back: closes a connection that has grown, and can be spared. */
+/* Closes a connection that has grown, or is outdated, and can be spared. */
 extern void fleet_link_give_back(FleetConn *conn);
 /* None is left, and no connection is idle: the link waits for one that will be.  True: soon, so the
  * connection does not fail, as its server did nothing wrong. */

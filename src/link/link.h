@@ -128,13 +128,17 @@ extern void fleet_link_init(const FleetLinkCallbacks *callbacks);
 
 extern FleetServerLink *fleet_link_create(FleetLoop *loop, const FleetParentIdentity *parent,
                                           const FleetLinkSpec *spec, void *owner);
-/* Would this spec make the same connections? */
-extern bool fleet_link_fits(const FleetServerLink *link, const FleetLinkSpec *spec);
 extern void
 fleet_link_close(FleetServerLink *link); /* everything in flight gets CUT / not called */
+/* The connections are to be made like this from now on (of the same mode).  What would be made
+ * otherwise is made anew; a session that runs something is closed once that has ended. */
+extern void fleet_link_change(FleetServerLink *link, const FleetLinkSpec *spec);
 /* As long as there is a reason ("why"), nothing connects there: who wants to is told so, as if the
  * server did not answer.  For a link that has not connected yet.  NULL: no longer. */
 extern void fleet_link_hold(FleetServerLink *link, const char *why);
+/* It may not be used (any more): its connections are closed, and as long as there is a reason no
+ * other is made; who wants one is told so, as if the server refused it.  NULL: no longer. */
+extern void fleet_link_forbid(FleetServerLink *link, const char *sqlstate, const char *why);
 extern void *fleet_link_owner(FleetServerLink *link);
 extern const FleetLinkIdentity *
 fleet_link_identity(const FleetServerLink *link); /* NULL: never up */

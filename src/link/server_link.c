@@ -51,8 +51,11 @@ link_reset(void *arg)
 static void
 link_copy_params(FleetServerLink *link, const FleetLinkSpec *spec)
 {
+    MemoryContext before = MemoryContextSwitchTo(link->params);
     int n = 0;
 
+    link->has_password = false;
+    link->connect_timeout = FLEET_CONNECT_TIMEOUT;
     while (spec->keywords != NULL && spec->keywords[n] != NULL)
         n++;
     link->keywords = palloc0(sizeof(char *) * Max(n, 1));
@@ -74,15 +77,17 @@ link_copy_params(FleetServerLink *link, const FleetLinkSpec *spec)
         }
     }
     link->nparams = n;
+    MemoryContextSwitchTo(before);
+    fleet_link_parse_hosts(link);
 }
 
-bool
-fleet_link_fits(const FleetServerLink *link, const FleetLinkSpec *spec)
+/* Would this spec make the same connections? */
+static bool
+link_fits(const FleetServerLink *link, const FleetLinkSpec *spec)
 {
     int n = 0;
 
-    if (link->superuser != spec->superuser || link->mode != spec->mode ||
-        link->slots != spec->slots)
+    if (link->superuser != spec->superuser)
         return false;
     for (; spec->keywords[n] != NULL; n++)
     {
@@ -116,11 +121,10 @@ fleet_link_create(FleetLoop *loop, const FleetParentIdentity *parent, const Flee
     link->superuser = spec->superuser;
     link->mode = spec->mode;
     link->slots = spec->slots;
-    link->connect_timeout = FLEET_CONNECT_TIMEOUT;
     link->backoff = FLEET_BACKOFF_MIN;
     dlist_init(&link->conns);
+    link->params = AllocSetContextCreate(context, "fleet link options", ALLOCSET_SMALL_SIZES);
     link_copy_params(link, spec);
-    fleet_link_parse_hosts(link);
     dlist_push_tail(&fleet_turn.links, &link->node);
     link->reset.func = link_reset;
     link->reset.arg = link;
@@ -144,15 +148,109 @@ fleet_link_close(FleetServerLink *link)
     dlist_push_tail(&fleet_turn.closing, &link->node);
 }
 
+/* ---- what holds for it changes ---- */
+
+/* The next attempt is made, or refused, at once. */
+static void
+link_try_anew(FleetServerLink *link)
+{
+    link->retry_at = 0;
+    link->backoff = FLEET_BACKOFF_MIN;
+    fleet_link_open_soon(link);
+}
+
 void
 fleet_link_hold(FleetServerLink *link, const char *why)
 {
     if (link->held != NULL)
         pfree(link->held);
     link->held = why == NULL ? NULL : MemoryContextStrdup(link->context, why);
-    link->retry_at = 0;
-    link->backoff = FLEET_BACKOFF_MIN;
-    fleet_link_open_soon(link);
+    link_try_anew(link);
+}
+
+static void
+link_cut_all(FleetServerLink *link, const char *sqlstate, bool permanent, const char *why)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &link->conns)
+    {
+        FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
+
+        if (conn->state != CONN_CLOSED)
+            fleet_conn_fail(conn, sqlstate, permanent, "%s", why);
+    }
+}
+
+void
+fleet_link_forbid(FleetServerLink *link, const char *sqlstate, const char *why)
+{
+    if (link->forbidden != NULL)
+        pfree(link->forbidden);
+    link->forbidden = why == NULL ? NULL : MemoryContextStrdup(link->context, why);
+    link->forbidden_sqlstate = sqlstate;
+    if (why != NULL)
+    {
+        waits_no_more(link);
+        link_cut_all(link, sqlstate, true, why);
+    }
+    link_try_anew(link);
+}
+
+/* A session may end what it runs, and the other agent goes on by itself: that connection, and what
+ * is on its way, begins anew. */
+static void
+link_outdate(FleetServerLink *link)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &link->conns)
+    {
+        FleetConn *conn = dlist_container(FleetConn, node, iter.cur);
+
+        if (conn->state == CONN_CLOSED || conn->lost)
+            continue;
+        if (link->mode->sessions && conn->state == CONN_READY)
+        {
+            conn->outdated = true;
+            fleet_conn_work(conn);
+        }
+        else
+            fleet_conn_fail(conn, FLEET_SQLSTATE_CONNECTION_FAILURE, false,
+                            "the options of the server or of its user mapping have changed");
+    }
+}
+
+void
+fleet_link_change(FleetServerLink *link, const FleetLinkSpec *spec)
+{
+    const char *password = fleet_link_param(link, "password");
+    bool strict = link->superuser && !spec->superuser;
+    char *former;
+
+    if (link->mode->sessions && spec->slots < link->slots)
+        link_outdate(link);
+    link->slots = spec->slots;
+    if (strcmp(link->server_name, spec->server_name) != 0)
+    {
+        pfree(link->server_name);
+        link->server_name = MemoryContextStrdup(link->context, spec->server_name);
+    }
+    if (link_fits(link, spec))
+        return;
+    former = password == NULL ? NULL : pstrdup(password);
+    waits_no_more(link);
+    MemoryContextReset(link->params);
+    link->former = former == NULL ? NULL : MemoryContextStrdup(link->params, former);
+    link->superuser = spec->superuser;
+    link->plain = false;
+    link_copy_params(link, spec);
+    if (strict)
+        link_cut_all(link, FLEET_SQLSTATE_INVALID_AUTHORIZATION, false,
+                     "the role is not a superuser any more");
+    else
+        link_outdate(link);
+    link_try_anew(link);
 }
 
 void *
@@ -182,7 +280,7 @@ work_all(void)
         if (!conn->lost && !conn->attention && conn->state >= CONN_SETUP)
         {
             fleet_conn_flush(conn);
-            if (conn->swollen && !conn->has_work)
+            if ((conn->swollen || conn->outdated) && !conn->has_work)
                 fleet_link_give_back(conn);
             continue;
         }
@@ -352,7 +450,7 @@ open_wanted_all(void)
             dlist_container(FleetServerLink, open_node, dlist_pop_head_node(&fleet_turn.to_open));
 
         link->opens_soon = false;
-        if (link->held != NULL)
+        if (link->held != NULL || link->forbidden != NULL)
         {
             if (link_wants(link) || fleet_side_wants(link))
                 fleet_link_held_down(link);

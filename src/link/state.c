@@ -149,5 +149,8 @@ fleet_link_held_down(FleetServerLink *link)
         return;
     link_back_off(link);
     fleet_link_agent_told();
-    fleet_link_callbacks.down(link, FLEET_SQLSTATE_CANNOT_CONNECT, link->held, false);
+    if (link->held != NULL)
+        fleet_link_callbacks.down(link, FLEET_SQLSTATE_CANNOT_CONNECT, link->held, false);
+    else
+        fleet_link_callbacks.down(link, link->forbidden_sqlstate, link->forbidden, true);
 }

@@ -310,6 +310,7 @@ CREATE TABLE fleet_catalog.job_run (
 ) WITH (fillfactor = 70);
 -- finished_at and not state: an index that looks at state would be written at each change of it.
 CREATE INDEX job_run_open ON fleet_catalog.job_run (job_run_id) WHERE finished_at IS NULL;
+CREATE INDEX job_run_unborn ON fleet_catalog.job_run (owner) WHERE job = ''; -- canceled before they arrived
 COMMENT ON TABLE fleet_catalog.job_run IS 'One row an execution of a job by this agent (start_job, or a parent in mode agent)';
 
 -- Steps of task runs (run_id ...) and of job runs (job_run_id): exactly one of both.

@@ -21,7 +21,7 @@ COMMENT ON FUNCTION fleet_catalog.may_use(oid) IS 'May the caller act as this ow
 
 CREATE FUNCTION fleet_catalog.may_become(a_member oid, a_role oid) RETURNS boolean
     LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_may_become';
-COMMENT ON FUNCTION fleet_catalog.may_become(oid, oid) IS 'May this member act as this role? From PostgreSQL 16 on, membership needs the SET option';
+COMMENT ON FUNCTION fleet_catalog.may_become(oid, oid) IS 'May this member act as this role? From PostgreSQL 16 on, membership needs the SET option; as a superuser only a superuser may';
 
 CREATE FUNCTION fleet_catalog.may_cancel(a_owner oid) RETURNS boolean
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_may_cancel';

@@ -59,6 +59,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION fleet_catalog.check_idle(a_server fleet_catalog.server) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF EXISTS (SELECT FROM fleet_catalog.run AS r JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id
+                WHERE NOT fleet_catalog.is_final(r.state) AND t.server_id = a_server.server_id AND fleet_catalog.is_running(t.state)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('server "%s" is running jobs', a_server.name),
+            HINT = format('Run fleet.set_server_state(%L, ''draining''), and try again when it is no longer busy.', a_server.name);
+    END IF;
+END
+$$;
+
 CREATE FUNCTION fleet.register_server(server text, mode text DEFAULT 'agent', slots integer DEFAULT 4, groups text[] DEFAULT '{}',
                                       weight double precision DEFAULT 1) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
@@ -152,6 +163,10 @@ BEGIN
     a_groups := coalesce(a_groups, v_server.groups);
     a_weight := coalesce(a_weight, v_server.weight);
     PERFORM fleet_catalog.check_server(a_mode, a_slots, a_groups, a_weight);
+    IF a_mode <> v_server.mode THEN
+        -- An agent that comes would look for them in the other mode, and not find them.
+        PERFORM fleet_catalog.check_idle(v_server);
+    END IF;
     UPDATE fleet_catalog.server AS s SET mode = a_mode, slots = a_slots, groups = a_groups, weight = a_weight
      WHERE s.server_id = v_server.server_id;
     PERFORM fleet_catalog.lift('server', v_server.server_id);
@@ -184,11 +199,7 @@ CREATE FUNCTION fleet_catalog.unregister_server(a_server text) RETURNS boolean
 DECLARE
     v_server fleet_catalog.server := fleet_catalog.change_server(a_server);
 BEGIN
-    IF EXISTS (SELECT FROM fleet_catalog.run AS r JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id
-                WHERE NOT fleet_catalog.is_final(r.state) AND t.server_id = v_server.server_id AND fleet_catalog.is_running(t.state)) THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('server "%s" is running jobs', a_server),
-            HINT = format('Run fleet.set_server_state(%L, ''draining''), and remove it when it is no longer busy.', a_server);
-    END IF;
+    PERFORM fleet_catalog.check_idle(v_server);
     DELETE FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id;
     PERFORM fleet_catalog.wake('servers', v_server.server_id);
     RETURN v_server.made_here;

@@ -93,19 +93,20 @@ COMMENT ON PROCEDURE fleet_link.watch_run(bigint, text, boolean)
     IS 'For fleet.execute_package(): waits until a run has changed, a minute at most, holding no snapshot and no lock; canceling it cancels the run';
 
 -- A procedure, because what it asks for starts at COMMIT; so it cannot be called in a transaction
--- block, and has no SET clause.  Every name is qualified instead.
+-- block, and has no SET clause.  Every name is qualified instead, those of types too: a domain "text" in
+-- the caller's search_path would run its CHECK with the caller's rights.
 CREATE PROCEDURE fleet.execute_package(package text, params jsonb DEFAULT '{}')
     LANGUAGE plpgsql AS $$
 DECLARE
-    v_run bigint;
-    v_state text;
-    v_news record;
-    v_line text;
-    v_seen jsonb := pg_catalog.jsonb_build_object();
-    v_final boolean := false;
-    v_canceled boolean := false;
-    v_asked boolean := false;
-    v_failure text;
+    v_run pg_catalog.int8;
+    v_state pg_catalog.text;
+    v_news pg_catalog.record;
+    v_line pg_catalog.text;
+    v_seen pg_catalog.jsonb := pg_catalog.jsonb_build_object();
+    v_final pg_catalog.bool := false;
+    v_canceled pg_catalog.bool := false;
+    v_asked pg_catalog.bool := false;
+    v_failure pg_catalog.text;
 BEGIN
     v_run := fleet.run_parent_package(execute_package.package, execute_package.params);
     COMMIT;
@@ -118,7 +119,7 @@ BEGIN
     WHILE NOT v_final AND NOT v_canceled LOOP
         CALL fleet_link.watch_run(v_run, v_state, v_canceled);
         BEGIN
-            v_final := v_state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,canceled,skipped,lost,unknown}'::text[]) OR v_state IS NULL;
+            v_final := v_state OPERATOR(pg_catalog.=) ANY ('{succeeded,failed,canceled,skipped,lost,unknown}'::pg_catalog.text[]) OR v_state IS NULL;
             v_news := fleet_link.run_news(v_run, v_seen);
             v_seen := v_news.seen_now;
             FOREACH v_line IN ARRAY v_news.lines LOOP

@@ -139,6 +139,7 @@ DECLARE
 BEGIN
     WITH wanted AS MATERIALIZED (
         SELECT w.token, w.job, w.params FROM unnest(a_tokens, a_jobs, a_params) AS w (token, job, params)
+         WHERE coalesce(jsonb_typeof(w.params), 'object') = 'object'
     ), job AS MATERIALIZED (
         SELECT n.name, coalesce(c.hash, s.hash) AS hash, coalesce(j.owner, s.owner) AS owner,
                coalesce(j.params, s.params) AS params, s.err_code, s.err_text
@@ -162,9 +163,10 @@ BEGIN
       FROM (SELECT array_agg(j.name), array_agg(j.err_code), array_agg(j.err_text) FROM job AS j WHERE j.hash IS NULL) AS b (names, sqlstates, messages);
     RETURN QUERY
     SELECT w.ord::integer, r.job_run_id, r.job_run_id IS NOT NULL AND n.token IS NULL,
-           CASE WHEN r.job_run_id IS NULL THEN coalesce(b.sqlstate, CASE WHEN o.token IS NOT NULL THEN '42710' ELSE '22004' END) END,
+           CASE WHEN r.job_run_id IS NULL THEN coalesce(b.sqlstate, CASE WHEN o.token IS NOT NULL THEN '42710' WHEN w.token IS NULL OR w.job IS NULL THEN '22004' ELSE '22023' END) END,
            CASE WHEN r.job_run_id IS NULL THEN
-               coalesce(b.message, CASE WHEN o.token IS NULL THEN 'token or job is null'
+               coalesce(b.message, CASE WHEN w.token IS NULL OR w.job IS NULL THEN 'token or job is null'
+                                        WHEN o.token IS NULL THEN 'the parameters of a job must be a JSON object'
                                         WHEN o.parent_uuid IS DISTINCT FROM a_parent_uuid THEN 'the token belongs to another parent'
                                         ELSE 'the token belongs to another role or job' END) END
       FROM unnest(a_tokens, a_jobs) WITH ORDINALITY AS w (token, job, ord)
@@ -228,12 +230,16 @@ BEGIN
     )
     SELECT count(fleet_catalog.wake('cancel_job_run', i.job_run_id)) INTO a_epoch FROM inserted AS i;
     -- A token that has not arrived may still be under way on a connection that is lost: its row is
-    -- made now, canceled, so that the start finds it and starts nothing.
+    -- made now, canceled, so that the start finds it and starts nothing.  Anybody may name tokens: a role has
+    -- 10,000 such rows at most, as many as slots of a server.  One that gets none is canceled when it has come.
     INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, state, finished_at, sqlstate, message)
     SELECT t.token, '', '00000000-0000-0000-0000-000000000000', fleet_catalog.caller(), a_parent_uuid, fleet_catalog.state_code('canceled'), clock_timestamp(),
            '57014',
            'canceled before it arrived'
-      FROM unnest(a_tokens) AS t (token) WHERE t.token IS NOT NULL
+      FROM (SELECT DISTINCT w.token FROM unnest(a_tokens) AS w (token)
+             WHERE w.token IS NOT NULL AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS r WHERE r.token = w.token)
+             LIMIT 10000 - (SELECT count(*) FROM (SELECT FROM fleet_catalog.job_run AS r
+                                                   WHERE r.job = '' AND r.owner = fleet_catalog.caller() LIMIT 10000) AS n)) AS t
         ON CONFLICT (token) DO NOTHING;
 END
 $$;

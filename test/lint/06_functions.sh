@@ -7,8 +7,14 @@ for f in src/sql/[0-9]*.sql; do
         while (/^CREATE\s+(?:FUNCTION|PROCEDURE)\s+([\w.]+)(.*?);\s*$/gmsi)
         {
             my ($name, $body, $line) = ($1, $2, 1 + (substr($_, 0, $-[0]) =~ tr/\n//));
-            # it commits, which a procedure with a SET clause may not: it qualifies every name
-            next if $name eq "fleet.execute_package";
+            # it commits, which a procedure with a SET clause may not: it qualifies every name, types too
+            if ($name eq "fleet.execute_package")
+            {
+                my ($declared, $does) = $body =~ /\bDECLARE\b(.*?)\bBEGIN\b(.*)/si;
+                while ($declared =~ /^\s*(\w+)\s+(?!pg_catalog\.)(\w+)/gm) { print "$ENV{F}:$line: $name declares $1 with the unqualified type $2\n"; }
+                while ($does =~ /(?:::|\bAS)\s*(?!pg_catalog\.)(text|jsonb?|name|bool|int\w*|float\w*|numeric|uuid|interval|timestamp\w*|date|record|regclass)\b/gi) { print "$ENV{F}:$line: $name casts to the unqualified type $1\n"; }
+                next;
+            }
             my $head = $body =~ s/\bAS\s+(\$\w*\$).*?\1//sir;
             next if $head =~ /\bSET\s+search_path\s*(?:=|TO)\s*pg_catalog\s*,\s*pg_temp\b/i;
             next if $head =~ /\bLANGUAGE\s+c\b/i;

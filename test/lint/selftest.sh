@@ -63,6 +63,8 @@ plant 06_functions src/sql/10_x.sql <<<'CREATE FUNCTION fleet.f() RETURNS int LA
 plant 06_functions src/sql/10_x.sql <<<'CREATE FUNCTION fleet.f() RETURNS void LANGUAGE plpgsql AS $$BEGIN END$$;'
 plant 06_functions src/sql/10_x.sql <<<'CREATE FUNCTION fleet.f() RETURNS void LANGUAGE plpgsql SET search_path = public AS $$BEGIN END$$;'
 plant 06_functions src/sql/10_x.sql <<<'CREATE PROCEDURE fleet.f() LANGUAGE plpgsql AS $$BEGIN END$$;'
+plant 06_functions src/sql/10_x.sql <<<'CREATE PROCEDURE fleet.execute_package() LANGUAGE plpgsql AS $$DECLARE v_a text; BEGIN END$$;'
+plant 06_functions src/sql/10_x.sql <<<'CREATE PROCEDURE fleet.execute_package() LANGUAGE plpgsql AS $$DECLARE v_a pg_catalog.text; BEGIN v_a := 1::text; END$$;'
 fine 06_functions src/sql/10_x.sql <<'SQL'
 CREATE FUNCTION fleet.f() RETURNS int LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$BEGIN RETURN 1; END$$;
 CREATE FUNCTION fleet.g() RETURNS int LANGUAGE sql RETURN 1;

@@ -273,6 +273,7 @@ $f->wait_for('witness', q{SELECT count(*) FROM event WHERE key = 'progress' AND 
 $f->wait_for('parent', "SELECT concat_ws(' ', package, total, done, failed, running, queued, state, elapsed > '0', eta > now()) FROM fleet.progress WHERE run_id = $run", 'progress 8 1 1 2 4 running t t', 'progress: one done, one failed, two run, four wait');
 is($f->sql(q{SELECT busy || '/' || slots FROM fleet.server_status WHERE server = 'd1'}), '2/2', 'server_status: two slots of two are busy');
 $f->fails(q{SELECT fleet.remove_server('d1')}, '55006', 'a busy server is not removed', like => qr/server "d1" is running jobs/, help => 1);
+$f->fails(q{SELECT fleet.alter_server('d1', mode => 'agent')}, '55006', '… nor made another mode', like => qr/server "d1" is running jobs/, help => 1);
 $f->release('progress');
 $f->run_is($run, 'failed', 'progress: it ends');
 is($f->sql("SELECT concat_ws(' ', total, done, failed, running, queued, state, eta IS NULL) FROM fleet.progress WHERE run_id = $run"), '8 7 1 0 0 failed t', 'progress: nothing is left, and there is no forecast any more');

@@ -1,0 +1,65 @@
+/*
+ * agent/health.c
+ *     What is known of servers and is not written yet.  In the agent's process.
+ */
+#include "postgres.h"
+
+#include "agent/health.h"
+#include "hand.h"
+
+/* Health that is to be written at the next flush. */
+typedef struct Health
+{
+    dlist_node node;
+    FleetHealthWrite row;
+} Health;
+
+static dlist_head health = DLIST_STATIC_INIT(health);
+
+void
+agent_health_add(const FleetHealthWrite *row)
+{
+    Health *entry = MemoryContextAllocZero(agent.context, sizeof(Health));
+
+    entry->row = *row;
+    entry->row.error = agent_strdup(agent.context, row->error);
+    entry->row.version = agent_strdup(agent.context, row->version);
+    entry->row.crash_mark = agent_strdup(agent.context, row->crash_mark);
+    dlist_push_tail(&health, &entry->node);
+    turn_again();
+}
+
+void
+agent_link_trouble(AgentLink *link, const char *what, const char *reason)
+{
+    FleetHealthWrite row = {.server_id = link->server->server_id,
+                            .status = link->server->suspect ? "suspect" : "up",
+                            .error = psprintf("%s: %s", what, reason)};
+
+    agent_health_add(&row);
+}
+
+bool
+agent_health_pending(void)
+{
+    return !dlist_is_empty(&health);
+}
+
+void
+agent_health_flush(void)
+{
+    while (!dlist_is_empty(&health))
+    {
+        Health *entry = dlist_container(Health, node, dlist_pop_head_node(&health));
+
+        fleet_hand_take(FLEET_HAND_SERVER, entry->row.server_id, "work_health");
+        fleet_health_write(&entry->row);
+        if (entry->row.error != NULL)
+            pfree((char *) entry->row.error);
+        if (entry->row.version != NULL)
+            pfree((char *) entry->row.version);
+        if (entry->row.crash_mark != NULL)
+            pfree((char *) entry->row.crash_mark);
+        pfree(entry);
+    }
+}
