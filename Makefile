@@ -107,6 +107,8 @@ help:
 	@echo 'make lint       one script a rule: test/lint/'
 	@echo 'make asan       the TAP and regression suites with AddressSanitizer'
 	@echo 'make bench      the benchmark against the peers'
+	@echo 'make torture-sweep  a crash at every boundary of a scenario; SWEEP=regex EVERY=n SEED=s'
+	@echo 'make liar       a parent and servers that lie; CASES=n SEED=s'
 	@echo 'make mutants    plants bugs and tells which test catches each; ONLY=regex RANDOM=n SEED=s'
 
 version:

@@ -18,6 +18,11 @@ my $SEED = $ENV{SEED} || int rand 1_000_000;
 srand $SEED;
 
 my $f = FleetTest->new(agents => 1, direct => 1, preload => 1, delays => 0);
+for my $node (qw(parent a1))
+{
+    $f->node($node)->append_conf('postgresql.conf', 'restart_after_crash = on');
+    $f->node($node)->reload;
+}
 $f->job('work', 'SELECT etl.work()');
 $f->job('flaky', { sql => 'SELECT etl.flaky()', retries => 3, retry_wait => '10ms' });
 $f->job('stay', { sql => 'SELECT etl.work_until_released()' });
