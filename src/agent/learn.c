@@ -86,11 +86,13 @@ agent_item_estimate(AgentRun *run, uint32 task, const char *params)
                                   estimate_find(run, task, NULL, false), NULL);
 }
 
+/* A row of its own: it takes long enough, or took so once, so that the short ones count as well. */
 static bool
 has_key(const AgentTask *task, FleetTime duration)
 {
-    return task->item_params != NULL && duration >= LEARN_ITEM_FROM &&
-           strlen(task->item_params) <= LEARN_KEY_MAX;
+    return task->item_params != NULL && strlen(task->item_params) <= LEARN_KEY_MAX &&
+           (duration >= LEARN_ITEM_FROM ||
+            estimate_find(task->run, task->ref.task, task->item_params, false) != NULL);
 }
 
 /* Remembers what a succeeded task run took; the end of the run writes it. */
@@ -100,7 +102,7 @@ agent_task_learn(AgentTask *task)
     AgentRun *run = task->run;
     AgentLearned *learned;
 
-    if (run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE || task->started_at == 0)
+    if (task->started_at == 0)
         return;
     if (run->learned_count == run->learned_capacity)
     {
@@ -121,20 +123,50 @@ agent_task_learn(AgentTask *task)
     learned->server = task->server;
 }
 
+/*
+ * What speeds are learned from.  An item counts by its own estimate: that of its task says
+ * nothing of this item, and the same of it night after night.
+ */
+static void
+speeds_learn(AgentRun *run, double *tonight)
+{
+    uint32 stride = (run->learned_count + FLEET_SPEED_PIECES - 1) / FLEET_SPEED_PIECES;
+    FleetSpeedSample *samples =
+        palloc(sizeof(FleetSpeedSample) * Max(Min(run->learned_count, FLEET_SPEED_PIECES), 1));
+    uint32 n = 0;
+
+    for (uint32 i = 0; i < run->learned_count; i += stride)
+    {
+        const AgentLearned *l = &run->learned[i];
+        bool item = run->def->tasks[l->task].for_each != NULL;
+        bool known = !item || (l->item_key != NULL &&
+                               estimate_find(run, l->task, l->item_key, false) != NULL);
+
+        if (l->server != NULL)
+            samples[n++] = (FleetSpeedSample){
+                .server = l->server->number,
+                .task = l->task,
+                .pool = run->def->specs[l->task].target,
+                .expected = known ? agent_item_estimate(run, l->task, l->item_key) : 0,
+                .actual = l->duration};
+    }
+    agent_servers_learn(samples, n, tonight);
+    pfree(samples);
+}
+
 void
 agent_run_learn(AgentRun *run)
 {
     bool *touched = palloc0(sizeof(bool) * Max(run->def->ntasks, 1));
+    double *tonight = palloc(sizeof(double) * agent_servers_count());
 
+    speeds_learn(run, tonight);
     for (uint32 i = 0; i < run->learned_count; i++)
     {
         AgentLearned *l = &run->learned[i];
         const FleetTaskDef *task = &run->def->tasks[l->task];
-        double speed = l->server == NULL ? 1 : fleet_speed_value(&l->server->speed);
-        FleetTime predicted = agent_item_estimate(run, l->task, l->item_key);
+        double speed = l->server == NULL ? 1 : tonight[l->server->number];
 
-        if (l->server != NULL && predicted > 0 && l->duration >= LEARN_ITEM_FROM)
-            agent_server_speed(l->server, predicted, l->duration);
         fleet_estimate_add(estimate_find(run, l->task, NULL, true), l->duration, speed);
         touched[l->task] = true;
         if (l->item_key != NULL)

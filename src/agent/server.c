@@ -268,7 +268,7 @@ server_take(const FleetServerRow *row)
     server->groups = MemoryContextAlloc(agent.context, sizeof(char *) * Max(row->ngroups, 1));
     for (int i = 0; i < row->ngroups; i++)
         server->groups[i] = MemoryContextStrdup(agent.context, row->groups[i]);
-    if (server->speed.samples == 0)
+    if (server->speed.evidence <= 0)
         server->speed = row->speed;
     server_suspects(server);
     server_apply(server);
@@ -369,11 +369,26 @@ agent_servers_load(void)
         target_define(target);
 }
 
-void
-agent_server_speed(AgentServer *server, FleetTime predicted, FleetTime actual)
+uint32
+agent_servers_count(void)
 {
-    fleet_speed_add(&server->speed, predicted, actual);
-    server->speed_changed = speeds_changed = true;
+    return nservers;
+}
+
+void
+agent_servers_learn(const FleetSpeedSample *samples, uint32 n, double *tonight)
+{
+    FleetAlloc alloc = agent_alloc(CurrentMemoryContext);
+    FleetSpeed elsewhere, **speeds = palloc(sizeof(FleetSpeed *) * nservers);
+
+    fleet_speed_init(&elsewhere);
+    for (uint32 i = 0; i < nservers; i++)
+        speeds[i] = i < AGENT_FIRST_SERVER ? &elsewhere : &by_number[i]->speed;
+    fleet_speed_learn(&alloc, speeds, nservers, samples, n, tonight);
+    for (uint32 i = 0; i < n; i++)
+        by_number[samples[i].server]->speed_changed = true;
+    speeds_changed |= n > 0;
+    pfree(speeds);
 }
 
 /* ---- links ---- */
@@ -567,22 +582,12 @@ agent_servers_dirty(void)
     return agent_health_pending() || speeds_changed;
 }
 
-/* Learned speeds are relative to each other: kept centred, then written. */
 static void
 speeds_flush(void)
 {
-    FleetSpeed **speeds = palloc(sizeof(FleetSpeed *) * Max(nservers, 1));
-    uint32 n = 0;
-
     if (!speeds_changed)
         return;
     speeds_changed = false;
-    for (uint32 i = AGENT_FIRST_SERVER; i < nservers; i++)
-    {
-        if (!by_number[i]->gone)
-            speeds[n++] = &by_number[i]->speed;
-    }
-    fleet_speed_center(speeds, n);
     for (uint32 i = AGENT_FIRST_SERVER; i < nservers; i++)
     {
         AgentServer *server = by_number[i];

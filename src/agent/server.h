@@ -42,7 +42,10 @@ extern void agent_link_suspect(AgentLink *link, bool permanent);
 /* Links that a server has refused for fleet.lost_after: each to give_up, once.  Returns when to look again. */
 extern FleetTime agent_links_refused(FleetTime now, void (*give_up)(AgentLink *link));
 /* How long something took there, against what was expected. */
-extern void agent_server_speed(AgentServer *server, FleetTime predicted, FleetTime actual);
+/* Numbers of servers are below. */
+extern uint32 agent_servers_count(void);
+/* What a run taught of speeds; tonight: fleet_speed_learn(). */
+extern void agent_servers_learn(const FleetSpeedSample *samples, uint32 n, double *tonight);
 extern bool agent_servers_dirty(void);
 extern void agent_servers_flush(void); /* health and speeds that are due; inside the transaction */
 

@@ -1,14 +1,13 @@
 /*
  * core/estimate.c
- *     Learned durations and server speeds (estimate.h): pure arithmetic on a
- *     few numbers a key.  Called by the agent when work ended, by the planner
- *     and by tests.
+ *     Learned durations (estimate.h): pure arithmetic on a few numbers a key.
+ *     Called by the agent when work ended, by the planner and by tests.
  *
- * Everything is a logarithm, because durations are spread over decades and
- * because speeds multiply.  An update moves by a share of the residual; the
- * residual is clipped at CLIP times the spread known so far (Huber's idea), so
- * an outlier moves the estimate by a bounded step.  A lasting change widens
- * the spread with every sample, hence is followed within some twenty samples.
+ * Everything is a logarithm, because durations are spread over decades.  An
+ * update moves by a share of the residual; the residual is clipped at CLIP
+ * times the spread known so far (Huber's idea), so an outlier moves the
+ * estimate by a bounded step.  A lasting change widens the spread with every
+ * sample, hence is followed within some twenty samples.
  */
 #include "core/estimate.h"
 
@@ -19,10 +18,7 @@
 #define SPREAD_LEAST 0.05    /* nothing is exact to more than 5 % */
 #define FORGET 0.1           /* the least weight of a new sample */
 #define MEAN_TO_SIGMA 1.2533 /* mean absolute deviation to standard deviation, normal */
-
-#define SPEED_CLIP 0.7
-#define SPEED_FORGET 0.05
-#define SPEED_LIMIT 2.772588722239781 /* log 16 */
+#define MEAN_SPREAD_MOST 1.5 /* beyond, the mean is all in outliers */
 
 static double
 clip(double value, double limit)
@@ -91,49 +87,14 @@ fleet_estimate_predict(const FleetEstimate *by_item, const FleetEstimate *by_tas
     return sum < 1 ? 1 : sum < 9e18 ? (FleetTime) sum : FLEET_NEVER - 1;
 }
 
-/* ---- speed of a server ---- */
-
-void
-fleet_speed_init(FleetSpeed *speed)
+/* The mean of a lognormal distribution; one sample says nothing of its spread. */
+FleetTime
+fleet_estimate_mean(const FleetEstimate *estimate)
 {
-    *speed = (FleetSpeed){0, 0};
-}
+    double spread = clip(estimate->log_spread, MEAN_SPREAD_MOST), value;
 
-void
-fleet_speed_add(FleetSpeed *speed, FleetTime predicted, FleetTime actual)
-{
-    double share, residual;
-
-    if (predicted <= 0)
-        return; /* nothing was expected, so nothing is learned */
-    residual = log((double) predicted) - log(actual > 0 ? (double) actual : 1) - speed->log_speed;
-    share = 2 / (speed->samples + 3.0);
-    if (share < SPEED_FORGET)
-        share = SPEED_FORGET;
-    speed->log_speed = clip(speed->log_speed + share * clip(residual, SPEED_CLIP), SPEED_LIMIT);
-    if (speed->samples < UINT32_MAX)
-        speed->samples++;
-}
-
-double
-fleet_speed_value(const FleetSpeed *speed)
-{
-    return speed->samples == 0 ? 1 : exp(clip(speed->log_speed, SPEED_LIMIT));
-}
-
-void
-fleet_speed_center(FleetSpeed *const *speeds, uint32_t n)
-{
-    double sum = 0;
-    uint32_t known = 0;
-
-    for (uint32_t i = 0; i < n; i++)
-        if (speeds[i]->samples > 0)
-        {
-            sum += speeds[i]->log_speed;
-            known++;
-        }
-    for (uint32_t i = 0; i < n; i++)
-        if (speeds[i]->samples > 0)
-            speeds[i]->log_speed = clip(speeds[i]->log_speed - sum / known, SPEED_LIMIT);
+    if (estimate->samples == 0)
+        return 0;
+    value = exp(estimate->log_mean + (estimate->samples > 1 ? spread * spread / 2 : 0));
+    return value < 1 ? 1 : value < 9e18 ? (FleetTime) value : FLEET_NEVER - 1;
 }

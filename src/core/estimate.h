@@ -1,7 +1,7 @@
 /*
  * core/estimate.h
- *     Learned durations and server speeds, as a few numbers a key, so that
- *     the catalog can hold them.
+ *     Learned durations, as a few numbers a key, so that the catalog can hold
+ *     them.  Speeds of servers: speed.h.
  *
  * Keys, in order of trust: (package, task, item key), (package, task), job.
  * The caller looks the rows up; this file merges and updates them.  Durations
@@ -34,22 +34,11 @@ extern double fleet_estimate_confidence(const FleetEstimate *estimate);
 extern FleetTime fleet_estimate_predict(const FleetEstimate *by_item, const FleetEstimate *by_task,
                                         const FleetEstimate *by_job);
 
-typedef struct FleetSpeed
-{
-    double log_speed; /* relative to the fleet's mean; 0 = 1 */
-    uint32_t samples;
-} FleetSpeed;
-
-extern void fleet_speed_init(FleetSpeed *speed);
-/* One finished piece of work on that server: what was predicted at speed 1, what it took. */
-extern void fleet_speed_add(FleetSpeed *speed, FleetTime predicted, FleetTime actual);
 /*
- * Speeds are relative, so nothing holds their common level in place.  This
- * makes their mean 1 again (geometric, of the servers that have samples); call
- * it now and then, for example at the end of a run.
+ * What many pieces of this kind take on average, in microseconds at speed 1;
+ * the prediction above is what one of them most likely takes, and less.  0
+ * when nothing is known.
  */
-extern void fleet_speed_center(FleetSpeed *const *speeds, uint32_t n);
-extern double
-fleet_speed_value(const FleetSpeed *speed); /* > 0; 1 with no samples; clamped 1/16 … 16 */
+extern FleetTime fleet_estimate_mean(const FleetEstimate *estimate);
 
 #endif

@@ -81,7 +81,7 @@ CREATE TABLE fleet_catalog.server_health (
     timeline          integer,
     crash_mark        text,                 -- changes when the server recovers from a crash (link/self.c)
     speed_log         double precision NOT NULL DEFAULT 0,  -- FleetSpeed
-    speed_samples     integer NOT NULL DEFAULT 0
+    speed_evidence    double precision NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE fleet_catalog.server_health IS 'What the agent knows of each server; written by the agent only';
 

@@ -13,7 +13,7 @@
 
 static FleetStatement servers_statement = {
     "SELECT s.server_id, s.name, s.mode OPERATOR(pg_catalog.=) 'agent', s.state, s.slots, s.weight,"
-    "       s.groups, COALESCE(h.speed_log, 0), COALESCE(h.speed_samples, 0)"
+    "       s.groups, COALESCE(h.speed_log, 0), COALESCE(h.speed_evidence, 0)"
     "  FROM fleet_catalog.server AS s"
     "  LEFT JOIN fleet_catalog.server_health AS h"
     "    ON h.server_id OPERATOR(pg_catalog.=) s.server_id"
@@ -64,7 +64,7 @@ fleet_server_read(FleetServerRow **rows)
         row->weight = fleet_column_double(tuple, desc, 6);
         read_groups(tuple, desc, row, context);
         row->speed.log_speed = fleet_column_double(tuple, desc, 8);
-        row->speed.samples = (uint32) fleet_column_int(tuple, desc, 9, 0);
+        row->speed.evidence = fleet_column_double(tuple, desc, 9);
     }
     SPI_freetuptable(table);
     return count;
@@ -117,20 +117,20 @@ fleet_health_write(const FleetHealthWrite *w)
 }
 
 static FleetStatement speed_statement = {
-    "INSERT INTO fleet_catalog.server_health AS h (server_id, speed_log, speed_samples)"
+    "INSERT INTO fleet_catalog.server_health AS h (server_id, speed_log, speed_evidence)"
     "SELECT s.server_id, $2, $3 FROM fleet_catalog.server AS s"
     " WHERE s.server_id OPERATOR(pg_catalog.=) $1"
     " ON CONFLICT (server_id) DO UPDATE"
-    "   SET speed_log = excluded.speed_log, speed_samples = excluded.speed_samples",
+    "   SET speed_log = excluded.speed_log, speed_evidence = excluded.speed_evidence",
     3,
-    {INT4OID, FLOAT8OID, INT4OID},
+    {INT4OID, FLOAT8OID, FLOAT8OID},
     NULL};
 
 void
 fleet_speed_write(int server_id, const FleetSpeed *speed)
 {
     Datum values[] = {Int32GetDatum(server_id), Float8GetDatum(speed->log_speed),
-                      Int32GetDatum((int32) speed->samples)};
+                      Float8GetDatum(speed->evidence)};
 
     (void) fleet_statement_run(&speed_statement, values, NULL);
 }

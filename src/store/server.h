@@ -8,7 +8,7 @@
 
 #include "postgres.h"
 
-#include "core/estimate.h"
+#include "core/speed.h"
 
 typedef struct FleetServerRow
 {

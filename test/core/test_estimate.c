@@ -1,6 +1,6 @@
 /*
  * test/core/test_estimate.c
- *     Durations and speeds are learned, and outliers do not unlearn them.
+ *     Durations are learned, and outliers do not unlearn them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -195,89 +195,38 @@ test_follows_a_change(void **state)
     assert_within(predicted(&estimate), 40e6, 1.3);
 }
 
-/*
- * A fleet whose speeds nobody told: tasks of unknown length come back night
- * after night on a random server.  Lengths and speeds are learned from each
- * other; only their ratio can be, so that is what is compared.
- */
+/* The mean of work that is spread: what many of them take together, not what one most likely takes. */
 static void
-learn_fleet(uint64_t seed, bool outliers)
+test_mean(void **state)
 {
-    enum
-    {
-        SERVERS = 6,
-        TASKS = 40,
-        NIGHTS = 60
-    };
-    static const double speeds[SERVERS] = {1, 1, 2, 4, 0.5, 1.5};
-    FleetSpeed learned[SERVERS], *all[SERVERS];
-    FleetEstimate tasks[TASKS];
-    double lengths[TASKS], mean = 0;
     FleetRandom random;
+    FleetEstimate estimate;
 
-    fleet_random_seed(&random, seed);
-    for (int i = 0; i < SERVERS; i++)
+    (void) state;
+    fleet_estimate_init(&estimate);
+    assert_int_equal(fleet_estimate_mean(&estimate), 0);
+    fleet_estimate_add(&estimate, FLEET_SECONDS(10), 1);
+    assert_within((double) fleet_estimate_mean(&estimate), 10e6, 1.001);
+    fleet_random_seed(&random, 17);
+    for (int round = 0; round < 200; round++)
     {
-        fleet_speed_init(&learned[i]);
-        all[i] = &learned[i];
-        mean += log(speeds[i]) / SERVERS;
-    }
-    for (int i = 0; i < TASKS; i++)
-    {
-        fleet_estimate_init(&tasks[i]);
-        lengths[i] = 10e6 * exp(fleet_random_normal(&random));
-    }
-    for (int night = 0; night < NIGHTS; night++)
-    {
-        for (int i = 0; i < TASKS; i++)
+        double sigma = 0.1 + fleet_random_unit(&random), sum = 0, means = 0;
+
+        fleet_estimate_init(&estimate);
+        for (int i = 0; i < 2000; i++)
         {
-            uint32_t on = fleet_random_below(&random, SERVERS);
-            FleetTime took = lognormal(&random, lengths[i] / speeds[on], 0.1) *
-                             (outliers && fleet_random_below(&random, 20) == 0 ? 100 : 1);
+            FleetTime duration = lognormal(&random, 5e6, sigma);
 
-            fleet_speed_add(&learned[on], fleet_estimate_predict(&tasks[i], NULL, NULL), took);
-            fleet_estimate_add(&tasks[i], took, fleet_speed_value(&learned[on]));
+            fleet_estimate_add(&estimate, duration, 1);
+            sum += (double) duration;
+            means += (double) fleet_estimate_mean(&estimate);
         }
-        fleet_speed_center(all, SERVERS);
+        assert_within(means, sum, 1.2);
     }
-    for (int i = 0; i < SERVERS; i++)
-        assert_within(fleet_speed_value(&learned[i]), speeds[i] / exp(mean), outliers ? 1.3 : 1.15);
-}
-
-static void
-test_speeds_converge(void **state)
-{
-    (void) state;
-    for (uint64_t seed = 1; seed <= 40; seed++)
-    {
-        learn_fleet(seed, false);
-        learn_fleet(seed, true);
-    }
-}
-
-static void
-test_speed_bounds(void **state)
-{
-    FleetSpeed speed, other, *both[] = {&speed, &other};
-
-    (void) state;
-    fleet_speed_init(&speed);
-    fleet_speed_init(&other);
-    assert_true(fleet_speed_value(&speed) == 1);
-    fleet_speed_add(&speed, 0, 1000); /* no prediction: nothing learned */
-    assert_int_equal(speed.samples, 0);
-    fleet_speed_center(both, 2); /* nothing to center */
-    for (int i = 0; i < 1000; i++)
-        fleet_speed_add(&speed, FLEET_SECONDS(1000), 0);
-    assert_within(fleet_speed_value(&speed), 16, 1.0001);
-    for (int i = 0; i < 1000; i++)
-        fleet_speed_add(&speed, 1, FLEET_SECONDS(1000));
-    assert_within(fleet_speed_value(&speed), 1.0 / 16, 1.0001);
-    fleet_speed_center(both, 2); /* the only one with samples is the mean */
-    assert_within(fleet_speed_value(&speed), 1, 1.0001);
-    speed.samples = UINT32_MAX;
-    fleet_speed_add(&speed, 1000, 1000);
-    assert_true(speed.samples == UINT32_MAX);
+    estimate = (FleetEstimate){40, 1e9, 9};
+    assert_true(fleet_estimate_mean(&estimate) < FLEET_NEVER);
+    estimate = (FleetEstimate){-5, 0.1, 9};
+    assert_int_equal(fleet_estimate_mean(&estimate), 1);
 }
 
 int
@@ -287,8 +236,7 @@ main(void)
         cmocka_unit_test(test_cold_start),       cmocka_unit_test(test_normalised_to_speed_one),
         cmocka_unit_test(test_confidence),       cmocka_unit_test(test_levels),
         cmocka_unit_test(test_outliers),         cmocka_unit_test(test_single_outlier),
-        cmocka_unit_test(test_follows_a_change), cmocka_unit_test(test_speeds_converge),
-        cmocka_unit_test(test_speed_bounds),
+        cmocka_unit_test(test_follows_a_change), cmocka_unit_test(test_mean),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

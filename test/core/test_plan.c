@@ -260,8 +260,10 @@ test_errors(void **state)
     assert_false(world_plan(&world));
     assert_non_null(strstr(world.error.message, "\"first\" cannot start"));
     assert_true(world.error.hint[0] != '\0');
-    assert_false(
+    /* one server more could do it */
+    assert_true(
         fleet_plan_what_if(&fleet_malloc_alloc, &world.input, 1, &makespan, &bound, &world.error));
+    assert_int_equal(makespan, S(2));
     assert_false(
         fleet_plan_what_if(&fleet_malloc_alloc, &world.input, 0, &makespan, &bound, &world.error));
     assert_non_null(strstr(world.error.message, "without a server"));
@@ -308,6 +310,171 @@ test_what_if(void **state)
     assert_true(
         fleet_plan_what_if(&fleet_malloc_alloc, &world.input, 3, &makespan, &bound, &world.error));
     assert_int_equal(makespan, S(16));
+    world_end(&world);
+}
+
+/*
+ * A package of several tasks on several groups, as if there were n servers, and
+ * the same really with n servers: at most 10 % apart.
+ */
+enum
+{
+    WHAT_IF_MOST = 12,
+    WHAT_IF_TASKS = 24
+};
+
+typedef struct WhatIf
+{
+    World *world;
+    const uint32_t *targets[WHAT_IF_TASKS];
+    uint32_t sizes[WHAT_IF_TASKS];
+    bool groups[WHAT_IF_TASKS];
+    FleetServerSpec servers[WHAT_IF_MOST];
+    uint32_t all[WHAT_IF_MOST], pinned;
+    FleetPlanItems items[WHAT_IF_TASKS];
+} WhatIf;
+
+/* Each task has a target of its own, as api/plan.c gives them: the group, or the last server of three. */
+static void
+what_if_servers(WhatIf *what, uint32_t n, uint32_t slots, double speed)
+{
+    FleetPlanInput *input = &what->world->input;
+
+    for (uint32_t s = 0; s < n; s++)
+    {
+        what->servers[s] = (FleetServerSpec){FLEET_SERVER_ONLINE, slots, 1, speed};
+        what->all[s] = s;
+    }
+    what->pinned = n > 2 ? 2 : n - 1;
+    for (uint32_t t = 0; t < what->world->ntasks; t++)
+    {
+        what->targets[t] = what->groups[t] ? what->all : &what->pinned;
+        what->sizes[t] = what->groups[t] ? n : 1;
+    }
+    input->servers = what->servers;
+    input->nservers = n;
+    input->local_server = 0;
+    input->targets = what->targets;
+    input->target_sizes = what->sizes;
+    input->ntargets = what->world->ntasks;
+    input->groups = what->groups;
+}
+
+static void
+random_what_if(uint64_t seed)
+{
+    World *world = calloc(1, sizeof(World));
+    WhatIf *what = calloc(1, sizeof(WhatIf));
+    FleetRandom random;
+    uint32_t now = 3, slots;
+    double speed;
+
+    fleet_random_seed(&random, seed);
+    slots = 1 + fleet_random_below(&random, 4);
+    speed = 0.5 + fleet_random_unit(&random);
+    what->world = world;
+    world_init(world, MAX_SERVERS, 1);
+    for (uint32_t t = 0, n = 2 + fleet_random_below(&random, WHAT_IF_TASKS - 2); t < n; t++)
+    {
+        FleetTaskSpec *spec =
+            task(world, FLEET_TASK_JOB, 1000 + fleet_random_below(&random, 9000000));
+
+        spec->target = t;
+        what->groups[t] = fleet_random_below(&random, 6) > 0;
+        spec->for_each = fleet_random_below(&random, 3) == 0;
+        if (spec->for_each)
+            what->items[world->input.nitems++] =
+                (FleetPlanItems){t, 1 + fleet_random_below(&random, 30), NULL};
+        if (t > 0 && fleet_random_below(&random, 2) == 0)
+            edge(world, fleet_random_below(&random, t), t, FLEET_ON_SUCCESS);
+    }
+    world->input.items = what->items;
+    world->graph = fleet_graph_create(&fleet_malloc_alloc, world->tasks, world->ntasks,
+                                      world->edges, world->nedges, &world->error);
+    world->input.graph = world->graph;
+    for (uint32_t n = 3; n <= WHAT_IF_MOST; n++)
+    {
+        FleetTime makespan, bound;
+
+        what_if_servers(what, now, slots, speed);
+        assert_true(fleet_plan_what_if(&fleet_malloc_alloc, &world->input, n, &makespan, &bound,
+                                       &world->error));
+        what_if_servers(what, n, slots, speed);
+        assert_true(
+            fleet_plan_create(&fleet_malloc_alloc, &world->input, &world->plan, &world->error));
+        if (fabs(log((double) makespan / (double) world->plan.makespan)) > log(1.1))
+            fail_msg("seed %llu: %u servers would take %lld, and take %lld",
+                     (unsigned long long) seed, n, (long long) makespan,
+                     (long long) world->plan.makespan);
+        assert_true(bound <= makespan);
+        fleet_plan_free(&fleet_malloc_alloc, &world->plan);
+    }
+    fleet_graph_free(world->graph);
+    free(what);
+    free(world);
+}
+
+static void
+test_what_if_really(void **state)
+{
+    const char *cases = getenv("UNIT_CASES"), *seed = getenv("UNIT_SEED");
+    uint64_t n = cases != NULL ? strtoull(cases, NULL, 10) : 2000;
+    uint64_t first = seed != NULL ? strtoull(seed, NULL, 10) : 1;
+
+    (void) state;
+    for (uint64_t i = 0; i < n; i++)
+        random_what_if(first + i);
+}
+
+/* Groups that have no server in common each get their own; those that have, the same. */
+static void
+test_what_if_groups(void **state)
+{
+    World world;
+    FleetTime makespan, bound;
+
+    (void) state;
+    world_init(&world, 3, 1);
+    for (int i = 0; i < 12; i++)
+        task(&world, FLEET_TASK_JOB, S(2))->target = i % 2;
+    assert_true(world_plan(&world));
+    /* target 1 has its one server from target 0: six servers in all */
+    assert_true(
+        fleet_plan_what_if(&fleet_malloc_alloc, &world.input, 6, &makespan, &bound, &world.error));
+    assert_in_range(makespan, S(4), S(4));
+    world.sizes[0] = 2; /* now nothing in common: six servers each */
+    assert_true(
+        fleet_plan_what_if(&fleet_malloc_alloc, &world.input, 6, &makespan, &bound, &world.error));
+    assert_int_equal(makespan, S(2));
+    assert_int_equal(bound, S(2));
+    world_end(&world);
+}
+
+static uint32_t paused;
+
+static void
+count_pause(void *arg)
+{
+    (void) arg;
+    paused++;
+}
+
+/* Whoever plays a long plan can be interrupted. */
+static void
+test_pause(void **state)
+{
+    static const FleetPlanItems items = {0, 10000, NULL};
+    World world;
+
+    (void) state;
+    world_init(&world, 1, 4);
+    task(&world, FLEET_TASK_JOB, S(1))->for_each = true;
+    world.input.items = &items;
+    world.input.nitems = 1;
+    world.input.pause = count_pause;
+    paused = 0;
+    assert_true(world_plan(&world));
+    assert_true(paused >= 10000 / 256);
     world_end(&world);
 }
 
@@ -515,6 +682,9 @@ main(void)
         cmocka_unit_test(test_critical_through_slot),
         cmocka_unit_test(test_errors),
         cmocka_unit_test(test_what_if),
+        cmocka_unit_test(test_what_if_really),
+        cmocka_unit_test(test_what_if_groups),
+        cmocka_unit_test(test_pause),
         cmocka_unit_test(test_bound),
         cmocka_unit_test(test_random_plans),
     };

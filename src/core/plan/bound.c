@@ -11,8 +11,8 @@
 /* So many of the longest pieces and fastest slots are compared one by one. */
 #define LONGEST 256
 
-static bool
-is_usable(const FleetServerSpec *server)
+bool
+plan_usable(const FleetServerSpec *server)
 {
     return server->state == FLEET_SERVER_ONLINE && server->slots > 0;
 }
@@ -55,7 +55,7 @@ fleet_plan_lower_bound(const FleetTime *durations, uint32_t n, const FleetServer
     }
     for (uint32_t i = 0; i < nservers; i++)
     {
-        if (!is_usable(&servers[i]))
+        if (!plan_usable(&servers[i]))
             continue;
         speed += servers[i].speed * servers[i].slots;
         for (uint32_t k = 0; k < servers[i].slots && k < LONGEST; k++)
@@ -181,7 +181,7 @@ fastest_of(const FleetPlanInput *input, const FleetTaskSpec *task)
     double fastest = 0;
 
     for (uint32_t i = 0; i < n; i++)
-        if (servers[i] < input->nservers && is_usable(&input->servers[servers[i]]) &&
+        if (servers[i] < input->nservers && plan_usable(&input->servers[servers[i]]) &&
             input->servers[servers[i]].speed > fastest)
             fastest = input->servers[servers[i]].speed;
     return fastest > 0 ? fastest : 1;

@@ -1,6 +1,7 @@
 /*
  * core/plan/internal.h
- *     What plan.c (plays the run) and bound.c (judges the result) share.
+ *     What plan.c (plays the run), bound.c (judges the result) and what_if.c
+ *     (changes the input) share.
  */
 #ifndef FLEET_CORE_PLAN_INTERNAL_H
 #define FLEET_CORE_PLAN_INTERNAL_H
@@ -16,6 +17,8 @@ typedef struct Played
     uint8_t *ran;       /* per task of the graph: it was not skipped */
 } Played;
 
+extern bool plan_check_input(const FleetPlanInput *input, FleetError *error);
+extern bool plan_usable(const FleetServerSpec *server);
 extern void plan_lower_bound(const Played *played);
 extern void plan_critical_path(const Played *played);
 extern void plan_utilisation(const Played *played);

@@ -19,8 +19,12 @@ typedef struct Player
     uint32_t lengths_capacity;
     uint32_t *running; /* heap of indexes into plan->tasks, first to end at the top */
     uint32_t nrunning, running_capacity;
+    uint32_t decisions; /* since the last pause */
     bool over;
 } Player;
+
+/* So many decisions are made between two calls of input->pause(). */
+#define SLICE 256
 
 /* ---- what runs, by its end ---- */
 
@@ -121,7 +125,8 @@ do_start(Player *player, const FleetDecision *decision)
     fleet_alloc_grow(player->played.alloc, (void **) &player->played.lengths,
                      &player->lengths_capacity, plan->ntasks, sizeof(FleetTime));
     if (decision->server != FLEET_NO_SERVER)
-        took /= input->servers[decision->server].speed;
+        took /= input->actual_speeds != NULL ? input->actual_speeds[decision->server]
+                                             : input->servers[decision->server].speed;
     player->played.lengths[index] = length;
     plan->tasks[index] = (FleetPlanTask){
         .task = decision->ref.task,
@@ -145,6 +150,10 @@ do_expand(Player *player, uint32_t task)
 static void
 carry_out(Player *player, const FleetDecision *decision)
 {
+    const FleetPlanInput *input = player->played.input;
+
+    if (input->pause != NULL && ++player->decisions % SLICE == 0)
+        input->pause(input->arg);
     switch (decision->kind)
     {
         case FLEET_DO_START: do_start(player, decision); break;
@@ -239,8 +248,8 @@ play(Player *player, FleetError *error)
 
 /* ---- begin and end ---- */
 
-static bool
-check_input(const FleetPlanInput *input, FleetError *error)
+bool
+plan_check_input(const FleetPlanInput *input, FleetError *error)
 {
     memset(error, 0, sizeof(*error));
     for (uint32_t t = 0; t < fleet_graph_ntasks(input->graph); t++)
@@ -334,7 +343,7 @@ fleet_plan_create(const FleetAlloc *alloc, const FleetPlanInput *input, FleetPla
     Player player;
     bool done;
 
-    if (!check_input(input, error))
+    if (!plan_check_input(input, error))
         return false;
     player_begin(&player, alloc, input, plan);
     done = play(&player, error);
@@ -352,94 +361,4 @@ fleet_plan_free(const FleetAlloc *alloc, FleetPlan *plan)
     fleet_alloc_free(alloc, plan->tasks, plan->ntasks * sizeof(FleetPlanTask));
     fleet_alloc_free(alloc, plan->utilisation, plan->nservers * sizeof(double));
     memset(plan, 0, sizeof(*plan));
-}
-
-/* ---- what if ---- */
-
-/* The average of a target's servers, as one more server. */
-static FleetServerSpec
-average_server(const FleetPlanInput *input, uint32_t target)
-{
-    uint32_t n = input->target_sizes[target];
-    double slots = 0, weight = 0, speed = 0;
-
-    for (uint32_t i = 0; i < n; i++)
-    {
-        const FleetServerSpec *server = &input->servers[input->targets[target][i]];
-
-        slots += (double) server->slots / n;
-        weight += server->weight / n;
-        speed += server->speed / n;
-    }
-    if (n == 0)
-        return (FleetServerSpec){FLEET_SERVER_ONLINE, 1, 1, 1};
-    return (FleetServerSpec){FLEET_SERVER_ONLINE, slots < 1 ? 1 : (uint32_t) (slots + 0.5), weight,
-                             speed};
-}
-
-static uint32_t
-largest_target(const FleetPlanInput *input)
-{
-    uint32_t largest = 0;
-
-    for (uint32_t t = 1; t < input->ntargets; t++)
-        if (input->target_sizes[t] > input->target_sizes[largest])
-            largest = t;
-    return largest;
-}
-
-bool
-fleet_plan_what_if(const FleetAlloc *alloc, const FleetPlanInput *input, uint32_t n,
-                   FleetTime *makespan, FleetTime *lower_bound, FleetError *error)
-{
-    FleetPlanInput other = *input;
-    uint32_t target, old, total = input->nservers + n;
-    FleetServerSpec *servers;
-    const uint32_t **targets;
-    uint32_t *sizes, *members;
-    FleetPlan plan;
-    bool done;
-
-    if (!check_input(input, error))
-        return false;
-    if (n == 0 || input->ntargets == 0)
-    {
-        snprintf(error->message, sizeof(error->message), "there is no plan without a server");
-        snprintf(error->hint, sizeof(error->hint), "Specify at least one server.");
-        return false;
-    }
-    target = largest_target(input);
-    old = input->target_sizes[target];
-    servers = fleet_alloc_zero(alloc, total * sizeof(FleetServerSpec));
-    targets = fleet_alloc_zero(alloc, input->ntargets * sizeof(uint32_t *));
-    sizes = fleet_alloc_zero(alloc, input->ntargets * sizeof(uint32_t));
-    members = fleet_alloc_zero(alloc, n * sizeof(uint32_t));
-
-    memcpy(servers, input->servers, input->nservers * sizeof(FleetServerSpec));
-    memcpy(targets, input->targets, input->ntargets * sizeof(uint32_t *));
-    memcpy(sizes, input->target_sizes, input->ntargets * sizeof(uint32_t));
-    other.nservers = input->nservers;
-    for (uint32_t i = 0; i < n; i++)
-    {
-        members[i] = i < old ? input->targets[target][i] : other.nservers;
-        if (i >= old)
-            servers[other.nservers++] = average_server(input, target);
-    }
-    targets[target] = members;
-    sizes[target] = n;
-    other.servers = servers;
-    other.targets = targets;
-    other.target_sizes = sizes;
-    done = fleet_plan_create(alloc, &other, &plan, error);
-    if (done)
-    {
-        *makespan = plan.makespan;
-        *lower_bound = plan.lower_bound;
-        fleet_plan_free(alloc, &plan);
-    }
-    fleet_alloc_free(alloc, servers, total * sizeof(FleetServerSpec));
-    fleet_alloc_free(alloc, targets, input->ntargets * sizeof(uint32_t *));
-    fleet_alloc_free(alloc, sizes, input->ntargets * sizeof(uint32_t));
-    fleet_alloc_free(alloc, members, n * sizeof(uint32_t));
-    return done;
 }

@@ -27,6 +27,7 @@ typedef struct FleetPlanInput
     const uint32_t *const *targets; /* per target its servers … */
     const uint32_t *target_sizes;   /* … and how many */
     uint32_t ntargets;
+    const bool *groups; /* per target: more servers can be put into it; NULL: into all of them */
     uint32_t local_server;
     const FleetPlanItems *items;
     uint32_t nitems;
@@ -37,7 +38,9 @@ typedef struct FleetPlanInput
      * estimates off by 30 %); called per task run.  NULL: the estimates.
      */
     FleetTime (*actual)(void *arg, uint32_t task, uint32_t item);
+    const double *actual_speeds; /* per server, as above; NULL: as the servers say */
     void *arg;
+    void (*pause)(void *arg); /* called now and then; may leave and not come back; NULL: not */
     uint64_t seed;
 } FleetPlanInput;
 
@@ -72,9 +75,10 @@ extern bool fleet_plan_create(const FleetAlloc *alloc, const FleetPlanInput *inp
 extern void fleet_plan_free(const FleetAlloc *alloc, FleetPlan *plan);
 
 /*
- * What if: the same with n servers in the (largest) target: servers are taken
- * from the given ones, then copies of their average are added.  Makespan and
- * lower bound only.
+ * What if there were n servers in each group: of those that are usable now the
+ * first n, then copies of their average.  Groups that have servers in common
+ * get the same new ones, so that one server is not counted twice.  A task that
+ * names its server keeps it.  Makespan and lower bound only.
  */
 extern bool fleet_plan_what_if(const FleetAlloc *alloc, const FleetPlanInput *input, uint32_t n,
                                FleetTime *makespan, FleetTime *lower_bound, FleetError *error);
