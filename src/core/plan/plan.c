@@ -23,6 +23,9 @@ typedef struct Player
     bool over;
 } Player;
 
+/* What should have ended by now goes on for this part of its length. */
+#define OVERDUE 0.05
+
 /* So many decisions are made between two calls of input->pause(). */
 #define SLICE 256
 
@@ -111,27 +114,30 @@ add_time(FleetTime a, double b)
     return (double) a + b < 4e18 ? a + (FleetTime) b : INT64_C(4000000000000000000);
 }
 
+/* It began so long ago. */
 static void
-do_start(Player *player, const FleetDecision *decision)
+start(Player *player, uint32_t task, uint32_t item, uint32_t server, FleetTime elapsed)
 {
     const FleetPlanInput *input = player->played.input;
     FleetPlan *plan = player->played.plan;
     uint32_t index = plan->ntasks++;
-    FleetTime length = length_of(input, decision->ref.task, decision->ref.item);
+    FleetTime length = length_of(input, task, item);
     double took = (double) length;
 
     fleet_alloc_grow(player->played.alloc, (void **) &plan->tasks, &player->capacity, plan->ntasks,
                      sizeof(FleetPlanTask));
     fleet_alloc_grow(player->played.alloc, (void **) &player->played.lengths,
                      &player->lengths_capacity, plan->ntasks, sizeof(FleetTime));
-    if (decision->server != FLEET_NO_SERVER)
-        took /= input->actual_speeds != NULL ? input->actual_speeds[decision->server]
-                                             : input->servers[decision->server].speed;
+    if (server != FLEET_NO_SERVER)
+        took /= input->actual_speeds != NULL ? input->actual_speeds[server]
+                                             : input->servers[server].speed;
+    if (elapsed > 0)
+        took = took - (double) elapsed > took * OVERDUE ? took - (double) elapsed : took * OVERDUE;
     player->played.lengths[index] = length;
     plan->tasks[index] = (FleetPlanTask){
-        .task = decision->ref.task,
-        .item = decision->ref.item,
-        .server = decision->server,
+        .task = task,
+        .item = item,
+        .server = server,
         .start = player->now,
         .end = add_time(player->now + input->overhead, took),
     };
@@ -156,7 +162,9 @@ carry_out(Player *player, const FleetDecision *decision)
         input->pause(input->arg);
     switch (decision->kind)
     {
-        case FLEET_DO_START: do_start(player, decision); break;
+        case FLEET_DO_START:
+            start(player, decision->ref.task, decision->ref.item, decision->server, 0);
+            break;
         case FLEET_DO_EXPAND: do_expand(player, decision->ref.task); break;
         case FLEET_DO_CONDITION:
             fleet_engine_condition(player->engine, player->run, decision->edge, true, player->now);
@@ -246,7 +254,7 @@ play(Player *player, FleetError *error)
     return true;
 }
 
-/* ---- begin and end ---- */
+/* ---- the begin ---- */
 
 bool
 plan_check_input(const FleetPlanInput *input, FleetError *error)
@@ -301,6 +309,70 @@ player_begin(Player *player, const FleetAlloc *alloc, const FleetPlanInput *inpu
                             input->target_sizes[t]);
     player->run = fleet_engine_run_add(player->engine, input->graph, 0, 0, 0);
 }
+
+/* ---- a run that is under way ---- */
+
+/* An item that has not begun is loaded for its length. */
+static void
+load_items(Player *player, const FleetPlanItems *items)
+{
+    fleet_engine_load_items(player->engine, player->run, items->task, items->count);
+    for (uint32_t i = 1; i <= items->count; i++)
+    {
+        FleetLoad load = {.ref = {player->run, items->task, i},
+                          .state = FLEET_QUEUED,
+                          .server = FLEET_NO_SERVER,
+                          .estimate = items->estimates != NULL ? items->estimates[i - 1] : 0};
+
+        fleet_engine_load(player->engine, &load);
+    }
+}
+
+static bool
+is_whole(const Player *player, const FleetPlanBegun *begun)
+{
+    return begun->item == 0 && fleet_graph_task(player->played.input->graph, begun->task)->for_each;
+}
+
+static void
+load_begun(Player *player, const FleetPlanBegun *begun)
+{
+    FleetLoad load = {.ref = {player->run, begun->task, begun->item},
+                      .state = begun->state,
+                      .attempt = 1,
+                      .server = begun->server};
+
+    if (FLEET_STATE_IS_FINAL(begun->state))
+        fleet_engine_load(player->engine, &load);
+    else if (!is_whole(player, begun))
+    {
+        load.state = FLEET_RUNNING;
+        fleet_engine_load(player->engine, &load);
+        start(player, begun->task, begun->item, begun->server, begun->elapsed);
+    }
+}
+
+static void
+load_run(Player *player, const FleetPlanBegun *begun, uint32_t n)
+{
+    const FleetPlanInput *input = player->played.input;
+
+    for (uint32_t i = 0; i < input->nitems; i++)
+    {
+        bool expanded = false;
+
+        for (uint32_t k = 0; k < n && !expanded; k++)
+            expanded = begun[k].task == input->items[i].task && begun[k].item > 0;
+        if (expanded)
+            load_items(player, &input->items[i]);
+    }
+    for (uint32_t i = 0; i < n; i++)
+        load_begun(player, &begun[i]);
+    fleet_engine_load_running(player->engine, player->run);
+    fleet_engine_run_loaded(player->engine, player->run, false, 0);
+}
+
+/* ---- the end ---- */
 
 /* The plan keeps its tasks, in exactly the memory that fleet_plan_free() will give back. */
 static void
@@ -361,4 +433,23 @@ fleet_plan_free(const FleetAlloc *alloc, FleetPlan *plan)
     fleet_alloc_free(alloc, plan->tasks, plan->ntasks * sizeof(FleetPlanTask));
     fleet_alloc_free(alloc, plan->utilisation, plan->nservers * sizeof(double));
     memset(plan, 0, sizeof(*plan));
+}
+
+bool
+fleet_plan_rest(const FleetAlloc *alloc, const FleetPlanInput *input, const FleetPlanBegun *begun,
+                uint32_t nbegun, FleetTime *rest, FleetError *error)
+{
+    Player player;
+    FleetPlan plan;
+    bool done;
+
+    if (!plan_check_input(input, error))
+        return false;
+    player_begin(&player, alloc, input, &plan);
+    load_run(&player, begun, nbegun);
+    done = play(&player, error);
+    *rest = player.now;
+    player_end(&player);
+    fleet_plan_free(alloc, &plan);
+    return done;
 }

@@ -1,8 +1,8 @@
 /*
  * core/plan/plan.h
  *     What would happen: a whole run of a package played through the very
- *     engine that the agent uses, on virtual time.  Behind fleet.plan() and
- *     fleet.advise().
+ *     engine that the agent uses, on virtual time.  Behind fleet.plan(),
+ *     fleet.advise() and fleet.progress.
  */
 #ifndef FLEET_CORE_PLAN_PLAN_H
 #define FLEET_CORE_PLAN_PLAN_H
@@ -11,6 +11,7 @@
 #include "core/engine/engine.h"
 #include "core/graph.h"
 #include "core/placement/placement.h"
+#include "core/state.h"
 
 typedef struct FleetPlanItems
 {
@@ -18,6 +19,15 @@ typedef struct FleetPlanItems
     uint32_t count;             /* its number of items */
     const FleetTime *estimates; /* of each, at speed 1; NULL: the task's */
 } FleetPlanItems;
+
+/* A task run of a run that is under way: it has ended, or is on a server. */
+typedef struct FleetPlanBegun
+{
+    uint32_t task, item;
+    FleetState state; /* one that is not final counts as running */
+    uint32_t server;
+    FleetTime elapsed; /* since it started */
+} FleetPlanBegun;
 
 typedef struct FleetPlanInput
 {
@@ -82,6 +92,14 @@ extern void fleet_plan_free(const FleetAlloc *alloc, FleetPlan *plan);
  */
 extern bool fleet_plan_what_if(const FleetAlloc *alloc, const FleetPlanInput *input, uint32_t n,
                                FleetTime *makespan, FleetTime *lower_bound, FleetError *error);
+
+/*
+ * How long the rest of a run will take that has got so far.  A for_each one of
+ * whose items has begun is expanded; others have as many items as "items" says.
+ */
+extern bool fleet_plan_rest(const FleetAlloc *alloc, const FleetPlanInput *input,
+                            const FleetPlanBegun *begun, uint32_t nbegun, FleetTime *rest,
+                            FleetError *error);
 
 /* Lower bound of any schedule of independent pieces on these slots' speeds. */
 extern FleetTime fleet_plan_lower_bound(const FleetTime *durations, uint32_t n,
