@@ -34,6 +34,15 @@ owner_of(FleetServerLink *server_link)
     return link;
 }
 
+static AgentLink *
+heard_of(FleetServerLink *server_link)
+{
+    AgentLink *link = owner_of(server_link);
+
+    agent_server_heard(link->server);
+    return link;
+}
+
 static void
 link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity)
 {
@@ -92,7 +101,7 @@ link_started(FleetServerLink *link, const FleetToken *token, FleetStartResult re
 {
     FleetHand before = fleet_hand;
 
-    agent_remote_started(owner_of(link), token, result, sqlstate, message);
+    agent_remote_started(heard_of(link), token, result, sqlstate, message);
     fleet_hand = before;
 }
 
@@ -101,7 +110,7 @@ link_resumed(FleetServerLink *link, const FleetToken *token, bool known)
 {
     FleetHand before = fleet_hand;
 
-    agent_remote_resumed(owner_of(link), token, known);
+    agent_remote_resumed(heard_of(link), token, known);
     fleet_hand = before;
 }
 
@@ -110,7 +119,7 @@ link_reported(FleetServerLink *link, const FleetRemoteReport *report)
 {
     FleetHand before = fleet_hand;
 
-    agent_remote_reported(owner_of(link), report);
+    agent_remote_reported(heard_of(link), report);
     fleet_hand = before;
 }
 
@@ -128,7 +137,7 @@ link_session(FleetServerLink *link)
 {
     FleetHand before = fleet_hand;
 
-    local_jobs_sessions(owner_of(link));
+    local_jobs_sessions(heard_of(link));
     fleet_hand = before;
 }
 
@@ -183,7 +192,13 @@ executor_event(void *arg, FleetExecutor *executor, const FleetExecutorEvent *eve
     if (request == NULL)
         return; /* given up meanwhile */
     if (request->kind == REQUEST_LOCAL_JOB)
+    {
+        AgentLink *link = local_job_link(request->owner);
+
+        if (link != NULL)
+            agent_server_heard(link->server);
         local_job_event(request->owner, executor, event);
+    }
     else if (request->kind == REQUEST_QUERY)
         agent_query_event(request->owner, executor, event);
     fleet_hand = before;

@@ -131,3 +131,9 @@ local_jobs_use_link(AgentLink *link)
     }
     return false;
 }
+
+AgentLink *
+local_job_link(const LocalJob *local)
+{
+    return local->link;
+}

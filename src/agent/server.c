@@ -15,6 +15,8 @@
 #include "security.h"
 #include "utils/memutils.h"
 
+#define HEARD_EVERY INT64CONST(60000000) /* server_status.last_seen is late by so much at most */
+
 typedef struct Target
 {
     char key[NAMEDATALEN * 2 + 210]; /* "s:" server or "g:" group */
@@ -306,8 +308,8 @@ link_free(AgentLink *link)
 static void
 links_refresh(AgentServer *server)
 {
-    FleetHealthWrite row = {.server_id = server->server_id, .status = "up"};
-    bool was_suspect = server->suspect;
+    FleetHealthWrite row = {.server_id = server->server_id, .status = "unknown"};
+    bool was_suspect = server->suspect, changed = false;
     dlist_mutable_iter iter;
 
     dlist_foreach_modify(iter, &server->links)
@@ -316,13 +318,17 @@ links_refresh(AgentServer *server)
 
         if ((!link->up || link->retired || link->forbidden != NULL || server->gone) &&
             link_is_idle(link))
+        {
+            changed |= link->retired || link->forbidden != NULL;
             link_free(link);
+        }
         else if (link->retired || link->forbidden != NULL)
             links_retired = true;
     }
     server_suspects(server);
-    /* Nobody knocks there any more: whether it is back is seen when it gets work. */
-    if (was_suspect && !server->suspect && !server->gone)
+    /* Nobody knocks there any more: whether it is back is seen when it gets work.  Until then it
+     * is what it was, or, if it is reached otherwise now, nothing is known. */
+    if (was_suspect && !server->suspect && !server->gone && changed)
         agent_health_add(&row);
 }
 
@@ -609,6 +615,34 @@ agent_servers_flush(void)
     fleet_hand_empty();
 }
 
+/* Called for every message: so there is a row of it once a minute at most, besides changes of state. */
+void
+agent_server_heard(AgentServer *server)
+{
+    FleetHealthWrite row = {.server_id = server->server_id, .status = "up"};
+
+    server->heard_at = fleet_clock_wall();
+    if (server->heard_at - server->heard_written < HEARD_EVERY || server->suspect)
+        return;
+    server->heard_written = row.seen_at = server->heard_at;
+    agent_health_add(&row);
+}
+
+static bool
+another_is_up(const AgentLink *link)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &link->server->links)
+    {
+        AgentLink *other = dlist_container(AgentLink, node, iter.cur);
+
+        if (other != link && other->up)
+            return true;
+    }
+    return false;
+}
+
 void
 agent_link_up(AgentLink *link, const FleetLinkIdentity *identity)
 {
@@ -616,7 +650,7 @@ agent_link_up(AgentLink *link, const FleetLinkIdentity *identity)
     FleetHealthWrite row = {.server_id = server->server_id,
                             .status = "up",
                             .version = identity->version,
-                            .seen = true,
+                            .seen_at = fleet_clock_wall(),
                             .identifier_known = identity->identifier_known,
                             .system_identifier = identity->system_identifier,
                             .timeline = identity->timeline,
@@ -638,7 +672,10 @@ void
 agent_link_down(AgentLink *link, const char *sqlstate, const char *reason, bool permanent)
 {
     FleetHealthWrite row = {.server_id = link->server->server_id,
-                            .status = permanent ? "up" : "suspect",
+                            .status = !permanent            ? "suspect"
+                                      : another_is_up(link) ? "up"
+                                                            : "refused",
+                            .seen_at = link->server->heard_at,
                             .error = reason};
 
     link->up = false;

@@ -41,7 +41,8 @@ extern void agent_link_down(AgentLink *link, const char *sqlstate, const char *r
 extern void agent_link_suspect(AgentLink *link, bool permanent);
 /* Links that a server has refused for fleet.lost_after: each to give_up, once.  Returns when to look again. */
 extern FleetTime agent_links_refused(FleetTime now, void (*give_up)(AgentLink *link));
-/* How long something took there, against what was expected. */
+/* It has said something. */
+extern void agent_server_heard(AgentServer *server);
 /* Numbers of servers are below. */
 extern uint32 agent_servers_count(void);
 /* What a run taught of speeds; tonight: fleet_speed_learn(). */

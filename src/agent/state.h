@@ -151,6 +151,7 @@ struct AgentServer
     bool suspect;
     FleetSpeed speed;
     bool speed_changed;
+    TimestampTz heard_at, heard_written; /* last message; the last of them that has a row */
     char **groups;
     int ngroups;
     dlist_head links;

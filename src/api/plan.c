@@ -1,14 +1,17 @@
 /*
  * api/plan.c
  *     fleet_catalog.play(): arrays that SQL has collected become the core's
- *     input, the core plays the run on virtual time.  In any session; behind
- *     fleet.plan() and fleet.advise().
+ *     input, the core plays the run on virtual time; and what the core makes of
+ *     learned numbers.  In any session; behind fleet.plan(), fleet.advise(),
+ *     fleet.progress and fleet.server_status.
  */
 #include "postgres.h"
 
 #include "api/alloc.h"
 #include "catalog/pg_type.h"
+#include "core/estimate.h"
 #include "core/plan/plan.h"
+#include "core/speed.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -17,8 +20,10 @@
 #include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(fleet_sql_play);
+PG_FUNCTION_INFO_V1(fleet_sql_mean_us);
+PG_FUNCTION_INFO_V1(fleet_sql_speed);
 
-#define DEFAULT_DURATION FLEET_SECONDS(60) /* of what was never run */
+#define REST (-1) /* ARG_SERVERS: the rest of a run */
 #define OVERHEAD FLEET_MS(5)
 #define SEED 1
 
@@ -32,6 +37,7 @@ enum
     ARG_THROTTLES,
     ARG_POLICIES,
     ARG_ESTIMATES,
+    ARG_ITEM_ESTIMATES,
     ARG_FROM,
     ARG_TO,
     ARG_OUTCOMES,
@@ -41,9 +47,15 @@ enum
     ARG_STATES,
     ARG_MEMBERS,
     ARG_MEMBER_TASKS,
+    ARG_GROUPED,
     ARG_LOCAL_SLOTS,
-    ARG_LOCAL_TARGET,
+    ARG_DEFAULT,
     ARG_SERVERS,
+    ARG_BEGUN_TASKS,
+    ARG_BEGUN_ITEMS,
+    ARG_BEGUN_STATES,
+    ARG_BEGUN_SERVERS,
+    ARG_BEGUN,
 };
 
 static Datum *
@@ -84,6 +96,24 @@ integers(FunctionCallInfo fcinfo, int arg, int count)
     return result;
 }
 
+static FleetTime *
+times(FunctionCallInfo fcinfo, int arg, int *count)
+{
+    Datum *values = elements(fcinfo, arg, INT8OID, count);
+    FleetTime *result = palloc(sizeof(FleetTime) * Max(*count, 1));
+
+    for (int i = 0; i < *count; i++)
+        result[i] = DatumGetInt64(values[i]);
+    return result;
+}
+
+/* The core is pure, and does not know that it can be interrupted. */
+static void
+check_for_interrupts(void *arg)
+{
+    CHECK_FOR_INTERRUPTS();
+}
+
 static void
 read_tasks(FunctionCallInfo fcinfo, FleetTaskSpec **tasks, int *ntasks, FleetPlanInput *input)
 {
@@ -95,6 +125,8 @@ read_tasks(FunctionCallInfo fcinfo, FleetTaskSpec **tasks, int *ntasks, FleetPla
     int *throttles = integers(fcinfo, ARG_THROTTLES, n);
     int *policies = integers(fcinfo, ARG_POLICIES, n);
     Datum *estimates = elements(fcinfo, ARG_ESTIMATES, INT8OID, &nestimates);
+    int nlengths, next = 0;
+    FleetTime *lengths = times(fcinfo, ARG_ITEM_ESTIMATES, &nlengths);
     FleetPlanItems *plan_items = palloc0(sizeof(FleetPlanItems) * Max(n, 1));
 
     if (nestimates != n)
@@ -116,9 +148,13 @@ read_tasks(FunctionCallInfo fcinfo, FleetTaskSpec **tasks, int *ntasks, FleetPla
         {
             task->for_each = true;
             plan_items[input->nitems].task = (uint32_t) i;
+            plan_items[input->nitems].estimates = &lengths[next];
             plan_items[input->nitems++].count = (uint32_t) items[i];
+            next += items[i];
         }
     }
+    if (next != nlengths)
+        elog(ERROR, "wrong number of estimates of items");
     input->items = plan_items;
 }
 
@@ -183,7 +219,11 @@ read_targets(FunctionCallInfo fcinfo, FleetPlanInput *input, int ntasks)
     uint32_t *servers = palloc(sizeof(uint32_t) * Max(n, 1));
     const uint32_t **targets = palloc0(sizeof(uint32_t *) * Max(ntasks, 1));
     uint32_t *sizes = palloc0(sizeof(uint32_t) * Max(ntasks, 1));
+    int *grouped = integers(fcinfo, ARG_GROUPED, ntasks);
+    bool *groups = palloc(sizeof(bool) * Max(ntasks, 1));
 
+    for (int i = 0; i < ntasks; i++)
+        groups[i] = grouped[i] != 0;
     for (int i = 0; i < ntasks; i++)
         targets[i] = servers;
     for (int i = 0; i < n; i++)
@@ -194,6 +234,7 @@ read_targets(FunctionCallInfo fcinfo, FleetPlanInput *input, int ntasks)
     }
     input->targets = targets;
     input->target_sizes = sizes;
+    input->groups = groups;
     input->ntargets = (uint32_t) ntasks;
 }
 
@@ -250,6 +291,55 @@ put_what_if(ReturnSetInfo *rsinfo, const FleetPlanInput *input, int servers)
     }
 }
 
+/* A row that does not fit the definition (of a run that somebody put there by hand) is passed over. */
+static bool
+fits(const FleetPlanInput *input, const FleetPlanBegun *begun)
+{
+    if (begun->task >= fleet_graph_ntasks(input->graph))
+        return false;
+    if (begun->item == 0)
+        return true;
+    for (uint32_t i = 0; i < input->nitems; i++)
+        if (input->items[i].task == begun->task)
+            return begun->item <= input->items[i].count;
+    return false;
+}
+
+/* Nothing where the run cannot go on: no server of some task is online. */
+static void
+put_rest(FunctionCallInfo fcinfo, ReturnSetInfo *rsinfo, const FleetPlanInput *input)
+{
+    int n, nsince;
+    Datum *tasks = elements(fcinfo, ARG_BEGUN_TASKS, INT4OID, &n);
+    int *items = integers(fcinfo, ARG_BEGUN_ITEMS, n);
+    int *states = integers(fcinfo, ARG_BEGUN_STATES, n);
+    int *servers = integers(fcinfo, ARG_BEGUN_SERVERS, n);
+    FleetTime *since = times(fcinfo, ARG_BEGUN, &nsince), rest;
+    FleetPlanBegun *begun = palloc(sizeof(FleetPlanBegun) * Max(n, 1));
+    uint32_t nbegun = 0;
+    Datum values[8];
+    bool nulls[8] = {true, true, true, true, true, true, false, true};
+    FleetError error;
+
+    if (nsince != n)
+        elog(ERROR, "wrong number of what has begun");
+    for (int i = 0; i < n; i++)
+    {
+        begun[nbegun] =
+            (FleetPlanBegun){.task = (uint32_t) DatumGetInt32(tasks[i]),
+                             .item = (uint32_t) items[i],
+                             .state = (FleetState) states[i],
+                             .server = servers[i] < 0 ? input->local_server : (uint32_t) servers[i],
+                             .elapsed = since[i]};
+        if (fits(input, &begun[nbegun]))
+            nbegun++;
+    }
+    if (!fleet_plan_rest(&fleet_palloc, input, begun, nbegun, &rest, &error))
+        return;
+    values[6] = Int64GetDatum(rest);
+    tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
 Datum
 fleet_sql_play(PG_FUNCTION_ARGS)
 {
@@ -261,7 +351,8 @@ fleet_sql_play(PG_FUNCTION_ARGS)
 
     InitMaterializedSRF(fcinfo, 0);
     memset(&input, 0, sizeof(input));
-    input.default_duration = DEFAULT_DURATION;
+    input.default_duration = PG_GETARG_INT64(ARG_DEFAULT);
+    input.pause = check_for_interrupts;
     input.overhead = OVERHEAD;
     input.seed = SEED;
     read_tasks(fcinfo, &tasks, &ntasks, &input);
@@ -270,6 +361,8 @@ fleet_sql_play(PG_FUNCTION_ARGS)
     read_targets(fcinfo, &input, ntasks);
     if (servers > 0)
         put_what_if(rsinfo, &input, servers);
+    else if (servers == REST)
+        put_rest(fcinfo, rsinfo, &input);
     else
     {
         FleetPlan plan;
@@ -282,4 +375,23 @@ fleet_sql_play(PG_FUNCTION_ARGS)
         fleet_plan_free(&fleet_palloc, &plan);
     }
     return (Datum) 0;
+}
+
+/* ---- what was learned ---- */
+
+Datum
+fleet_sql_mean_us(PG_FUNCTION_ARGS)
+{
+    FleetEstimate estimate = {PG_GETARG_FLOAT8(0), PG_GETARG_FLOAT8(1),
+                              (uint32_t) Max(PG_GETARG_INT32(2), 0)};
+
+    PG_RETURN_INT64(fleet_estimate_mean(&estimate));
+}
+
+Datum
+fleet_sql_speed(PG_FUNCTION_ARGS)
+{
+    FleetSpeed speed = {PG_GETARG_FLOAT8(0), PG_GETARG_FLOAT8(1)};
+
+    PG_RETURN_FLOAT8(fleet_speed_value(&speed));
 }

@@ -70,9 +70,22 @@ CREATE TABLE fleet_catalog.server (
 );
 COMMENT ON TABLE fleet_catalog.server IS 'What makes a foreign server a server of the fleet';
 
+-- Rows of runs that are over name servers that may have been removed since.
+CREATE TABLE fleet_catalog.former_server (
+    server_id integer NOT NULL,
+    name      name NOT NULL
+);
+COMMENT ON TABLE fleet_catalog.former_server IS 'Names of servers that were removed, for the history';
+
+CREATE VIEW fleet_catalog.server_name AS
+SELECT s.server_id, s.name FROM fleet_catalog.server AS s
+UNION ALL
+SELECT f.server_id, f.name FROM fleet_catalog.former_server AS f;
+COMMENT ON VIEW fleet_catalog.server_name IS 'Names of servers, also of those that were removed';
+
 CREATE TABLE fleet_catalog.server_health (
     server_id         integer PRIMARY KEY,
-    status            text NOT NULL DEFAULT 'unknown', -- unknown | up | suspect
+    status            text NOT NULL DEFAULT 'unknown', -- unknown | up | suspect | refused (the login)
     last_seen         timestamptz,
     last_error        text,
     last_error_at     timestamptz,
@@ -449,7 +462,7 @@ DECLARE
     v_relation text;
     v_sequence text;
 BEGIN
-    FOREACH v_relation IN ARRAY ARRAY['identity', 'server', 'job', 'step', 'package', 'task', 'precedence', 'definition',
+    FOREACH v_relation IN ARRAY ARRAY['identity', 'server', 'former_server', 'job', 'step', 'package', 'task', 'precedence', 'definition',
             'definition_task', 'deployment', 'run', 'task_run', 'condition_result', 'job_run', 'step_run', 'log_line',
             'cancel_request', 'duration', 'parent', 'schedule'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump('fleet_catalog.' || v_relation, '');

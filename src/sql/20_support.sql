@@ -131,6 +131,10 @@ COMMENT ON FUNCTION fleet_catalog.from_microseconds(bigint) IS 'Microseconds as 
 
 -- ---- checks of arguments: each raises, or does nothing -----------------------------------------
 
+CREATE FUNCTION fleet_catalog.speed(a_log double precision, a_evidence double precision) RETURNS double precision
+    LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'fleet_sql_speed';
+COMMENT ON FUNCTION fleet_catalog.speed(double precision, double precision) IS 'A learned speed (FleetSpeed); 1 as long as noise explains the difference';
+
 CREATE FUNCTION fleet_catalog.check_name(a_what text, a_name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -201,6 +201,7 @@ DECLARE
 BEGIN
     PERFORM fleet_catalog.check_idle(v_server);
     DELETE FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id;
+    INSERT INTO fleet_catalog.former_server (server_id, name) VALUES (v_server.server_id, v_server.name);
     PERFORM fleet_catalog.wake('servers', v_server.server_id);
     RETURN v_server.made_here;
 END

@@ -28,7 +28,7 @@ BEGIN
                t.finished_at - t.started_at AS duration
           FROM fleet_catalog.task_run AS t
           JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.task_no = t.task_no
-          LEFT JOIN fleet_catalog.server AS s ON s.server_id = t.server_id
+          LEFT JOIN fleet_catalog.server_name AS s ON s.server_id = t.server_id
          WHERE t.run_id = a_run_id AND t.state <> fleet_catalog.state_code('queued')
          ORDER BY t.task_no, NULLIF(t.item, 0) NULLS LAST
     LOOP

@@ -25,7 +25,7 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
   FROM fleet_catalog.task_run AS t
   JOIN fleet_catalog.run AS r ON r.run_id = t.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = t.task_no
-  LEFT JOIN fleet_catalog.server AS s ON s.server_id = t.server_id
+  LEFT JOIN fleet_catalog.server_name AS s ON s.server_id = t.server_id
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet.task_run IS 'Executions of tasks; a task with a for_each has a row for itself (item 0) and one for each item';
 
@@ -46,7 +46,7 @@ SELECT s.run_id, d.name AS task, s.item, v.name AS server, s.step, fleet_catalog
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
-  LEFT JOIN fleet_catalog.server AS v ON v.server_id = s.server_id
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
  WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner)
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, s.step, fleet_catalog.state_name(s.state), s.sqlstate, s.finished_at - s.started_at,
@@ -65,7 +65,7 @@ SELECT s.run_id, s.job_run_id, d.name AS task, s.item, s.step, fleet_catalog.sta
   LEFT JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
   LEFT JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
-  LEFT JOIN fleet_catalog.server AS v ON v.server_id = s.server_id
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
  WHERE fleet_catalog.is_visible(coalesce(r.owner, j.owner));
 COMMENT ON VIEW fleet.step_run IS 'Attempts of steps as stored, with the server process and transaction in which each ran';
 
@@ -80,14 +80,14 @@ SELECT l.run_id, d.name AS task, l.item,
   JOIN fleet_catalog.run AS r ON r.run_id = l.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = l.task_no
   LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = l.run_id AND t.task_no = l.task_no AND t.item = l.item
-  LEFT JOIN fleet_catalog.server AS v ON v.server_id = t.server_id
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = t.server_id
  WHERE l.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner)
 UNION ALL
 SELECT s.run_id, d.name, s.item, s.step, e.seq, e.level, e.message, e.sqlstate, v.name, e.logged_at, NULL, e.detail, e.hint, e.context
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
-  LEFT JOIN fleet_catalog.server AS v ON v.server_id = s.server_id,
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id,
        LATERAL (SELECT s.first_seq, s.started_at, 'INFO', NULL, 'step "' || s.step || '" started', NULL, NULL, NULL
                  UNION ALL
                 SELECT s.last_seq, s.finished_at, CASE s.state WHEN fleet_catalog.state_code('succeeded') THEN 'INFO' ELSE 'ERROR' END, s.sqlstate,
@@ -147,9 +147,11 @@ SELECT r.run_id, r.package, fleet_catalog.state_name(r.state) AS state, r.total,
        CASE WHEN r.started_at IS NOT NULL THEN
            pg_catalog.date_trunc('milliseconds', coalesce(r.finished_at, pg_catalog.clock_timestamp()) - r.started_at) END AS elapsed,
        -- the next full second: never one that has passed
-       CASE WHEN NOT fleet_catalog.is_final(r.state) AND r.work_done > 0 THEN
-           pg_catalog.date_trunc('second', interval '1 second' + pg_catalog.clock_timestamp()
-                                 + (pg_catalog.clock_timestamp() - r.started_at) * ((r.work - r.work_done) / r.work_done)) END AS eta,
+       CASE WHEN NOT fleet_catalog.is_final(r.state) AND r.started_at IS NOT NULL THEN
+           pg_catalog.date_trunc('second', interval '1 second' + coalesce(
+               fleet_link.run_eta(r.run_id),
+               CASE WHEN r.work_done > 0 THEN pg_catalog.clock_timestamp()
+                                              + (pg_catalog.clock_timestamp() - r.started_at) * ((r.work - r.work_done) / r.work_done) END)) END AS eta,
        r.running, r.total - r.done - r.failed - r.canceled - r.running AS queued, r.canceled
   FROM fleet_catalog.run_progress AS r
  WHERE fleet_catalog.is_visible(r.owner);
@@ -177,8 +179,8 @@ COMMENT ON VIEW fleet.recent IS 'Runs, newest first, in a form that fits a termi
 
 CREATE VIEW fleet.server_status WITH (security_barrier) AS
 SELECT s.name AS server, s.mode,
-       CASE WHEN s.state = 'online' AND (h.status = 'suspect' OR q.ends IS NOT NULL) THEN 'suspect' ELSE s.state END AS state,
-       s.slots, coalesce(b.busy, 0) AS busy, s.groups, h.last_seen, h.version, pg_catalog.exp(coalesce(h.speed_log, 0)) AS speed,
+       CASE WHEN s.state = 'online' AND (h.status IN ('suspect', 'refused') OR q.ends IS NOT NULL) THEN 'suspect' ELSE s.state END AS state,
+       s.slots, coalesce(b.busy, 0) AS busy, s.groups, h.last_seen, h.version, coalesce(fleet_catalog.speed(h.speed_log, h.speed_evidence), 1) AS speed,
        coalesce(q.last_at, h.last_error_at) AS last_error_at,
        CASE WHEN fleet_catalog.is_visible(s.owner)
             THEN coalesce('the agent ended ' || q.ends::text || ' times over this server: ' || q.message, h.last_error) END AS last_error

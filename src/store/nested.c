@@ -12,9 +12,13 @@
 
 static FleetStatement insert_statement = {
     "INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params,"
-    " parent_run_id, parent_task_no, parent_item, parent_job_run_id)"
+    " parent_run_id, parent_task_no, parent_item, parent_job_run_id, requested_by)"
     "SELECT $1, p.name, fleet_catalog.snapshot_package(p.name), p.owner, $2,"
-    "       p.params OPERATOR(pg_catalog.||) $3, $4, $5, $6, $7"
+    "       p.params OPERATOR(pg_catalog.||) $3, $4, $5, $6, $7,"
+    "       COALESCE((SELECT r.requested_by FROM fleet_catalog.run AS r"
+    "                  WHERE r.run_id OPERATOR(pg_catalog.=) $4),"
+    "                (SELECT j.requested_by FROM fleet_catalog.job_run AS j"
+    "                  WHERE j.job_run_id OPERATOR(pg_catalog.=) $7), SESSION_USER)"
     "  FROM fleet_catalog.package AS p"
     " WHERE p.name OPERATOR(pg_catalog.=) $8 AND fleet_catalog.may_become($9, p.owner)"
     " RETURNING run_id",

@@ -9,6 +9,7 @@
 #include "store/spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/memutils.h"
 
 static FleetStatement servers_statement = {
@@ -74,7 +75,7 @@ static FleetStatement health_statement = {
     "INSERT INTO fleet_catalog.server_health AS h (server_id, status, last_error, last_error_at,"
     "   version, last_seen, system_identifier, timeline, crash_mark)"
     "SELECT s.server_id, $2, $3, CASE WHEN $3 IS NOT NULL THEN pg_catalog.now() END, $4,"
-    "       CASE WHEN $5 THEN pg_catalog.now() END, $6, $7, $8"
+    "       $5, $6, $7, $8"
     "  FROM fleet_catalog.server AS s WHERE s.server_id OPERATOR(pg_catalog.=) $1"
     " ON CONFLICT (server_id) DO UPDATE"
     "   SET status = excluded.status, last_error = COALESCE(excluded.last_error, h.last_error),"
@@ -85,7 +86,7 @@ static FleetStatement health_statement = {
     "       timeline = COALESCE(excluded.timeline, h.timeline),"
     "       crash_mark = COALESCE(excluded.crash_mark, h.crash_mark)",
     8,
-    {INT4OID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, INT8OID, INT4OID, TEXTOID},
+    {INT4OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID, INT4OID, TEXTOID},
     NULL};
 
 void
@@ -98,13 +99,15 @@ fleet_health_write(const FleetHealthWrite *w)
     values[1] = CStringGetTextDatum(w->status);
     values[2] = w->error != NULL ? CStringGetTextDatum(w->error) : (Datum) 0;
     values[3] = w->version != NULL ? CStringGetTextDatum(w->version) : (Datum) 0;
-    values[4] = BoolGetDatum(w->seen);
+    values[4] = TimestampTzGetDatum(w->seen_at);
     values[5] = Int64GetDatum((int64) w->system_identifier);
     values[6] = Int32GetDatum((int32) w->timeline);
     if (w->error == NULL)
         nulls[2] = 'n';
     if (w->version == NULL)
         nulls[3] = 'n';
+    if (w->seen_at == 0)
+        nulls[4] = 'n';
     if (!w->identifier_known)
         nulls[5] = 'n';
     if (w->timeline == 0)

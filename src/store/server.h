@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "core/speed.h"
+#include "datatype/timestamp.h"
 
 typedef struct FleetServerRow
 {
@@ -29,10 +30,10 @@ extern int fleet_server_read(FleetServerRow **rows);
 typedef struct FleetHealthWrite
 {
     int server_id;
-    const char *status;  /* up | suspect */
+    const char *status;  /* up | suspect | refused | unknown */
     const char *error;   /* NULL: leave the last one */
     const char *version; /* NULL: leave */
-    bool seen;           /* last_seen = now */
+    TimestampTz seen_at; /* when it was last heard; 0: leave */
     bool identifier_known;
     uint64 system_identifier;
     uint32 timeline;        /* 0: leave */

@@ -224,6 +224,7 @@ my %stranger = (
     agent_deploy => [ "SELECT fleet_link.agent_deploy('$uuid', 1, '{\"name\": \"alice job\", \"params\": {}, \"steps\": []}')" => '42710' ],
     # these answer with what the caller may know: nothing
     run_failure => [ "SELECT fleet_link.run_failure($sleeping)" => '42704' ],
+    run_eta => [ "SELECT fleet_link.run_eta($sleeping)" => '' ],
     deployment_list => [ 'SELECT count(*) FROM fleet_link.deployment_list()' => '0' ],
     agent_start => [ "SELECT job_run_id, known, sqlstate FROM fleet_link.agent_start('$uuid', 1, '{$uuid}', '{alice job}', '{\"{}\"}')" => '|f|42501' ],
     agent_resume => [ "SELECT r.* FROM fleet_test.tokens() AS t, fleet_link.agent_resume('$uuid', 1, t) AS r WHERE r.job_run_id IS NOT NULL" => '' ],

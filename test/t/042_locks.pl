@@ -205,6 +205,7 @@ my %call = (
         . " SELECT * FROM fleet_link.agent_start('{uuid}', {epoch}, ARRAY[gen_random_uuid()], '{work}', ARRAY['{}']::jsonb[])",
     'fleet_link.create_foreign_server' => q{SELECT fleet_link.create_foreign_server('new', 'host=127.0.0.1 port=1', 'alice', 'secret')},
     'fleet_link.cron_elsewhere'        => [ q{SELECT fleet_link.cron_elsewhere('postgres', 'job', '* * * * *', 'SELECT 1')}, error => qr/./ ],
+    'fleet_link.run_eta'               => [ q{SELECT fleet_link.run_eta(max(run_id)) FROM fleet.run}, reads => 1 ],
     'fleet_link.deployment_list'       => [ q{SELECT * FROM fleet_link.deployment_list()}, reads => 1 ],
     'fleet_link.forget_schedule'       => q{SELECT fleet_link.forget_schedule('both')},
     'fleet_link.may_wait'              => [ q{SELECT fleet_link.may_wait({run}, '1 s')}, reads => 1 ],
