@@ -112,7 +112,7 @@ for my $server (qw(a1 d1))
     $f->run_is($f->start("on_$server"), 'succeeded', 'a run there');
     $run = $f->start("on_$server");
     $f->run_is($run, 'succeeded', 'another one, over the same link');
-    $f->node($server)->stop('immediate');
+    $f->node($server)->stop;
     $f->wait_for('parent', state_of($server), 'suspect', 'it is gone');
     is($f->sql("SELECT s.last_seen >= r.started_at FROM fleet.server_status AS s, fleet.run AS r WHERE s.server = '$server' AND r.run_id = $run"), 't',
         '… and was heard last after that run had begun');
