@@ -53,6 +53,13 @@
 #define fleet_may_become(member, role) is_member_of_role(member, role)
 #endif
 
+/* May member see what is role's?  Since 16 a membership can be one without INHERIT, which gives its member nothing. */
+#if PG_VERSION_NUM >= 160000
+#define fleet_may_see(member, role) has_privs_of_role(member, role)
+#else
+#define fleet_may_see(member, role) is_member_of_role(member, role)
+#endif
+
 /* For BEFORE UPDATE triggers of tables of ours: 16 wants to know of other tables in the query. */
 #if PG_VERSION_NUM >= 160000
 #define fleet_epq_init(epq, estate) EvalPlanQualInit(epq, estate, NULL, NIL, -1, NIL)

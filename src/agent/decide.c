@@ -133,7 +133,7 @@ decide_state(AgentRun *run, const FleetDecision *d)
     {
         if (task->local != NULL && (d->state == FLEET_LOST || !task->over))
             local_job_abandon(task->local);
-        if (task->linked)
+        if (task->linked || task->seen_first != 0)
             agent_remote_give_up(task);
     }
     agent_task_dirty(task, 0);

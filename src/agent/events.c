@@ -68,7 +68,7 @@ link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason
         agent_remote_down(link, sqlstate, reason, permanent);
     else if (permanent)
     {
-        local_jobs_link_clean(link); /* the server will not tell any more */
+        local_jobs_link_untold(link);
         local_jobs_link_refused(link, sqlstate, reason);
     }
     else

@@ -86,6 +86,8 @@ extern struct AgentLink *local_job_link(const LocalJob *local);
 extern void local_jobs_sessions(struct AgentLink *link);
 /* Nothing of what was cut off on that server runs any more. */
 extern void local_jobs_link_clean(struct AgentLink *link);
+/* The server will not tell whether anything does: what is not to be stopped does not wait for that. */
+extern void local_jobs_link_untold(struct AgentLink *link);
 /* The server does not answer: what never started there is placed again. */
 extern void local_jobs_link_lost(struct AgentLink *link);
 /* The server refuses us for good: what waits for a session fails with that reason. */

@@ -96,8 +96,15 @@ local_jobs_link_given_up(AgentLink *link)
     }
 }
 
-void
-local_jobs_link_clean(AgentLink *link)
+static bool
+is_being_stopped(const LocalJob *local)
+{
+    return local->exec.stopping || (local->task != NULL && local->task->state == FLEET_CANCELING);
+}
+
+/* Those that wait to hear that nothing of them runs any more go on. */
+static void
+go_on(AgentLink *link, bool stopped_ones)
 {
     dlist_head locals = DLIST_STATIC_INIT(locals);
 
@@ -107,6 +114,11 @@ local_jobs_link_clean(AgentLink *link)
     {
         LocalJob *local = dlist_container(LocalJob, wait_node, dlist_head_node(&locals));
 
+        if (!stopped_ones && is_being_stopped(local))
+        {
+            dlist_push_tail(&link->unclean, dlist_pop_head_node(&locals));
+            continue;
+        }
         local_job_stop_waiting(local);
         local->cut_off = false;
         if (local->exec.in_flight)
@@ -115,6 +127,19 @@ local_jobs_link_clean(AgentLink *link)
             local_job_advance(local, local_job_stop_step(local));
         turn_again();
     }
+}
+
+void
+local_jobs_link_clean(AgentLink *link)
+{
+    go_on(link, true);
+}
+
+/* "canceled" is not said on trust: who refuses us may still execute it. */
+void
+local_jobs_link_untold(AgentLink *link)
+{
+    go_on(link, false);
 }
 
 bool

@@ -8,8 +8,9 @@
  * (the connection broke, or our predecessor ended) has an end of its own: its
  * session lives on there until the server notices.  So a local job that was cut off
  * and is to end, or to be done again, waits in its link's list "unclean" until
- * the server has said that none of those sessions is left.  Without an answer
- * it is lost in the end, as everything is that a server does not tell of.
+ * the server has said that none of those sessions is left.  Without an answer,
+ * or with a refusal, it is lost in the end, as everything is that a server does
+ * not tell of.
  */
 #include "postgres.h"
 

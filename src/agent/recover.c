@@ -41,6 +41,7 @@ recover_local(AgentTask *task, const FleetStepRow *steps, int n)
         link = agent_link_again(task->server, job->owner_oid);
     agent_task_set_link(task, link);
     local = local_job_for_task(task, job, link != NULL ? job->owner_oid : task->run->owner, link);
+    agent_remote_seen(task, 0, FLEET_QUEUED); /* its step is the local job's from now on */
     local_job_recover(local, row);
     if (task->state == FLEET_CANCELING && task->local == local)
         local_job_cancel(local);
@@ -66,12 +67,10 @@ recover_nested(AgentTask *task)
         agent_task_nested_ended(task, state, message);
 }
 
+/* Before anything can fail: a step that is open ends with its task run. */
 static void
-recover_task(AgentTask *task, const FleetStepRow *steps, int n)
+recover_seen(AgentTask *task, const FleetStepRow *steps, int n)
 {
-    const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
-
-    agent_task_recovered(task);
     for (int i = 0; i < n; i++)
     {
         if (steps[i].task == task->ref.task && steps[i].item == task->ref.item)
@@ -81,6 +80,14 @@ recover_task(AgentTask *task, const FleetStepRow *steps, int n)
                 agent_remote_seen(task, steps[i].first_seq, steps[i].state);
         }
     }
+}
+
+static void
+recover_task(AgentTask *task, const FleetStepRow *steps, int n)
+{
+    const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
+
+    agent_task_recovered(task);
     if (task->state == FLEET_RETRYING || task->state == FLEET_QUEUED)
         return;
     if (task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE)
@@ -156,6 +163,8 @@ recover_run(AgentRun *run)
         r.task = dlist_container(AgentTask, run_node, iter.cur);
         if (!r.task->recovering)
             continue;
+        if (readable)
+            recover_seen(r.task, r.steps, r.nsteps);
         if (!readable || !agent_protected(take_up, &r, &failure))
             recover_failed(r.task, &failure);
     }

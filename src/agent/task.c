@@ -335,6 +335,20 @@ agent_failure_line(const AgentRun *run, FleetTaskRef ref, int seq, const char *s
     fleet_line_write(&w);
 }
 
+/* As its server has reported, or as its row was when this agent began. */
+static bool
+step_is_open(const AgentTask *task)
+{
+    return task->seen_first != 0 && !FLEET_STATE_IS_FINAL(task->seen_state);
+}
+
+/* A step of it is open, here or there: that step's end is a line of the log. */
+static bool
+step_tells(const AgentTask *task)
+{
+    return task->local != NULL || step_is_open(task);
+}
+
 /* Of a task run that is in memory: behind its other lines. */
 static void
 task_failure_line(AgentTask *task)
@@ -383,7 +397,9 @@ agent_task_fail_told(AgentTask *task, const char *sqlstate, const char *message)
 void
 agent_task_fail(AgentTask *task, const char *sqlstate, const char *message)
 {
-    if (agent_task_fail_told(task, sqlstate, message))
+    bool told = step_is_open(task);
+
+    if (agent_task_fail_told(task, sqlstate, message) && !told)
         task_failure_line(task);
 }
 
@@ -400,14 +416,6 @@ agent_task_timed_out(AgentTask *task)
     /* no step tells it; the next attempt may be another agent's, which knows only what is stored */
     task_failure_line(task);
     task->log_base = task->log_seq;
-}
-
-/* A step of it is open, here or as its server has reported: that step's end is a line of the log. */
-static bool
-step_tells(const AgentTask *task)
-{
-    return task->local != NULL ||
-           (task->seen_first != 0 && !FLEET_STATE_IS_FINAL(task->seen_state));
 }
 
 void

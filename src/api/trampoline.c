@@ -21,6 +21,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
+#include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
@@ -205,14 +206,14 @@ is_member_of_named(Oid member, const char *role)
 {
     Oid oid = get_role_oid(role, true);
 
-    return OidIsValid(oid) && is_member_of_role(member, oid);
+    return OidIsValid(oid) && fleet_may_see(member, oid);
 }
 
 static bool
 sees_all(Oid role)
 {
     return superuser_arg(role) || is_member_of_named(role, "fleet_operator") ||
-           is_member_of_named(role, "fleet_reader") || is_member_of_role(role, ROLE_PG_MONITOR);
+           is_member_of_named(role, "fleet_reader") || fleet_may_see(role, ROLE_PG_MONITOR);
 }
 
 bool
@@ -234,7 +235,7 @@ fleet_caller_sees(Oid owner)
 {
     Oid role = fleet_caller_or_error();
 
-    return is_member_of_role(role, owner) || sees_all(role);
+    return fleet_may_see(role, owner) || sees_all(role);
 }
 
 Datum
@@ -295,8 +296,7 @@ fleet_sql_is_visible(PG_FUNCTION_ARGS)
         viewer->sees_all = sees_all(role);
         fcinfo->flinfo->fn_extra = viewer;
     }
-    PG_RETURN_BOOL(viewer->sees_all ||
-                   (!PG_ARGISNULL(0) && is_member_of_role(role, PG_GETARG_OID(0))));
+    PG_RETURN_BOOL(viewer->sees_all || (!PG_ARGISNULL(0) && fleet_may_see(role, PG_GETARG_OID(0))));
 }
 
 Datum

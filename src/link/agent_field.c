@@ -73,7 +73,10 @@ fleet_agent_time(FleetAgentLink *agent, const PGresult *result, int row, int col
                           .max = fleet_time_max,
                           .required = required};
 
-    return fleet_agent_number(agent, result, row, column, &number);
+    int64 time = fleet_agent_number(agent, result, row, column, &number);
+
+    /* 0 is "null" in what becomes of it: that very microsecond is told as the next one. */
+    return time == 0 && !PQgetisnull(result, row, column) ? 1 : time;
 }
 
 const char *

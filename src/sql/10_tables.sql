@@ -380,6 +380,8 @@ CREATE TABLE fleet_catalog.log_line (
 );
 CREATE INDEX log_line_task ON fleet_catalog.log_line (run_id, task_no, item) WHERE run_id IS NOT NULL;
 CREATE INDEX log_line_job ON fleet_catalog.log_line (job_run_id, seq) WHERE job_run_id IS NOT NULL;
+-- For publications of all tables, when rows go: neither has a key that all its rows have.
+ALTER TABLE fleet_catalog.log_line REPLICA IDENTITY FULL;
 COMMENT ON TABLE fleet_catalog.log_line IS 'What the steps said; their start and end lines are in step_run';
 
 CREATE TABLE fleet_catalog.cancel_request (
@@ -391,6 +393,7 @@ CREATE TABLE fleet_catalog.cancel_request (
 );
 CREATE INDEX cancel_request_run ON fleet_catalog.cancel_request (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX cancel_request_job ON fleet_catalog.cancel_request (job_run_id) WHERE job_run_id IS NOT NULL;
+ALTER TABLE fleet_catalog.cancel_request REPLICA IDENTITY FULL;
 COMMENT ON TABLE fleet_catalog.cancel_request IS 'Durable intents to cancel; inserted by sessions, so that no open transaction blocks the agent';
 
 -- Objects over which an agent has ended by an ERROR (src/agent/quarantine.c).

@@ -226,7 +226,16 @@ for my $db (qw(dw dw2 dw3))
 {
     $f->wait_for('parent', agents($db), '1', "crash, preloaded: the agent of $db is back");
 }
-isnt((workers('launcher'))[0], $launcher, 'crash, preloaded: the launcher too');
+$f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'pg_fleet launcher' AND pid <> $launcher", '1', 'crash, preloaded: the launcher too');
+# … and once more, by the death of the agent itself
+$f->wait_for('parent', 'SELECT count(*) FROM (' . home() . ') AS h', '1', 'crash, preloaded: an agent is at home');
+my $killed = $f->sql(home());
+kill 'KILL', $killed;
+$f->wait_for('parent', agents() . " AND pid <> $killed", '1', 'crash by its own agent, preloaded: an agent is back');
+for my $db (qw(dw2 dw3))
+{
+    $f->wait_for('parent', agents($db), '1', "crash by the agent of dw, preloaded: the agent of $db is back");
+}
 $node->stop('immediate');
 $node->start;
 for my $db (qw(dw dw2 dw3))

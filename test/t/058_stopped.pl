@@ -5,7 +5,7 @@ use warnings;
 use FleetTest;
 use Test::More;
 
-my $f = FleetTest->new(agents => 1, direct => 1, delays => 0);
+my $f = FleetTest->new(agents => 1, direct => 1, proxy => 1, delays => 0);
 
 $f->job('hold', 'SELECT etl.work_until_released()');
 $f->package("hold $_", -params => '{"key": null}', t => { job => 'hold', server => $_ }) for qw(a1 d1);
@@ -96,5 +96,30 @@ for my $case (@refused)
     $allow->();
     stopped($run, 'd1', $key);
 }
+
+# The session is lost while the server refuses us: whether it still runs there is for the server to tell.
+$run = begin('d1', 'lost and refused');
+hba("host all etl 127.0.0.1/32 reject\n$text");
+$f->sql(q{UPDATE fleet_catalog.server_health SET last_error = NULL});
+$f->proxy->ctl('kill', 'd1');
+$f->sql("SELECT fleet.cancel_run($run)");
+last_error('d1', '%pg_hba.conf rejects connection%', 'lost and refused: the server refuses us');
+$f->package('noop', t => { sql => 'SELECT 1' });
+$f->run_is($f->start('noop'), 'succeeded', 'lost and refused: the agent has turned since');
+is(state_of($run), 'canceling', 'lost and refused: it is not called canceled');
+hba($text);
+stopped($run, 'd1', 'lost and refused');
+
+# What is asked for in vain for as long as a lost server is waited for is lost, and says why.
+$run = begin('d1', 'refused for good');
+$f->sql(q{ALTER SYSTEM SET fleet.lost_after = '3s'});
+$f->sql(q{SELECT pg_reload_conf()});
+hba("host all etl 127.0.0.1/32 reject\n$text");
+$f->proxy->ctl('kill', 'd1');
+$f->sql("SELECT fleet.cancel_run($run)");
+$f->run_is($run, 'failed', 'refused for good: the run ends');
+like($f->sql("SELECT state || ' ' || sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run"), qr/^lost 08006 .*pg_hba.conf rejects connection/, 'refused for good: its task is lost, and says why');
+hba($text);
+$f->release('refused for good');
 
 $f->done;
