@@ -150,6 +150,8 @@ fleet_point_of(const char *name, int64 id)
     }
     if (strcmp(word, "kill") == 0)
         (void) kill(MyProcPid, SIGKILL);
+    if (strcmp(word, "locks") == 0)
+        ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of shared memory")));
     ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("test point \"%s\"", name)));
 }
 

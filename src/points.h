@@ -23,6 +23,7 @@
  *     poison  ERROR each time; the file stays
  *     sting   the same once, or as many times as the number behind it says
  *     kill    SIGKILL, in the same way
+ *     locks   the ERROR of a full lock table, in the same way
  *
  * test/README.md lists the points and where they stand.
  */

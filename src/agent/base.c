@@ -131,6 +131,15 @@ agent_uuid_of(char *uuid, const char *text)
 /* ---- work that may raise ---- */
 
 bool
+agent_error_is_of_the_server(const ErrorData *error)
+{
+    /* The lock table is everybody's, and anybody may fill it. */
+    if (error->message_id != NULL && strcmp(error->message_id, "out of shared memory") == 0)
+        return true;
+    return agent_is_of_the_server(error->sqlerrcode);
+}
+
+bool
 agent_is_of_the_server(int sqlerrcode)
 {
     if (sqlerrcode == ERRCODE_OUT_OF_MEMORY) /* of what was too large, more likely */
@@ -172,7 +181,7 @@ agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failur
         FlushErrorState();
         RollbackAndReleaseCurrentSubTransaction();
         MemoryContextSwitchTo(context);
-        if (agent_is_of_the_server(error->sqlerrcode))
+        if (agent_error_is_of_the_server(error))
             ReThrowError(error);
         fleet_diagnostics_of_error(failure, error);
         ok = false;

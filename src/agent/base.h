@@ -61,6 +61,8 @@ extern void agent_uuid_of(char *uuid, const char *text);
 extern bool agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failure);
 /* Is it an error of the server's?  It says nothing of the object that was worked on. */
 extern bool agent_is_of_the_server(int sqlerrcode);
+/* The same of an error that is at hand, which says more than its code. */
+extern bool agent_error_is_of_the_server(const ErrorData *error);
 
 /* ---- requests: a number for each, by which its owner is found when the answer comes ---- */
 

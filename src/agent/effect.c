@@ -15,6 +15,8 @@
 #include "hand.h"
 #include "points.h"
 
+#define NESTED_SLICE 64 /* nested runs that are begun in one turn: each is loaded, and stored */
+
 /* ---- task runs ---- */
 
 static void
@@ -60,6 +62,13 @@ start_task(AgentTask *task)
     }
 }
 
+static bool
+starts_nested(const AgentTask *task)
+{
+    return task->error == NULL && !task->over &&
+           task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE;
+}
+
 static void
 cancel_task(AgentTask *task)
 {
@@ -91,12 +100,18 @@ carry_out(void)
     dlist_head tasks = DLIST_STATIC_INIT(tasks);
     AgentTask *task;
     bool start, cancel;
+    int nested = 0;
 
     /* An effect may ask for another one: that is the next turn's. */
     agent_task_effects_take(&tasks);
     local_jobs_effects();
     while ((task = agent_task_effects_next(&tasks, &start, &cancel)) != NULL)
     {
+        if (start && !cancel && starts_nested(task) && ++nested > NESTED_SLICE)
+        {
+            agent_task_start_again(task); /* the next turn's: others have one in between */
+            continue;
+        }
         fleet_hand_take(FLEET_HAND_RUN, task->run->run_id, "work_effect");
         task_effect(task, start, cancel);
     }

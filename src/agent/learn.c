@@ -50,30 +50,103 @@ estimate_find(AgentRun *run, uint32 task, const char *item_key, bool enter)
     return entry == NULL ? NULL : &entry->estimate;
 }
 
+/* The tasks of a package by a name that they have, in its order: there may be 10,000, and as many
+ * rows and more. */
+typedef struct TaskName
+{
+    const char *name;
+    uint32 task;
+} TaskName;
+
+static const char *
+task_name(const FleetTaskDef *task)
+{
+    return task->name;
+}
+
+static const char *
+job_name(const FleetTaskDef *task)
+{
+    return task->job == NULL ? "" : task->job;
+}
+
+static int
+compare_names(const void *a, const void *b)
+{
+    return strcmp(((const TaskName *) a)->name, ((const TaskName *) b)->name);
+}
+
+static TaskName *
+names_sorted(const AgentRun *run, const char *(*name_of)(const FleetTaskDef *task))
+{
+    uint32 n = run->def->ntasks;
+    TaskName *names = palloc(sizeof(TaskName) * Max(n, 1));
+
+    for (uint32 t = 0; t < n; t++)
+        names[t] = (TaskName){.name = name_of(&run->def->tasks[t]), .task = t};
+    qsort(names, n, sizeof(TaskName), compare_names);
+    return names;
+}
+
+/* The first one that is not before this name; n: there is none. */
+static uint32
+names_find(const TaskName *names, uint32 n, const char *name)
+{
+    uint32 low = 0, high = n;
+
+    while (low < high)
+    {
+        uint32 middle = low + (high - low) / 2;
+
+        if (strcmp(names[middle].name, name) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* What is known of a job goes to all tasks of which nothing is. */
+static void
+estimate_by_job(AgentRun *run, const TaskName *jobs, const FleetDurationRow *row)
+{
+    uint32 n = run->def->ntasks;
+
+    for (uint32 i = names_find(jobs, n, row->job); i < n && strcmp(jobs[i].name, row->job) == 0;
+         i++)
+    {
+        if (estimate_find(run, jobs[i].task, NULL, false) == NULL)
+            *estimate_find(run, jobs[i].task, NULL, true) = row->estimate;
+    }
+}
+
 void
 agent_estimates_load(AgentRun *run)
 {
     HASHCTL ctl = {
         .keysize = sizeof(EstimateKey), .entrysize = sizeof(EstimateEntry), .hcxt = run->context};
     FleetDurationRow *rows;
+    TaskName *tasks, *jobs;
     int n = fleet_duration_read(run->def->name, &rows);
 
     run->estimates =
         hash_create("pg_fleet estimates", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    tasks = names_sorted(run, task_name);
+    jobs = names_sorted(run, job_name);
     for (int i = 0; i < n; i++)
     {
-        for (uint32 t = 0; t < run->def->ntasks; t++)
+        if (rows[i].task[0] == '\0')
+            estimate_by_job(run, jobs, &rows[i]);
+        else
         {
-            const FleetTaskDef *task = &run->def->tasks[t];
-            bool by_job =
-                rows[i].task[0] == '\0' && task->job != NULL && strcmp(rows[i].job, task->job) == 0;
+            uint32 at = names_find(tasks, run->def->ntasks, rows[i].task);
 
-            if (by_job && estimate_find(run, t, NULL, false) == NULL)
-                *estimate_find(run, t, NULL, true) = rows[i].estimate;
-            else if (strcmp(rows[i].task, task->name) == 0)
-                *estimate_find(run, t, rows[i].item_key, true) = rows[i].estimate;
+            if (at < run->def->ntasks && strcmp(tasks[at].name, rows[i].task) == 0)
+                *estimate_find(run, tasks[at].task, rows[i].item_key, true) = rows[i].estimate;
         }
     }
+    pfree(tasks);
+    pfree(jobs);
     for (uint32 t = 0; t < run->def->ntasks; t++)
         run->def->specs[t].estimate =
             fleet_estimate_predict(NULL, estimate_find(run, t, NULL, false), NULL);

@@ -7,15 +7,18 @@
 #include "postgres.h"
 
 #include "agent/notice.h"
+#include "catalog/pg_database.h"
 #include "commands/async.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "points.h"
+#include "storage/lock.h"
 #include "store/spi.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
 #define QUEUE_FULL 0.95
+#define NOTIFY_AGAIN FLEET_MS(20) /* while somebody else notifies */
 
 /* Job runs whose parents are to be told, by parent; none is kept without any. */
 typedef struct Notice
@@ -27,7 +30,8 @@ typedef struct Notice
 } Notice;
 
 static dlist_head notices = DLIST_STATIC_INIT(notices);
-static FleetTime not_before = 0; /* the server's queue of notifications was full */
+static FleetTime not_before =
+    0; /* the queue of notifications was full, or somebody else notified */
 
 static int
 compare_ids(const void *a, const void *b)
@@ -141,6 +145,24 @@ queue_is_full(void)
     return true;
 }
 
+/*
+ * Whoever notifies holds a lock of the whole cluster from then on until its COMMIT is over, for which
+ * it may wait as long as it likes: for a standby that is gone.  The agent waits for no user: it has the
+ * lock now, before its own COMMIT asks for it, or notifies later.  (PreCommit_Notify() in
+ * src/backend/commands/async.c has that lock.)
+ */
+static bool
+others_notify(void)
+{
+    LOCKTAG tag;
+
+    SET_LOCKTAG_OBJECT(tag, InvalidOid, DatabaseRelationId, InvalidOid, 0);
+    if (LockAcquire(&tag, AccessExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL)
+        return false;
+    not_before = fleet_clock_now() + NOTIFY_AGAIN;
+    return true;
+}
+
 bool
 agent_notices_pending(void)
 {
@@ -163,6 +185,11 @@ agent_notices_send(void)
         return;
     }
     fleet_catalog_begin();
+    if (others_notify())
+    {
+        turn_wake_at(not_before);
+        return;
+    }
     while (!dlist_is_empty(&notices))
     {
         Notice *notice = dlist_container(Notice, node, dlist_pop_head_node(&notices));

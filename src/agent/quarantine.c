@@ -88,7 +88,7 @@ agent_quarantine_guard(void (*work)(void), void (*aborted)(void))
         MemoryContextSwitchTo(agent.context);
         error = CopyErrorData();
         FlushErrorState();
-        if (hand.kind != FLEET_HAND_NOTHING && !agent_is_of_the_server(error->sqlerrcode))
+        if (hand.kind != FLEET_HAND_NOTHING && !agent_error_is_of_the_server(error))
         {
             fleet_hand_empty();
             fleet_catalog_abort();

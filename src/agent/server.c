@@ -13,13 +13,15 @@
 #include "store/spi.h"
 #include "guc.h"
 #include "security.h"
+#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
 #define HEARD_EVERY INT64CONST(60000000) /* server_status.last_seen is late by so much at most */
+#define FLEET_NAME_BYTES (200 * MAX_MULTIBYTE_CHAR_LEN + 1)
 
 typedef struct Target
 {
-    char key[NAMEDATALEN * 2 + 210]; /* "s:" server or "g:" group */
+    char key[2 + FLEET_NAME_BYTES]; /* "s:" server or "g:" group */
     uint32 number;
 } Target;
 

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/xact.h"
 #include "api/caller.h"
 #include "catalog/namespace.h"
@@ -42,6 +43,8 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
+
+#define PARAMS_MAX 1000000 /* bytes, as fleet_catalog.check_params() has it */
 
 PG_FUNCTION_INFO_V1(fleet_sql_agent_acknowledge);
 PG_FUNCTION_INFO_V1(fleet_sql_agent_fetch);
@@ -337,7 +340,8 @@ all_params_are_objects(const StartRequest *request)
     for (int i = 0; i < request->params.n; i++)
     {
         if (!request->params.nulls[i] &&
-            !JB_ROOT_IS_OBJECT(DatumGetJsonbP(request->params.values[i])))
+            (toast_raw_datum_size(request->params.values[i]) > PARAMS_MAX ||
+             !JB_ROOT_IS_OBJECT(DatumGetJsonbP(request->params.values[i]))))
             return false;
     }
     return true;

@@ -11,7 +11,9 @@
 #include "link/agent_mode.h"
 #include "utils/memutils.h"
 
-#define CALL_MAX 500     /* items in a call */
+#define CALL_MAX 500 /* items in a call */
+#define CALL_BYTES                                                                                 \
+    (8 * 1024 * 1024)    /* of parameters: no more starts go into a call that has so many */
 #define STARTS_AT_ONCE 1 /* calls under way; more starts wait and make the next call larger */
 #define FETCHES_AT_ONCE 1
 #define ACKNOWLEDGE_FROM 100 /* so many wait for a common call, unless nothing else goes on */
@@ -215,7 +217,7 @@ send_starts(FleetAgentLink *agent, const char *epoch)
     array_begin(&jobs);
     array_begin(&params);
     call->n = 0;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n && params.len < CALL_BYTES; i++)
     {
         AgentStart *start = dlist_container(AgentStart, node, dlist_pop_head_node(&agent->starts));
         const char *job, *given;

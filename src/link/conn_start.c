@@ -26,7 +26,8 @@
 #include "utils/memutils.h"
 
 #define MAX_PARAMS 96
-#define LINE_MAX_BYTES 700 /* of an error of the login */
+#define FILE_MAX_BYTES 1000000 /* of a certificate, key or list */
+#define LINE_MAX_BYTES 700     /* of an error of the login */
 
 /* ---- hosts ---- */
 
@@ -442,11 +443,39 @@ reserve_descriptor(const FleetConn *conn)
     return true;
 }
 
+/*
+ * libpq reads these within the login, as a whole, and waits for what it reads: a pipe, or a file of /proc
+ * (which has no size), would be waited for by the agent.  False: the connection is marked lost.
+ */
+static bool
+files_are_plain(FleetConn *conn)
+{
+    static const char *const files[] = {"sslrootcert", "sslcrl", "sslcert", "sslkey"};
+
+    for (size_t i = 0; i < lengthof(files); i++)
+    {
+        const char *path = fleet_link_param(conn->link, files[i]);
+        struct stat st;
+
+        if (path == NULL || stat(path, &st) != 0) /* libpq says which one is not there */
+            continue;
+        if (S_ISREG(st.st_mode) && st.st_size > 0 && st.st_size <= FILE_MAX_BYTES)
+            continue;
+        fleet_conn_fail(conn, FLEET_SQLSTATE_INVALID_AUTHORIZATION, true,
+                        "refused: \"%s\" must be the name of a file of at most %d bytes", files[i],
+                        FILE_MAX_BYTES);
+        return false;
+    }
+    return true;
+}
+
 static void
 conn_start(FleetConn *conn, const HostLists *lists)
 {
     Params params;
 
+    if (!files_are_plain(conn))
+        return;
     if (!reserve_descriptor(conn))
     {
         if (!fleet_link_wait_for_fd(conn))

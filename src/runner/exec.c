@@ -49,6 +49,8 @@
 #include "utils/timeout.h"
 
 #define QUERY_ROWS_MAX 1000000
+#define QUERY_BYTES_MAX                                                                            \
+    ((uint64) 256 * 1024 * 1024) /* of all rows: the agent keeps them until they are stored */
 
 typedef struct RunnerStep
 {
@@ -131,7 +133,7 @@ typedef struct RunnerReceiver
     TupleDesc row;   /* query with several columns: its blessed row type */
     MemoryContext row_context;
     bool started;
-    uint64 rows;
+    uint64 rows, bytes;
 } RunnerReceiver;
 
 static void
@@ -214,6 +216,11 @@ receive_query_row(TupleTableSlot *slot, DestReceiver *self)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("row %llu of the query is larger than %d bytes",
                                (unsigned long long) receiver->rows, FLEET_OUTPUT_MAX)));
+    receiver->bytes += text ? strlen(text) : 0;
+    if (receiver->bytes > QUERY_BYTES_MAX)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                        errmsg("the rows of the query are larger than %d MB",
+                               (int) (QUERY_BYTES_MAX / (1024 * 1024)))));
     fleet_runner_message_init(&message, RUNNER_ROW, request->number, request->ref);
     message.text[RUNNER_TEXT_OUTPUT] = text;
     FLEET_POINT("runner_query_row");

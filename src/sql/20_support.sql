@@ -215,9 +215,10 @@ BEGIN
     ELSIF jsonb_typeof(a_params) <> 'object' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'params must be a JSON object',
             DETAIL = format('It is of type %s.', jsonb_typeof(a_params)), HINT = 'An example is ''{"region": "north"}''.';
-    ELSIF pg_column_size(a_params) > 1000000 THEN
+    -- as text, which the agent works with, it may be six times as long
+    ELSIF pg_column_size(a_params) > 1000000 OR (pg_column_size(a_params) > 150000 AND octet_length(a_params::text) > 1000000) THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'params are too large',
-            DETAIL = format('Their size is %s bytes.', pg_column_size(a_params)),
+            DETAIL = format('Their size is %s bytes.', greatest(pg_column_size(a_params), octet_length(left(a_params::text, 10000000)))),
             HINT = 'The limit is 1,000,000 bytes. Put the data into a table and pass its key.';
     END IF;
 END

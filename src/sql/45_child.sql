@@ -139,7 +139,7 @@ DECLARE
 BEGIN
     WITH wanted AS MATERIALIZED (
         SELECT w.token, w.job, w.params FROM unnest(a_tokens, a_jobs, a_params) AS w (token, job, params)
-         WHERE coalesce(jsonb_typeof(w.params), 'object') = 'object'
+         WHERE coalesce(jsonb_typeof(w.params), 'object') = 'object' AND coalesce(pg_column_size(w.params), 0) <= 1000000
     ), job AS MATERIALIZED (
         SELECT n.name, coalesce(c.hash, s.hash) AS hash, coalesce(j.owner, s.owner) AS owner,
                coalesce(j.params, s.params) AS params, s.err_code, s.err_text
@@ -166,7 +166,7 @@ BEGIN
            CASE WHEN r.job_run_id IS NULL THEN coalesce(b.sqlstate, CASE WHEN o.token IS NOT NULL THEN '42710' WHEN w.token IS NULL OR w.job IS NULL THEN '22004' ELSE '22023' END) END,
            CASE WHEN r.job_run_id IS NULL THEN
                coalesce(b.message, CASE WHEN w.token IS NULL OR w.job IS NULL THEN 'token or job is null'
-                                        WHEN o.token IS NULL THEN 'the parameters of a job must be a JSON object'
+                                        WHEN o.token IS NULL THEN 'the parameters of a job must be a JSON object of at most 1,000,000 bytes'
                                         WHEN o.parent_uuid IS DISTINCT FROM a_parent_uuid THEN 'the token belongs to another parent'
                                         ELSE 'the token belongs to another role or job' END) END
       FROM unnest(a_tokens, a_jobs) WITH ORDINALITY AS w (token, job, ord)
@@ -283,6 +283,17 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION fleet_catalog.check_count(a_list jsonb, a_what text, a_limit integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF jsonb_array_length(a_list) > a_limit THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('the deployed definition has too many %s', a_what),
+            DETAIL = format('It has %s, and at most %s are allowed.', jsonb_array_length(a_list), a_limit);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_count(jsonb, text, integer) IS 'Raises an error if the array of a document has more elements';
+
 CREATE FUNCTION fleet_catalog.deploy_package_body(a_parent_uuid uuid, a_body jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -292,6 +303,8 @@ BEGIN
     PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value) FROM jsonb_each(a_body -> 'packages') AS p;
     PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, j.value) FROM jsonb_each(a_body -> 'jobs') AS j;
     PERFORM fleet_catalog.check_name('package', a_body ->> 'name');
+    PERFORM fleet_catalog.check_params(a_body -> 'params');
+    PERFORM fleet_catalog.check_count(a_body -> 'tasks', 'tasks', 10000);
     SELECT p.* INTO v_old FROM fleet_catalog.package AS p WHERE p.name = a_body ->> 'name';
     IF FOUND THEN
         PERFORM fleet_catalog.replace_deployed('package', v_old.name, v_old.owner, v_old.deployed_from);
@@ -326,6 +339,8 @@ DECLARE
     v_id integer;
 BEGIN
     PERFORM fleet_catalog.check_name('job', a_body ->> 'name');
+    PERFORM fleet_catalog.check_params(a_body -> 'params');
+    PERFORM fleet_catalog.check_count(a_body -> 'steps', 'steps', 1000);
     PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value) FROM jsonb_each(a_body -> 'packages') AS p;
     SELECT j.* INTO v_old FROM fleet_catalog.job AS j WHERE j.name = a_body ->> 'name';
     IF FOUND THEN
