@@ -7,7 +7,7 @@
 
 #include "agent/run.h"
 #include "agent/learn.h"
-#include "agent/server.h"
+#include "agent/target.h"
 #include "hand.h"
 #include "store/run_write.h"
 #include "utils/memutils.h"

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/server.h"
+#include "agent/target.h"
 #include "agent/ground.h"
 #include "agent/health.h"
 #include "agent/quarantine.h"
@@ -13,23 +14,12 @@
 #include "store/spi.h"
 #include "guc.h"
 #include "security.h"
-#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
 #define HEARD_EVERY INT64CONST(60000000) /* server_status.last_seen is late by so much at most */
-#define FLEET_NAME_BYTES (200 * MAX_MULTIBYTE_CHAR_LEN + 1)
-
-typedef struct Target
-{
-    char key[2 + FLEET_NAME_BYTES]; /* "s:" server or "g:" group */
-    uint32 number;
-} Target;
-
-static HTAB *servers; /* AgentServer by server_id */
+static HTAB *servers;                    /* AgentServer by server_id */
 static AgentServer **by_number;
 static uint32 nservers; /* numbers given out, AGENT_FIRST_SERVER included */
-static HTAB *targets;   /* Target */
-static uint32 ntargets;
 static const AgentServerHooks *hooks;
 
 static bool speeds_changed = false;
@@ -72,17 +62,13 @@ agent_servers_init(const AgentServerHooks *server_hooks)
 {
     FleetServerSpec nowhere = {
         .state = FLEET_SERVER_ONLINE, .slots = 1000000, .weight = 1, .speed = 1};
-    uint32 number = AGENT_NOWHERE_SERVER;
 
     hooks = server_hooks;
     servers = agent_table("pg_fleet servers", sizeof(int), sizeof(AgentServer), HASH_BLOBS);
-    targets =
-        agent_table("pg_fleet targets", sizeof(((Target *) 0)->key), sizeof(Target), HASH_STRINGS);
     nservers = AGENT_FIRST_SERVER;
-    ntargets = AGENT_FIRST_TARGET;
     local_server();
     fleet_engine_server(agent.engine, AGENT_NOWHERE_SERVER, &nowhere, fleet_clock_now());
-    fleet_placer_target(fleet_engine_placer(agent.engine), AGENT_NOWHERE_TARGET, &number, 1);
+    agent_targets_init();
 }
 
 AgentServer *
@@ -95,59 +81,6 @@ AgentServer *
 agent_server_by_number(uint32 number)
 {
     return number >= AGENT_FIRST_SERVER && number < nservers ? by_number[number] : NULL;
-}
-
-/* ---- targets ---- */
-
-static bool
-server_matches(const AgentServer *server, const char *key)
-{
-    if (server->gone)
-        return false;
-    if (key[0] == 's')
-        return strcmp(server->name, key + 2) == 0;
-    for (int i = 0; i < server->ngroups; i++)
-    {
-        if (strcmp(server->groups[i], key + 2) == 0)
-            return true;
-    }
-    return false;
-}
-
-/* Work for a target without any server goes to "nowhere", where it fails with the reason. */
-static void
-target_define(const Target *target)
-{
-    uint32 *members = palloc(sizeof(uint32) * Max(nservers, 1));
-    uint32 n = 0;
-
-    for (uint32 i = AGENT_FIRST_SERVER; i < nservers; i++)
-    {
-        if (server_matches(by_number[i], target->key))
-            members[n++] = i;
-    }
-    if (n == 0)
-        members[n++] = AGENT_NOWHERE_SERVER;
-    fleet_placer_target(fleet_engine_placer(agent.engine), target->number, members, n);
-    pfree(members);
-}
-
-uint32
-agent_target(const char *server, const char *group)
-{
-    char key[sizeof(((Target *) 0)->key)];
-    bool found;
-    Target *target;
-
-    snprintf(key, sizeof(key), "%c:%s", server != NULL ? 's' : 'g',
-             server != NULL ? server : group);
-    target = hash_search(targets, key, HASH_ENTER, &found);
-    if (!found)
-    {
-        target->number = ntargets++;
-        target_define(target);
-    }
-    return target->number;
 }
 
 /* ---- rows of servers ---- */
@@ -355,7 +288,6 @@ agent_servers_load(void)
     int n = fleet_server_read(&rows);
     HASH_SEQ_STATUS seq;
     AgentServer *server;
-    Target *target;
 
     hash_seq_init(&seq, servers);
     while ((server = hash_seq_search(&seq)) != NULL)
@@ -372,9 +304,7 @@ agent_servers_load(void)
     hash_seq_init(&seq, servers);
     while ((server = hash_seq_search(&seq)) != NULL)
         links_refresh(server);
-    hash_seq_init(&seq, targets);
-    while ((target = hash_seq_search(&seq)) != NULL)
-        target_define(target);
+    agent_targets_define(by_number, nservers);
 }
 
 uint32

@@ -22,8 +22,6 @@ extern void agent_servers_tidy(void);
 /* Once a turn: if a right, a role or an option has changed anywhere, every link is looked at.
  * Returns when to look again. */
 extern FleetTime agent_links_check(FleetTime now);
-/* The number of a server (name) or a group as the placer's target. */
-extern uint32 agent_target(const char *server, const char *group);
 extern AgentServer *agent_server_by_id(int server_id);
 extern AgentServer *agent_server_by_number(uint32 number); /* NULL: here, nowhere, unknown */
 /* The link of this role to the server, made if needed; NULL with *sqlstate, *error (palloc'd).

@@ -196,13 +196,6 @@ fleet_conn_fail_libpq(FleetConn *conn)
     pfree(text);
 }
 
-bool
-fleet_conn_logs_in(const FleetConn *conn)
-{
-    return conn->state != CONN_CLOSED && conn->state != CONN_READY &&
-           (const void *) conn != (const void *) conn->link->side;
-}
-
 void
 fleet_conn_close(FleetConn *conn)
 {

@@ -16,6 +16,13 @@
 
 #include "link/internal.h"
 
+bool
+fleet_conn_logs_in(const FleetConn *conn)
+{
+    return conn->state != CONN_CLOSED && conn->state != CONN_READY &&
+           (const void *) conn != (const void *) conn->link->side;
+}
+
 static bool
 same_place(const FleetServerLink *a, const FleetServerLink *b)
 {

@@ -276,8 +276,6 @@ extern void fleet_conn_fail(FleetConn *conn, const char *sqlstate, bool permanen
                             const char *format, ...) pg_attribute_printf(4, 5);
 /* With what libpq says, without its line ends. */
 extern void fleet_conn_fail_libpq(FleetConn *conn);
-/* On the way from CLOSED to READY; what cancels does not count. */
-extern bool fleet_conn_logs_in(const FleetConn *conn);
 extern void fleet_conn_close(FleetConn *conn); /* quietly, at once */
 extern void fleet_conn_ready(FleetConn *conn); /* setup is over */
 extern void fleet_conn_process(FleetConn *conn);
@@ -390,6 +388,8 @@ extern bool fleet_link_wait_for_fd(FleetConn *conn);
 
 /* ---- gate.c ---- */
 
+/* On the way from CLOSED to READY; what cancels does not count. */
+extern bool fleet_conn_logs_in(const FleetConn *conn);
 /* Whether a login may begin at the link's address; if not, it is opened when one there is over. */
 extern bool fleet_link_gate(FleetServerLink *link);
 extern void fleet_link_gate_leave(FleetServerLink *link);
