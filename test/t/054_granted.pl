@@ -65,7 +65,7 @@ $f->sql_on('a1', q{SET ROLE etl; SELECT fleet.create_job('theirs', params => '{"
 for my $params ('[]', '[{"a": 2}]', '1', '"x"', 'null', 'true')
 {
     is($f->sql_as('etl', "SELECT sqlstate, message, job_run_id FROM fleet_link.agent_start('$parent', 7, ARRAY[gen_random_uuid()], '{theirs}', ARRAY['$params'::jsonb])", on => 'a1'),
-        '22023|the parameters of a job must be a JSON object|', "parameters that are no object are refused: $params");
+        '22023|the parameters of a job must be a JSON object of at most 1,000,000 bytes|', "parameters that are no object are refused: $params");
 }
 is($f->sql_as('etl', "SELECT string_agg(coalesce(sqlstate, '-'), ' ' ORDER BY ord) FROM fleet_link.agent_start('$parent', 7, ARRAY[gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), NULL], '{theirs,theirs,theirs,theirs}', ARRAY['{}', '[]', NULL, '{}']::jsonb[])", on => 'a1'),
     '- 22023 - 22004', 'one of them is refused, and the others begin');

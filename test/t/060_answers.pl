@@ -127,7 +127,7 @@ for my $server (qw(a1 d1))
     $f->sql("ALTER USER MAPPING FOR CURRENT_USER SERVER $server OPTIONS (SET password 'wrong')");
     $run = $f->start("on_$server");
     $f->wait_for('parent', state_of($server), 'suspect', 'a server that refuses the login is not online');
-    like($f->sql("SELECT last_error FROM fleet.server_status WHERE server = '$server'"), qr/password/, '… and it says why');
+    $f->wait_for('parent', "SELECT last_error LIKE '%password%' FROM fleet.server_status WHERE server = '$server'", 't', '… and it says why');
     $f->sql("ALTER USER MAPPING FOR CURRENT_USER SERVER $server OPTIONS (SET password 'etl-secret')");
     $f->run_is($f->start("on_$server"), 'succeeded', 'with the right password');
     is($f->sql(state_of($server)), 'online', '… it is online');

@@ -2,13 +2,11 @@
 # what belongs to all (the lock table, the lock of who notifies) is nobody's fault and waited for by nobody.
 use strict;
 use warnings;
-use utf8;
 use FakeServer;
 use FleetTest qw(quote_literal);
 use POSIX qw(mkfifo);
 use Test::More;
 
-binmode $_, ':encoding(UTF-8)' for Test::More->builder->output, Test::More->builder->failure_output;
 my $f = FleetTest->new(agents => 1, direct => 1, witness => 0, delays => 0);
 $f->sql('CREATE ROLE other LOGIN; CREATE ROLE eve LOGIN; GRANT USAGE ON FOREIGN DATA WRAPPER pg_fleet TO eve');
 $f->sql_as('other', q{SELECT fleet.create_package('line'); SELECT fleet.add_task('line', 't', sql => 'SELECT 1')});
@@ -74,7 +72,6 @@ like($f->sql("SELECT message FROM fleet.run WHERE run_id = $run"), qr/the rows o
 
 # the longest names, which begin alike
 my @long = map { '漢' x 199 . $_ } qw(字 語);
-utf8::encode($_) for @long;
 $f->sql(sprintf q{SELECT fleet.alter_server('d1', groups => ARRAY['direct', %s]), fleet.alter_server('a1', groups => ARRAY['agents', %s])}, map { quote_literal($_) } @long);
 $f->package("long$_", t => { job => 'noop', on_group => $long[$_] }) for 0, 1;
 for my $i (0, 1)
@@ -87,11 +84,14 @@ for my $i (0, 1)
 # ---- many nested runs ----------------------------------------------------------------------------
 
 $f->package('leaf', t => { sql => 'SELECT 1' });
-$f->package('many', t => { nested => 'leaf', for_each => q{SELECT jsonb_build_object() FROM generate_series(1, 3000)} });
+$f->package('many', t => { nested => 'leaf', for_each => q{SELECT jsonb_build_object() FROM generate_series(1, 6000)} });
+my $other = FleetTest::Session->new($f->parent, $FleetTest::DB, 'other');
 $run = $f->start('many');
 $f->wait_for('parent', q{SELECT count(*) > 0 FROM fleet.run WHERE package = 'leaf'}, 't', 'many nested runs: the first are there');
-others_go_on('many nested runs');
-cmp_ok($f->sql(q{SELECT count(*) FROM fleet.run WHERE package = 'leaf'}), '<', 3000, '… before they all are');
+my $line = $other->sql(q{SELECT fleet.run_parent_package('line')});
+$f->wait_for('parent', "SELECT started_at IS NOT NULL FROM fleet.run WHERE run_id = $line", 't', '… another role has its turn');
+$f->wait_for('parent', "SELECT max(queued_at) > (SELECT started_at FROM fleet.run WHERE run_id = $line) FROM fleet.run WHERE package = 'leaf'", 't', '… before they all are there');
+undef $other;
 $f->sql("SELECT fleet.cancel_run($run)");
 $f->run_is($run, 'canceled', '… and are canceled');
 
@@ -106,8 +106,9 @@ is($f->sql('SELECT count(*) FROM fleet.quarantine'), '0', '… and nobody is in 
 
 # Who waits for a standby that is gone has notified, and holds the lock of all who do.
 my $a1 = $f->node('a1');
-$a1->append_conf('postgresql.conf', "synchronous_commit = local\nsynchronous_standby_names = 'gone'\n");
-$a1->reload;
+$a1->append_conf('postgresql.conf', "max_wal_senders = 2\nwal_level = replica\nsynchronous_commit = local\nsynchronous_standby_names = 'gone'\n");
+$f->forget('a1');
+$a1->restart;
 $f->wait_for('a1', 'SHOW synchronous_standby_names', 'gone', 'a server waits for standbys, those who ask for it');
 my $eve = FleetTest::Session->new($a1, $FleetTest::DB, 'etl');
 $eve->say(q{SET application_name = 'eve'});
@@ -116,7 +117,8 @@ $eve->{in}->flush;
 $f->wait_for('a1', q{SELECT wait_event FROM pg_stat_activity WHERE application_name = 'eve'}, 'SyncRep', 'somebody waits in COMMIT, who notifies');
 $run = $f->start('there');
 $f->wait_for('a1', q{SELECT state FROM fleet.job_run ORDER BY job_run_id DESC LIMIT 1}, 'succeeded', '… a job of the parent runs there meanwhile');
-$f->run_is($run, 'succeeded', '… whose end the parent hears');
+$f->point('parent', 'link_looks_again', 'signal');
+$f->run_is($run, 'succeeded', '… whose end the parent hears when it looks again');
 is($f->sql_on('a1', q{SELECT count(*) FROM pg_locks WHERE NOT granted}), '0', '… and nobody waits for a lock');
 is($f->sql_on('a1', q{SELECT wait_event FROM pg_stat_activity WHERE application_name = 'eve'}), 'SyncRep', '… all the time');
 $f->sql_on('a1', q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'eve'});
