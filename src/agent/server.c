@@ -251,7 +251,9 @@ links_refresh(AgentServer *server)
     {
         AgentLink *link = dlist_container(AgentLink, node, iter.cur);
 
-        if ((!link->up || link->retired || link->forbidden != NULL || server->gone) &&
+        /* One that knocks at a server that is away goes on: else its return would remain unnoticed. */
+        if (((!link->up && !link->suspect) || link->retired || link->forbidden != NULL ||
+             server->gone) &&
             link_is_idle(link))
         {
             changed |= link->retired || link->forbidden != NULL;

@@ -53,9 +53,9 @@ BEGIN
     PERFORM fleet_catalog.check_range('slots', a_slots, 0, 10000);
     PERFORM fleet_catalog.check_range('weight', a_weight, 0.001, 1000000);
     PERFORM fleet_catalog.check_given('groups', a_groups::text);
-    IF cardinality(a_groups) > 100 THEN
+    IF cardinality(a_groups) > 1000 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'too many groups',
-            HINT = 'A server can be in at most 100 groups.';
+            HINT = 'A server can be in at most 1,000 groups.';
     END IF;
     FOREACH v_group IN ARRAY a_groups LOOP
         PERFORM fleet_catalog.check_name('group', v_group);

@@ -248,7 +248,7 @@ BEGIN
     SELECT string_agg(DISTINCT quote_ident(t.name), ', ' ORDER BY quote_ident(t.name)) INTO v_assumed
       FROM fleet_catalog.expected(a_package, fleet_catalog.tasks_of(v_package), a_items, NULL) AS e
       JOIN fleet_catalog.task AS t ON t.package_id = v_package.package_id AND t.task_no = e.task_no
-     WHERE e.basis = 'assumed';
+     WHERE e.basis = 'assumed' AND e.task_no IN (SELECT p.task_no FROM fleet_catalog.play_package(a_package, a_items, 0) AS p);
     RETURN QUERY
     SELECT p.server_no, fleet_catalog.from_microseconds(p.makespan_us), fleet_catalog.from_microseconds(p.lower_bound_us),
            round((first_value(p.makespan_us) OVER (ORDER BY p.server_no) / greatest(p.makespan_us, 1)::numeric), 2)::double precision

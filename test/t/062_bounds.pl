@@ -63,8 +63,8 @@ for my $case ([ 'tasks', 10001 ], [ 'steps', 1001 ])
     $f->fails("SELECT fleet_link.agent_deploy('$uuid', 1, $body) FROM (SELECT jsonb_agg(jsonb_build_object('name', n::text)) AS l FROM generate_series(1, $many) AS n) AS list", '54000',
         "a deployment with $many $what", as => 'etl', on => 'a1', like => qr/too many $what/);
 }
-my $groups = join ',', map { "g$_" } 1 .. 101;
-$f->fails("SELECT fleet.alter_server('d1', groups => '{$groups}')", '54000', '101 groups', like => qr/too many groups/);
+my $groups = join ',', map { "g$_" } 1 .. 1001;
+$f->fails("SELECT fleet.alter_server('d1', groups => '{$groups}')", '54000', '1001 groups', like => qr/too many groups/);
 $f->package('huge', t => { job => 'noop', server => 'd1', for_each => q{SELECT jsonb_build_object('k', repeat('x', 60000)) FROM generate_series(1, 5000)} });
 my $run = $f->start('huge');
 $f->run_is($run, 'failed', 'items of 300 MB');
