@@ -68,7 +68,7 @@ sub normalise
         $line =~ s/\s+$//;
         # rows of a table name the server where something ran; definitions name it in quotes
         $line =~ s/\b(?:etl1|etl2|edge)\b/SERVER/g if $line =~ /\|/ && $line !~ /\b(?:agent|direct|deployed|queued|not needed)\b/;
-        $line =~ s/\| [tf]$/| BOOL/ if $statement eq 'plan';
+        $line =~ s{\| [tf] (?=\| \w+$)}{| BOOL } if $statement eq 'plan';
         $line =~ s/\| \d+\.\d+$/| NUMBER/ if $statement eq 'advise';
     }
     # a task that ends soon is not always seen running
