@@ -382,8 +382,8 @@ fleet_sql_play(PG_FUNCTION_ARGS)
 Datum
 fleet_sql_mean_us(PG_FUNCTION_ARGS)
 {
-    FleetEstimate estimate = {PG_GETARG_FLOAT8(0), PG_GETARG_FLOAT8(1),
-                              (uint32_t) Max(PG_GETARG_INT32(2), 0)};
+    int32 samples = PG_GETARG_INT32(2);
+    FleetEstimate estimate = {PG_GETARG_FLOAT8(0), PG_GETARG_FLOAT8(1), (uint32_t) Max(samples, 0)};
 
     PG_RETURN_INT64(fleet_estimate_mean(&estimate));
 }
