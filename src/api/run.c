@@ -7,6 +7,7 @@
 
 #include "access/htup_details.h"
 #include "store/session.h"
+#include "store/state_change.h"
 #include "core/state.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -14,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/tuplestore.h"
 
+PG_FUNCTION_INFO_V1(fleet_sql_state_change);
 PG_FUNCTION_INFO_V1(fleet_sql_state_code);
 PG_FUNCTION_INFO_V1(fleet_sql_state_graph);
 PG_FUNCTION_INFO_V1(fleet_sql_state_name);
@@ -127,24 +129,40 @@ append_text(void *arg, const char *text)
     appendStringInfoString((StringInfo) arg, text);
 }
 
-Datum
-fleet_sql_state_graph(PG_FUNCTION_ARGS)
+static FleetMachine
+machine_named(const char *wanted)
 {
     static const FleetMachine machines[] = {FLEET_MACHINE_RUN, FLEET_MACHINE_TASK,
                                             FLEET_MACHINE_JOB, FLEET_MACHINE_STEP};
-    char *wanted = PG_ARGISNULL(0) ? "NULL" : text_to_cstring(PG_GETARG_TEXT_PP(0));
-    StringInfoData dot;
 
-    initStringInfo(&dot);
     for (size_t i = 0; i < lengthof(machines); i++)
     {
         if (strcmp(wanted, fleet_machine_name(machines[i])) == 0)
-        {
-            fleet_state_dot(machines[i], append_text, &dot);
-            PG_RETURN_TEXT_P(cstring_to_text(dot.data));
-        }
+            return machines[i];
     }
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                     errmsg("\"%s\" is not a state machine of pg_fleet", wanted),
                     errhint("Valid values are: run, task, job, step.")));
+}
+
+Datum
+fleet_sql_state_graph(PG_FUNCTION_ARGS)
+{
+    FleetMachine machine =
+        machine_named(PG_ARGISNULL(0) ? "NULL" : text_to_cstring(PG_GETARG_TEXT_PP(0)));
+    StringInfoData dot;
+
+    initStringInfo(&dot);
+    fleet_state_dot(machine, append_text, &dot);
+    PG_RETURN_TEXT_P(cstring_to_text(dot.data));
+}
+
+/* (machine, from, to) → to; ERROR if the machine has no way from there to it. */
+Datum
+fleet_sql_state_change(PG_FUNCTION_ARGS)
+{
+    FleetMachine machine = machine_named(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+    fleet_state_check(machine, (FleetState) PG_GETARG_INT16(1), (FleetState) PG_GETARG_INT16(2));
+    PG_RETURN_INT16(PG_GETARG_INT16(2));
 }

@@ -288,6 +288,10 @@ SELECT 1 + greatest(0,
 $$;
 COMMENT ON FUNCTION fleet_catalog.next_seq(bigint, integer, integer, bigint) IS 'The next number of the log of a task run, or of a job run';
 
+CREATE FUNCTION fleet_catalog.state_change(a_machine text, a_from smallint, a_to smallint) RETURNS smallint
+    LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_state_change';
+COMMENT ON FUNCTION fleet_catalog.state_change(text, smallint, smallint) IS 'The second state; an error if the machine (run, task, job, step) has no way to it from the first one';
+
 -- What was open in the original is the original's, and goes on there, on servers and in its own database: none of it may
 -- be done here too.  Nobody else writes these rows: the agent is paused, and has loaded none of them.
 CREATE FUNCTION fleet_catalog.disown_open() RETURNS void
@@ -305,19 +309,19 @@ BEGIN
      WHERE fleet_catalog.is_running(t.state)
        AND NOT EXISTS (SELECT FROM fleet_catalog.step_run AS s
                         WHERE s.run_id = t.run_id AND s.task_no = t.task_no AND s.item = t.item AND NOT fleet_catalog.is_final(s.state));
-    UPDATE fleet_catalog.step_run AS s
-       SET state = c_lost, finished_at = clock_timestamp(), sqlstate = c_sqlstate, message = c_message,
+    UPDATE fleet_catalog.step_run AS s SET state = fleet_catalog.state_change('step', s.state, c_lost),
+           finished_at = clock_timestamp(), sqlstate = c_sqlstate, message = c_message,
            last_seq = fleet_catalog.next_seq(s.run_id, s.task_no, s.item, s.job_run_id)
      WHERE NOT fleet_catalog.is_final(s.state);
-    UPDATE fleet_catalog.task_run AS t
-       SET state = CASE WHEN fleet_catalog.is_running(t.state) THEN c_lost ELSE fleet_catalog.state_code('skipped') END,
+    UPDATE fleet_catalog.task_run AS t SET state = fleet_catalog.state_change('task', t.state,
+               CASE WHEN fleet_catalog.is_running(t.state) THEN c_lost ELSE fleet_catalog.state_code('skipped') END),
            finished_at = clock_timestamp(), sqlstate = c_sqlstate, message = c_message
       FROM fleet_catalog.run AS r
      WHERE r.run_id = t.run_id AND NOT fleet_catalog.is_final(r.state) AND NOT fleet_catalog.is_final(t.state);
-    UPDATE fleet_catalog.run AS r SET state = c_failed, finished_at = clock_timestamp(), message = c_message
+    UPDATE fleet_catalog.run AS r SET state = fleet_catalog.state_change('run', r.state, c_failed), finished_at = clock_timestamp(), message = c_message
      WHERE NOT fleet_catalog.is_final(r.state);
-    UPDATE fleet_catalog.job_run AS j
-       SET state = CASE WHEN j.state = fleet_catalog.state_code('queued') THEN c_failed ELSE c_lost END,
+    UPDATE fleet_catalog.job_run AS j SET state = fleet_catalog.state_change('job', j.state,
+               CASE WHEN j.state = fleet_catalog.state_code('queued') THEN c_failed ELSE c_lost END),
            finished_at = clock_timestamp(), sqlstate = c_sqlstate, message = c_message
      WHERE NOT fleet_catalog.is_final(j.state);
     UPDATE fleet_catalog.deployment AS d SET state = 'failed', message = c_message WHERE d.state = 'queued';

@@ -24,10 +24,16 @@ refuse(FleetMachine machine, FleetState from, FleetState to)
 }
 
 void
+fleet_state_check(FleetMachine machine, FleetState from, FleetState to)
+{
+    if (!fleet_state_reaches(machine, from, to))
+        refuse(machine, from, to);
+}
+
+void
 fleet_state_insert(FleetRows *rows, int column, FleetMachine machine, FleetState state)
 {
-    if (!fleet_state_reaches(machine, FLEET_QUEUED, state))
-        refuse(machine, FLEET_QUEUED, state);
+    fleet_state_check(machine, FLEET_QUEUED, state);
     fleet_rows_set(rows, column, Int16GetDatum((int16) state));
 }
 
@@ -42,7 +48,6 @@ fleet_state_change(FleetRows *rows, int column, FleetMachine machine, FleetState
                         errmsg("a row of fleet_catalog.%s has the state \"%s\" instead of \"%s\"",
                                fleet_rows_name(rows), name_of(is), name_of(old)),
                         errhint("Another process may have written to fleet_catalog.")));
-    if (!fleet_state_reaches(machine, old, state))
-        refuse(machine, old, state);
+    fleet_state_check(machine, old, state);
     fleet_rows_set(rows, column, Int16GetDatum((int16) state));
 }
