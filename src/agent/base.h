@@ -54,9 +54,10 @@ extern void agent_uuid_of(char *uuid, const char *text);
 /*
  * Runs it in a subtransaction; false: it raised, the reason is in *failure
  * (palloc'd in the context of the call), and what it did to the catalog is
- * undone.  What it did in memory is the caller's to undo.  Errors that are the server's and not the object's (a full disk, a
- * shutdown, a deadlock, read-only mode) are raised again: they end the agent,
- * and its successor does the same work again.
+ * undone.  What it did in memory is the caller's to undo.  Errors that are the
+ * server's and not the object's (a full disk, a full lock table, a shutdown, a
+ * deadlock, read-only mode) are raised again: they end the agent, and its
+ * successor does the same work again.
  */
 extern bool agent_protected(void (*function)(void *arg), void *arg, FleetDiagnostics *failure);
 /* Is it an error of the server's?  It says nothing of the object that was worked on. */

@@ -80,9 +80,9 @@ extern LocalJob *local_job_by_job_run(int64 job_run_id);
 
 /* ---- its link, of mode direct ---- */
 
-/* Gives local jobs that wait for a session there the ones that are free. */
 /* Over which its steps are executed; NULL: by runners here. */
 extern struct AgentLink *local_job_link(const LocalJob *local);
+/* Gives local jobs that wait for a session there the ones that are free. */
 extern void local_jobs_sessions(struct AgentLink *link);
 /* Nothing of what was cut off on that server runs any more. */
 extern void local_jobs_link_clean(struct AgentLink *link);

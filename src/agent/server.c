@@ -17,7 +17,8 @@
 #include "utils/memutils.h"
 
 #define HEARD_EVERY INT64CONST(60000000) /* server_status.last_seen is late by so much at most */
-static HTAB *servers;                    /* AgentServer by server_id */
+
+static HTAB *servers; /* AgentServer by server_id */
 static AgentServer **by_number;
 static uint32 nservers; /* numbers given out, AGENT_FIRST_SERVER included */
 static const AgentServerHooks *hooks;
@@ -648,6 +649,8 @@ agent_links_refused(FleetTime now, void (*give_up)(AgentLink *link))
         {
             AgentLink *link = dlist_container(AgentLink, node, iter.cur);
 
+            if (link->refused_at == 0)
+                continue; /* whether it is idle is not looked at, in every turn, for nothing */
             next = fleet_earlier(next, agent_link_refused(link, link_is_idle(link), now, give_up));
         }
     }

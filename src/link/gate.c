@@ -2,8 +2,8 @@
  * link/gate.c
  *     How many logins are under way at one address.
  *
- * In the agent's process; called by state.c before a connection is opened, and
- * by conn.c when its login is over.
+ * In the agent's process; called by the two modes before a connection is
+ * opened, and by conn.c when its login is over.
  *
  * Hundreds of servers may be databases of one machine.  If all links to it are
  * opened at the same moment, none of the logins is over in time, all are given

@@ -129,11 +129,11 @@ CREATE FUNCTION fleet_catalog.from_microseconds(a_us bigint) RETURNS interval
     RETURN pg_catalog.make_interval(secs => a_us::double precision OPERATOR(pg_catalog./) 1e6);
 COMMENT ON FUNCTION fleet_catalog.from_microseconds(bigint) IS 'Microseconds as an interval';
 
--- ---- checks of arguments: each raises, or does nothing -----------------------------------------
-
 CREATE FUNCTION fleet_catalog.speed(a_log double precision, a_evidence double precision) RETURNS double precision
     LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'fleet_sql_speed';
 COMMENT ON FUNCTION fleet_catalog.speed(double precision, double precision) IS 'A learned speed (FleetSpeed); 1 as long as noise explains the difference';
+
+-- ---- checks of arguments: each raises, or does nothing -----------------------------------------
 
 CREATE FUNCTION fleet_catalog.check_name(a_what text, a_name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -218,7 +218,9 @@ BEGIN
     -- as text, which the agent works with, it may be six times as long
     ELSIF pg_column_size(a_params) > 1000000 OR (pg_column_size(a_params) > 150000 AND octet_length(a_params::text) > 1000000) THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'params are too large',
-            DETAIL = format('Their size is %s bytes.', greatest(pg_column_size(a_params), octet_length(left(a_params::text, 10000000)))),
+            -- the text of what is much too large may be more than a text can hold
+            DETAIL = format('Their size is %s bytes.', CASE WHEN pg_column_size(a_params) > 1000000 THEN pg_column_size(a_params)
+                                                            ELSE octet_length(a_params::text) END),
             HINT = 'The limit is 1,000,000 bytes. Put the data into a table and pass its key.';
     END IF;
 END

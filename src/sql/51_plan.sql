@@ -183,6 +183,7 @@ CREATE FUNCTION fleet_catalog.tasks_of(a_package fleet_catalog.package) RETURNS 
 SELECT array_agg(t ORDER BY t.task_no) FROM fleet_catalog.task AS t WHERE t.package_id = a_package.package_id
 $$;
 
+-- After check_items() and check_plannable(), which its callers do once.
 CREATE FUNCTION fleet_catalog.play_package(a_package text, a_items jsonb, a_servers integer)
     RETURNS TABLE (task_no integer, item integer, server_no integer, starts_us bigint, ends_us bigint, critical boolean,
                    makespan_us bigint, lower_bound_us bigint)
@@ -190,8 +191,6 @@ CREATE FUNCTION fleet_catalog.play_package(a_package text, a_items jsonb, a_serv
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
 BEGIN
-    PERFORM fleet_catalog.check_items(v_package, a_items);
-    PERFORM fleet_catalog.check_plannable(v_package);
     RETURN QUERY
     SELECT p.*
       FROM (SELECT coalesce(array_agg(f.task_no ORDER BY f.task_no, t.task_no), '{}'), coalesce(array_agg(t.task_no ORDER BY f.task_no, t.task_no), '{}'),
@@ -218,6 +217,8 @@ CREATE FUNCTION fleet_catalog.plan(a_package text, a_items jsonb)
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package); -- a null name would find no row to join, and so no error
 BEGIN
+    PERFORM fleet_catalog.check_items(v_package, a_items);
+    PERFORM fleet_catalog.check_plannable(v_package);
     RETURN QUERY
     SELECT t.name, p.item, s.name::text, fleet_catalog.from_microseconds(p.starts_us), fleet_catalog.from_microseconds(p.ends_us),
            fleet_catalog.from_microseconds(p.ends_us - p.starts_us), p.critical, e.basis
@@ -245,6 +246,7 @@ DECLARE
 BEGIN
     PERFORM fleet_catalog.check_range('servers', a_servers, 1, 1000);
     PERFORM fleet_catalog.check_items(v_package, a_items);
+    PERFORM fleet_catalog.check_plannable(v_package);
     SELECT string_agg(DISTINCT quote_ident(t.name), ', ' ORDER BY quote_ident(t.name)) INTO v_assumed
       FROM fleet_catalog.expected(a_package, fleet_catalog.tasks_of(v_package), a_items, NULL) AS e
       JOIN fleet_catalog.task AS t ON t.package_id = v_package.package_id AND t.task_no = e.task_no

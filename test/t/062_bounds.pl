@@ -55,6 +55,8 @@ for my $case ([ 'one too large', q{ARRAY[jsonb_build_object('k', repeat('x', 110
     is($f->sql_as('etl', "SELECT sqlstate FROM fleet_link.agent_start('$uuid', 1, ARRAY[gen_random_uuid()], ARRAY['mine'], $params)", on => 'a1'), $sqlstate, "parameters of a start, $name");
 }
 $f->fails(q{SELECT fleet.run_parent_package('line', params => jsonb_build_object('k', repeat(chr(1), 300000)))}, '54000', 'parameters whose text is too long', as => 'other', like => qr/params are too large/);
+$f->fails(q{SELECT fleet.run_parent_package('line', params => jsonb_build_object('k', repeat(chr(1), 200000000)))}, '54000', '… that no text can hold', as => 'other',
+    like => qr/params are too large\n.*DETAIL:  Their size is 2000000\d\d bytes/s);
 for my $case ([ 'tasks', 10001 ], [ 'steps', 1001 ])
 {
     my ($what, $many) = @$case;
