@@ -23,6 +23,8 @@ like($said, qr/NOTICE:  .*durations of tasks that have never succeeded are assum
 $f->package('elsewhere', t => { job => 'nobody_has_it', server => 'a1' });
 (undef, undef, $said) = $f->parent->psql($FleetTest::DB, q{SELECT count(*) FROM fleet.plan('elsewhere')});
 like($said, qr/WARNING:  .*job "nobody_has_it" is not known/, 'a job of which nobody has heard is said');
+(undef, undef, $said) = $f->parent->psql($FleetTest::DB, q{SELECT count(*) FROM fleet.advise('elsewhere', servers => 2)});
+is(scalar(() = $said =~ /WARNING: /g), 1, '… by advise() once');
 
 # ---- five runs ---------------------------------------------------------------------------------
 
