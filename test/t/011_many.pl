@@ -65,6 +65,9 @@ is($f->sql("SELECT string_agg(DISTINCT state, ',') FROM fleet.task_run WHERE run
 $f->package('noop', t => { sql => 'SELECT 1' });
 $f->run_is($f->start('noop'), 'succeeded', 'something local');
 $f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet runner%'}, '0', 'runners have gone');
+# The cancels above went over side connections, which are closed when they have been idle for 30 seconds,
+# each at its own time.
+$f->wait_for($_, q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'etl' AND query LIKE '%pg_cancel_backend(%'}, '0', "side connections to $_ have gone") for @clusters;
 my $agent = $f->agent_pid;
 sub switches { return FleetTest::proc_status($agent, 'voluntary_ctxt_switches') }
 # at rest: no wake-up between two looks, and again
