@@ -89,20 +89,33 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
     agent_run_changed(run);
 }
 
+/*
+ * A failure of what was to be stopped, for no role's cancel: its timeout.  Not
+ * so if it failed by itself before that, which a SQLSTATE of its own tells.
+ */
+static bool
+was_timed_out(const AgentTask *task, const FleetDecision *d)
+{
+    if (task->state != FLEET_CANCELING || (d->state != FLEET_FAILED && d->state != FLEET_RETRYING))
+        return false;
+    return task->stopped ||
+           fleet_sqlstate_is(task->result.diag.sqlstate, FLEET_SQLSTATE_QUERY_CANCELED);
+}
+
 static void
 decide_state(AgentRun *run, const FleetDecision *d)
 {
     AgentTask *task = agent_task_find(d->ref);
-    bool stopped;
+    bool timed_out;
 
     if (task == NULL)
     {
         decide_row_state(run, d);
         return;
     }
-    stopped = task->state == FLEET_CANCELING && d->state != FLEET_CANCELED;
+    timed_out = was_timed_out(task, d);
     agent_task_decided(task, d->state, d->failures, FLEET_STATE_IS_FINAL(d->state));
-    if (stopped && fleet_sqlstate_is(task->result.diag.sqlstate, FLEET_SQLSTATE_QUERY_CANCELED))
+    if (timed_out)
         agent_task_timed_out(task);
     if (d->state == FLEET_RETRYING)
     {

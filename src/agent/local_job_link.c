@@ -60,7 +60,7 @@ local_jobs_link_lost(AgentLink *link)
             end_row(local, FLEET_SKIPPED, FLEET_SQLSTATE_CONNECTION_FAILURE,
                     "the step never began: the server does not answer");
         (void) let_go(local);
-        (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
+        agent_task_not_started(task);
         turn_again();
     }
 }

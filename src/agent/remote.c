@@ -260,8 +260,7 @@ agent_remote_down(AgentLink *link, const char *sqlstate, const char *reason, boo
         else
         {
             agent_remote_leave(task);
-            (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt,
-                                            fleet_clock_now());
+            agent_task_not_started(task);
         }
         turn_again();
     }

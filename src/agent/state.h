@@ -260,6 +260,7 @@ struct AgentTask
     bool start_pending;    /* FLEET_DO_START is to be written */
     bool effect_start;     /* … and to be carried out after the commit */
     bool effect_cancel;
+    bool stopped;    /* what its attempt ended by was a cancel, whatever its last step says */
     bool over;       /* final: freed after the flush */
     bool recovering; /* loaded, to be re-attached */
     bool dirty;

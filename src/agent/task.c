@@ -254,6 +254,7 @@ agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures, AgentServer
     task->error = task->waits = NULL;
     task->waits_changed = false;
     agent_result_clear(&task->result);
+    task->stopped = false;
     if (task->server == NULL || task->server->agent_mode) /* else no other agent is told of it */
         agent_task_token(task);
     task->start_pending = true;
@@ -361,11 +362,19 @@ void
 agent_task_finished(AgentTask *task, FleetState outcome)
 {
     task->finished_at = fleet_clock_wall();
+    task->stopped = outcome == FLEET_CANCELED;
     if (!fleet_engine_finished(agent.engine, task->ref, task->attempt, outcome,
                                task->result.diag.sqlstate, fleet_clock_now()))
         ereport(DEBUG1, (errmsg("a late end of run %lld task %u item %u was ignored",
                                 (long long) task->run->run_id, task->ref.task, task->ref.item)));
     turn_again();
+}
+
+void
+agent_task_not_started(AgentTask *task)
+{
+    task->stopped = true; /* if it was to be stopped: the engine ends the attempt then */
+    (void) fleet_engine_not_started(agent.engine, task->ref, task->attempt, fleet_clock_now());
 }
 
 void

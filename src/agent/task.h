@@ -64,6 +64,7 @@ extern AgentTask *agent_task_effects_next(dlist_head *list, bool *start, bool *c
 
 /* It ended like this, with task->result: told to the engine, which decides what follows. */
 extern void agent_task_finished(AgentTask *task, FleetState outcome);
+extern void agent_task_not_started(AgentTask *task);
 /* It can never run: reason. */
 extern void agent_task_fail(AgentTask *task, const char *sqlstate, const char *message);
 /* The same, where the log has a line of it already; false: it had ended. */

@@ -73,6 +73,18 @@ $f->run_is($run, 'canceled', 'canceled when the server has told');
 is(active('d1', '/* cut */'), '0', '… that nothing of it runs');
 is(events('cut'), 'start@d1,start@d1,start@d1', 'nothing was begun again, nothing came to its end');
 
+# The same, stopped by the task's timeout: a failure has a reason, also where no step could tell one.
+$f->sql(q{SELECT fleet.create_package('cut once'); SELECT fleet.add_task('cut once', 't', job => 'cut', server => 'd1', params => '{"key": "cut once"}', timeout => '500ms')});
+$run = $f->start('cut once');
+$f->wait_started('cut once');
+$f->proxy->ctl('refuse', 'd1');
+$f->proxy->ctl('kill', 'd1');
+$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'canceling', 'cut off, and then too late: canceling');
+$f->proxy->ctl('allow', 'd1');
+$f->run_is($run, 'failed', 'it is stopped when the server has told');
+is($f->sql("SELECT sqlstate || ' ' || message FROM fleet.task_run WHERE run_id = $run"), '57014 the task run was stopped because of its timeout', '… and its failure has a reason');
+is($f->sql("SELECT string_agg(level || ' ' || coalesce(sqlstate, ''), ', ' ORDER BY seq) FROM fleet.log WHERE run_id = $run AND level = 'ERROR'"), 'ERROR 08006', '… told in the log, once: by the step that was cut off');
+
 # The agent ends while the cancel is committed: its successor finds both.
 for my $case ([ 'job', 'ended' ], [ 'sql', 'here' ])
 {
