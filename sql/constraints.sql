@@ -95,7 +95,7 @@ SELECT pg_temp.breaks(format('UPDATE fleet_catalog.task SET %s WHERE package_id 
     'task_no = -1', $$name = ''$$, $$name = repeat('x', 201)$$, $$kind = 'magic'$$, $$params = '"text"'$$, 'throttle = -1', $$completion = 'most'$$,
     'min_share = -0.1', 'min_share = 1.1', $$min_share = 'NaN'$$, $$balance = 'fair'$$, $$join_type = 'some'$$, $$on_lost = 'cry'$$, 'retries = -1', 'retries = 1001',
     'sql = NULL', $$job = 'j'$$, $$package = 'p'$$,
-    $$kind = 'job', sql = NULL, job = 'j'$$, $$kind = 'job', sql = NULL, job = 'j', server = 's', on_group = 'g'$$,
+    $$kind = 'job', sql = NULL, job = 'j', server = 's', on_group = 'g'$$,
     $$server = 's'$$, $$on_group = 'g'$$, $$kind = 'package', sql = NULL, package = 'p', on_group = 'g'$$]) AS change;
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task) VALUES (1000001, 'a', 'b')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task) VALUES (1000001, 'b', 'b')$$);
@@ -132,6 +132,7 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.step_run (run_id, task_no, ite
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.step_run (job_run_id, step_no, attempt, step, state, phase, first_seq, started_at) VALUES (1000001, 2, 1, 's', 11, 4, 1, now())$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quarantine (kind, id, work, sqlstate, message) VALUES ('task', 1, 'w', 'XX000', 'm')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quarantine (kind, id, work, sqlstate, message) VALUES ('run', 1, 'w', 'XX000', 'm'), ('run', 1, 'w', 'XX000', 'm')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.commits_itself (server_id, command_hash) VALUES (1, 1), (1, 1)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.cancel_request DEFAULT VALUES$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.cancel_request (run_id, job_run_id) VALUES (1, 1)$$);
 

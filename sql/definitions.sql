@@ -105,7 +105,7 @@ SELECT fleet.add_task('night', 'x');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', job => 'load');
 SELECT fleet.add_task('night', 'x', sql => 'SELEC 1');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', server => 'there');
-SELECT fleet.add_task('night', 'x', job => 'load');
+SELECT fleet.add_task('night', 'x', job => 'load', server => 'there', transactional => false);
 SELECT fleet.add_task('night', 'x', job => 'load', server => 'there', on_group => 'all');
 SELECT fleet.add_task('night', 'x', job => 'load', server => 'nowhere');
 SELECT fleet.add_task('night', 'x', job => 'load', on_group => '');

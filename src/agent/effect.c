@@ -50,14 +50,13 @@ start_task(AgentTask *task)
     {
         case FLEET_TASK_PACKAGE: start_nested(task); break;
         case FLEET_TASK_SQL:
-            local_job_begin(local_job_for_task(task, def->job_def, run->owner, NULL));
+            local_job_begin(local_job_for_task(task, def->job_def, NULL));
             break;
         case FLEET_TASK_JOB:
             if (task->server->agent_mode)
                 agent_remote_start(task);
             else
-                local_job_begin(
-                    local_job_for_task(task, def->job_def, def->job_def->owner_oid, task->link));
+                local_job_begin(local_job_for_task(task, def->job_def, task->link));
             break;
     }
 }

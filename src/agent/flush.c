@@ -9,6 +9,7 @@
 #include "agent/flush.h"
 #include "agent/decide.h"
 #include "agent/effect.h"
+#include "agent/found.h"
 #include "agent/learn.h"
 #include "agent/local_job.h"
 #include "agent/notice.h"
@@ -143,7 +144,7 @@ agent_flush_needed(void)
     return fleet_run_write_pending() || agent_runs_dirty() ||
            !dlist_is_empty(agent_tasks_dirty()) || local_jobs_flush_needed() ||
            agent_task_effects_wanted() || agent_notices_pending() || agent_servers_dirty() ||
-           fleet_catalog_is_open();
+           agent_found_pending() || fleet_catalog_is_open();
 }
 
 void
@@ -160,6 +161,7 @@ agent_flush(void)
     fleet_hand_empty();
     fleet_run_flush_turn();
     agent_servers_flush();
+    agent_found_flush();
     agent_notices_send();
     if (fleet_catalog_is_open())
         FLEET_POINT("agent_before_commit");

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "agent/found.h"
 #include "agent/local_job_internal.h"
 #include "points.h"
 #include "miscadmin.h"
@@ -140,14 +141,29 @@ is_poison(LocalJob *local)
            ++local->cuts >= CUTS_MAX;
 }
 
+/* What PostgreSQL says when a command does not go with a transaction gets the way out as its hint. */
+static const char *
+hint_for(const FleetDiagnostics *diag)
+{
+    if (diag->hint != NULL && diag->hint[0] != '\0')
+        return diag->hint;
+    if (!fleet_sqlstate_is(diag->sqlstate, FLEET_SQLSTATE_ACTIVE_SQL_TRANSACTION) &&
+        !fleet_sqlstate_is(diag->sqlstate, FLEET_SQLSTATE_INVALID_TRANSACTION_TERMINATION))
+        return NULL;
+    return "Give each command that cannot run in a transaction a step of its own. The steps of a "
+           "job run in one session, one after the other.";
+}
+
 /* The executor said its last word about what was sent: an error, unless it was told to stop. */
 static FleetJobDo
 raised(LocalJob *local, const FleetExecutorEvent *event)
 {
+    FleetExecutorEvent told = *event;
     bool canceled = local->exec.stopping &&
                     fleet_sqlstate_is(event->diag.sqlstate, FLEET_SQLSTATE_QUERY_CANCELED);
 
-    local_job_set_result(local, &local->step.result, event);
+    told.diag.hint = hint_for(&event->diag);
+    local_job_set_result(local, &local->step.result, &told);
     local->step.result.row_count = -1;
     local_job_request_end(local);
     return local_job_exec_event(local, canceled ? FLEET_EXEC_GOT_CANCELED : FLEET_EXEC_GOT_ERROR);
@@ -182,6 +198,31 @@ cut(LocalJob *local, FleetExecutor *executor, const FleetExecutorEvent *event)
     return local_job_cut(local);
 }
 
+/*
+ * It cannot run in a transaction.  What only its error could tell is remembered,
+ * so that it is not begun in one again.
+ */
+static FleetJobDo
+not_transactional(LocalJob *local, const FleetExecutorEvent *event)
+{
+    const FleetStepDef *step = local_job_step(local);
+    bool by_error = event->diag.sqlstate != NULL && event->diag.sqlstate[0] != '\0';
+    FleetExecutorEvent refused = *event;
+
+    if (step->strict)
+    {
+        refused.diag.sqlstate = FLEET_SQLSTATE_ACTIVE_SQL_TRANSACTION;
+        refused.diag.message = "the step is marked as transactional, and cannot run in a transaction";
+        refused.diag.detail = by_error ? event->diag.message : NULL;
+        refused.diag.hint = "Leave \"transactional\" null, so that this is found out, or set it to false.";
+        return raised(local, &refused);
+    }
+    if (by_error)
+        agent_found_add(local_job_server(local), step->command);
+    local_job_request_end(local);
+    return local_job_exec_event(local, FLEET_EXEC_NOT_TRANSACTIONAL);
+}
+
 static FleetJobDo
 executor_event(LocalJob *local, FleetExecutor *executor, const FleetExecutorEvent *event)
 {
@@ -197,9 +238,7 @@ executor_event(LocalJob *local, FleetExecutor *executor, const FleetExecutorEven
             return local_job_exec_event(local, FLEET_EXEC_GOT_XID);
         case FLEET_EXECUTOR_COMMITTED: return committed(local, event);
         case FLEET_EXECUTOR_ERROR: return raised(local, event);
-        case FLEET_EXECUTOR_NOT_TRANSACTIONAL:
-            local_job_request_end(local);
-            return local_job_exec_event(local, FLEET_EXEC_NOT_TRANSACTIONAL);
+        case FLEET_EXECUTOR_NOT_TRANSACTIONAL: return not_transactional(local, event);
         case FLEET_EXECUTOR_CUT: return cut(local, executor, event);
     }
     return FLEET_JOB_NOTHING;
@@ -274,9 +313,11 @@ local_jobs_timers(FleetTime now)
 /* ---- life ---- */
 
 LocalJob *
-local_job_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *link)
+local_job_for_task(AgentTask *task, FleetJobDef *def, AgentLink *link)
 {
-    LocalJob *local = local_job_create(def, owner);
+    const AgentRun *run = task->run;
+    bool sql = run->def->tasks[task->ref.task].job == NULL;
+    LocalJob *local = local_job_create(def, sql ? run->owner : def->owner_oid);
 
     local->task = task;
     local->run_id = task->run->run_id;
@@ -287,7 +328,7 @@ local_job_for_task(AgentTask *task, FleetJobDef *def, Oid owner, AgentLink *link
     local->log_seq = task->log_seq;
     local->params = MemoryContextStrdup(
         local->context,
-        link != NULL ? fleet_definition_merge(def->params, task->params) : task->params);
+        sql ? task->params : fleet_definition_merge(def->params, task->params));
     agent_task_set_local(task, local);
     return local;
 }

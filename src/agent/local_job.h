@@ -38,8 +38,9 @@ extern void local_jobs_init(const LocalJobHooks *hooks);
 
 /* ---- its life ---- */
 
-/* Of a task run; link: direct, NULL: runners here. */
-extern LocalJob *local_job_for_task(struct AgentTask *task, FleetJobDef *def, Oid owner,
+/* Of a task run, with the rights of the job's owner, or for SQL of the run's; link: direct, NULL:
+ * runners here. */
+extern LocalJob *local_job_for_task(struct AgentTask *task, FleetJobDef *def,
                                     struct AgentLink *link);
 extern void local_job_begin(LocalJob *local);
 /* Takes up what is durable: the newest step run of the local job (NULL: none yet).  Inside a

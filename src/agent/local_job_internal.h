@@ -127,6 +127,13 @@ local_job_step(const LocalJob *local)
     return &local->def->steps[local->job.step];
 }
 
+/* Where its steps run; 0: here. */
+static inline int
+local_job_server(const LocalJob *local)
+{
+    return local->link == NULL ? 0 : local->link->server->server_id;
+}
+
 /* A step run has begun, and has not ended. */
 static inline bool
 local_job_step_is_open(const LocalJob *local)

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "agent/found.h"
 #include "agent/local_job_internal.h"
 #include "store/spi.h"
 #include "guc.h"
@@ -202,6 +203,14 @@ local_job_exec_event(LocalJob *local, FleetExecEvent event)
     return next;
 }
 
+/* Of a command that was found to commit by itself it is known beforehand that it cannot. */
+static bool
+begins_in_transaction(const LocalJob *local, const FleetStepDef *step)
+{
+    return step->transactional && (step->strict || step->command == NULL ||
+                                   !agent_found_commits(local_job_server(local), step->command));
+}
+
 FleetJobDo
 local_job_start_step(LocalJob *local, bool redo)
 {
@@ -210,14 +219,14 @@ local_job_start_step(LocalJob *local, bool redo)
     if (!redo)
     {
         step_new_row(local);
-        fleet_exec_init(&local->exec, step->transactional);
+        fleet_exec_init(&local->exec, begins_in_transaction(local, step));
     }
     local->step.state = FLEET_STARTING;
     if (!step_role(local) || !step_link(local))
         return local_job_end_step(local, FLEET_FAILED);
     if (step->package == NULL)
         return local_job_exec_event(local, FLEET_EXEC_BEGIN);
-    if (local->link != NULL)
+    if (local->task != NULL)
     {
         local_job_error(local, FLEET_SQLSTATE_FEATURE_NOT_SUPPORTED,
                         "a step that runs a package needs a server of mode agent");

@@ -24,6 +24,7 @@
 #include "agent/deploy.h"
 #include "agent/events.h"
 #include "agent/flush.h"
+#include "agent/found.h"
 #include "agent/inbox.h"
 #include "agent/life.h"
 #include "agent/load.h"
@@ -94,6 +95,7 @@ static void
 load_everything(void)
 {
     agent_quarantine_load();
+    agent_found_load();
     agent_servers_load();
     fleet_deployment_forget(0);
     if (agent.paused)

@@ -40,7 +40,7 @@ recover_local(AgentTask *task, const FleetStepRow *steps, int n)
     if (task->server != NULL)
         link = agent_link_again(task->server, job->owner_oid);
     agent_task_set_link(task, link);
-    local = local_job_for_task(task, job, link != NULL ? job->owner_oid : task->run->owner, link);
+    local = local_job_for_task(task, job, link);
     agent_remote_seen(task, 0, FLEET_QUEUED); /* its step is the local job's from now on */
     local_job_recover(local, row);
     if (task->state == FLEET_CANCELING && task->local == local)

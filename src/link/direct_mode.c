@@ -94,6 +94,7 @@ request_clear(FleetServerLink *link, DirectRequest *request)
                         &request->hint,    &request->context, &request->output};
     DirectRequest keep;
 
+    fleet_direct_look_forget(request);
     for (int i = 0; i < (int) lengthof(all); i++)
     {
         clear_text(all[i]);
@@ -111,7 +112,7 @@ static void
 set_texts(DirectSession *session, DirectRequest *request, const FleetStepRequest *step)
 {
     FleetServerLink *link = session->conn.link;
-    int encoding = fleet_conn_encoding(&session->conn, step->fresh);
+    int encoding = fleet_conn_encoding(&session->conn, request->fresh);
     const char *given[] = {step->command, step->params};
     StringInfo kept[] = {&request->command, &request->params};
     FleetDiagnostics why;
@@ -142,19 +143,22 @@ direct_run(FleetExecutor *executor, const FleetStepRequest *step)
 
     Assert(session->current < 0);
     request_clear(session->conn.link, request);
+    request->fresh = step->fresh || session->discard_owed;
+    session->discard_owed = false;
     set_texts(session, request, step);
     request->ref = step->ref;
     request->transactional = step->transactional;
-    request->fresh = step->fresh;
     request->pipelined = step->transactional && step->single && !may_be_copy(word);
     request->plain_query = request->pipelined && is_plain_query(word);
     request->phase = DIRECT_QUEUED;
     session->current = session->last_slot = slot;
+    if (request->transactional && !request->plain_query && !request->failed)
+        fleet_direct_look_begin(session, request);
     if (step->kind != FLEET_REQUEST_STEP)
         fleet_direct_set_error(request, FLEET_SQLSTATE_FEATURE_NOT_SUPPORTED,
                                "queries of packages do not run on direct servers");
-    else if (!request->failed && session->conn.state == CONN_READY && !session->conn.lost &&
-             !session->cancel_sent)
+    else if (!request->failed && !request->commits && session->conn.state == CONN_READY &&
+             !session->conn.lost && !session->cancel_sent)
     {
         fleet_direct_send(session, slot);
         return;
@@ -232,7 +236,7 @@ direct_gather(FleetConn *conn)
     if (request == NULL)
         return;
     if (request->phase == DIRECT_QUEUED && session->committing >= 0 &&
-        (request->failed || request->cancel_wanted))
+        (request->failed || request->commits || request->cancel_wanted))
         return; /* it ends after the one before it, or the next one would have no place */
     if (request->cancel_wanted &&
         (request->phase == DIRECT_QUEUED || request->phase == DIRECT_PREPARED))
@@ -241,10 +245,12 @@ direct_gather(FleetConn *conn)
         request_canceled_before(session, slot);
         return;
     }
-    if (request->phase == DIRECT_QUEUED && request->failed)
+    if (request->phase == DIRECT_QUEUED && (request->failed || request->commits))
     {
         fleet_link_agent_told();
-        fleet_direct_emit(session, slot, FLEET_EXECUTOR_ERROR);
+        fleet_direct_emit(session, slot,
+                          request->failed ? FLEET_EXECUTOR_ERROR
+                                          : FLEET_EXECUTOR_NOT_TRANSACTIONAL);
     }
     else if (request->phase == DIRECT_QUEUED && !session->cancel_sent)
         fleet_direct_send(session, slot);

@@ -2,16 +2,18 @@
  * link/direct_mode.h
  *     What the files of mode direct share, each calling only those below it:
  *     direct_mode.c (sessions, requests), direct_result.c (what comes back),
- *     direct_send.c.
+ *     direct_send.c, direct_look.c.
  */
 #ifndef FLEET_LINK_DIRECT_MODE_H
 #define FLEET_LINK_DIRECT_MODE_H
 
+#include "core/commits.h"
 #include "link/internal.h"
 
 typedef enum DirectTag
 {
     TAG_DISCARD = FLEET_TAG_OWN,
+    TAG_LOOK,
     TAG_BEGIN,
     TAG_PID,
     TAG_SET,
@@ -28,6 +30,7 @@ typedef enum DirectPhase
 {
     DIRECT_NONE,
     DIRECT_QUEUED, /* not sent: a cancel of the previous request is still under way, or no connection */
+    DIRECT_LOOK,     /* [DISCARD ALL], what the command calls */
     DIRECT_PROLOGUE, /* DISCARD ALL, BEGIN, parameters */
     DIRECT_RUNNING,  /* the command was sent alone (simple protocol) */
     DIRECT_EPILOGUE, /* asks for the transaction id (simple protocol) */
@@ -35,12 +38,20 @@ typedef enum DirectPhase
     DIRECT_COMMITTING,
 } DirectPhase;
 
+typedef struct DirectLook
+{
+    FleetCommits found;
+    int asked; /* so many of its names */
+    int rounds;
+} DirectLook;
+
 typedef struct DirectRequest
 {
     DirectPhase phase;
     uint64 ref;
     bool transactional, pipelined, fresh;
     bool plain_query;  /* it takes a snapshot before anything of it runs */
+    bool commits;      /* what it calls does: it is not begun in a transaction */
     bool again;        /* the command before it has deallocated our statement */
     bool began;        /* the agent was told */
     bool skipped;      /* an error before it in the same message: nothing of it was done */
@@ -60,6 +71,7 @@ typedef struct DirectRequest
     int64 row_count;
     int lines;
     int64 dropped;
+    DirectLook *look; /* while that is not known */
     char sqlstate[6];
     StringInfoData command, params;
     StringInfoData message, detail, hint, context, output;
@@ -77,6 +89,7 @@ typedef struct DirectSession
     bool cancel_sent;       /* an answer is to come; nothing new is sent before it */
     FleetTime cancel_again; /* when to send it again; FLEET_NEVER: not */
     bool prepared;          /* ENTER is, which lasts until DISCARD ALL */
+    bool discard_owed;      /* a request that was to begin with it ended before it was sent */
     bool sweep_asked;
     int probe_strikes;
     FleetTime vouched_at, probe_at;
@@ -87,6 +100,15 @@ typedef struct DirectSession
 #define SESSION_OF_EXECUTOR(e) ((DirectSession *) ((char *) (e) -offsetof(DirectSession, executor)))
 
 #define PROBE_AFTER FLEET_SECONDS(5) /* a command that runs for so long is asked after */
+
+/* direct_look.c */
+/* Does the request's command, or what it calls, commit?  Sets request->commits, or ->look. */
+extern void fleet_direct_look_begin(DirectSession *session, DirectRequest *request);
+extern void fleet_direct_send_look(DirectSession *session, int slot);
+extern void fleet_direct_look_result(DirectRequest *request, const PGresult *result);
+/* After the answer: false when it is known, and ->commits set; true: send the next one. */
+extern bool fleet_direct_look_goes_on(DirectSession *session, DirectRequest *request);
+extern void fleet_direct_look_forget(DirectRequest *request);
 
 /* direct_send.c */
 extern void fleet_direct_send(DirectSession *session, int slot);

@@ -10,6 +10,7 @@
  *
  *   the message was skipped (the COMMIT before it failed)   send it again
  *   an error                                                ROLLBACK, ERROR or NOT_TRANSACTIONAL
+ *   what the command calls is known                         NOT_TRANSACTIONAL, or the prologue
  *   the prologue is done, the command not yet sent          send the command
  *   the command ended its transaction by itself             COMMITTED without an id
  *   the command and the id are there                        PREPARED
@@ -69,6 +70,8 @@ emit_dropped(DirectSession *session, int slot)
 static void
 request_end(DirectSession *session, int slot)
 {
+    if (session->requests[slot].phase == DIRECT_QUEUED && session->requests[slot].fresh)
+        session->discard_owed = true;
     session->requests[slot].phase = DIRECT_NONE;
     if (session->current == slot)
         session->current = -1;
@@ -381,6 +384,7 @@ fleet_direct_result(FleetConn *conn, const FleetExpect *expect, PGresult *result
             if (request->pipelined)
                 fleet_direct_emit(session, slot, FLEET_EXECUTOR_BEGAN);
             break;
+        case TAG_LOOK: fleet_direct_look_result(request, result); break;
         case TAG_COMMAND: command_result(session, slot, result); break;
         case TAG_PREPARE:
             session->prepared &= good;
@@ -487,12 +491,36 @@ prologue_done(DirectSession *session, int slot)
         fleet_direct_emit(session, slot, FLEET_EXECUTOR_BEGAN);
 }
 
+/* The server has told what the command calls. */
+static void
+look_done(DirectSession *session, int slot)
+{
+    DirectRequest *request = &session->requests[slot];
+
+    if (request->failed)
+        finish_failed(session, slot);
+    else if (request->skipped || fleet_direct_look_goes_on(session, request))
+        fleet_direct_send_look(session, slot);
+    else if (request->cancel_wanted)
+    {
+        fleet_direct_set_error(request, FLEET_SQLSTATE_QUERY_CANCELED,
+                               "canceled before it was begun");
+        finish_failed(session, slot);
+    }
+    else if (request->commits)
+        fleet_direct_emit(session, slot, FLEET_EXECUTOR_NOT_TRANSACTIONAL);
+    else
+        fleet_direct_send(session, slot);
+}
+
 static void
 message_done(DirectSession *session, int slot)
 {
     DirectRequest *request = &session->requests[slot];
 
-    if (request->again)
+    if (request->phase == DIRECT_LOOK)
+        look_done(session, slot);
+    else if (request->again)
     {
         request->again = request->skipped = request->handed = false;
         session->prepared = false; /* no reset: it may be a step of the same job that did it */
@@ -583,7 +611,8 @@ fleet_direct_done(FleetConn *conn, FleetExpect expect)
         else if (expect.tag == TAG_COMMAND && request->phase == DIRECT_RUNNING)
             simple_done(session, slot);
         else if (expect.tag == FLEET_EXPECT_SYNC && session->current == slot &&
-                 (request->phase == DIRECT_PROLOGUE || request->phase == DIRECT_EPILOGUE))
+                 (request->phase == DIRECT_LOOK || request->phase == DIRECT_PROLOGUE ||
+                  request->phase == DIRECT_EPILOGUE))
             message_done(session, slot);
     }
     if (conn->pg != NULL)
@@ -604,7 +633,7 @@ request_of_head(const FleetConn *conn)
     const FleetExpect *head = conn->count > 0 ? &conn->ring[conn->head] : NULL;
 
     if (head == NULL || head->slot == FLEET_NO_SLOT || head->tag == FLEET_EXPECT_SYNC ||
-        head->tag == TAG_DISCARD || head->tag == TAG_XID)
+        head->tag == TAG_DISCARD || head->tag == TAG_LOOK || head->tag == TAG_XID)
         return NULL;
     return &((DirectSession *) conn)->requests[head->slot];
 }

@@ -7,9 +7,9 @@
  * transactional        one transaction block around the whole text: begin,
  *                      run, assign and report the transaction id, wait for
  *                      the agent's word, commit.  A text that cannot run so,
- *                      seen in its parse tree or by the errors 25001 and
- *                      2D000, is reported as NOT_TRANSACTIONAL, with nothing
- *                      done.
+ *                      seen in its parse tree, in what it calls (look.c) or
+ *                      by the errors 25001 and 2D000, is reported as
+ *                      NOT_TRANSACTIONAL, with nothing done.
  * not transactional    the simple query protocol's rules: several statements
  *                      are one implicit transaction, unless the text itself
  *                      begins and ends transactions.
@@ -34,6 +34,7 @@
 #include "pgstat.h"
 #include "points.h"
 #include "replication/slot.h"
+#include "runner/look.h"
 #include "runner/runner.h"
 #include "storage/proc.h"
 #include "tcop/pquery.h"
@@ -271,8 +272,8 @@ has_concurrently(List *params)
     return false;
 }
 
-/* Statements that are known beforehand to refuse a transaction block, or to end it.  What cannot
- * be seen here (a procedure that commits) is found by its error. */
+/* Statements that are known beforehand to refuse a transaction block, or to end it.  What a procedure
+ * or a DO block does is looked at in look.c; what cannot be seen there is found by its error. */
 static bool
 fits_transaction(const Node *statement)
 {
@@ -381,7 +382,7 @@ run_transactional(RunnerStep *step)
 
     begin_block(step);
     statements = parse_command(step->command, &fits);
-    if (!fits)
+    if (!fits || runner_commits_itself(statements, step->command))
     {
         roll_back(step);
         message = result_message(step, RUNNER_NOT_TRANSACTIONAL, 0);

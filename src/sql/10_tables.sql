@@ -8,7 +8,7 @@
 --   sessions (through functions)  definitions; INSERT of run, job_run, cancel_request, definition, deployment;
 --                                 identity while it is paused
 --   the agent, alone              every later change of run, task_run, job_run, step_run, log_line, deployment,
---                                 server_health, duration, agent; identity
+--                                 server_health, commits_itself, duration, agent; identity
 --   fleet.confirm_identity('new')  what is open in a copy, while its agent is paused
 --   links of a parent             job_run.acknowledged_at of final rows, parent
 -- So a table in which the agent changes rows has no foreign key, which would lock them for a session, and no
@@ -98,6 +98,14 @@ CREATE TABLE fleet_catalog.server_health (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE fleet_catalog.server_health IS 'What the agent knows of each server; written by the agent only';
 
+CREATE TABLE fleet_catalog.commits_itself (
+    server_id    integer NOT NULL,          -- 0: this one
+    command_hash bigint NOT NULL,           -- fleet_command_hash() of the step's text
+    found_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (server_id, command_hash)
+);
+COMMENT ON TABLE fleet_catalog.commits_itself IS 'Commands that were found to commit by themselves: they are not begun in a transaction again; written by the agent only';
+
 -- ---- definitions -------------------------------------------------------------------------------
 
 CREATE TABLE fleet_catalog.job (
@@ -159,7 +167,7 @@ CREATE TABLE fleet_catalog.task (
     kind         text NOT NULL CHECK (kind IN ('job', 'sql', 'package')),
     job          text,
     server       name,                      -- kind job: pinned to this server, or ...
-    on_group     text,                      -- ... placed on a member of this group
+    on_group     text,                      -- ... placed on a member of this group; both null: it runs here
     sql          text,
     package      text,
     params       jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(params) = 'object'),
@@ -175,10 +183,11 @@ CREATE TABLE fleet_catalog.task (
     retry_max    interval NOT NULL DEFAULT '5min',
     retry_states text[],
     timeout      interval,
+    transactional boolean,                  -- of kind sql; null: found out
     PRIMARY KEY (package_id, task_no),
     UNIQUE (package_id, name),
     CHECK (pg_catalog.num_nonnulls(job, sql, package) = 1),
-    CHECK (kind <> 'job' OR pg_catalog.num_nonnulls(server, on_group) = 1),
+    CHECK (kind <> 'job' OR pg_catalog.num_nonnulls(server, on_group) <= 1),
     CHECK (kind = 'job' OR pg_catalog.num_nonnulls(server, on_group) = 0)
 );
 COMMENT ON TABLE fleet_catalog.task IS 'Tasks of the packages';
@@ -467,7 +476,7 @@ DECLARE
 BEGIN
     FOREACH v_relation IN ARRAY ARRAY['identity', 'server', 'former_server', 'job', 'step', 'package', 'task', 'precedence', 'definition',
             'definition_task', 'deployment', 'run', 'task_run', 'condition_result', 'job_run', 'step_run', 'log_line',
-            'cancel_request', 'duration', 'parent', 'schedule'] LOOP
+            'cancel_request', 'duration', 'parent', 'schedule', 'commits_itself'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump('fleet_catalog.' || v_relation, '');
         SELECT pg_catalog.pg_get_serial_sequence('fleet_catalog.' || v_relation, a.attname) INTO v_sequence
           FROM pg_catalog.pg_attribute AS a

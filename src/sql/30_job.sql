@@ -122,6 +122,20 @@ BEGIN
 END
 $$;
 
+-- As it is given; false if the text itself begins or ends transactions.
+CREATE FUNCTION fleet_catalog.check_transactional(a_transactional boolean, a_sql text, a_check_syntax boolean) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_sql IS NULL OR a_transactional IS FALSE OR NOT a_check_syntax OR fleet_catalog.check_command(a_sql, 'transactions') = 0 THEN
+        RETURN a_transactional;
+    ELSIF a_transactional THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'SQL that begins or ends transactions cannot be marked as transactional',
+            HINT = 'Leave "transactional" null.';
+    END IF;
+    RETURN false;
+END
+$$;
+
 -- A step runs as another role only if the job's owner is a member of it; looked at again when it runs.
 CREATE FUNCTION fleet_catalog.check_run_as(a_owner oid, a_run_as oid) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -159,10 +173,7 @@ BEGIN
     a_on_failure := fleet_catalog.check_action('failure', a_on_failure, a_failure_goto);
     PERFORM fleet_catalog.check_choice('on_unknown', a_on_unknown, 'fail', 'retry');
     v_single := fleet_catalog.check_work(a_sql, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
-    IF a_transactional IS NULL AND a_check_syntax AND a_sql IS NOT NULL
-       AND fleet_catalog.check_command(a_sql, 'transactions') > 0 THEN
-        a_transactional := false; -- BEGIN, COMMIT ... in the text itself
-    END IF;
+    a_transactional := fleet_catalog.check_transactional(a_transactional, a_sql, a_check_syntax);
     IF a_package IS NOT NULL THEN
         PERFORM fleet_catalog.get_package(a_package);
     END IF;

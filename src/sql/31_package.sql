@@ -102,10 +102,10 @@ CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, j
                                retry_wait interval DEFAULT '5s', retry_wait_max interval DEFAULT '5min', retry_sqlstates text[] DEFAULT NULL,
                                timeout interval DEFAULT NULL, after text[] DEFAULT '{}', after_failure_of text[] DEFAULT '{}',
                                after_completion_of text[] DEFAULT '{}',
-                               check_syntax boolean DEFAULT true) RETURNS integer
+                               transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean)
-    IS 'Adds a task to a package: SQL that runs here, a job on a server or group, or a nested package; returns its number, from 0';
+COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean)
+    IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, or a nested package; returns its number, from 0';
 
 CREATE FUNCTION fleet_catalog.check_task_target(a_job text, a_server text, a_on_group text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -114,10 +114,10 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a job can run on a server or group',
             DETAIL = 'SQL and nested packages run on this server.',
             HINT = 'Create a job that runs the SQL, and name it with job => ''job''.';
-    ELSIF a_job IS NOT NULL AND num_nonnulls(a_server, a_on_group) <> 1 THEN
+    ELSIF a_job IS NOT NULL AND num_nonnulls(a_server, a_on_group) > 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job must run either on a server or on a group',
-            DETAIL = CASE WHEN a_server IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
-            HINT = 'Specify exactly one of the arguments "server" and "on_group".';
+            DETAIL = 'Both were given.',
+            HINT = 'Specify at most one of the arguments "server" and "on_group". Without them, the job runs on this server.';
     END IF;
     IF a_job IS NOT NULL THEN
         PERFORM fleet_catalog.check_name('job', a_job);
@@ -148,7 +148,7 @@ CREATE FUNCTION fleet_catalog.add_task(a_package text, a_task text, a_sql text, 
                                        a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_wait_max interval,
                                        a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
                                        a_after_completion_of text[],
-                                       a_check_syntax boolean) RETURNS integer
+                                       a_transactional boolean, a_check_syntax boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
@@ -162,6 +162,10 @@ BEGIN
             DETAIL = CASE WHEN num_nonnulls(a_sql, a_job, a_nested) = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
             HINT = 'Specify exactly one of the arguments "sql", "job" and "nested".';
     END IF;
+    IF a_transactional IS NOT NULL AND a_sql IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a task that is SQL can be marked as transactional or not',
+            HINT = 'Mark the steps of the job, with fleet.add_step().';
+    END IF;
     PERFORM fleet_catalog.check_task_target(a_job, a_server, a_on_group);
     PERFORM fleet_catalog.check_params(a_params);
     PERFORM fleet_catalog.check_range('throttle', a_throttle, 0, 1000000);
@@ -171,6 +175,7 @@ BEGIN
     PERFORM fleet_catalog.check_choice('wait_for', a_wait_for, 'all', 'any');
     PERFORM fleet_catalog.check_choice('on_lost', a_on_lost, 'fail', 'retry');
     PERFORM fleet_catalog.check_work(a_sql, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
+    a_transactional := fleet_catalog.check_transactional(a_transactional, a_sql, a_check_syntax);
     IF a_for_each IS NOT NULL AND a_check_syntax THEN
         PERFORM fleet_catalog.check_command(a_for_each, 'query');
     END IF;
@@ -188,11 +193,11 @@ BEGIN
     END IF;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max,
-                                    retry_states, timeout)
+                                    retry_states, timeout, transactional)
     VALUES (v_package.package_id, v_task_no, a_task,
             CASE WHEN a_job IS NOT NULL THEN 'job' WHEN a_sql IS NOT NULL THEN 'sql' ELSE 'package' END,
             a_job, a_server, a_on_group, a_sql, a_nested, a_params, a_for_each, a_throttle, a_completion, a_minimum_share, a_balance,
-            a_wait_for, a_on_lost, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
+            a_wait_for, a_on_lost, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout, a_transactional);
     PERFORM fleet_catalog.add_edges(v_package, a_after, a_task, 'success');
     PERFORM fleet_catalog.add_edges(v_package, a_after_failure_of, a_task, 'failure');
     PERFORM fleet_catalog.add_edges(v_package, a_after_completion_of, a_task, 'completion');

@@ -7,17 +7,20 @@ DECLARE
     v_task record;
 BEGIN
     SELECT t.name, t.job, t.server, t.on_group, t.package,
-           t.kind = 'job' AND NOT EXISTS (SELECT FROM fleet_catalog.server AS s WHERE s.name = t.server OR t.on_group = ANY (s.groups)) AS no_server,
+           t.kind = 'job' AND num_nonnulls(t.server, t.on_group) > 0
+           AND NOT EXISTS (SELECT FROM fleet_catalog.server AS s WHERE s.name = t.server OR t.on_group = ANY (s.groups)) AS no_server,
            t.kind = 'package' AS nested
       INTO v_task
       FROM fleet_catalog.task AS t
      WHERE t.package_id = a_package.package_id
        AND CASE t.kind
            WHEN 'job' THEN
-               NOT EXISTS (SELECT FROM fleet_catalog.server AS s WHERE s.name = t.server OR t.on_group = ANY (s.groups))
+               (num_nonnulls(t.server, t.on_group) > 0
+                AND NOT EXISTS (SELECT FROM fleet_catalog.server AS s WHERE s.name = t.server OR t.on_group = ANY (s.groups)))
                OR (NOT EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = t.job)
-                   AND EXISTS (SELECT FROM fleet_catalog.server AS s
-                                WHERE s.mode = 'direct' AND (s.name = t.server OR t.on_group = ANY (s.groups))))
+                   AND (num_nonnulls(t.server, t.on_group) = 0
+                        OR EXISTS (SELECT FROM fleet_catalog.server AS s
+                                    WHERE s.mode = 'direct' AND (s.name = t.server OR t.on_group = ANY (s.groups)))))
            WHEN 'package' THEN NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = t.package)
            ELSE false END
      ORDER BY t.task_no LIMIT 1;
@@ -32,6 +35,7 @@ BEGIN
         DETAIL = format('Task "%s" of package "%s" needs it.', v_task.name, a_package.name),
         HINT = CASE WHEN v_task.nested THEN 'Create it with fleet.create_package().'
                     WHEN v_task.no_server THEN 'Use fleet.add_server() to add servers, and fleet.alter_server() to put them into groups.'
+                    WHEN num_nonnulls(v_task.server, v_task.on_group) = 0 THEN 'Create it with fleet.create_job().'
                     ELSE 'Direct servers run jobs that are defined here. Create it with fleet.create_job().' END;
 END
 $$;

@@ -96,7 +96,7 @@ CREATE FUNCTION fleet_catalog.play_tasks(a_package text, a_owner oid, a_tasks fl
     )
     SELECT p.*
       FROM (SELECT array_agg(t.name ORDER BY t.task_no),
-                   array_agg(array_position('{job,sql,package}'::text[], t.kind) - 1 ORDER BY t.task_no),
+                   array_agg(array_position('{job,sql,package}'::text[], CASE WHEN num_nonnulls(t.job, t.server, t.on_group) = 1 THEN 'sql' ELSE t.kind END) - 1 ORDER BY t.task_no),
                    array_agg(array_position('{all,any}'::text[], t.join_type) - 1 ORDER BY t.task_no),
                    array_agg(CASE WHEN t.for_each IS NULL THEN -1
                                   ELSE (SELECT count(*)::integer FROM expected AS e WHERE e.task_no = t.task_no) END ORDER BY t.task_no),
@@ -163,7 +163,7 @@ BEGIN
                EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = t.job)
                OR EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.job = t.job AND d.state = 'deployed')
                OR EXISTS (SELECT FROM fleet_catalog.duration AS d WHERE d.package = a_package.name AND d.task = t.name) AS known
-          FROM fleet_catalog.task AS t WHERE t.package_id = a_package.package_id AND t.kind = 'job' ORDER BY t.task_no
+          FROM fleet_catalog.task AS t WHERE t.package_id = a_package.package_id AND num_nonnulls(t.server, t.on_group) = 1 ORDER BY t.task_no
     LOOP
         IF NOT v_task.usable THEN
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('task "%s" has no server that its owner may use', v_task.name),

@@ -28,14 +28,14 @@ static FleetStatement tasks_statement = {
     "SELECT x.name, x.kind, x.job, x.server, x.on_group, x.sql, x.package,"
     "       COALESCE(x.params, '{}'::jsonb), x.for_each, x.throttle, x.completion,"
     "       x.min_share, x.balance, x.join_type, x.on_lost, x.retries, x.retry_wait_us,"
-    "       x.retry_max_us, x.retry_states, x.timeout_us"
+    "       x.retry_max_us, x.retry_states, x.timeout_us, x.transactional"
     "  FROM pg_catalog.jsonb_array_elements($1 OPERATOR(pg_catalog.->) 'tasks')"
     "       WITH ORDINALITY AS e(task, n),"
     "       pg_catalog.jsonb_to_record(e.task) AS x(name text, kind text, job text, server text,"
     "         on_group text, sql text, package text, params jsonb, for_each text, throttle int,"
     "         completion text, min_share float8, balance text, join_type text, on_lost text,"
     "         retries int, retry_wait_us bigint, retry_max_us bigint, retry_states text[],"
-    "         timeout_us bigint)"
+    "         timeout_us bigint, transactional boolean)"
     " ORDER BY e.n",
     1,
     {JSONBOID},
@@ -177,6 +177,7 @@ read_step(HeapTuple tuple, TupleDesc desc, FleetStepSpec *spec, FleetStepDef *st
     spec->timeout = fleet_column_int(tuple, desc, 12, 0);
     spec->on_unknown = choice("on_unknown", SPI_getvalue(tuple, desc, 13), unknown_names);
     step->transactional = fleet_column_int(tuple, desc, 14, 1) != 0;
+    step->strict = fleet_column_int(tuple, desc, 14, 0) != 0;
     step->single = fleet_column_bool(tuple, desc, 15);
     step->run_as = fleet_column_text(tuple, desc, 16, context);
 }
@@ -213,19 +214,20 @@ read_job(Datum body, MemoryContext context)
 
 /* The job of one sql task: one step with its command. */
 static FleetJobDef *
-sql_task(const char *name, const char *sql, MemoryContext context)
+sql_task(const FleetTaskDef *task, MemoryContext context)
 {
     FleetJobDef *job = MemoryContextAllocZero(context, sizeof(FleetJobDef));
 
-    job->name = MemoryContextStrdup(context, name);
+    job->name = MemoryContextStrdup(context, task->name);
     job->params = "{}";
     job->nsteps = 1;
     job->specs = MemoryContextAllocZero(context, sizeof(FleetStepSpec));
     job->specs[0].on_failure = FLEET_STEP_QUIT_FAILURE;
     job->steps = MemoryContextAllocZero(context, sizeof(FleetStepDef));
     job->steps[0].name = job->name;
-    job->steps[0].command = MemoryContextStrdup(context, sql);
-    job->steps[0].transactional = true;
+    job->steps[0].command = MemoryContextStrdup(context, task->sql);
+    job->steps[0].transactional = task->transactional != FLEET_TRANSACTIONAL_NO;
+    job->steps[0].strict = task->transactional == FLEET_TRANSACTIONAL_YES;
     return job;
 }
 
@@ -256,6 +258,10 @@ read_task(HeapTuple tuple, TupleDesc desc, FleetTaskSpec *spec, FleetTaskDef *ta
     spec->on_lost = choice("on_lost", SPI_getvalue(tuple, desc, 15), lost_names);
     read_retry(tuple, desc, 16, &spec->retry, context);
     spec->timeout = fleet_column_int(tuple, desc, 20, 0);
+    task->transactional =
+        (FleetTransactional) fleet_column_int(tuple, desc, 21, FLEET_TRANSACTIONAL_FOUND_OUT);
+    if (spec->kind == FLEET_TASK_JOB && task->server == NULL && task->group == NULL)
+        spec->kind = FLEET_TASK_SQL; /* a job that runs here */
 }
 
 static void
@@ -338,8 +344,8 @@ read_package(const char *hash)
     {
         FleetTaskDef *task = &package->tasks[t];
 
-        if (package->specs[t].kind == FLEET_TASK_SQL)
-            task->job_def = sql_task(task->name, task->sql, context);
+        if (task->sql != NULL)
+            task->job_def = sql_task(task, context);
     }
     return package;
 }

@@ -30,6 +30,7 @@ typedef struct FleetStepDef
     char *command;      /* SQL, or … */
     char *package;      /* … a package to run */
     bool transactional; /* as marked, or assumed until it is found out */
+    bool strict;        /* marked so: what cannot run in a transaction fails */
     bool single;
     char *run_as; /* role name; NULL: the job's owner; "": a role that was dropped */
 } FleetStepDef;
@@ -46,13 +47,21 @@ typedef struct FleetJobDef
     FleetStepDef *steps;
 } FleetJobDef;
 
+typedef enum FleetTransactional /* as a boolean, or null */
+{
+    FLEET_TRANSACTIONAL_NO,
+    FLEET_TRANSACTIONAL_YES,
+    FLEET_TRANSACTIONAL_FOUND_OUT,
+} FleetTransactional;
+
 typedef struct FleetTaskDef
 {
     char *name;
     char *job;
     char *server; /* pinned, or … */
-    char *group;  /* … placed on a member */
+    char *group;  /* … placed on a member; both NULL: the job runs here */
     char *sql;
+    FleetTransactional transactional; /* sql */
     char *package;
     char *params;
     char *for_each;

@@ -14,6 +14,8 @@ INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_erro
                                          crash_mark, speed_log, speed_evidence)
 VALUES (1, 'suspect', '2026-01-01 00:00+00', 'does not answer', '2026-01-01 00:01+00', '15.1', 7, 2, '3 4 5', 0.25, 9);
 
+INSERT INTO fleet_catalog.commits_itself (server_id, command_hash) VALUES (0, 17), (1, -17);
+
 INSERT INTO fleet_catalog.job (job_id, name, owner, description, params, leaves_clean, deployed_from)
 VALUES (1, 'kept job', current_user::regrole, 'a job', '{"p": 1}', true, NULL),
        (2, 'deployed job', current_user::regrole, '', '{}', false, '00000000-0000-0000-0000-00000000000a');
