@@ -49,9 +49,7 @@ start_task(AgentTask *task)
     switch (run->def->specs[task->ref.task].kind)
     {
         case FLEET_TASK_PACKAGE: start_nested(task); break;
-        case FLEET_TASK_SQL:
-            local_job_begin(local_job_for_task(task, def->job_def, NULL));
-            break;
+        case FLEET_TASK_SQL: local_job_begin(local_job_for_task(task, def->job_def, NULL)); break;
         case FLEET_TASK_JOB:
             if (task->server->agent_mode)
                 agent_remote_start(task);

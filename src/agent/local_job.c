@@ -212,9 +212,11 @@ not_transactional(LocalJob *local, const FleetExecutorEvent *event)
     if (step->strict)
     {
         refused.diag.sqlstate = FLEET_SQLSTATE_ACTIVE_SQL_TRANSACTION;
-        refused.diag.message = "the step is marked as transactional, and cannot run in a transaction";
+        refused.diag.message =
+            "the step is marked as transactional, and cannot run in a transaction";
         refused.diag.detail = by_error ? event->diag.message : NULL;
-        refused.diag.hint = "Leave \"transactional\" null, so that this is found out, or set it to false.";
+        refused.diag.hint =
+            "Leave \"transactional\" null, so that this is found out, or set it to false.";
         return raised(local, &refused);
     }
     if (by_error)
@@ -327,8 +329,7 @@ local_job_for_task(AgentTask *task, FleetJobDef *def, AgentLink *link)
     local->link = link;
     local->log_seq = task->log_seq;
     local->params = MemoryContextStrdup(
-        local->context,
-        sql ? task->params : fleet_definition_merge(def->params, task->params));
+        local->context, sql ? task->params : fleet_definition_merge(def->params, task->params));
     agent_task_set_local(task, local);
     return local;
 }

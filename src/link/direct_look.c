@@ -119,6 +119,15 @@ fleet_direct_send_look(DirectSession *session, int slot)
     pfree(names.data);
 }
 
+void
+fleet_direct_begin(DirectSession *session, int slot)
+{
+    if (session->requests[slot].look != NULL)
+        fleet_direct_send_look(session, slot);
+    else
+        fleet_direct_send(session, slot);
+}
+
 /* An error says nothing of the step: it is begun as if nobody had asked. */
 void
 fleet_direct_look_result(DirectRequest *request, const PGresult *result)

@@ -160,7 +160,7 @@ direct_run(FleetExecutor *executor, const FleetStepRequest *step)
     else if (!request->failed && !request->commits && session->conn.state == CONN_READY &&
              !session->conn.lost && !session->cancel_sent)
     {
-        fleet_direct_send(session, slot);
+        fleet_direct_begin(session, slot);
         return;
     }
     fleet_conn_work(&session->conn);
@@ -253,7 +253,7 @@ direct_gather(FleetConn *conn)
                                           : FLEET_EXECUTOR_NOT_TRANSACTIONAL);
     }
     else if (request->phase == DIRECT_QUEUED && !session->cancel_sent)
-        fleet_direct_send(session, slot);
+        fleet_direct_begin(session, slot);
     else
         fleet_direct_try_cancel(session);
     /* Nothing had to be sent before the command. */

@@ -2,7 +2,7 @@
  * link/direct_mode.h
  *     What the files of mode direct share, each calling only those below it:
  *     direct_mode.c (sessions, requests), direct_result.c (what comes back),
- *     direct_send.c, direct_look.c.
+ *     direct_look.c (what a command calls), direct_send.c.
  */
 #ifndef FLEET_LINK_DIRECT_MODE_H
 #define FLEET_LINK_DIRECT_MODE_H
@@ -105,6 +105,8 @@ typedef struct DirectSession
 /* Does the request's command, or what it calls, commit?  Sets request->commits, or ->look. */
 extern void fleet_direct_look_begin(DirectSession *session, DirectRequest *request);
 extern void fleet_direct_send_look(DirectSession *session, int slot);
+/* What is to be sent first: that, or the prologue. */
+extern void fleet_direct_begin(DirectSession *session, int slot);
 extern void fleet_direct_look_result(DirectRequest *request, const PGresult *result);
 /* After the answer: false when it is known, and ->commits set; true: send the next one. */
 extern bool fleet_direct_look_goes_on(DirectSession *session, DirectRequest *request);

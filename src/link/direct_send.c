@@ -127,7 +127,7 @@ params_are_default(const DirectRequest *request)
     return request->params.len == 2 && memcmp(request->params.data, "{}", 2) == 0;
 }
 
-/* What has to be asked before; the prologue, and for one statement in a transaction all of it. */
+/* The prologue, and for one statement in a transaction all of it. */
 void
 fleet_direct_send(DirectSession *session, int slot)
 {
@@ -135,11 +135,6 @@ fleet_direct_send(DirectSession *session, int slot)
     FleetConn *conn = &session->conn;
     bool set = conn->link->plain || !params_are_default(request);
 
-    if (request->look != NULL)
-    {
-        fleet_direct_send_look(session, slot);
-        return;
-    }
     request->phase = DIRECT_PROLOGUE;
     request->skipped = false;
     if (request->fresh)

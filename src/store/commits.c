@@ -62,7 +62,8 @@ fleet_commits_read_rows(FleetCommitsRow **rows)
 void
 fleet_commits_write(const FleetCommitsRow *row)
 {
-    Datum values[] = {Int32GetDatum((int32) row->server_id), Int64GetDatum((int64) row->command_hash)};
+    Datum values[] = {Int32GetDatum((int32) row->server_id),
+                      Int64GetDatum((int64) row->command_hash)};
     Datum kept = Int64GetDatum(FLEET_COMMITS_KEPT - 1);
 
     (void) fleet_statement_run(&write_statement, values, NULL);

@@ -129,13 +129,25 @@ many_names(void **state)
 
 /* ---- random texts ---- */
 
-static const char *const innocent[] = {
-    "PERFORM 1; ", "-- COMMIT;\n", "/* COMMIT; /* ROLLBACK; */ */ ", "x := 'COMMIT;'; ",
-    "x := $q$ COMMIT; $q$; ", "PERFORM \"COMMIT\"; ", "IF a THEN NULL; END IF; ",
-    "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING; ", "x := E'\\'; COMMIT;'; ",
-    "x := ''' COMMIT; '; ", "ROLLBACK TO a; ", "PERFORM $1, a$b$c; ", "\n\t", "x := '\xe2\x82\xac'; "};
-static const char *const commits[] = {"COMMIT; ", "rollback work; ", "Commit And No Chain; ",
-                                      "IF a THEN COMMIT; END IF; ", "/**/COMMIT/**/; ",
+static const char *const innocent[] = {"PERFORM 1; ",
+                                       "-- COMMIT;\n",
+                                       "/* COMMIT; /* ROLLBACK; */ */ ",
+                                       "x := 'COMMIT;'; ",
+                                       "x := $q$ COMMIT; $q$; ",
+                                       "PERFORM \"COMMIT\"; ",
+                                       "IF a THEN NULL; END IF; ",
+                                       "INSERT INTO t VALUES (1) ON CONFLICT DO NOTHING; ",
+                                       "x := E'\\'; COMMIT;'; ",
+                                       "x := ''' COMMIT; '; ",
+                                       "ROLLBACK TO a; ",
+                                       "PERFORM $1, a$b$c; ",
+                                       "\n\t",
+                                       "x := '\xe2\x82\xac'; "};
+static const char *const commits[] = {"COMMIT; ",
+                                      "rollback work; ",
+                                      "Commit And No Chain; ",
+                                      "IF a THEN COMMIT; END IF; ",
+                                      "/**/COMMIT/**/; ",
                                       "DO $z$BEGIN COMMIT; END$z$; "};
 
 #define CASES 20000
@@ -159,7 +171,8 @@ random_texts(void **state)
         {
             strcat(text, innocent[fleet_random_below(&random, sizeof(innocent) / sizeof(char *))]);
             if (does && k == where)
-                strcat(text, commits[fleet_random_below(&random, sizeof(commits) / sizeof(char *))]);
+                strcat(text,
+                       commits[fleet_random_below(&random, sizeof(commits) / sizeof(char *))]);
         }
         strcat(text, "END");
         as = reads_as(text, strlen(text));
