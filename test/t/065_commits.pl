@@ -176,6 +176,18 @@ for my $place (@places)
     is(begun($place), 2, '… each once, in one session');
 }
 
+# A name without a schema is looked for as the call itself does.
+$f->job('by_path', 'SET search_path TO etl', 'CALL same()', 'SET search_path TO other', 'CALL same()');
+for my $place (qw(parent d1))
+{
+    my @on = $place eq 'parent' ? () : (server => $place);
+    $f->package("by_path_$place", t => { job => 'by_path', @on });
+    $run = $f->start("by_path_$place");
+    $f->run_is($run, 'succeeded', "two procedures of one name, $place");
+    is($f->sql("SELECT string_agg((xid IS NOT NULL)::text, ' ' ORDER BY step_no) FROM fleet_catalog.step_run WHERE run_id = $run"),
+        'true true true false', '… of which one commits');
+}
+
 # ---- a job that runs here ----------------------------------------------------------------------
 
 $f->sql_as('etl', q{SELECT fleet.create_job('params', params => '{"a": 1, "b": 2}'); SELECT fleet.add_step('params', 's', $$SELECT current_setting('fleet.params') || current_user$$)});
