@@ -107,6 +107,7 @@ help:
 	@echo 'make lint       one script a rule: test/lint/'
 	@echo 'make asan       the TAP and regression suites with AddressSanitizer'
 	@echo 'make bench      the benchmark against the peers'
+	@echo 'make torture    random packages and random faults on real clusters; SEED=s MINUTES=m'
 	@echo 'make torture-sweep  a crash at every boundary of a scenario; SWEEP=regex EVERY=n SEED=s'
 	@echo 'make liar       a parent and servers that lie; CASES=n SEED=s'
 	@echo 'make mutants    plants bugs and tells which test catches each; ONLY=regex RANDOM=n SEED=s'
@@ -156,11 +157,13 @@ JOBS ?= 2
 mutants:
 	test/setup.sh
 	test/mutants/run.py --jobs $(JOBS) $(if $(ONLY),--only '$(ONLY)') $(if $(RANDOM),--random $(RANDOM)) \
-		$(if $(SEED),--seed $(SEED)) $(if $(QUICK),--quick) $(if $(RESUME),--resume) \
+		$(if $(SEED),--seed $(SEED)) $(if $(QUICK),--quick) $(if $(PART),--part $(PART)) $(if $(RESUME),--resume) \
 		$(if $(SHUFFLE),--shuffle $(SHUFFLE))
 
 # Not part of "make test".
-.PHONY: torture-sweep liar
+.PHONY: torture torture-sweep liar
+torture:
+	TESTS=test/torture/torture.pl TORTURE=1 SEED='$(SEED)' MINUTES='$(MINUTES)' ROUND='$(ROUND)' ROUNDS='$(ROUNDS)' FAULTS='$(FAULTS)' test/run.sh tap
 torture-sweep:
 	TESTS=test/torture/sweep.pl SWEEP='$(SWEEP)' EVERY='$(EVERY)' SEED='$(SEED)' test/run.sh tap
 

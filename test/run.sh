@@ -161,6 +161,13 @@ WRAPPER
     }
 fi
 
+# A small disk that the torture can fill, where one can be made.
+if [ -n "${TORTURE:-}" ] && mkdir "$work/small" && mount -t tmpfs -o size=300m tmpfs "$work/small" 2>/dev/null; then
+    trap 'umount -l "$work/small"' EXIT
+    chmod 777 "$work/small"
+    export TORTURE_DISK=$work/small
+fi
+
 if wants runner; then
     section 'runner: the runners without an agent'
     # It builds a library of its own from src/, and becomes an unprivileged user by itself.
@@ -263,10 +270,14 @@ fi
 
 if [ "$failed" -gt 0 ] || [ "$status" -ne 0 ]; then
     status=1
+    rm -rf build/test-logs
     mkdir -p build/test-logs
     cp -r "$work"/*.log build/test-logs/ 2>/dev/null || true
-    cp -r "$work/out/tap" "$work/out/regression.diffs" build/test-logs/ 2>/dev/null || true
+    cp -r "$work/out/tap" "$work/out/tmp_check/log" "$work/out/regression.diffs" build/test-logs/ 2>/dev/null || true
     echo "logs: build/test-logs/"
+fi
+if [ -n "${TORTURE_DISK:-}" ]; then
+    umount -l "$TORTURE_DISK" && trap - EXIT
 fi
 if [ -n "${KEEP:-}" ]; then
     echo "kept: $work"

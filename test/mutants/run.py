@@ -256,6 +256,8 @@ class Worker:
         part = test
         if test.startswith("t/"):
             part, env["TESTS"] = "tap", f"test/{test}.pl"
+        elif test == "torture":
+            part, env["TESTS"] = "tap", "test/torture/torture.pl"
         elif test == "core":
             env["CASES"] = "20000"
         began = time.time()
@@ -345,7 +347,7 @@ class Campaign:
                 return self.say(mutant, "does not build", errors[0], time.time() - began)
             tried = []
             rest = [] if self.options.quick else [t for t in sorted(everything(), key=lambda t: self.seconds.get(t, 60)) if t not in mutant.tests]
-            for test in mutant.tests + rest:
+            for test in [self.options.part] if self.options.part else mutant.tests + rest:
                 passed, seconds, why = worker.run(test)
                 tried.append(test)
                 if passed:
@@ -353,7 +355,7 @@ class Campaign:
                         self.seconds[test] = seconds
                     continue
                 return self.say(mutant, "caught", f"{test}: {why}", time.time() - began)
-            return self.say(mutant, "SURVIVED", " ".join(tried) if self.options.quick else "everything", time.time() - began)
+            return self.say(mutant, "SURVIVED", " ".join(tried) if self.options.quick or self.options.part else "everything", time.time() - began)
         finally:
             worker.take_out(mutant)
 
@@ -425,6 +427,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--part", help="only this test, whatever a mutant says: core, regress, ..., t/NAME; torture (SEED=, MINUTES=)")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--shuffle", type=int, help="the named ones in a random order: what has been judged is a fair sample")
     parser.add_argument("--list", action="store_true")
