@@ -20,6 +20,8 @@ sub check
     my ($f, $plan, $done) = @_;
     my @wrong;
     my $tasks = task_rows($f, $plan);
+    # what is nested may be stopped with what is around it
+    $done->{stops} = grep { $_->{kind} eq 'nested' && ($_->{args}{timeout} || ($_->{args}{completion} || '') eq 'fail_fast') } values %{ $plan->{tasks} };
     my %effects = effects($f);
     push @wrong, map { task_is_wrong($plan, $done, $_, \%effects) } @$tasks;
     push @wrong, map { "an effect of no task, or one too many: $_ on " . join ' ', sort @{ $effects{$_} } } sort grep { @{ $effects{$_} } } keys %effects;
@@ -103,14 +105,14 @@ sub may_be
     my ($state, $sqlstate) = @$row{qw(state sqlstate)};
     my $lethal = $mate ? $done->{servers_touched} : $done->{lethal};
     return 1 if $state eq 'succeeded' || $state eq 'skipped';
-    return 1 if $state eq 'canceled' && ($done->{canceled} || ($task->{args}{completion} || '') eq 'fail_fast');
+    return 1 if $state eq 'canceled' && ($done->{canceled} || $done->{stops} || ($task->{args}{completion} || '') eq 'fail_fast');
     return 1 if $state eq 'lost' && ($lethal || $done->{long});
     # VACUUM's kind; or a direct server that has crashed cannot be believed (guarantee 3)
     return 1 if $state eq 'unknown' && ($job->{cut} || $done->{crashed}{d1} && ($row->{server} eq 'd1' || $mate));
     return 0 unless $state eq 'failed';
     return 1 if $job->{never} && $sqlstate eq $job->{never};
     # what fails by itself while it is to be stopped is not tried again
-    return 1 if $task->{does} eq 'flaky' && $sqlstate eq '40001' && ($done->{canceled} || $task->{args}{completion} || $task->{args}{timeout});
+    return 1 if $task->{does} eq 'flaky' && $sqlstate eq '40001' && ($done->{canceled} || $done->{stops} || $task->{args}{completion} || $task->{args}{timeout});
     return 1 if $task->{args}{timeout} && $sqlstate eq '57014';
     return 1 if $lethal && $sqlstate =~ $GROUND;
     return 1 if $done->{disk} && $sqlstate =~ /^(?:53100|58030|08006|57P0.)$/;

@@ -1,9 +1,10 @@
 # Every boundary once: one scenario, in both modes, and at each of the points that it passes (src/points.h; test/README.md
-# has the list) the process ends, or is killed, at each time that it passes there, one at a time.  After each: the run has
+# has the list) the process ends, or is killed, at each time that it passes there, one at a time; and at those of the
+# parent, while it stands there, the sessions of the direct server are terminated, or it crashes.  After each: the run has
 # ended right, each effect is there once, what was canceled has stopped, the log has no gap, nothing is open anywhere.
 #
 #   make torture-sweep                      all of them
-#   make torture-sweep SWEEP='parent step_.*'   those whose "node point" is like this
+#   make torture-sweep SWEEP='parent step_.*'   those whose "node point word" is like this: SWEEP=crash
 #   make torture-sweep EVERY=10 [SEED=n]    about one of ten, other ones with another seed
 use strict;
 use warnings;
@@ -18,7 +19,7 @@ my $SEED = $ENV{SEED} || int rand 1_000_000;
 srand $SEED;
 
 my $f = FleetTest->new(agents => 1, direct => 1, preload => 1, delays => 0);
-for my $node (qw(parent a1))
+for my $node (qw(parent a1 d1))
 {
     $f->node($node)->append_conf('postgresql.conf', 'restart_after_crash = on');
     $f->node($node)->reload;
@@ -83,9 +84,11 @@ sub until_is
     return;
 }
 
-# The scenario; what is not as it should be.
+# The scenario; what is not as it should be.  Where the direct server has crashed, it is not believed what it says of
+# a commit (guarantee 3): then a task there may be unknown, and has its effect or not.
 sub scenario
 {
+    my ($crashed) = @_;
     my $key = 'k' . ++$n;
     my @wrong;
     my $start = sub {
@@ -100,12 +103,16 @@ sub scenario
     surely('parent', "SELECT fleet.cancel_run($stopped)");
     push @wrong, until_is('parent', "SELECT finished_at IS NOT NULL FROM fleet.run WHERE run_id = $run", 't');
     my $state = surely('parent', "SELECT state FROM fleet.run WHERE run_id = $run");
-    push @wrong, "the run is $state: " . $f->dump_run($run) if $state ne 'succeeded';
+    my $unknown = $crashed ? surely('parent', "SELECT count(*) FROM fleet.task_run WHERE run_id = $run AND state = 'unknown'") : 0;
+    my $failed = surely('parent', "SELECT count(*) FROM fleet.task_run WHERE run_id = $run AND state NOT IN ('succeeded', 'unknown') AND (item > 0 OR task NOT LIKE 'on %')");
+    push @wrong, "the run is $state: " . $f->dump_run($run) if $failed > 0 || ($state ne 'succeeded' && !$unknown);
     push @wrong, until_is('parent', "SELECT state FROM fleet.run WHERE run_id = $stopped", 'canceled');
     for my $server (qw(a1 d1))
     {
-        push @wrong, until_is($server, "SELECT count(*) || ' ' || count(DISTINCT key) FROM etl.effect WHERE key LIKE '$key/$server/%'", '10 10');
-        push @wrong, until_is($server, "SELECT count(*) FROM etl.effect WHERE key = 'flaky $server'", '1');
+        my $lacks = $unknown && $server eq 'd1';
+        push @wrong, until_is('d1', "SELECT count(*) - count(DISTINCT key) FROM etl.effect", '0') if $lacks;
+        push @wrong, until_is($server, "SELECT count(*) || ' ' || count(DISTINCT key) FROM etl.effect WHERE key LIKE '$key/$server/%'", '10 10') unless $lacks;
+        push @wrong, until_is($server, "SELECT count(*) FROM etl.effect WHERE key = 'flaky $server'", '1') unless $lacks;
         push @wrong, until_is($server, "SELECT count(*) FROM etl.effect WHERE key = '$key stop'", '0');
         push @wrong, until_is($server, 'DELETE FROM etl.effect; SELECT 0', '0');
     }
@@ -120,7 +127,7 @@ sub scenario
     }
     push @wrong, until_is('parent', q{SELECT count(*) FROM fleet_catalog.task_run WHERE state < 11}, '0');
     push @wrong, until_is('parent', "SELECT count(*) FROM (SELECT 1 FROM fleet.log WHERE run_id IN ($run, $stopped) GROUP BY run_id, task, item HAVING count(*) <> max(seq) - min(seq) + 1) AS x", '0');
-    push @wrong, until_is('parent', "SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND state NOT IN ('succeeded', 'failed')", '0');
+    push @wrong, until_is('parent', "SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND state NOT IN ('succeeded', 'failed')", $unknown);
     return @wrong;
 }
 
@@ -144,24 +151,48 @@ for my $node (qw(parent a1))
     {
         open my $in, '<', dir($node) . "/$name" or die "$name: $!";
         my ($left) = readline($in) =~ /(\d+)/;
-        push @cases, map { my $time = $_; map { [ $node, $name, $time, $_ ] } qw(exit kill) } 1 .. $MANY - $left;
+        push @cases, map { my $time = $_; map { [ $node, $name, $time, $_ ] } qw(exit kill), $node eq 'parent' ? qw(terminate crash) : () } 1 .. $MANY - $left;
         $f->point_release($node, $name);
     }
 }
-my $points = @cases / 2;
-@cases = grep { "$_->[0] $_->[1]" =~ /$ONLY/ && ($EVERY == 1 || rand() < 1 / $EVERY) } @cases;
+my $points = grep { $_->[3] eq 'exit' } @cases;
+@cases = grep { "$_->[0] $_->[1] $_->[3]" =~ /$ONLY/ && ($EVERY == 1 || rand() < 1 / $EVERY) } @cases;
 diag(sprintf '%d points passed, %d cases%s', $points, scalar @cases, $EVERY == 1 ? '' : " (EVERY=$EVERY SEED=$SEED)");
 
 # ---- one at a time -----------------------------------------------------------------------------
+
+# While the parent stands at the point, somebody else does it to the direct server, and lets the parent go on.
+sub meanwhile
+{
+    my ($name, $word) = @_;
+    my $file = dir('parent') . "/$name.waiting";
+    my $connstr = $f->node('d1')->connstr($FleetTest::DB);
+    my $end = $word eq 'terminate' ? 'PERFORM pg_terminate_backend(pid, 5000)' : q{EXECUTE format('COPY (SELECT 1) TO PROGRAM %L', 'kill -9 ' || pid); EXIT};
+    my $sql = q{DO $do$ DECLARE pid integer; BEGIN FOR pid IN SELECT a.pid FROM pg_stat_activity AS a WHERE application_name LIKE 'pg_fleet ________ %'}
+      . " ORDER BY a.state = 'active' DESC, a.xact_start LOOP $end; END LOOP; END " . '$do$';
+    my $pid = fork // die "fork: $!";
+    return $pid if $pid;
+    select undef, undef, undef, 0.01 until -e $file;    # (time passes) until it stands there
+    system { 'psql' } 'psql', '-XAtq', '-d', $connstr, '-c', $sql;
+    unlink $file;
+    require POSIX;
+    POSIX::_exit(0);
+}
 
 my ($fired, $failures, $begin) = (0, 0, time);
 for my $case (@cases)
 {
     my ($node, $name, $time, $word) = @$case;
-    $f->point($node, $name, "$word $time");
-    my @wrong = scenario();
+    my $other = $word =~ /^(?:terminate|crash)$/ ? meanwhile($name, $word) : 0;
+    $f->point($node, $name, ($other ? 'wait' : $word) . " $time");
+    my @wrong = scenario($word eq 'crash');
     # the number of passes is not the same each time
     my $reached = !-e dir($node) . "/$name";
+    if ($other)
+    {
+        kill 'KILL', $other unless $reached;
+        waitpid $other, 0;
+    }
     $f->point_release($node, $name);
     $fired++ if $reached;
     is_deeply(\@wrong, [], "$node: $word at $name, time $time" . ($reached ? '' : ' (not reached)')) or $failures++;
