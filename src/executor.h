@@ -42,10 +42,10 @@ typedef struct FleetExecutor FleetExecutor; /* a runner, or a direct session */
 typedef enum FleetRequestKind
 {
     FLEET_REQUEST_STEP,  /* command, protocol above */
-    FLEET_REQUEST_QUERY, /* for_each or condition: read-only transaction, always rolled back;
-                            each row comes as ROW (first column as text: jsonb or boolean; if the
-                            query has several columns, the row as jsonb); ends with COMMITTED or
-                            ERROR; no PREPARED */
+    FLEET_REQUEST_QUERY, /* for_each: read-only transaction, always rolled back; each row comes as
+                            ROW, a JSON object: of one column of type json or jsonb its value, else
+                            the columns by their names; ends with COMMITTED or ERROR; no PREPARED */
+    FLEET_REQUEST_CONDITION, /* the same, of one column, a boolean, which comes as text */
 } FleetRequestKind;
 
 /* Which attempt of which step a request is: what the rows say of it, so that the next agent finds

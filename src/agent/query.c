@@ -380,7 +380,7 @@ runners_turn(void)
         query->executor->owner = query;
         query->executor->clean = false;
         query->ref = agent_request_new(REQUEST_QUERY, query);
-        request.kind = FLEET_REQUEST_QUERY;
+        request.kind = query->condition ? FLEET_REQUEST_CONDITION : FLEET_REQUEST_QUERY;
         request.ref = query->ref;
         request.command = query->sql;
         request.params =

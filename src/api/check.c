@@ -10,6 +10,7 @@
 #include "core/graph.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
+#include "parser/parse_target.h"
 #include "parser/parser.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -81,6 +82,54 @@ check_command(const char *command)
     return list_length(statements);
 }
 
+/* The columns that a query names in its own text: FROM and "*" are known only when it runs, and the
+ * type of a single column too, which needs no name if it is of JSON. */
+static List *
+column_names(const SelectStmt *select)
+{
+    List *names = NIL;
+    ListCell *cell;
+
+    while (select->op != SETOP_NONE)
+        select = select->larg;
+    foreach (cell, select->targetList)
+    {
+        const ResTarget *target = lfirst_node(ResTarget, cell);
+
+        if (IsA(target->val, ColumnRef) && IsA(llast(((ColumnRef *) target->val)->fields), A_Star))
+            continue;
+        names = lappend(names, target->name != NULL ? target->name : FigureColname(target->val));
+    }
+    return names;
+}
+
+static void
+check_columns(const SelectStmt *select)
+{
+    List *names = column_names(select);
+
+    for (int i = 0; i < list_length(names) && list_length(names) > 1; i++)
+    {
+        const char *name = list_nth(names, i);
+
+        if (strcmp(name, "?column?") == 0)
+            ereport(ERROR,
+                    (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                     errmsg("column %d of the query has no name", i + 1),
+                     errdetail("Each row becomes an item's parameters, named by its columns."),
+                     errhint("Name it: SELECT ... AS name.")));
+        for (int k = 0; k < i; k++)
+        {
+            if (strcmp(name, list_nth(names, k)) == 0)
+                ereport(ERROR,
+                        (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                         errmsg("two columns of the query are named \"%s\"", name),
+                         errdetail("Each row becomes an item's parameters, named by its columns."),
+                         errhint("Name one of them otherwise: SELECT ... AS name.")));
+        }
+    }
+}
+
 static int
 check_query(const char *query)
 {
@@ -92,6 +141,7 @@ check_query(const char *query)
                 (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("for_each must be one query"),
                  errhint("Write a SELECT, VALUES or WITH ... SELECT; each of its rows becomes "
                          "an item.")));
+    check_columns((const SelectStmt *) castNode(RawStmt, linitial(statements))->stmt);
     return 1;
 }
 

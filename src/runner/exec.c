@@ -23,6 +23,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/discard.h"
 #include "compat.h"
@@ -131,11 +132,47 @@ typedef struct RunnerReceiver
     DestReceiver pub;
     RunnerStep *step;
     FmgrInfo output; /* of the first column */
-    TupleDesc row;   /* query with several columns: its blessed row type */
+    TupleDesc row;   /* query whose rows are made objects: its blessed row type */
     MemoryContext row_context;
     bool started;
     uint64 rows, bytes;
 } RunnerReceiver;
+
+/* Rows become JSON objects, whose keys are the columns: each needs a name of its own. */
+static void
+check_names(TupleDesc type)
+{
+    for (int i = 0; i < type->natts; i++)
+    {
+        const char *name = NameStr(TupleDescAttr(type, i)->attname);
+
+        if (strcmp(name, "?column?") == 0)
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                            errmsg("column %d of the query has no name", i + 1),
+                            errhint("Name it: SELECT ... AS name.")));
+        for (int k = 0; k < i; k++)
+        {
+            if (strcmp(name, NameStr(TupleDescAttr(type, k)->attname)) == 0)
+                ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                                errmsg("two columns of the query are named \"%s\"", name),
+                                errhint("Name one of them otherwise: SELECT ... AS name.")));
+        }
+    }
+}
+
+/* One value that is an object by itself, or is to be told as it is. */
+static bool
+is_told_as_it_is(const RunnerReceiver *receiver, TupleDesc type)
+{
+    Oid base;
+
+    if (receiver->step->request->request_kind == FLEET_REQUEST_CONDITION)
+        return true;
+    if (type->natts != 1)
+        return false;
+    base = getBaseType(TupleDescAttr(type, 0)->atttypid);
+    return base == JSONBOID || base == JSONOID;
+}
 
 static void
 receiver_startup(DestReceiver *self, int operation, TupleDesc type)
@@ -155,7 +192,12 @@ receiver_startup(DestReceiver *self, int operation, TupleDesc type)
         getTypeOutputInfo(TupleDescAttr(type, 0)->atttypid, &function, &varlena);
         fmgr_info(function, &receiver->output);
     }
-    receiver->row = type->natts == 1 ? NULL : BlessTupleDesc(CreateTupleDescCopy(type));
+    receiver->row = NULL;
+    if (receiver->row_context != NULL && !is_told_as_it_is(receiver, type))
+    {
+        check_names(type);
+        receiver->row = BlessTupleDesc(CreateTupleDescCopy(type));
+    }
     MemoryContextSwitchTo(before);
 }
 
@@ -568,7 +610,7 @@ fleet_runner_execute(const RunnerMessage *request)
         CHECK_FOR_INTERRUPTS(); /* it may be canceled already */
         fleet_runner_mark_begun(request->number);
         FLEET_POINT("runner_begun");
-        if (request->request_kind == FLEET_REQUEST_QUERY)
+        if (request->request_kind != FLEET_REQUEST_STEP)
             alive = run_query(&step);
         else if (request->transactional)
             alive = run_transactional(&step);

@@ -171,7 +171,7 @@ CREATE TABLE fleet_catalog.task (
     sql          text,
     package      text,
     params       jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(params) = 'object'),
-    for_each     text,                      -- query; each row's jsonb (or row as jsonb) is an item's params
+    for_each     text,                      -- query; each row (or its jsonb) is an item's params
     throttle     integer NOT NULL DEFAULT 0 CHECK (throttle >= 0),
     completion   text NOT NULL DEFAULT 'continue' CHECK (completion IN ('fail_fast', 'continue', 'minimum_share', 'started')),
     min_share    double precision NOT NULL DEFAULT 1 CHECK (min_share BETWEEN 0 AND 1),

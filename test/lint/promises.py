@@ -146,8 +146,21 @@ def check():
             breaches.append(f"test/mutants: mutant {name} is aimed at {promise}, which is no promise of the table")
         elif promise not in listed.get(name, ()):
             breach(ids[promise], f"{promise}: its mutant {name} is not listed")
+    check_documents()
     print("\n".join(breaches), end="\n" if breaches else "")
     return 1 if breaches else 0
+
+
+def check_documents():
+    """Numbers of TAP files in the tables of faults and attacks."""
+    there = {path.name[:3] for path in (TOP / "test/t").glob("*.pl")}
+    for name, heading in (("guarantees", "Faults that are tried"), ("security", "Attacks that are tried")):
+        table = (TOP / f"doc/{name}.md").read_text().split(f"## {heading}", 1)[1]
+        for line in table.splitlines():
+            cells = [cell.strip() for cell in CELL.split(line)[1:-1]]
+            for number in re.findall(r"\b\d{3}\b", cells[1]) if len(cells) == 3 else ():
+                if number not in there:
+                    breaches.append(f"doc/{name}.md: there is no test/t/{number}_*.pl")
 
 
 def fill():

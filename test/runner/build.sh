@@ -10,4 +10,4 @@ config=${PG_CONFIG:-pg_config}
     ${CFLAGS:-} -I"$src" -isystem "$("$config" --includedir-server)" \
     "-DFLEET_RUNNER_LIBRARY=\"$out/fleet_runner_test\"" \
     -o "$out/fleet_runner_test.so" "$here/fleet_runner_test.c" \
-    "$src"/runner/*.c "$src"/clock.c "$src"/diagnostics.c "$src"/dsm.c "$src"/points.c
+    "$src"/runner/*.c "$src"/clock.c "$src"/diagnostics.c "$src"/dsm.c "$src"/points.c "$src"/core/commits.c

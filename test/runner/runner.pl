@@ -79,7 +79,8 @@ for my $command ('VACUUM t', 'CREATE INDEX CONCURRENTLY ON t (a)', 'BEGIN; SELEC
 {
     gives("$command is not transactional", $command, 'BEGAN NOT_TRANSACTIONAL');
 }
-gives('a procedure that commits is not', 'CALL commits(3)', 'BEGAN NOT_TRANSACTIONAL:2D000');
+gives('a procedure that commits is not', 'CALL commits(3)', 'BEGAN NOT_TRANSACTIONAL');
+gives('one that is called by an EXECUTE is found out by its error', q{DO $$ BEGIN EXECUTE 'CALL commits(3)'; END $$}, 'BEGAN NOT_TRANSACTIONAL:2D000');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM effect'), 0, 'and did nothing');
 gives('VACUUM', 'VACUUM t', 'BEGAN COMMITTED', transactional => $plain);
 gives('VACUUM among others', 'SELECT 1; VACUUM t', 'BEGAN ERROR:25001', transactional => $plain);
@@ -171,7 +172,7 @@ gives('terminated while prepared', q{INSERT INTO effect VALUES ('terminated')}, 
 is($node->safe_psql('postgres', q{SELECT count(*) FROM effect WHERE what = 'terminated'}), 0, 'left nothing');
 
 # queries
-gives('query', 'SELECT generate_series(1, 3)', 'BEGAN ROW:1 ROW:2 ROW:3 COMMITTED:3', kind => 'query');
+gives('query', 'SELECT generate_series(1, 3)', 'BEGAN ROW:{"generate_series": 1} ROW:{"generate_series": 2} ROW:{"generate_series": 3} COMMITTED:3', kind => 'query');
 gives('query of several columns', q{SELECT 1 AS i, 'x"' AS t, NULL::int AS n}, 'BEGAN ROW:{"i": 1, "n": null, "t": "x\""} COMMITTED:1', kind => 'query');
 gives('query that writes', q{INSERT INTO effect VALUES ('query') RETURNING 1}, 'BEGAN ERROR:25006', kind => 'query');
 gives('two queries', 'SELECT 1; SELECT 2', 'BEGAN ERROR:42601', kind => 'query');

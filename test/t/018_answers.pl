@@ -220,6 +220,10 @@ my %each = (
     jsonb   => [ q{SELECT jsonb_build_object('i', i) FROM generate_series(3, 1, -1) AS i}, '1=succeeded 2=succeeded 3=succeeded', 't=succeeded', '{"i": 3} {"i": 2} {"i": 1}' ],
     columns => [ q{VALUES (1, 'x', NULL::int), (2, 'y', 7)}, '1=succeeded 2=succeeded', 't=succeeded',
         '{"column1": 1, "column2": "x", "column3": null} {"column1": 2, "column2": "y", "column3": 7}' ],
+    plain   => [ 'SELECT i AS n FROM generate_series(1, 2) AS i', '1=succeeded 2=succeeded', 't=succeeded', '{"n": 1} {"n": 2}' ],
+    text    => [ q{SELECT '{"i": 1}'::text AS line}, '1=succeeded', 't=succeeded', '{"line": "{\\"i\\": 1}"}' ],
+    boolean => [ 'SELECT true AS b', '1=succeeded', 't=succeeded', '{"b": true}' ],
+    star    => [ 'SELECT * FROM (VALUES (1)) AS a (x), (VALUES (2)) AS b (y)', '1=succeeded', 't=succeeded', '{"x": 1, "y": 2}' ],
     param   => [ q{SELECT jsonb_build_object('n', i) FROM generate_series(1, fleet.param('many')::int) AS i}, '1=succeeded 2=succeeded', 't=succeeded', '{"n": 1} {"n": 2}' ]);
 for my $kind (sort keys %each)
 {
@@ -230,7 +234,9 @@ for my $kind (sort keys %each)
     $case{"each_$kind"}{items_none} = 1 unless defined $items;
 }
 my %each_bad = (
-    scalar  => [ 'SELECT 1', 'row 1: not a JSON object: 1' ], array => [ q{SELECT '{"a": 1}'::jsonb UNION ALL SELECT '[2]'}, 'row 2: not a JSON object: [2]' ],
+    scalar  => [ q{SELECT '1'::jsonb}, 'row 1: not a JSON object: 1' ], unnamed => [ 'SELECT 1', 'column 1 of the query has no name' ],
+    twice   => [ 'SELECT * FROM (VALUES (1)) AS a (x), (VALUES (2)) AS b (x)', 'two columns of the query are named "x"' ],
+    array => [ q{SELECT '{"a": 1}'::jsonb UNION ALL SELECT '[2]'}, 'row 2: not a JSON object: [2]' ],
     error   => [ 'SELECT jsonb_build_object(\'i\', 1 / (2 - i)) FROM generate_series(1, 3) AS i', 'division by zero' ],
     writing => [ q{SELECT jsonb_build_object('i', etl.touch())}, 'cannot execute INSERT in a read-only transaction' ],
     cte     => [ q{WITH w AS (INSERT INTO etl.touched VALUES (2) RETURNING i) SELECT jsonb_build_object('i', i) FROM w}, 'cannot execute SELECT in a read-only transaction' ],

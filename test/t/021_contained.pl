@@ -177,9 +177,9 @@ for my $start (q{SELECT fleet.run_parent_package('empty')}, q{SELECT fleet.start
 
 # items that are no JSON
 for my $bad (
-    [ q~SELECT '{"a": 1}'::text UNION ALL SELECT '{bad'~, 'row 2: invalid input syntax for type json' ],
-    [ q{SELECT '[1]'::text}, 'row 1: not a JSON object: [1]' ],
-    [ q{SELECT '{"a": "\u0000"}'::text}, 'row 1: unsupported Unicode escape sequence' ])
+    [ q{SELECT '{"a": 1}'::json UNION ALL SELECT '"x"'::json}, 'row 2: not a JSON object: "x"' ],
+    [ q{SELECT '[1]'::json}, 'row 1: not a JSON object: [1]' ],
+    [ q{SELECT '{"a": "\u0000"}'::json}, 'row 1: unsupported Unicode escape sequence' ])
 {
     my $name = "bad items $bad->[1]";
     $f->package($name, n => { sql => 'SELECT 1', for_each => $bad->[0] });
