@@ -151,6 +151,7 @@ sub define_jobs
         talk   => [ { sql => 'SELECT etl.talk()' } ],
         flaky  => [ { sql => 'SELECT etl.flaky()', retries => 5, retry_wait => '10ms' } ],
         slow   => [ { sql => 'SELECT etl.slow()' } ],
+        stay   => [ { sql => 'SELECT etl.slow(40)' } ],
         two    => [ { sql => q{SELECT etl.effect('/1')} }, { sql => q{SELECT etl.effect('/2')} } ],
         branch => [ { sql => q{SELECT etl.fail()}, failure_goto => 's3' }, { sql => q{SELECT etl.effect('/b')} }, { sql => q{SELECT etl.effect('/c')} } ],
         proc   => [ { sql => 'CALL etl.proc()' } ],

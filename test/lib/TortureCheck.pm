@@ -205,7 +205,7 @@ sub too_late
     my ($f, @tasks) = @_;
     my %last = map { $_->[0] => $_->[1] } rows($f, 'witness', 'SELECT ' . columns('key', 'max(extract(epoch FROM at))') . ' FROM event GROUP BY key');
     return map { sprintf '%s was %s %.1f s before its body ended', $_->{at}, $_->{state}, $last{ $_->{at} } - $_->{finished} }
-      grep { $_->{state} =~ /^(?:canceled|failed|succeeded)$/ && $last{ $_->{at} } && $last{ $_->{at} } > $_->{finished} + 3 }
+      grep { $_->{state} =~ /^(?:canceled|failed|succeeded)$/ && $last{ $_->{at} } && $last{ $_->{at} } > $_->{finished} + 1.5 }
       grep { !($_->{state} eq 'failed' && $_->{sqlstate} =~ $GROUND) } @tasks;
 }
 

@@ -18,6 +18,7 @@ our %JOB = (
     talk   => { effects => [''] },
     flaky  => { effects => [''] },
     slow   => { effects => [''] },
+    stay   => { effects => [''] },
     two    => { effects => [ '/1', '/2' ], partly => 1 },
     branch => { effects => ['/c'], partly => 1 },
     proc   => { effects => [''], partly => 1, cut => 1 },
@@ -147,7 +148,7 @@ sub draw_task
     }
     my $job = $kind eq 'sql'
       ? pick_weighted(work => 6, talk => 2, slow => 2, fail => 1)
-      : pick_weighted(work => 8, talk => 3, flaky => 3, slow => 4, two => 3, branch => 2, proc => 2, child => 2, fail => 2, late => 1);
+      : pick_weighted(work => 8, talk => 3, flaky => 3, slow => 3, stay => defined $items ? 0 : 3, two => 3, branch => 2, proc => 2, child => 2, fail => 2, late => 1);
     $task->{does} = $job;
     if ($kind eq 'sql')
     {
@@ -187,7 +188,13 @@ sub draw_actions
         push @{ $plan->{actions} }, { at => $at, what => $kind, draw_victim($kind) };
         last unless %often;
     }
-    push @{ $plan->{actions} }, { at => between(1, 60), what => 'cancel', request => int rand @{ $plan->{requests} } } for 1 .. between(0, 3);
+    # a cancel is often in flight when something else happens
+    my @faults = @{ $plan->{actions} };
+    for (1 .. between(0, 4))
+    {
+        my $when = @faults && chance(0.6) ? pick(@faults)->{at} + between(0, 1) : between(1, 60);
+        push @{ $plan->{actions} }, { at => $when, what => 'cancel', request => int rand @{ $plan->{requests} } };
+    }
     push @{ $plan->{actions} }, { at => between(1, 60), what => pick(qw(grow shrink redefine slots drop_package)) } for 1 .. between(0, 2);
     @{ $plan->{actions} } = sort { $a->{at} <=> $b->{at} } @{ $plan->{actions} };
     return;
