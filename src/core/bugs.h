@@ -46,6 +46,19 @@
 #define FLEET_BUG_CONDITION_IGNORED 0
 #endif
 
+#ifndef FLEET_BUG_CARRIED_ITEM_STARTED
+#define FLEET_BUG_CARRIED_ITEM_STARTED 0
+#endif
+#ifndef FLEET_BUG_CARRIED_NOT_FOLLOWED /* what comes after a carried task waits for ever */
+#define FLEET_BUG_CARRIED_NOT_FOLLOWED 0
+#endif
+#ifndef FLEET_BUG_LEFT_OUT_STARTED
+#define FLEET_BUG_LEFT_OUT_STARTED 0
+#endif
+#ifndef FLEET_BUG_RESTART_KEEPS_WHAT_FOLLOWS /* of a task that runs again */
+#define FLEET_BUG_RESTART_KEEPS_WHAT_FOLLOWS 0
+#endif
+
 #ifndef FLEET_BUG_SWEEP_OVERTAKEN /* what comes after a sweep is told before its end */
 #define FLEET_BUG_SWEEP_OVERTAKEN 0
 #endif

@@ -84,7 +84,8 @@ typedef struct FleetTaskSpec
     FleetPolicy policy;
     FleetOnLost on_lost;
     bool started_is_done; /* completion => 'started': fire and forget */
-    uint32_t target;      /* a target of the placer (set of servers); kind JOB only */
+    bool left_out;   /* disabled, or not chosen: skipped in its turn, and what follows goes on */
+    uint32_t target; /* a target of the placer (set of servers); kind JOB only */
     FleetRetry retry;
     FleetTime
         timeout; /* of one attempt; 0: none (the core then cancels it and calls it failed, 57014) */

@@ -23,8 +23,9 @@
     T(RUN, CANCELING, FAILED, FAILED, "the cancel came too late to stop anything, and a task had failed") \
     T(TASK, QUEUED, START, STARTING, "placed; committed with server, attempt and token before it is sent") \
     T(TASK, QUEUED, FAILED, FAILED, "cannot be started at all: job, role or mapping is missing, or the query for its items failed") \
-    T(TASK, QUEUED, SKIP, SKIPPED, "its constraints can never hold") \
+    T(TASK, QUEUED, SKIP, SKIPPED, "its constraints can never hold, or it is left out of this run") \
     T(TASK, QUEUED, CANCEL, CANCELED, "canceled before it started") \
+    T(TASK, QUEUED, CARRY, SUCCEEDED, "carried over: it succeeded in the run that this one restarts") \
     T(TASK, STARTING, ACCEPTED, RUNNING, "the server has it") \
     T(TASK, STARTING, NOT_STARTED, QUEUED, "it surely never started there: it is placed again") \
     T(TASK, STARTING, SUCCEEDED, SUCCEEDED, "it succeeded before its acceptance was reported") \
@@ -107,7 +108,7 @@
 
 #define NMACHINES (FLEET_MACHINE_STEP + 1)
 #define NSTATES (FLEET_UNKNOWN + 1)
-#define NEVENTS (FLEET_EVENT_CANCEL + 1)
+#define NEVENTS (FLEET_EVENT_CARRY + 1)
 
 const FleetTransition fleet_transitions[] = {TRANSITIONS(AS_ROW)};
 const int fleet_transition_count = sizeof(fleet_transitions) / sizeof(fleet_transitions[0]);
@@ -137,6 +138,7 @@ static const char *const event_names[NEVENTS] = {
     [FLEET_EVENT_DUE] = "due",
     [FLEET_EVENT_SKIP] = "skip",
     [FLEET_EVENT_CANCEL] = "cancel",
+    [FLEET_EVENT_CARRY] = "carry",
 };
 
 bool

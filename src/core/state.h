@@ -56,6 +56,7 @@ typedef enum FleetEvent
     FLEET_EVENT_DUE,    /* the wait before the retry has ended */
     FLEET_EVENT_SKIP,   /* can never become ready */
     FLEET_EVENT_CANCEL, /* it is to be stopped */
+    FLEET_EVENT_CARRY,  /* it succeeded in the run that this one restarts */
 } FleetEvent;
 
 typedef struct FleetTransition

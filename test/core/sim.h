@@ -16,6 +16,7 @@
  *   sim_turn.c       … its turn: events to the engine, decisions from it
  *   sim_commit.c     … what the turn leaves: rows, then messages
  *   sim_recover.c    … how it begins again: after a crash, as a promoted copy
+ *   sim_restart.c    … a run that restarts another one
  *   sim_catalog.c    the parent's durable rows
  *   sim_oracle.c     what must hold of tokens, effects, steps; written a second
  *                    time, slow and obvious, as are
@@ -155,6 +156,7 @@ typedef struct SimCase
     uint32_t commit_fail_pct;
     uint32_t too_old_pct;  /* pg_xact_status() has forgotten */
     uint32_t volatile_pct; /* a condition or item query answers otherwise the next time */
+    uint32_t restart_pct;  /* a run that ended badly is restarted */
     uint32_t max_active_runs;
     uint32_t slice, crowd; /* as in FleetEngineConfig */
     bool crowded;          /* so many items that somebody could starve */
@@ -311,8 +313,10 @@ typedef struct SimRow
     uint32_t server; /* where it was placed */
     uint32_t at;     /* where its token is (a promoted parent may find it elsewhere) */
     uint32_t aid;
-    uint32_t job; /* run by the parent itself */
-    uint32_t sub; /* run of a nested package */
+    uint32_t job;       /* run by the parent itself */
+    uint32_t sub;       /* run of a nested package */
+    uint32_t continues; /* nested run of an earlier run that it restarts; SIM_NONE */
+    bool carried;
     FleetTime since, retry_at, estimate;
     uint32_t avoid;    /* server + 1 where the last attempt surely did not start */
     uint32_t shy;      /* server + 1 that it avoids since a restart, whatever happened there */
@@ -334,6 +338,10 @@ typedef struct SimRun
     uint32_t *base, *count; /* of the items of each task; count SIM_NONE: not expanded */
     int8_t *condition;      /* 0 not asked, 1 false, 2 true, 3 failed */
     int8_t *items_failed;
+    uint32_t restart_of; /* SIM_NONE */
+    bool count_unknown;  /* what was lost or unknown there has succeeded */
+    bool counted;        /* … or in one before it: what came after its failure has run */
+    uint32_t *items_of;  /* by task: run + 1 whose items it takes over; 0: its query is asked */
 } SimRun;
 
 typedef struct SimCatalog
@@ -469,6 +477,7 @@ typedef enum SimEventKind
     EV_ITEMS,
     EV_CONDITION,
     EV_ROOT,
+    EV_RESTART,
     EV_FAULT,
     EV_HEAL,
 } SimEventKind;
@@ -647,6 +656,16 @@ extern void catalog_expand(SimRun *run, uint32_t task, uint32_t count);
 extern bool catalog_find(Sim *s, SimParent *p, uint32_t aid, uint32_t *run, uint32_t *row);
 extern void catalog_cancel(SimCatalog *catalog, uint32_t run);
 extern uint32_t catalog_new_job(SimCatalog *catalog, uint32_t aid);
+
+/* sim_restart.c */
+extern void catalog_restart(Sim *s, SimCatalog *catalog, uint32_t index, uint32_t number,
+                            const bool *chosen, bool count_unknown);
+extern const SimRun *restart_items(const SimCatalog *catalog, const SimRun *run, uint32_t task);
+extern bool *restart_carried(const SimCatalog *catalog, const SimRun *run, uint32_t task);
+extern void restart_expanded(const SimCatalog *catalog, SimRun *run, uint32_t task);
+extern void restart_load(Sim *s, FleetEngine *engine, uint32_t handle, const SimRun *run);
+extern void parent_restart(Sim *s, uint32_t number);
+extern void restart_later(Sim *s, uint32_t number);
 
 /* sim_parent.c */
 extern void parent_start(Sim *s, uint32_t parent);

@@ -38,6 +38,7 @@ catalog_copy(SimCatalog *to, const SimCatalog *from, const SimCase *c)
         run->base = copied(run->base, package->ntasks * sizeof(uint32_t));
         run->count = copied(run->count, package->ntasks * sizeof(uint32_t));
         run->items_failed = copied(run->items_failed, package->ntasks);
+        run->items_of = copied(run->items_of, package->ntasks * sizeof(uint32_t));
         run->condition = copied(run->condition, package->nedges);
     }
 }
@@ -50,7 +51,8 @@ new_row(SimRow *row)
                     .at = FLEET_NO_SERVER,
                     .aid = SIM_NONE,
                     .job = SIM_NONE,
-                    .sub = SIM_NONE};
+                    .sub = SIM_NONE,
+                    .continues = SIM_NONE};
 }
 
 uint32_t
@@ -69,7 +71,8 @@ catalog_new_run(Sim *s, SimCatalog *catalog, uint8_t number, uint32_t rid, int32
                     .priority = priority,
                     .owner_run = SIM_NONE,
                     .owner_row = SIM_NONE,
-                    .owner_aid = SIM_NONE};
+                    .owner_aid = SIM_NONE,
+                    .restart_of = SIM_NONE};
     run->nrows = package->ntasks;
     SIM_GROW(run->rows, run->cap_rows, run->nrows, sizeof(SimRow));
     for (uint32_t i = 0; i < run->nrows; i++)
@@ -79,6 +82,7 @@ catalog_new_run(Sim *s, SimCatalog *catalog, uint8_t number, uint32_t rid, int32
     for (uint32_t i = 0; i < package->ntasks; i++)
         run->count[i] = SIM_NONE;
     run->items_failed = sim_alloc(package->ntasks + 1);
+    run->items_of = sim_alloc((package->ntasks + 1) * sizeof(uint32_t));
     run->condition = sim_alloc(package->nedges + 1);
     return index;
 }

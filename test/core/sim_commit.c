@@ -8,6 +8,20 @@
 
 /* ---- step 3: the commit ---- */
 
+/* The nested run of a restarted package task restarts the one that it had. */
+static void
+restart_nested(Sim *s, SimParent *p, uint32_t owner, uint32_t row)
+{
+    const SimRun *run = &p->catalog.runs[owner];
+    uint32_t old = run->rows[row].continues;
+
+    if (old == SIM_NONE || !FLEET_STATE_IS_FINAL(p->catalog.runs[old].state))
+        return;
+    catalog_restart(s, &p->catalog, run->rows[row].sub, old,
+                    sim_alloc(s->c->packages[p->catalog.runs[old].package].ntasks + 1),
+                    run->count_unknown);
+}
+
 static void
 commit_start(Sim *s, SimParent *p, SimRun *run, SimRow *row, const FleetDecision *d)
 {
@@ -37,6 +51,7 @@ commit_start(Sim *s, SimParent *p, SimRun *run, SimRow *row, const FleetDecision
         p->catalog.runs[sub].owner_row = owner_row;
         p->catalog.runs[sub].owner_aid = aid;
         p->catalog.runs[owner].rows[owner_row].sub = sub;
+        restart_nested(s, p, owner, owner_row);
     }
     else if (mode != SIM_AGENT)
         row->job = catalog_new_job(&p->catalog, row->aid);
@@ -127,7 +142,10 @@ commit_answers(SimParent *p, uint32_t fed)
         if (in->kind == IN_ITEMS && in->state && in->has)
             p->catalog.runs[in->run].items_failed[in->row] = 1;
         else if (in->kind == IN_ITEMS && in->state)
+        {
             catalog_expand(&p->catalog.runs[in->run], in->row, in->value);
+            restart_expanded(&p->catalog, &p->catalog.runs[in->run], in->row);
+        }
         else if (in->kind == IN_CONDITION && in->state)
             p->catalog.runs[in->run].condition[in->row] = (int8_t) in->value;
     }
@@ -253,6 +271,8 @@ effect_run(Sim *s, uint32_t parent, uint32_t number, uint32_t handle)
     fleet_engine_run_forget(p->engine, handle);
     if (run->owner_run != SIM_NONE)
         parent_put(s, parent, &in);
+    else if (parent == s->primary)
+        restart_later(s, number);
 }
 
 static void

@@ -40,6 +40,8 @@ check_start(Sim *s, SimParent *p, const SimRun *run, const SimTask *task, uint32
         sim_fail(s, "started from state %s", fleet_state_name((FleetState) was->state));
     else if (d->attempt != was->attempt + 1)
         sim_fail(s, "attempt %u started after attempt %u", d->attempt, was->attempt);
+    else if (task->spec.left_out)
+        sim_fail(s, "started though it is left out");
     else if (run->cancel)
         sim_fail(s, "started after the cancel of its run was accepted");
     else if (FLEET_STATE_IS_FINAL(run->state))
@@ -237,6 +239,8 @@ oracle_question(Sim *s, const SimRun *run, const FleetDecision *d)
                  fleet_state_name((FleetState) run->state));
     else if (d->kind == FLEET_DO_EXPAND &&
              (!package->tasks[d->ref.task].spec.for_each || run->count[d->ref.task] != SIM_NONE ||
+              package->tasks[d->ref.task].spec.left_out ||
+              run->rows[d->ref.task].state != FLEET_QUEUED ||
               outcome_ready(s, run, d->ref.task) != 1))
         sim_fail(s, "task %u asks for its items, at a time that makes no sense", d->ref.task);
     else if (d->kind == FLEET_DO_CONDITION &&

@@ -186,6 +186,7 @@ one_task(Gen *g, SimTask *task, uint32_t number, uint32_t level)
     spec->retry = retry_rule(g, 40);
     spec->estimate = pct(g, 30) ? 0 : log_span(g, FLEET_MS(1), FLEET_SECONDS(2));
     spec->timeout = pct(g, 12) ? log_span(g, FLEET_MS(5), FLEET_SECONDS(2)) : 0;
+    spec->left_out = pct(g, 5);
     if (pct(g, 15))
         for_each(g, task);
     task->nsteps = (uint16_t) (pct(g, 60) ? 1 : 1 + below(g, SIM_STEPS));
@@ -386,6 +387,7 @@ faults(Gen *g)
     c->commit_fail_pct = pct(g, 70) ? 0 : below(g, 10);
     c->too_old_pct = pct(g, 80) ? 0 : below(g, 10);
     c->volatile_pct = pct(g, 80) ? 0 : below(g, 50);
+    c->restart_pct = pct(g, 50) ? 0 : below(g, 90);
 }
 
 /* A crowd of short items on one server, and single tasks of less priority that want it too. */

@@ -7,13 +7,17 @@
 
 /* 1 holds, 0 never will, -1 not known yet */
 static int
-edge_holds(const SimRun *run, const FleetEdgeSpec *edge, uint32_t number)
+edge_holds(const Sim *s, const SimRun *run, const FleetEdgeSpec *edge, uint32_t number)
 {
     uint8_t from = run->rows[edge->from].state;
     bool matches = false, bad;
 
     if (!FLEET_STATE_IS_FINAL(from))
         return -1;
+    /* what was left out in its turn counts as passed */
+    if (from == FLEET_SKIPPED && s->c->packages[run->package].tasks[edge->from].spec.left_out &&
+        outcome_ready(s, run, edge->from) == 1)
+        from = FLEET_SUCCEEDED;
     bad = from == FLEET_FAILED || from == FLEET_LOST || from == FLEET_UNKNOWN;
     switch (edge->on)
     {
@@ -42,7 +46,7 @@ outcome_ready(const Sim *s, const SimRun *run, uint32_t task)
         if (package->edges[i].to != task)
             continue;
         edges++;
-        holds = edge_holds(run, &package->edges[i], i);
+        holds = edge_holds(s, run, &package->edges[i], i);
         yes += holds == 1;
         no += holds == 0;
     }
@@ -86,6 +90,8 @@ check_items(Sim *s, const SimRun *run, uint32_t number)
                      fleet_state_name((FleetState) whole));
         return;
     }
+    if (run->rows[number].carried)
+        return; /* its items are in the run that it was carried from */
     if (n == SIM_NONE)
     {
         if (whole != FLEET_SKIPPED && whole != FLEET_CANCELED)
@@ -133,14 +139,16 @@ check_task(Sim *s, const SimRun *run, uint32_t number)
     if (!FLEET_STATE_IS_FINAL(row->state))
         sim_fail(s, "the run has ended, task %u is %s", number,
                  fleet_state_name((FleetState) row->state));
-    else if (row->state == FLEET_SKIPPED && ready != 0)
+    else if (row->state == FLEET_SKIPPED && ready != 0 && !task->spec.left_out)
         sim_fail(s, "task %u is skipped though its constraints could hold", number);
+    else if (task->spec.left_out && (row->state == FLEET_SUCCEEDED || begun))
+        sim_fail(s, "task %u is left out, yet it ran", number);
     else if (row->state == FLEET_SKIPPED && begun)
         sim_fail(s, "task %u is skipped though it had begun", number);
     else if (row->state == FLEET_CANCELED && !begun && !run->cancel)
         sim_fail(s, "task %u is canceled though nobody asked for it", number);
     else if (row->state != FLEET_SKIPPED && row->state != FLEET_CANCELED && ready != 1 &&
-             !condition_failed(s, run, number))
+             !condition_failed(s, run, number) && !(row->carried && run->counted))
         sim_fail(s, "task %u is %s though its constraints do not hold", number,
                  fleet_state_name((FleetState) row->state));
     if (!s->failed && task->spec.for_each)

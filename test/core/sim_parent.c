@@ -118,10 +118,13 @@ parent_items(Sim *s, uint32_t parent, uint32_t run, uint32_t task)
 {
     SimParent *p = &s->parents[parent];
     const SimTask *t = &s->c->packages[p->catalog.runs[run].package].tasks[task];
+    const SimRun *old = restart_items(&p->catalog, &p->catalog.runs[run], task);
     SimInbox in = {.kind = IN_ITEMS, .run = run, .row = task, .value = t->items};
 
-    in.has = t->items_fail;
-    if (in.value > 0 && sim_pct(s, s->c->volatile_pct))
+    in.has = t->items_fail && old == NULL;
+    if (old != NULL)
+        in.value = old->count[task];
+    else if (in.value > 0 && sim_pct(s, s->c->volatile_pct))
         in.value = fleet_random_below(&s->random, in.value + 1);
     parent_put(s, parent, &in);
 }

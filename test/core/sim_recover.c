@@ -61,6 +61,8 @@ load_run(Sim *s, FleetEngine *engine, const SimRun *run, uint32_t number)
         fleet_engine_run_nested(engine, handle);
     if (run->state != FLEET_QUEUED)
         fleet_engine_load_running(engine, handle);
+    else
+        restart_load(s, engine, handle, run);
     for (uint32_t task = 0; task < package->ntasks; task++)
         if (run->count[task] != SIM_NONE)
             fleet_engine_load_items(engine, handle, task, run->count[task]);
@@ -69,7 +71,8 @@ load_run(Sim *s, FleetEngine *engine, const SimRun *run, uint32_t number)
         uint32_t task, item;
 
         catalog_row_place(run, package, row, &task, &item);
-        load_row(engine, handle, &run->rows[row], task, item);
+        if (run->state != FLEET_QUEUED || !run->rows[row].carried)
+            load_row(engine, handle, &run->rows[row], task, item);
     }
     for (uint32_t edge = 0; edge < package->nedges; edge++)
         if (run->condition[edge] == 1 || run->condition[edge] == 2)

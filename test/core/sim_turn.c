@@ -27,7 +27,12 @@ feed_new_run(Sim *s, SimParent *p, uint32_t run)
     if (r->owner_run != SIM_NONE)
         fleet_engine_run_nested(p->engine, v->handle);
     v->loaded = true;
-    if (r->cancel) /* the cancel overtook it */
+    if (r->restart_of != SIM_NONE)
+    {
+        restart_load(s, p->engine, v->handle, r);
+        fleet_engine_run_loaded(p->engine, v->handle, r->cancel, s->now);
+    }
+    else if (r->cancel) /* the cancel overtook it */
         (void) fleet_engine_cancel_run(p->engine, v->handle, s->now);
 }
 
@@ -61,7 +66,12 @@ feed_items(Sim *s, SimParent *p, SimInbox *in)
         for (uint32_t i = 0; i < in->value; i++)
             estimates[i] = sim_span(s, 1, FLEET_SECONDS(2));
     }
-    in->state = fleet_engine_items(p->engine, handle, in->row, in->value, estimates, s->now);
+    if (restart_items(&p->catalog, &p->catalog.runs[in->run], in->row) != NULL)
+        in->state = fleet_engine_items_again(
+            p->engine, handle, in->row, in->value, estimates,
+            restart_carried(&p->catalog, &p->catalog.runs[in->run], in->row), s->now);
+    else
+        in->state = fleet_engine_items(p->engine, handle, in->row, in->value, estimates, s->now);
 }
 
 static void

@@ -251,6 +251,7 @@ parent_of(Sim *s, const SimEvent *e)
         case EV_AGENT_START:
         case EV_AGENT_POKE:
         case EV_ROOT:
+        case EV_RESTART:
         case EV_FAULT:
         case EV_HEAL: break;
     }
@@ -364,6 +365,7 @@ handle(Sim *s, const SimEvent *e)
             break;
         case EV_RESOLVE: resolve_event(s, e); break;
         case EV_ROOT: parent_root(s, e->a); break;
+        case EV_RESTART: parent_restart(s, e->a); break;
         case EV_FAULT: sim_fault(s, &s->c->faults[e->a]); break;
         case EV_HEAL: sim_heal(s); break;
     }

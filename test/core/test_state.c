@@ -12,7 +12,7 @@
 
 #include "core/state.h"
 
-#define NEVENTS (FLEET_EVENT_CANCEL + 1)
+#define NEVENTS (FLEET_EVENT_CARRY + 1)
 #define NSTATES (FLEET_UNKNOWN + 1)
 
 /* The index answers exactly what the flat list says, and nothing else. */

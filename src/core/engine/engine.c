@@ -255,14 +255,27 @@ is_bad(FleetState state)
     return state == FLEET_FAILED || state == FLEET_LOST || state == FLEET_UNKNOWN;
 }
 
+/* For what follows, a task that was left out in its turn has succeeded. */
 static bool
-outcome_matches(FleetOutcome on, FleetState state)
+counts_as_success(const Unit *unit)
 {
-    switch (on)
+    return unit->state == FLEET_SUCCEEDED ||
+           (unit->state == FLEET_SKIPPED && (unit->flags & UNIT_PASSED));
+}
+
+/* Its source is final: does its outcome match? */
+bool
+fleet_eng_edge_matches(const Run *run, uint32_t e)
+{
+    const FleetEdgeSpec *edge = fleet_graph_edge(run->graph, e);
+    const Unit *source = &run->tasks[edge->from].unit;
+
+    switch (edge->on)
     {
-        case FLEET_ON_SUCCESS: return state == FLEET_SUCCEEDED;
-        case FLEET_ON_FAILURE: return is_bad(state);
-        case FLEET_ON_COMPLETION: return state == FLEET_SUCCEEDED || is_bad(state);
+        case FLEET_ON_SUCCESS: return counts_as_success(source);
+        case FLEET_ON_FAILURE: return is_bad((FleetState) source->state);
+        case FLEET_ON_COMPLETION:
+            return counts_as_success(source) || is_bad((FleetState) source->state);
     }
     return false;
 }
@@ -274,6 +287,12 @@ make_ready(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
     Each *each = fleet_eng_each(run, t);
 
     run->tasks[t].unit.flags |= UNIT_READY;
+    if (fleet_graph_task(run->graph, t)->left_out && !FLEET_BUG_LEFT_OUT_STARTED)
+    {
+        run->tasks[t].unit.flags |= UNIT_PASSED;
+        fleet_eng_settle(engine, run, ref, &run->tasks[t].unit, FLEET_EVENT_SKIP, now);
+        return;
+    }
     if (each == NULL)
     {
         fleet_eng_admit(engine, run, ref, &run->tasks[t].unit, now);
@@ -326,10 +345,10 @@ start_again(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
 }
 
 static void
-resolve_edge(FleetEngine *engine, Run *run, uint32_t e, FleetState source, FleetTime now)
+resolve_edge(FleetEngine *engine, Run *run, uint32_t e, FleetTime now)
 {
     const FleetEdgeSpec *edge = fleet_graph_edge(run->graph, e);
-    bool matches = outcome_matches(edge->on, source);
+    bool matches = fleet_eng_edge_matches(run, e);
 
     if (!is_undecided(&run->tasks[edge->to]))
     {
@@ -442,12 +461,14 @@ fleet_eng_propagate(FleetEngine *engine, Run *run, FleetTime now)
     {
         uint32_t n, t = engine->settled[--engine->nsettled];
         const uint32_t *out = fleet_graph_out(run->graph, t, &n);
-        FleetState state = (FleetState) run->tasks[t].unit.state;
+        const Unit *unit = &run->tasks[t].unit;
 
-        if (run->cancel || (FLEET_BUG_SKIP_NOT_TRANSITIVE && state == FLEET_SKIPPED))
+        if (run->cancel || (FLEET_BUG_SKIP_NOT_TRANSITIVE && unit->state == FLEET_SKIPPED) ||
+            (FLEET_BUG_CARRIED_NOT_FOLLOWED && unit->state == FLEET_SUCCEEDED &&
+             (unit->flags & UNIT_PASSED)))
             continue;
         for (uint32_t i = 0; i < n; i++)
-            resolve_edge(engine, run, out[i], state, now);
+            resolve_edge(engine, run, out[i], now);
     }
     if (run->open == 0 && (run->state == FLEET_RUNNING || run->state == FLEET_CANCELING))
         end_run(engine, run);

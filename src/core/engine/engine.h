@@ -46,6 +46,11 @@
  * A condition that cannot be evaluated: fleet_engine_fail() for the task that
  * its edge leads to.
  *
+ * A task that is left out (FleetTaskSpec) is skipped when its constraints
+ * hold, and for what follows it has succeeded.  A run that restarts another
+ * one (core/restart.h) has tasks and items that are carried over: they have
+ * succeeded before it begins.
+ *
  * What the engine promises the driver:
  *   - FLEET_DO_START comes at most once per (run, task, item, attempt);
  *   - never for a task whose constraints do not hold, never beyond slots or
@@ -149,6 +154,9 @@ extern void fleet_engine_load_running(FleetEngine *engine, uint32_t run);
 /* A condition that was already evaluated (durable). */
 extern void fleet_engine_load_condition(FleetEngine *engine, uint32_t run, uint32_t edge,
                                         bool holds);
+/* Of a run that has not begun (no load_running): this task, not an item, is carried over.  Nothing of
+ * it starts, no decision speaks of it; a for_each is not expanded. */
+extern void fleet_engine_carry(FleetEngine *engine, uint32_t run, uint32_t task);
 /* Sets everything in motion; starting and running ones are the driver's to re-attach: it will feed
  * accepted / finished / not_started for them.  "canceling": a cancel was durable, if only as a
  * request; FLEET_DO_RUN(canceling) comes then, also where the run's state said so already. */
@@ -161,6 +169,11 @@ extern void fleet_engine_run_loaded(FleetEngine *engine, uint32_t run, bool canc
 /* Answer to FLEET_DO_EXPAND: the items of a for_each; estimates may be NULL. */
 extern bool fleet_engine_items(FleetEngine *engine, uint32_t run, uint32_t task, uint32_t count,
                                const FleetTime *estimates, FleetTime now);
+/* The same in a restart: items whose "carried" is true have succeeded already; no decision speaks of
+ * them. */
+extern bool fleet_engine_items_again(FleetEngine *engine, uint32_t run, uint32_t task,
+                                     uint32_t count, const FleetTime *estimates,
+                                     const bool *carried, FleetTime now);
 /* The query of the for_each failed: the task fails. */
 extern bool fleet_engine_items_failed(FleetEngine *engine, uint32_t run, uint32_t task,
                                       FleetTime now);

@@ -27,6 +27,7 @@
 #define UNIT_BACKLOG 0x10   /* waits in its for_each for the throttle */
 #define UNIT_AVOID 0x20     /* not to "server" again while another one is usable */
 #define UNIT_UNCOUNTED 0x40 /* its items count instead of it */
+#define UNIT_PASSED 0x80    /* final without having run: carried over, or left out in its turn */
 
 typedef struct Unit
 {
@@ -195,6 +196,7 @@ extern void fleet_eng_task_settled(FleetEngine *engine, Run *run, uint32_t task)
 extern void fleet_eng_note_end(Run *run, uint32_t task);
 extern void fleet_eng_propagate(FleetEngine *engine, Run *run, FleetTime now);
 extern void fleet_eng_cancel_tasks(FleetEngine *engine, Run *run, FleetTime now);
+extern bool fleet_eng_edge_matches(const Run *run, uint32_t edge);
 
 /* ---- runs.c ---- */
 extern void fleet_eng_wait(FleetEngine *engine, const Run *run);

@@ -225,9 +225,30 @@ expanding(const Run *run, uint32_t task)
     return run->tasks[task].unit.state == FLEET_QUEUED ? each : NULL;
 }
 
+/* Those that are carried over have their end before anything begins. */
+static void
+carry_items(Run *run, Each *each, const bool *carried)
+{
+    for (uint32_t i = 0; i < each->count; i++)
+    {
+        if (!carried[i] || (FLEET_BUG_CARRIED_ITEM_STARTED && i == 0))
+            continue;
+        fleet_eng_event(run, &each->items[i], FLEET_EVENT_CARRY);
+        each->open--;
+        each->good++;
+    }
+}
+
 bool
 fleet_engine_items(FleetEngine *engine, uint32_t run_id, uint32_t task, uint32_t count,
                    const FleetTime *estimates, FleetTime now)
+{
+    return fleet_engine_items_again(engine, run_id, task, count, estimates, NULL, now);
+}
+
+bool
+fleet_engine_items_again(FleetEngine *engine, uint32_t run_id, uint32_t task, uint32_t count,
+                         const FleetTime *estimates, const bool *carried, FleetTime now)
 {
     Run *run = fleet_eng_run(engine, run_id);
     Each *each = expanding(run, task);
@@ -246,6 +267,8 @@ fleet_engine_items(FleetEngine *engine, uint32_t run_id, uint32_t task, uint32_t
     each->open = count;
     for (uint32_t i = 0; estimates != NULL && i < count; i++)
         each->items[i].estimate = fleet_estimate_limit(estimates[i]);
+    if (carried != NULL)
+        carry_items(run, each, carried);
     fleet_eng_items_begin(engine, run, each, now);
     fleet_eng_propagate(engine, run, now);
     return true;

@@ -72,6 +72,18 @@ fleet_engine_load_condition(FleetEngine *engine, uint32_t run_id, uint32_t edge,
     run->edges[edge] = holds ? EDGE_HOLDS : EDGE_CANNOT;
 }
 
+void
+fleet_engine_carry(FleetEngine *engine, uint32_t run_id, uint32_t task)
+{
+    Run *run = fleet_eng_run(engine, run_id);
+    Unit *unit = &run->tasks[task].unit;
+
+    run->loading = true;
+    fleet_eng_event(run, unit, FLEET_EVENT_CARRY);
+    unit->flags |= UNIT_PASSED;
+    run->open--;
+}
+
 /* ---- conclusions ---- */
 
 static bool
@@ -82,10 +94,41 @@ has_begun(const Run *run)
         const Unit *unit = &run->tasks[t].unit;
         const Each *each = fleet_eng_each(run, t);
 
+        if (unit->flags & UNIT_PASSED)
+            continue; /* carried over: it was so before */
         if (unit->state != FLEET_QUEUED || unit->attempt > 0 || (each != NULL && each->known))
             return true;
     }
     return run->load_running;
+}
+
+/* Skipped ones that are left out: in their turn, or because their constraints cannot hold?  Those
+ * before them are known: sources come first. */
+static void
+find_passed(Run *run)
+{
+    const uint32_t *order = fleet_graph_order(run->graph);
+
+    for (uint32_t i = 0; i < run->ntasks; i++)
+    {
+        uint32_t n, hold = 0;
+        const uint32_t *in = fleet_graph_in(run->graph, order[i], &n);
+        const FleetTaskSpec *spec = fleet_graph_task(run->graph, order[i]);
+        Unit *unit = &run->tasks[order[i]].unit;
+
+        if (!spec->left_out || unit->state != FLEET_SKIPPED)
+            continue;
+        for (uint32_t k = 0; k < n; k++)
+        {
+            const FleetEdgeSpec *edge = fleet_graph_edge(run->graph, in[k]);
+
+            hold += FLEET_STATE_IS_FINAL(run->tasks[edge->from].unit.state) &&
+                    fleet_eng_edge_matches(run, in[k]) &&
+                    (!edge->conditional || run->edges[in[k]] == EDGE_HOLDS);
+        }
+        if (n == 0 || (spec->join == FLEET_JOIN_ALL ? hold == n : hold > 0))
+            unit->flags |= UNIT_PASSED;
+    }
 }
 
 /* What was started takes its slot again and is on its server; its timer goes on. */
@@ -244,6 +287,7 @@ fleet_engine_run_loaded(FleetEngine *engine, uint32_t run_id, bool canceling, Fl
         return;
     }
     fleet_eng_begin(engine, run);
+    find_passed(run);
     if (canceling)
     {
         fleet_eng_run_event(run, FLEET_EVENT_CANCEL);
