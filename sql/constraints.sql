@@ -43,6 +43,8 @@ INSERT INTO fleet_catalog.definition_task VALUES ('00000000-0000-0000-0000-00000
 INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document) VALUES (1000001, 'regress_j', 10, '00000000-0000-0000-0000-00000000000d', '{}');
 INSERT INTO fleet_catalog.run (run_id, run_uuid, package, definition, owner, state, run_key)
 VALUES (1000001, '00000000-0000-0000-0000-0000000000aa', 'regress_p', '00000000-0000-0000-0000-00000000000d', 10, 11, 'key');
+INSERT INTO fleet_catalog.run (run_id, package, definition, owner, state, run_key, restart_of)
+VALUES (1000002, 'regress_p', '00000000-0000-0000-0000-00000000000d', 10, 11, 'key', 1000001); -- a restart has the same key
 INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, state) VALUES (1000001, 0, 0, now(), 11);
 INSERT INTO fleet_catalog.condition_result VALUES (1000001, 0, 1, true);
 INSERT INTO fleet_catalog.job_run (job_run_id, token, job, definition, owner, state, finished_at)
@@ -123,6 +125,7 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (run_id, package, definiti
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner) VALUES (NULL, 'p', '00000000-0000-0000-0000-00000000000d', 10)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner) VALUES ('00000000-0000-0000-0000-0000000000aa', 'p', '00000000-0000-0000-0000-00000000000d', 10)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (package, definition, owner, run_key) VALUES ('regress_p', '00000000-0000-0000-0000-00000000000d', 10, 'key')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (package, definition, owner, restart_of) VALUES ('regress_p', '00000000-0000-0000-0000-00000000000d', 10, 1000001)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at) VALUES (1000001, 0, 0, now())$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.condition_result VALUES (1000001, 0, 1, false)$$);
 -- a token starts one job run, whoever sends it

@@ -87,7 +87,15 @@ task_load(AgentRun *run, const FleetTaskRow *row)
                      : fleet_clock_now();
     load.retry_at = row->state == FLEET_RETRYING ? fleet_clock_from_wall(row->finished_at) : 0;
     if (row->item == 0)
+    {
         agent_run_row(run, row->task, row->state);
+        agent_run_takes_over(run, row->task, row->carried_from);
+    }
+    if (run->durable == FLEET_QUEUED && row->state == FLEET_SUCCEEDED)
+    {
+        fleet_engine_carry(agent.engine, run->handle, row->task);
+        return;
+    }
     fleet_engine_load(agent.engine, &load);
     if (started && !(row->item == 0 && run->def->specs[row->task].for_each))
         (void) agent_task_load(run, ref, row);
@@ -297,10 +305,13 @@ nested_take(void *arg)
     FleetTaskRef ref = n->task != NULL ? n->task->ref : (FleetTaskRef){0, 0, 0};
     FleetRunRow *row;
 
-    n->run_id =
-        fleet_run_insert_nested(n->package, n->owner, n->params, n->priority, n->uuid,
-                                n->task != NULL ? n->task->run->run_id : 0, ref.task, ref.item,
-                                n->local != NULL ? local_job_job_run_id(n->local) : 0, &n->why);
+    if (n->task != NULL && n->task->run->restart)
+        n->run_id = fleet_run_restart_nested(n->task->run->run_id, ref.task, ref.item, n->uuid);
+    if (n->run_id == 0)
+        n->run_id =
+            fleet_run_insert_nested(n->package, n->owner, n->params, n->priority, n->uuid,
+                                    n->task != NULL ? n->task->run->run_id : 0, ref.task, ref.item,
+                                    n->local != NULL ? local_job_job_run_id(n->local) : 0, &n->why);
     if (n->run_id != 0 && fleet_run_read(&n->run_id, 1, &row) == 1)
         run_take(row);
 }

@@ -2,6 +2,9 @@
  * agent/query.c
  *     for_each queries and conditions: user SQL, so they run in a runner
  *     connected as the run's owner, read-only.  In the agent's process.
+ *
+ * The items of a for_each that a restart takes over come from rows instead, in
+ * the same slices.
  */
 #include "postgres.h"
 
@@ -11,6 +14,7 @@
 #include "store/condition.h"
 #include "store/run_close.h"
 #include "store/run_write.h"
+#include "store/take_over.h"
 #include "store/spi.h"
 #include "lib/stringinfo.h"
 #include "hand.h"
@@ -36,8 +40,10 @@ typedef struct AgentQuery
     bool storing;
     uint32 stored;
     FleetTime *estimates;
-    int mark;  /* new rows of task runs before this slice */
-    uint32 at; /* row that is being looked at */
+    bool take_over; /* its items are those of the run that its run restarts: nrows is not known … */
+    bool *carried; /* … and this says which of them have succeeded there */
+    int mark;      /* new rows of task runs before this slice */
+    uint32 at;     /* row that is being looked at */
 } AgentQuery;
 
 /* Rows of task runs a turn, of all queries together: other runs wait for them. */
@@ -88,6 +94,7 @@ agent_query_expand(AgentRun *run, uint32 task)
     AgentQuery *query = query_create(run, false, task);
 
     query->sql = run->def->tasks[task].for_each;
+    query->take_over = query->storing = agent_run_taken_over(run, task) != 0;
 }
 
 void
@@ -185,6 +192,42 @@ items_slice(void *arg)
     query->stored = end;
 }
 
+static void *
+grow(AgentQuery *query, void *array, Size size)
+{
+    Size bytes = size * (query->stored + STORE_SLICE);
+
+    return array == NULL ? MemoryContextAllocHuge(query->context, bytes)
+                         : repalloc_huge(array, bytes);
+}
+
+/* Rows of the old run become rows of this one: what has succeeded there has succeeded here. */
+static void
+items_slice_again(void *arg)
+{
+    AgentQuery *query = arg;
+    FleetTakenItem *items;
+    uint32 n;
+
+    query->mark = fleet_task_mark_new();
+    query->at = query->stored + 1;
+    n = fleet_items_take_over(query->run->run_id, query->task, query->stored, STORE_SLICE, &items);
+    query->estimates = grow(query, query->estimates, sizeof(FleetTime));
+    query->carried = grow(query, query->carried, sizeof(bool));
+    for (uint32 i = 0; i < n; i++)
+    {
+        query->at = query->stored + 1;
+        query->estimates[query->stored] = agent_item_estimate(
+            query->run, query->task, items[i].params == NULL ? "{}" : items[i].params);
+        query->carried[query->stored++] = items[i].carried;
+    }
+    query->nrows = query->stored + (n < STORE_SLICE ? 0 : 1);
+    if (query->stored == 0)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("the items of run %lld, which it restarts, no longer exist",
+                               (long long) agent_run_taken_over(query->run, query->task))));
+}
+
 static void
 items_refused(AgentQuery *query, const FleetDiagnostics *failure)
 {
@@ -198,8 +241,8 @@ items_refused(AgentQuery *query, const FleetDiagnostics *failure)
 static void
 items_known(AgentQuery *query)
 {
-    (void) fleet_engine_items(agent.engine, query->run->handle, query->task, query->stored,
-                              query->estimates, fleet_clock_now());
+    (void) fleet_engine_items_again(agent.engine, query->run->handle, query->task, query->stored,
+                                    query->estimates, query->carried, fleet_clock_now());
     query_free(query);
 }
 
@@ -213,7 +256,7 @@ items_store(AgentQuery *query)
     if (query->stored > 0)
         FLEET_POINT("items_next_slice");
     turn_again();
-    if (!agent_protected(items_slice, query, &failure))
+    if (!agent_protected(query->take_over ? items_slice_again : items_slice, query, &failure))
     {
         items_refused(query, &failure);
         return STORE_SLICE;
@@ -254,7 +297,7 @@ items_turn(void)
             continue;
         if (n >= STORE_SLICE)
             break;
-        if (query->nrows - query->stored > STORE_SLICE)
+        if (query->take_over || query->nrows - query->stored > STORE_SLICE)
         {
             dlist_delete(&query->node); /* the next turn is another one's */
             dlist_push_tail(&queries, &query->node);

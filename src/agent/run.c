@@ -151,6 +151,19 @@ agent_run_row_written(AgentRun *run, uint32 task, FleetState state)
 }
 
 void
+agent_run_takes_over(AgentRun *run, uint32 task, int64 from)
+{
+    if (run->restart)
+        run->take_over[task] = from;
+}
+
+int64
+agent_run_taken_over(const AgentRun *run, uint32 task)
+{
+    return run->restart ? run->take_over[task] : 0;
+}
+
+void
 agent_run_cannot_begin(AgentRun *run, uint32 task, const char *why)
 {
     if (run->cannot_begin[task] == NULL)
@@ -222,6 +235,9 @@ agent_run_create(const FleetRunRow *row)
     run->task_durable = MemoryContextAllocZero(context, Max(run->def->ntasks, 1));
     run->task_written = MemoryContextAllocZero(context, sizeof(uint64) * Max(run->def->ntasks, 1));
     run->cannot_begin = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
+    run->restart = row->restart_of != 0;
+    if (run->restart)
+        run->take_over = MemoryContextAllocZero(context, sizeof(int64) * Max(run->def->ntasks, 1));
     agent_estimates_load(run);
     for (uint32 t = 0; t < run->def->ntasks; t++)
     {

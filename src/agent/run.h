@@ -42,6 +42,9 @@ extern void agent_run_row(AgentRun *run, uint32 task, FleetState state);
 extern bool agent_run_row_written(AgentRun *run, uint32 task, FleetState state);
 /* Why a task cannot begin (its for_each, a condition before it): copied; the first reason stays. */
 extern void agent_run_cannot_begin(AgentRun *run, uint32 task, const char *why);
+/* Of a restart: the run whose items a for_each takes over when it begins; 0: its query is asked. */
+extern void agent_run_takes_over(AgentRun *run, uint32 task, int64 from);
+extern int64 agent_run_taken_over(const AgentRun *run, uint32 task);
 
 extern void agent_run_dirty(AgentRun *run);   /* its row is to be written */
 extern void agent_run_changed(AgentRun *run); /* something in it has: who waits for it looks */

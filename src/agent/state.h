@@ -198,6 +198,8 @@ struct AgentRun
     uint8 *task_durable;    /* per task: state of item 0's row */
     uint64 *task_written;   /* per task: turn in which item 0's row was put into the batch */
     char **cannot_begin;    /* per task: why its for_each or its condition failed */
+    bool restart;           /* it restarts another run */
+    int64 *take_over;       /* per task, of a restart: run whose items it takes over; 0: none */
     dlist_head tasks;       /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */
     LocalJob *parent_local;

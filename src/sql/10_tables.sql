@@ -265,11 +265,17 @@ CREATE TABLE fleet_catalog.run (
     started_at        timestamptz,
     finished_at       timestamptz,
     message           text,
+    restart_of        bigint,               -- the run that it restarts ...
+    restart_unknown   text,                 -- ... with what was lost or unknown there: 'run' again, or 'succeeded'
+    restart_definition text,                -- ... with the definition of that run ('same'), or the 'current' one
     CHECK (run_uuid IS NOT NULL OR run_key IS NOT NULL)
 ) WITH (fillfactor = 70);
 CREATE INDEX run_open ON fleet_catalog.run (run_id) WHERE state < 11;
-CREATE UNIQUE INDEX run_run_key ON fleet_catalog.run (package, run_key) WHERE run_key IS NOT NULL;
+-- A restart has the key of the run that it restarts.
+CREATE UNIQUE INDEX run_run_key ON fleet_catalog.run (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL;
 CREATE INDEX run_package ON fleet_catalog.run (package, run_id);
+-- One restart a run, except of nested ones: each attempt of their task is one.  The agent inserts only those.
+CREATE UNIQUE INDEX run_restart ON fleet_catalog.run (restart_of) WHERE restart_of IS NOT NULL AND parent_run_id IS NULL;
 COMMENT ON TABLE fleet_catalog.run IS 'One row an execution of a package';
 
 -- task_run, job_run, step_run and log_line have no CHECK constraints: the server compiles them again
@@ -294,6 +300,8 @@ CREATE TABLE fleet_catalog.task_run (
     sqlstate    text,
     message     text,
     output      text,
+    carried_from bigint,                    -- succeeded without a start: the run in which it did; queued: whose items or nested
+                                            -- run it takes over when it begins
     PRIMARY KEY (run_id, task_no, item)
 ) WITH (fillfactor = 30);
 COMMENT ON TABLE fleet_catalog.task_run IS 'One row a task of a run, or an item of its for_each';

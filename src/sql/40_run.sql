@@ -44,7 +44,7 @@ CREATE FUNCTION fleet.run_parent_package(package text, params jsonb DEFAULT '{}'
                                          priority integer DEFAULT NULL) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer)
-    IS 'Starts a package at COMMIT; returns its run_id at once. A run_key that was used before returns the run that it started';
+    IS 'Starts a package at COMMIT; returns its run_id at once. A run_key that was used before returns the run that it started, or the last one that restarts it';
 
 CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb, a_run_key text, a_priority integer) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -55,9 +55,9 @@ DECLARE
     v_params jsonb;
 BEGIN
     IF a_run_key IS NOT NULL THEN
-        SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key;
+        SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL;
         IF FOUND THEN
-            RETURN v_run_id;
+            RETURN fleet_catalog.newest_restart(v_run_id);
         END IF;
         PERFORM fleet_catalog.check_name('run_key', a_run_key);
         v_uuid := fleet_catalog.uuid_of_key(a_package, a_run_key);
@@ -83,10 +83,11 @@ BEGIN
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key)
     VALUES (v_uuid, a_package, fleet_catalog.snapshot_package(a_package), v_package.owner,
             coalesce(a_priority, v_package.priority), v_params, a_run_key)
-    ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL DO NOTHING
+    ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;
     IF NOT FOUND THEN -- another session was faster with this run_key
-        RETURN (SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key);
+        RETURN (SELECT fleet_catalog.newest_restart(r.run_id) FROM fleet_catalog.run AS r
+                 WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL);
     END IF;
     PERFORM fleet_catalog.wake('run', v_run_id);
     RETURN v_run_id;

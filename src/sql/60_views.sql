@@ -9,7 +9,7 @@
 CREATE VIEW fleet.run WITH (security_barrier) AS
 SELECT r.run_id, r.package, fleet_catalog.state_name(r.state) AS state, r.started_at, r.finished_at,
        r.requested_by, pg_catalog.pg_get_userbyid(r.owner) AS owner, r.queued_at, r.priority, r.run_key,
-       r.parent_run_id, r.parent_job_run_id, r.run_uuid, r.definition, r.params, r.message
+       r.parent_run_id, r.parent_job_run_id, r.restart_of, r.run_uuid, r.definition, r.params, r.message
   FROM fleet_catalog.run AS r
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet.run IS 'Executions of packages';
@@ -21,6 +21,7 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
        CASE WHEN t.state = fleet_catalog.state_code('retrying') THEN t.finished_at END AS retry_at,
        t.queued_at, r.package, t.task_no,
        fleet_catalog.token(r.run_uuid, d.name, t.item, t.attempt::integer) AS token,
+       CASE WHEN t.attempt = 0 AND t.started_at IS NULL AND t.state = fleet_catalog.state_code('succeeded') THEN t.carried_from END AS carried_from,
        t.params, t.message, t.output
   FROM fleet_catalog.task_run AS t
   JOIN fleet_catalog.run AS r ON r.run_id = t.run_id

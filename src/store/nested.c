@@ -61,6 +61,26 @@ fleet_run_insert_nested(const char *package, Oid owner, const char *params, int3
     return run_id;
 }
 
+static FleetStatement restart_statement = {"SELECT fleet_catalog.restart_nested($1, $2, $3, $4)",
+                                           4,
+                                           {INT8OID, INT4OID, INT4OID, UUIDOID},
+                                           NULL};
+
+int64
+fleet_run_restart_nested(int64 parent_run_id, uint32 parent_task, uint32 parent_item,
+                         const char *run_uuid)
+{
+    Datum values[] = {Int64GetDatum(parent_run_id), Int32GetDatum((int32) parent_task),
+                      Int32GetDatum((int32) parent_item),
+                      DirectFunctionCall1(uuid_in, CStringGetDatum(run_uuid))};
+    int64 run_id;
+
+    (void) fleet_statement_run(&restart_statement, values, NULL);
+    run_id = fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
+    SPI_freetuptable(SPI_tuptable);
+    return run_id;
+}
+
 FleetState
 fleet_run_nested_state(const char *run_uuid, char **message)
 {

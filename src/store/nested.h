@@ -19,6 +19,11 @@ extern int64 fleet_run_insert_nested(const char *package, Oid owner, const char 
                                      uint32 parent_task, uint32 parent_item,
                                      int64 parent_job_run_id, char **why);
 
+/* The same where the task's run is a restart, and the run that it restarts had a nested one here: 0 if
+ * it had none that can be continued. */
+extern int64 fleet_run_restart_nested(int64 parent_run_id, uint32 parent_task, uint32 parent_item,
+                                      const char *run_uuid);
+
 /* State of the run with this uuid, 0 if there is none, and its message (palloc'd, or NULL). */
 extern FleetState fleet_run_nested_state(const char *run_uuid, char **message);
 

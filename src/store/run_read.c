@@ -15,7 +15,7 @@
 
 #define RUN_COLUMNS                                                                                \
     "r.run_id, r.run_uuid, r.package, r.definition, r.owner, r.state, r.priority, r.params,"       \
-    " r.parent_run_id, r.parent_task_no, r.parent_item, r.parent_job_run_id,"                      \
+    " r.parent_run_id, r.parent_task_no, r.parent_item, r.parent_job_run_id, r.restart_of,"        \
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
     "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id)"
 
@@ -48,7 +48,7 @@ static FleetStatement all_job_runs_statement = {
 
 static FleetStatement tasks_statement = {
     "SELECT t.task_no, t.item, t.server_id, t.attempt, t.state, t.log_seq, t.started_at,"
-    "       t.finished_at, t.failures"
+    "       t.finished_at, t.failures, t.carried_from"
     "  FROM fleet_catalog.task_run AS t WHERE t.run_id OPERATOR(pg_catalog.=) $1"
     " ORDER BY t.task_no, t.item",
     1,
@@ -146,7 +146,8 @@ fleet_run_read(const int64 *ids, int n, FleetRunRow **rows)
         row->parent_task = (uint32) fleet_column_int(tuple, desc, 10, 0);
         row->parent_item = (uint32) fleet_column_int(tuple, desc, 11, 0);
         row->parent_job_run_id = fleet_column_int(tuple, desc, 12, 0);
-        row->cancel = fleet_column_bool(tuple, desc, 13);
+        row->restart_of = fleet_column_int(tuple, desc, 13, 0);
+        row->cancel = fleet_column_bool(tuple, desc, 14);
     }
     SPI_freetuptable(table);
     return count;
@@ -269,6 +270,7 @@ fleet_task_read(int64 run_id, FleetTaskRow **rows)
         row->started_at = column_time(tuple, desc, 7);
         row->finished_at = column_time(tuple, desc, 8);
         row->failures = (uint16) fleet_column_int(tuple, desc, 9, 0);
+        row->carried_from = fleet_column_int(tuple, desc, 10, 0);
     }
     SPI_freetuptable(table);
     return count;

@@ -27,6 +27,7 @@ typedef struct FleetRunRow
     uint32 parent_task;
     uint32 parent_item;
     int64 parent_job_run_id; /* 0: none */
+    int64 restart_of;        /* 0: none */
     bool cancel;
 } FleetRunRow;
 
@@ -44,6 +45,7 @@ typedef struct FleetTaskRow
     int log_base;
     TimestampTz started_at; /* 0: null */
     TimestampTz finished_at;
+    int64 carried_from; /* 0: none */
 } FleetTaskRow;
 
 /* All task runs of one run. */

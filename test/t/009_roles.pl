@@ -205,6 +205,7 @@ my %stranger = (
     deploy_job => [ q{SELECT * FROM fleet.deploy_job('alice job', server => 'a1')} => '42501' ],
     run_parent_package => [ q{SELECT fleet.run_parent_package('alice package')} => '42501' ],
     cancel_run => [ "SELECT fleet.cancel_run($sleeping)" => '42704' ],
+    restart_run => [ "SELECT fleet.restart_run($sleeping)" => '42704' ],
     cancel_job_run => [ "SELECT fleet.cancel_job_run($sleeping_job)" => '42704' ],
     wait_for_run => [ "SELECT fleet.wait_for_run($sleeping, timeout => '1ms')" => '42704' ],
     wait_for_change => [ "SELECT fleet.wait_for_change($sleeping, timeout => '1ms')" => '42704' ],

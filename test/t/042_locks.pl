@@ -185,6 +185,7 @@ my %call = (
     'fleet.register_server'  => q{SELECT fleet.register_server('extra', mode => 'direct')},
     'fleet.remove_server'    => q{SELECT fleet.remove_server('unused')},
     'fleet.run_parent_package' => [ q{SELECT fleet.run_parent_package('both', run_key => 'alice'), fleet.run_parent_package('inner')}, altered => 1 ],
+    'fleet.restart_run'        => q{SELECT fleet.restart_run((SELECT max(run_id) FROM fleet.run WHERE package = 'both' AND state = 'succeeded'), from_task => 'here')},
     'fleet.schedule_package'   => [ q{SELECT fleet.schedule_package('both', '* * * * *')}, error => qr/pg_cron/ ],
     'fleet.set_server_state'   => q{SELECT fleet.set_server_state('a1', 'offline'), fleet.set_server_state('d1', 'draining')},
     'fleet.start_job'          => [ q{SELECT fleet.start_job('work')}, altered => 1 ],

@@ -1,0 +1,335 @@
+-- 42_restart.sql: a run that restarts another one.
+--
+-- The session writes the new run with a row for each of its tasks: what is carried over has succeeded in it before it begins
+-- (task_run.carried_from says in which run it did).  Which tasks those are is decided by src/core/restart.c.  Items of a
+-- for_each, and the tasks of a nested run, are taken over by the agent when their task begins: carried_from of the task,
+-- which is queued until then, says from which run.  So a restart costs the session its tasks, not its items.
+
+CREATE FUNCTION fleet_catalog.restart_parts(a_from integer[], a_to integer[], a_old smallint[], a_chosen boolean[],
+                                            OUT parts smallint[], OUT keeps boolean[]) RETURNS record
+    LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_restart_parts';
+COMMENT ON FUNCTION fleet_catalog.restart_parts(integer[], integer[], smallint[], boolean[])
+    IS 'By task: 1 carried over, 2 runs again, keeping what succeeded of it, 3 runs again, 4 was skipped; by edge: does its condition keep its answer?';
+
+CREATE FUNCTION fleet_catalog.nested_uuid(a_run_uuid uuid, a_task text, a_item integer, a_attempt integer) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN fleet_catalog.content_hash(fleet_catalog.token(a_run_uuid, a_task, a_item, a_attempt)::text || '/nested');
+COMMENT ON FUNCTION fleet_catalog.nested_uuid(uuid, text, integer, integer) IS 'The uuid of the nested run that an attempt of a package task starts';
+
+-- Task runs of which nobody can tell what they did, in a run and in the nested runs that a restart of it would continue.
+CREATE FUNCTION fleet_catalog.unclear_tasks(a_run_id bigint) RETURNS TABLE (state smallint, what text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+WITH RECURSIVE part (run_id, run_uuid, definition, path) AS (
+    SELECT r.run_id, r.run_uuid, r.definition, '' FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id
+     UNION ALL
+    SELECT n.run_id, n.run_uuid, n.definition, format('%s%s%s/', p.path, d.name, CASE WHEN t.item > 0 THEN format('[%s]', t.item) END)
+      FROM part AS p
+      JOIN fleet_catalog.definition_task AS d ON d.hash = p.definition AND d.kind = 'package'
+      JOIN fleet_catalog.task_run AS t ON t.run_id = p.run_id AND t.task_no = d.task_no AND t.attempt > 0 AND NOT fleet_catalog.is_done(t.state)
+      JOIN fleet_catalog.run AS n ON n.run_uuid = fleet_catalog.nested_uuid(p.run_uuid, d.name, t.item, t.attempt))
+SELECT t.state, format('Task "%s%s"%s is %s.', p.path, d.name, CASE WHEN t.item > 0 THEN format(' item %s', t.item) END,
+                       fleet_catalog.state_name(t.state))
+  FROM part AS p
+  JOIN fleet_catalog.task_run AS t ON t.run_id = p.run_id AND t.state IN (fleet_catalog.state_code('lost'), fleet_catalog.state_code('unknown'))
+  JOIN fleet_catalog.definition_task AS d ON d.hash = p.definition AND d.task_no = t.task_no
+ ORDER BY p.run_id, t.task_no, t.item
+$$;
+COMMENT ON FUNCTION fleet_catalog.unclear_tasks(bigint) IS 'Lost and unknown task runs of a run and of its nested runs';
+
+-- What a restart begins with, task by task.  carries: its end is carried over; source: the run that it has it from, or (not
+-- carried) whose items or whose nested run it takes over.
+CREATE FUNCTION fleet_catalog.restart_tasks(a_run fleet_catalog.run, a_chosen text)
+    RETURNS TABLE (task_no integer, old_state smallint, chosen boolean, carried_source bigint, resumed_source bigint)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SELECT d.task_no,
+       CASE WHEN t.state IN (fleet_catalog.state_code('lost'), fleet_catalog.state_code('unknown')) AND a_run.restart_unknown = 'succeeded'
+            THEN fleet_catalog.state_code('succeeded') ELSE coalesce(t.state, fleet_catalog.state_code('queued')) END,
+       d.name IS NOT DISTINCT FROM a_chosen,
+       -- carried into that run too, if it neither ran nor waited for its items there
+       CASE WHEN t.attempt = 0 AND t.started_at IS NULL THEN coalesce(t.carried_from, t.run_id) ELSE t.run_id END,
+       CASE WHEN NOT (d.for_each OR d.kind = 'package') OR d.for_each <> o.for_each OR d.kind <> o.kind OR d.package <> o.package THEN NULL
+            -- items of which none began are none: perhaps not all of them had been stored
+            WHEN d.for_each AND EXISTS (SELECT FROM fleet_catalog.task_run AS i
+                                         WHERE i.run_id = t.run_id AND i.task_no = t.task_no AND i.item > 0 AND i.attempt > 0) THEN t.run_id
+            WHEN NOT d.for_each AND t.attempt > 0 THEN t.run_id
+            ELSE t.carried_from END
+  FROM fleet_catalog.definition_task AS d
+  LEFT JOIN fleet_catalog.run AS r ON r.run_id = a_run.restart_of
+  LEFT JOIN fleet_catalog.definition_task AS o ON o.hash = r.definition AND o.name = d.name
+  LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id AND t.task_no = o.task_no AND t.item = 0
+ WHERE d.hash = a_run.definition
+ ORDER BY d.task_no
+$$;
+COMMENT ON FUNCTION fleet_catalog.restart_tasks(fleet_catalog.run, text) IS 'The tasks of a run that restarts another one, with what they were there';
+
+CREATE FUNCTION fleet_catalog.restart_rows(a_run_id bigint, a_chosen text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run fleet_catalog.run;
+    v_old smallint[];
+    v_chosen boolean[];
+    v_from integer[];
+    v_to integer[];
+    v_plan record;
+BEGIN
+    SELECT r.* INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    SELECT array_agg(t.old_state ORDER BY t.task_no), array_agg(t.chosen ORDER BY t.task_no) INTO v_old, v_chosen
+      FROM fleet_catalog.restart_tasks(v_run, a_chosen) AS t;
+    SELECT coalesce(array_agg((e.edge ->> 'from')::integer ORDER BY e.n), '{}'), coalesce(array_agg((e.edge ->> 'to')::integer ORDER BY e.n), '{}')
+      INTO v_from, v_to
+      FROM fleet_catalog.definition AS d, jsonb_array_elements(d.body -> 'precedence') WITH ORDINALITY AS e (edge, n) WHERE d.hash = v_run.definition;
+    v_plan := fleet_catalog.restart_parts(v_from, v_to, v_old, v_chosen);
+    INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, state, server_id, finished_at, row_count, message, output, carried_from)
+    SELECT a_run_id, n.task_no, 0, clock_timestamp(),
+           fleet_catalog.state_change('task', fleet_catalog.state_code('queued'),
+                                      CASE WHEN c.carried THEN fleet_catalog.state_code('succeeded') ELSE fleet_catalog.state_code('queued') END),
+           t.server_id, CASE WHEN c.carried THEN clock_timestamp() END, t.row_count,
+           fleet_catalog.carried_message(t.state, t.run_id, t.message), t.output,
+           CASE WHEN c.carried THEN n.carried_source WHEN v_plan.parts[n.task_no + 1] = 2 THEN n.resumed_source END
+      FROM fleet_catalog.restart_tasks(v_run, a_chosen) AS n
+      CROSS JOIN LATERAL (SELECT v_plan.parts[n.task_no + 1] = 1 AS carried) AS c
+      LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.task_no = n.task_no
+      LEFT JOIN fleet_catalog.run AS r ON r.run_id = v_run.restart_of
+      LEFT JOIN fleet_catalog.definition_task AS o ON o.hash = r.definition AND o.name = d.name
+      LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id AND t.task_no = o.task_no AND t.item = 0 AND c.carried;
+    IF v_run.restart_definition = 'same' THEN
+        INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds)
+        SELECT a_run_id, c.from_task, c.to_task, c.holds
+          FROM unnest(v_from, v_to, v_plan.keeps) AS e (from_task, to_task, keeps)
+          JOIN fleet_catalog.condition_result AS c ON c.run_id = v_run.restart_of AND c.from_task = e.from_task AND c.to_task = e.to_task
+         WHERE e.keeps;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.restart_rows(bigint, text) IS 'The rows of the tasks of a run that restarts another one; a_chosen: a task that runs again whatever it did, or null';
+
+CREATE FUNCTION fleet_catalog.carried_message(a_state smallint, a_run_id bigint, a_message text) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN a_state IN (fleet_catalog.state_code('lost'), fleet_catalog.state_code('unknown'))
+            THEN format('counts as succeeded, though it was %s in run %s', fleet_catalog.state_name(a_state), a_run_id)
+            ELSE a_message END
+$$;
+COMMENT ON FUNCTION fleet_catalog.carried_message(smallint, bigint, text) IS 'The message of a task run that is carried over';
+
+-- For the agent: the next items that a for_each takes over.
+CREATE FUNCTION fleet_catalog.take_over_items(a_run_id bigint, a_task_no integer, a_after integer, a_count integer)
+    RETURNS TABLE (item integer, carried boolean, params jsonb)
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+WITH source AS (
+    SELECT o.run_id, p.task_no, n.restart_unknown = 'succeeded' AS counts_unknown
+      FROM fleet_catalog.task_run AS w
+      JOIN fleet_catalog.run AS n ON n.run_id = w.run_id
+      JOIN fleet_catalog.definition_task AS d ON d.hash = n.definition AND d.task_no = w.task_no
+      JOIN fleet_catalog.run AS o ON o.run_id = w.carried_from
+      JOIN fleet_catalog.definition_task AS p ON p.hash = o.definition AND p.name = d.name
+     WHERE w.run_id = a_run_id AND w.task_no = a_task_no AND w.item = 0
+), old AS (
+    SELECT i.*, i.state = fleet_catalog.state_code('succeeded')
+                OR (s.counts_unknown AND i.state IN (fleet_catalog.state_code('lost'), fleet_catalog.state_code('unknown'))) AS carried
+      FROM source AS s
+      JOIN fleet_catalog.task_run AS i ON i.run_id = s.run_id AND i.task_no = s.task_no AND i.item > greatest(a_after, 0)
+     ORDER BY i.item LIMIT a_count
+), made AS (
+    INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params, state, server_id, finished_at, row_count, message, output, carried_from)
+    SELECT a_run_id, a_task_no, o.item, clock_timestamp(), o.params,
+           fleet_catalog.state_change('task', fleet_catalog.state_code('queued'),
+                                      CASE WHEN o.carried THEN fleet_catalog.state_code('succeeded') ELSE fleet_catalog.state_code('queued') END),
+           CASE WHEN o.carried THEN o.server_id END, CASE WHEN o.carried THEN clock_timestamp() END,
+           CASE WHEN o.carried THEN o.row_count END,
+           CASE WHEN o.carried THEN fleet_catalog.carried_message(o.state, o.run_id, o.message) END, CASE WHEN o.carried THEN o.output END,
+           -- carried already, or never begun in that run: from where that run had it
+           CASE WHEN o.attempt = 0 THEN o.carried_from ELSE o.run_id END
+      FROM old AS o ORDER BY o.item
+    RETURNING task_run.item, task_run.state, task_run.params)
+SELECT m.item, m.state = fleet_catalog.state_code('succeeded'), m.params FROM made AS m ORDER BY m.item
+$$;
+COMMENT ON FUNCTION fleet_catalog.take_over_items(bigint, integer, integer, integer)
+    IS 'Rows of the items of a for_each after the given one, as they are in the run that its own run restarts';
+
+-- For the agent: the nested run of a package task that continues the one of an earlier run.  Null: there is none, it begins afresh.
+CREATE FUNCTION fleet_catalog.restart_nested(a_run_id bigint, a_task_no integer, a_item integer, a_run_uuid uuid) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_parent fleet_catalog.run;
+    v_old fleet_catalog.run;
+    v_definition uuid;
+    v_run_id bigint;
+BEGIN
+    SELECT r.* INTO v_parent FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    SELECT n.* INTO v_old
+      FROM fleet_catalog.task_run AS t
+      JOIN fleet_catalog.definition_task AS d ON d.hash = v_parent.definition AND d.task_no = t.task_no
+      JOIN fleet_catalog.run AS o ON o.run_id = t.carried_from
+      JOIN fleet_catalog.definition_task AS p ON p.hash = o.definition AND p.name = d.name AND p.package = d.package
+      JOIN fleet_catalog.task_run AS w ON w.run_id = o.run_id AND w.task_no = p.task_no AND w.item = t.item
+      JOIN fleet_catalog.run AS n ON n.run_uuid = fleet_catalog.nested_uuid(o.run_uuid, d.name, w.item, w.attempt)
+     WHERE t.run_id = a_run_id AND t.task_no = a_task_no AND t.item = a_item AND fleet_catalog.is_final(n.state);
+    IF NOT FOUND OR NOT fleet_catalog.may_become(v_parent.owner, v_old.owner) THEN
+        RETURN NULL;
+    END IF;
+    v_definition := v_old.definition;
+    IF v_parent.restart_definition = 'current' THEN
+        IF NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = v_old.package AND p.owner = v_old.owner) THEN
+            RETURN NULL;
+        END IF;
+        v_definition := fleet_catalog.snapshot_package(v_old.package);
+    END IF;
+    INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, parent_run_id, parent_task_no, parent_item,
+                                   requested_by, restart_of, restart_unknown, restart_definition)
+    VALUES (a_run_uuid, v_old.package, v_definition, v_old.owner, v_parent.priority, v_old.params, a_run_id, a_task_no, a_item,
+            v_parent.requested_by, v_old.run_id, v_parent.restart_unknown, v_parent.restart_definition)
+    RETURNING run_id INTO v_run_id;
+    PERFORM fleet_catalog.restart_rows(v_run_id, NULL);
+    RETURN v_run_id;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.restart_nested(bigint, integer, integer, uuid) IS 'Restarts the nested run that a package task had in the run that its own run restarts';
+
+-- The newest run of a chain of restarts.
+CREATE FUNCTION fleet_catalog.newest_restart(a_run_id bigint) RETURNS bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE chain (run_id) AS (
+    SELECT a_run_id
+     UNION ALL
+    SELECT r.run_id FROM chain AS c JOIN fleet_catalog.run AS r ON r.restart_of = c.run_id AND r.parent_run_id IS NULL)
+SELECT max(c.run_id) FROM chain AS c
+$$;
+COMMENT ON FUNCTION fleet_catalog.newest_restart(bigint) IS 'The run that restarts this one, or the one that restarts that one, and so on; itself if none does';
+
+-- ---- the session -------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet.restart_run(run_id bigint, from_task text DEFAULT NULL, unknown text DEFAULT 'refuse', definition text DEFAULT 'same') RETURNS bigint
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.restart_run(bigint, text, text, text)
+    IS 'Restarts a run that did not succeed: a new run in which what succeeded is carried over, and everything else runs. Returns its run_id';
+
+-- Who restarts what: nothing but a run that has ended, that no other run restarts, and that is not a part of another run.
+CREATE FUNCTION fleet_catalog.check_restartable(a_run fleet_catalog.run, a_from_task text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_top bigint := a_run.run_id;
+    v_up bigint := a_run.parent_run_id;
+    v_by bigint := fleet_catalog.newest_restart(a_run.run_id);
+BEGIN
+    WHILE v_up IS NOT NULL LOOP
+        v_top := v_up;
+        SELECT r.parent_run_id INTO v_up FROM fleet_catalog.run AS r WHERE r.run_id = v_top;
+    END LOOP;
+    IF v_top <> a_run.run_id THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s is a part of run %s', a_run.run_id, v_top),
+            HINT = format('Restart run %s: what succeeded in its nested runs is carried over too.', v_top);
+    ELSIF a_run.parent_job_run_id IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s was started by a step of a job', a_run.run_id),
+            HINT = 'Start the job again, or restart the run of the parent that started it.';
+    ELSIF NOT fleet_catalog.is_final(a_run.state) THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s has not ended', a_run.run_id),
+            DETAIL = format('It is %s.', fleet_catalog.state_name(a_run.state)), HINT = 'Wait for it with fleet.wait(), or stop it with fleet.cancel_run().';
+    ELSIF v_by <> a_run.run_id THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s has already been restarted', a_run.run_id),
+            DETAIL = format('The last run that restarts it is %s.', v_by), HINT = format('Restart run %s.', v_by);
+    ELSIF a_run.state = fleet_catalog.state_code('succeeded') AND a_from_task IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s succeeded', a_run.run_id),
+            HINT = 'To run a task and all that follows it again, name the task with from_task.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_restartable(fleet_catalog.run, text) IS 'Error if a run cannot be restarted now';
+
+CREATE FUNCTION fleet_catalog.check_unclear(a_run_id bigint) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_count bigint;
+    v_first text;
+BEGIN
+    SELECT count(*), string_agg(u.what, ' ' ORDER BY u.n) FILTER (WHERE u.n <= 10) INTO v_count, v_first
+      FROM (SELECT t.what, row_number() OVER () AS n FROM fleet_catalog.unclear_tasks(a_run_id) AS t) AS u;
+    IF v_count > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('run %s has tasks of which it is not known what they did', a_run_id),
+            DETAIL = v_first || CASE WHEN v_count > 10 THEN format(' And %s more.', v_count - 10) ELSE '' END,
+            HINT = 'Find out what they did. Then run them again with unknown => ''run'', or count them as succeeded with unknown => ''succeeded''.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_unclear(bigint) IS 'Error if a run has lost or unknown task runs';
+
+-- The definition of the restart: that of the old run, or the present one, which must still be its owner's.
+CREATE FUNCTION fleet_catalog.restart_definition(a_run fleet_catalog.run, a_definition text) RETURNS uuid
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package;
+BEGIN
+    IF a_definition = 'same' THEN
+        RETURN a_run.definition;
+    END IF;
+    SELECT p.* INTO v_package FROM fleet_catalog.package AS p WHERE p.name = a_run.package;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" does not exist', a_run.package),
+            HINT = 'Use definition => ''same'' for the version that the run had.';
+    ELSIF v_package.owner <> a_run.owner THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('package "%s" belongs to another role now', a_run.package),
+            DETAIL = format('The run is of role "%s".', a_run.owner::text), HINT = 'Use definition => ''same'' for the version that the run had, or start a new run.';
+    END IF;
+    PERFORM fleet_catalog.check_runnable(v_package);
+    RETURN fleet_catalog.snapshot_package(v_package.name);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.restart_definition(fleet_catalog.run, text) IS 'The document that a restart of a run executes';
+
+CREATE FUNCTION fleet_catalog.check_not_running(a_run fleet_catalog.run) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_running bigint;
+BEGIN
+    PERFORM FROM fleet_catalog.package AS p WHERE p.name = a_run.package AND p.overlap = 'skip' FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    SELECT r.run_id INTO v_running FROM fleet_catalog.run AS r
+     WHERE r.package = a_run.package AND NOT fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
+     ORDER BY r.run_id LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('package "%s" is already running', a_run.package),
+            DETAIL = format('Its run is %s. Its overlap policy is "skip".', v_running), HINT = 'Restart it when that run has ended.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_not_running(fleet_catalog.run) IS 'Error if the overlap policy of the package forbids another run now';
+
+CREATE FUNCTION fleet_catalog.restart_run(a_run_id bigint, a_from_task text, a_unknown text, a_definition text) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_old fleet_catalog.run;
+    v_definition uuid;
+    v_run_id bigint;
+BEGIN
+    SELECT r.* INTO v_old FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    PERFORM fleet_catalog.check_may_cancel('run', a_run_id, v_old.owner);
+    PERFORM fleet_catalog.check_choice('unknown', a_unknown, 'refuse', 'run', 'succeeded');
+    PERFORM fleet_catalog.check_choice('definition', a_definition, 'same', 'current');
+    PERFORM fleet_catalog.check_restartable(v_old, a_from_task);
+    v_definition := fleet_catalog.restart_definition(v_old, a_definition);
+    IF a_from_task IS NOT NULL AND NOT EXISTS (SELECT FROM fleet_catalog.definition_task AS d WHERE d.hash = v_definition AND d.name = a_from_task) THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('run %s has no task "%s"', a_run_id, a_from_task),
+            HINT = fleet_catalog.known((SELECT array_agg(d.name ORDER BY d.task_no) FROM fleet_catalog.definition_task AS d WHERE d.hash = v_definition),
+                                       'fleet.add_task()');
+    END IF;
+    IF a_unknown = 'refuse' THEN
+        PERFORM fleet_catalog.check_unclear(a_run_id);
+    END IF;
+    PERFORM fleet_catalog.check_not_running(v_old);
+    -- The uuid follows from the old run's: a restart that is asked for again after its commit was lost with a primary
+    -- starts nothing twice.  What an earlier restart was told about unknown tasks holds for those that it did not come to.
+    INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key, restart_of, restart_unknown, restart_definition)
+    VALUES (fleet_catalog.content_hash(v_old.run_uuid::text || '/restart'), v_old.package, v_definition, v_old.owner, v_old.priority, v_old.params,
+            v_old.run_key, a_run_id, CASE a_unknown WHEN 'refuse' THEN coalesce(v_old.restart_unknown, 'run') ELSE a_unknown END, a_definition)
+    ON CONFLICT (restart_of) WHERE restart_of IS NOT NULL AND parent_run_id IS NULL DO NOTHING
+    RETURNING run_id INTO v_run_id;
+    IF NOT FOUND THEN -- another session was faster
+        PERFORM fleet_catalog.check_restartable(v_old, a_from_task);
+    END IF;
+    PERFORM fleet_catalog.restart_rows(v_run_id, a_from_task);
+    PERFORM fleet_catalog.wake('run', v_run_id);
+    RETURN v_run_id;
+END
+$$;
