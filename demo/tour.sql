@@ -111,6 +111,21 @@ SELECT step, attempt, state, sqlstate, message, hint
 -- [twice]
 SELECT fleet.run_parent_package('nightly', params => '{"day": "2026-11-24"}', run_key => '2026-11-24') = :run AS same_run;
 
+-- [restart]
+CREATE TABLE planner.price (region text, price numeric NOT NULL);
+INSERT INTO planner.price SELECT name, length(name) FROM planner.region WHERE name <> 'atlantis';
+SELECT fleet.create_package('prices');
+SELECT fleet.add_task('prices', 'check', for_each => $$SELECT jsonb_build_object('region', name) FROM planner.region$$,
+                      sql => $$SELECT 1 / count(*) FROM planner.price WHERE region = fleet.param('region')$$);
+SELECT fleet.add_task('prices', 'publish', sql => 'SELECT sum(price) FROM planner.price', after => '{check}');
+SELECT fleet.run_parent_package('prices') AS failed \gset
+SELECT fleet.wait_for_run(:failed);
+INSERT INTO planner.price VALUES ('atlantis', 8);
+SELECT fleet.restart_run(:failed) AS run \gset
+SELECT fleet.wait_for_run(:run);
+SELECT task, state, count(*), count(carried_from) AS carried_over, sum(attempt) AS starts
+  FROM fleet.task_run WHERE run_id = :run AND (item > 0 OR task = 'publish') GROUP BY task, state ORDER BY min(task_no);
+
 -- [drain]
 SELECT fleet.create_job('nap');
 SELECT fleet.add_step('nap', 'sleep', sql => 'SELECT pg_sleep(600)');

@@ -77,6 +77,8 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
     if (d->ref.item == 0 && agent_run_row_written(run, d->ref.task, d->state))
         /* two changes of one row in one turn: the batch takes one; write this one after it */
         fleet_run_flush();
+    if (d->ref.item == 0 && d->state == FLEET_SKIPPED)
+        w.diag.message = run->def->tasks[d->ref.task].left_out; /* NULL: by its constraints */
     if (d->ref.item == 0 && d->state == FLEET_FAILED && run->cannot_begin[d->ref.task] != NULL)
     {
         w.diag.sqlstate = FLEET_SQLSTATE_BAD_QUERY;

@@ -137,13 +137,14 @@ read_tasks(FunctionCallInfo fcinfo, FleetTaskSpec **tasks, int *ntasks, FleetPla
         FleetTaskSpec *task = &(*tasks)[i];
 
         task->name = TextDatumGetCString(names[i]);
-        task->kind = (FleetTaskKind) kinds[i];
+        task->left_out = kinds[i] < 0;
+        task->kind = task->left_out ? FLEET_TASK_PACKAGE : (FleetTaskKind) kinds[i];
         task->join = (FleetJoin) joins[i];
         task->policy = (FleetPolicy) policies[i];
         task->throttle = (uint32_t) throttles[i];
         task->completion = FLEET_CONTINUE;
         task->target = (uint32_t) i; /* each task has a target of its own */
-        task->estimate = DatumGetInt64(estimates[i]);
+        task->estimate = task->left_out ? 0 : DatumGetInt64(estimates[i]);
         if (items[i] >= 0)
         {
             task->for_each = true;

@@ -184,6 +184,7 @@ CREATE TABLE fleet_catalog.task (
     retry_states text[],
     timeout      interval,
     transactional boolean,                  -- of kind sql; null: found out
+    enabled      boolean NOT NULL DEFAULT true, -- false: skipped in its turn, and what follows continues
     PRIMARY KEY (package_id, task_no),
     UNIQUE (package_id, name),
     CHECK (pg_catalog.num_nonnulls(job, sql, package) = 1),

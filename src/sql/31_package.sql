@@ -102,9 +102,9 @@ CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, j
                                retry_wait interval DEFAULT '5s', retry_wait_max interval DEFAULT '5min', retry_sqlstates text[] DEFAULT NULL,
                                timeout interval DEFAULT NULL, after text[] DEFAULT '{}', after_failure_of text[] DEFAULT '{}',
                                after_completion_of text[] DEFAULT '{}',
-                               transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true) RETURNS integer
+                               transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true, enabled boolean DEFAULT true) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean)
+COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean)
     IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, or a nested package; returns its number, from 0';
 
 CREATE FUNCTION fleet_catalog.check_task_target(a_job text, a_server text, a_on_group text) RETURNS void
@@ -148,7 +148,7 @@ CREATE FUNCTION fleet_catalog.add_task(a_package text, a_task text, a_sql text, 
                                        a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_wait_max interval,
                                        a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
                                        a_after_completion_of text[],
-                                       a_transactional boolean, a_check_syntax boolean) RETURNS integer
+                                       a_transactional boolean, a_check_syntax boolean, a_enabled boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
@@ -156,7 +156,7 @@ DECLARE
 BEGIN
     PERFORM fleet_catalog.check_name('task', a_task);
     PERFORM fleet_catalog.check_given('after', a_after::text, 'after_failure_of', a_after_failure_of::text,
-                                      'after_completion_of', a_after_completion_of::text);
+                                      'after_completion_of', a_after_completion_of::text, 'enabled', a_enabled::text);
     IF num_nonnulls(a_sql, a_job, a_nested) <> 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a task must be exactly one of SQL, a job or a package',
             DETAIL = CASE WHEN num_nonnulls(a_sql, a_job, a_nested) = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
@@ -193,11 +193,11 @@ BEGIN
     END IF;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max,
-                                    retry_states, timeout, transactional)
+                                    retry_states, timeout, transactional, enabled)
     VALUES (v_package.package_id, v_task_no, a_task,
             CASE WHEN a_job IS NOT NULL THEN 'job' WHEN a_sql IS NOT NULL THEN 'sql' ELSE 'package' END,
             a_job, a_server, a_on_group, a_sql, a_nested, a_params, a_for_each, a_throttle, a_completion, a_minimum_share, a_balance,
-            a_wait_for, a_on_lost, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout, a_transactional);
+            a_wait_for, a_on_lost, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout, a_transactional, a_enabled);
     PERFORM fleet_catalog.add_edges(v_package, a_after, a_task, 'success');
     PERFORM fleet_catalog.add_edges(v_package, a_after_failure_of, a_task, 'failure');
     PERFORM fleet_catalog.add_edges(v_package, a_after_completion_of, a_task, 'completion');
@@ -215,6 +215,23 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" has no task "%s"', a_package.name, a_task),
         HINT = fleet_catalog.known((SELECT array_agg(t.name ORDER BY t.task_no) FROM fleet_catalog.task AS t
                                      WHERE t.package_id = a_package.package_id), 'fleet.add_task()');
+END
+$$;
+
+CREATE FUNCTION fleet.alter_task(package text, task text, enabled boolean DEFAULT NULL) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.alter_task(text, text, boolean)
+    IS 'Changes a task; arguments that are null leave things as they are. enabled: false: it is skipped in its turn, and what follows continues';
+
+CREATE FUNCTION fleet_catalog.alter_task(a_package text, a_task text, a_enabled boolean) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
+BEGIN
+    UPDATE fleet_catalog.task AS t SET enabled = coalesce(a_enabled, t.enabled) WHERE t.package_id = v_package.package_id AND t.name = a_task;
+    IF NOT FOUND THEN
+        PERFORM fleet_catalog.no_such_task(v_package, a_task);
+    END IF;
 END
 $$;
 

@@ -16,10 +16,11 @@ BEGIN
 END
 $$;
 
--- With RETURN, it becomes part of the query that calls it.
+-- A task that is left out of the run has a "left_out", the reason.  With RETURN, it becomes part of the query that calls it.
 CREATE FUNCTION fleet_catalog.task_json(a_task fleet_catalog.task) RETURNS jsonb
     LANGUAGE sql STABLE
-    RETURN to_jsonb(a_task) - '{package_id,retry_wait,retry_max,timeout}'::text[]
+    RETURN to_jsonb(a_task) - '{package_id,retry_wait,retry_max,timeout,enabled}'::text[]
+        || CASE WHEN a_task.enabled THEN '{}'::jsonb ELSE '{"left_out": "disabled"}' END
         || jsonb_build_object(
             'retry_wait_us', fleet_catalog.microseconds(a_task.retry_wait), 'retry_max_us', fleet_catalog.microseconds(a_task.retry_max),
             'timeout_us', fleet_catalog.microseconds(a_task.timeout));
@@ -145,7 +146,61 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.snapshot_package(a_name text) RETURNS uuid
+-- Tasks of a document that others need that are not there.
+CREATE FUNCTION fleet_catalog.check_task_names(a_body jsonb, a_names text[]) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_known text[] := ARRAY(SELECT t.task ->> 'name' FROM jsonb_array_elements(a_body -> 'tasks') WITH ORDINALITY AS t (task, n) ORDER BY t.n);
+    v_unknown text[] := ARRAY(SELECT u.name FROM unnest(a_names) WITH ORDINALITY AS u (name, n) WHERE u.name <> ALL (v_known) OR u.name IS NULL ORDER BY u.n);
+BEGIN
+    IF v_unknown <> '{}' THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object',
+            MESSAGE = format('package "%s" has no task %s', a_body ->> 'name',
+                             (SELECT string_agg(coalesce('"' || u || '"', 'null'), ', ') FROM unnest(v_unknown) AS u)),
+            HINT = fleet_catalog.known(v_known, 'fleet.add_task()');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_task_names(jsonb, text[]) IS 'Error if a package''s document has no tasks of these names';
+
+-- a_names: tasks that are left out for this reason, unless they are already.
+CREATE FUNCTION fleet_catalog.leave_out(a_body jsonb, a_names text[], a_reason text) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT jsonb_set(a_body, '{tasks}', (
+    SELECT jsonb_agg(CASE WHEN t.task ->> 'name' = ANY (a_names) THEN jsonb_build_object('left_out', a_reason) || t.task ELSE t.task END ORDER BY t.n)
+      FROM jsonb_array_elements(a_body -> 'tasks') WITH ORDINALITY AS t (task, n)))
+$$;
+COMMENT ON FUNCTION fleet_catalog.leave_out(jsonb, text[], text) IS 'A package''s document, with tasks left out';
+
+-- Of a document: the tasks that are chosen (a_only, and a_from with all that follows it; all if neither is given), less a_skip.
+CREATE FUNCTION fleet_catalog.choose_tasks(a_body jsonb, a_only text[], a_from text, a_skip text[]) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_body jsonb;
+    v_not_chosen text[] := '{}'::text[];
+BEGIN
+    PERFORM fleet_catalog.check_task_names(a_body, a_only || a_skip || CASE WHEN a_from IS NOT NULL THEN ARRAY[a_from] END);
+    IF a_only IS NOT NULL OR a_from IS NOT NULL THEN
+        WITH RECURSIVE task AS (
+            SELECT (t ->> 'task_no')::integer AS no, t ->> 'name' AS name FROM jsonb_array_elements(a_body -> 'tasks') AS t
+        ), follows AS (
+            SELECT t.no FROM task AS t WHERE t.name = a_from
+             UNION
+            SELECT (e ->> 'to')::integer FROM follows AS f, jsonb_array_elements(a_body -> 'precedence') AS e WHERE (e ->> 'from')::integer = f.no)
+        SELECT coalesce(array_agg(t.name), '{}') INTO v_not_chosen FROM task AS t
+         WHERE t.name <> ALL (coalesce(a_only, '{}')) AND t.no NOT IN (SELECT f.no FROM follows AS f);
+    END IF;
+    v_body := fleet_catalog.leave_out(fleet_catalog.leave_out(a_body, v_not_chosen, 'not chosen for this run'), coalesce(a_skip, '{}'), 'skipped for this run');
+    IF NOT EXISTS (SELECT FROM jsonb_array_elements(v_body -> 'tasks') AS t WHERE NOT t ? 'left_out') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no task of package "%s" is left to run', a_body ->> 'name'),
+            HINT = 'Choose at least one task that is enabled.';
+    END IF;
+    RETURN v_body;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.choose_tasks(jsonb, text[], text, text[]) IS 'A package''s document, with the tasks left out that are not chosen';
+
+CREATE FUNCTION fleet_catalog.checked_body(a_name text) RETURNS jsonb
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_body jsonb := fleet_catalog.package_body(a_name, '{}');
@@ -157,6 +212,14 @@ BEGIN
     IF v_body -> 'jobs' <> '{}' THEN
         PERFORM fleet_catalog.check_job_body(j.value) FROM jsonb_each(v_body -> 'jobs') AS j;
     END IF;
-    RETURN fleet_catalog.store_definition('package', v_body);
+    RETURN v_body;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.checked_body(text) IS 'The document of a package, with all that it needs in itself';
+
+CREATE FUNCTION fleet_catalog.snapshot_package(a_name text) RETURNS uuid
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN fleet_catalog.store_definition('package', fleet_catalog.checked_body(a_name));
 END
 $$;

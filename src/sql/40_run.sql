@@ -12,7 +12,7 @@ BEGIN
            t.kind = 'package' AS nested
       INTO v_task
       FROM fleet_catalog.task AS t
-     WHERE t.package_id = a_package.package_id
+     WHERE t.package_id = a_package.package_id AND t.enabled
        AND CASE t.kind
            WHEN 'job' THEN
                (num_nonnulls(t.server, t.on_group) > 0
@@ -41,18 +41,21 @@ END
 $$;
 
 CREATE FUNCTION fleet.run_parent_package(package text, params jsonb DEFAULT '{}', run_key text DEFAULT NULL,
-                                         priority integer DEFAULT NULL) RETURNS bigint
+                                         priority integer DEFAULT NULL, only_tasks text[] DEFAULT NULL, from_task text DEFAULT NULL,
+                                         skip_tasks text[] DEFAULT NULL) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer)
+COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer, text[], text, text[])
     IS 'Starts a package at COMMIT; returns its run_id at once. A run_key that was used before returns the run that it started, or the last one that restarts it';
 
-CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb, a_run_key text, a_priority integer) RETURNS bigint
+CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb, a_run_key text, a_priority integer, a_only_tasks text[],
+                                                 a_from_task text, a_skip_tasks text[]) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
     v_run_id bigint;
     v_uuid uuid;
     v_params jsonb;
+    v_definition uuid;
 BEGIN
     IF a_run_key IS NOT NULL THEN
         SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL;
@@ -80,8 +83,14 @@ BEGIN
         END IF;
     END IF;
     PERFORM fleet_catalog.check_runnable(v_package);
+    IF num_nonnulls(a_only_tasks, a_from_task, a_skip_tasks) = 0 THEN
+        v_definition := fleet_catalog.snapshot_package(a_package);
+    ELSE
+        v_definition := fleet_catalog.store_definition('package',
+            fleet_catalog.choose_tasks(fleet_catalog.checked_body(a_package), a_only_tasks, a_from_task, a_skip_tasks));
+    END IF;
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key)
-    VALUES (v_uuid, a_package, fleet_catalog.snapshot_package(a_package), v_package.owner,
+    VALUES (v_uuid, a_package, v_definition, v_package.owner,
             coalesce(a_priority, v_package.priority), v_params, a_run_key)
     ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;

@@ -201,7 +201,7 @@ COMMENT ON FUNCTION fleet_catalog.newest_restart(bigint) IS 'The run that restar
 CREATE FUNCTION fleet.restart_run(run_id bigint, from_task text DEFAULT NULL, unknown text DEFAULT 'refuse', definition text DEFAULT 'same') RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.restart_run(bigint, text, text, text)
-    IS 'Restarts a run that did not succeed: a new run in which what succeeded is carried over, and everything else runs. Returns its run_id';
+    IS 'Restarts a run of which a task did not succeed: a new run in which what succeeded is carried over, and everything else runs. Returns its run_id';
 
 -- Who restarts what: nothing but a run that has ended, that no other run restarts, and that is not a part of another run.
 CREATE FUNCTION fleet_catalog.check_restartable(a_run fleet_catalog.run, a_from_task text) RETURNS void
@@ -227,9 +227,11 @@ BEGIN
     ELSIF v_by <> a_run.run_id THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s has already been restarted', a_run.run_id),
             DETAIL = format('The last run that restarts it is %s.', v_by), HINT = format('Restart run %s.', v_by);
-    ELSIF a_run.state = fleet_catalog.state_code('succeeded') AND a_from_task IS NULL THEN
+    ELSIF a_run.state = fleet_catalog.state_code('succeeded') AND a_from_task IS NULL
+          AND NOT EXISTS (SELECT FROM fleet_catalog.task_run AS t
+                           WHERE t.run_id = a_run.run_id AND t.item = 0 AND NOT fleet_catalog.is_done(t.state)) THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s succeeded', a_run.run_id),
-            HINT = 'To run a task and all that follows it again, name the task with from_task.';
+            DETAIL = 'No task of it failed.', HINT = 'To run a task and all that follows it again, name the task with from_task.';
     END IF;
 END
 $$;
@@ -258,6 +260,8 @@ CREATE FUNCTION fleet_catalog.restart_definition(a_run fleet_catalog.run, a_defi
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package;
+    v_body jsonb;
+    v_left record;
 BEGIN
     IF a_definition = 'same' THEN
         RETURN a_run.definition;
@@ -271,7 +275,15 @@ BEGIN
             DETAIL = format('The run is of role "%s".', a_run.owner::text), HINT = 'Use definition => ''same'' for the version that the run had, or start a new run.';
     END IF;
     PERFORM fleet_catalog.check_runnable(v_package);
-    RETURN fleet_catalog.snapshot_package(v_package.name);
+    -- what was left out of that run is left out of this one
+    v_body := fleet_catalog.checked_body(v_package.name);
+    FOR v_left IN SELECT t.task ->> 'left_out' AS reason, array_agg(t.task ->> 'name') AS names
+                    FROM fleet_catalog.definition AS d, jsonb_array_elements(d.body -> 'tasks') AS t (task)
+                   WHERE d.hash = a_run.definition AND t.task ->> 'left_out' <> 'disabled' GROUP BY 1
+    LOOP
+        v_body := fleet_catalog.leave_out(v_body, v_left.names, v_left.reason);
+    END LOOP;
+    RETURN fleet_catalog.store_definition('package', v_body);
 END
 $$;
 COMMENT ON FUNCTION fleet_catalog.restart_definition(fleet_catalog.run, text) IS 'The document that a restart of a run executes';
@@ -309,10 +321,8 @@ BEGIN
     PERFORM fleet_catalog.check_choice('definition', a_definition, 'same', 'current');
     PERFORM fleet_catalog.check_restartable(v_old, a_from_task);
     v_definition := fleet_catalog.restart_definition(v_old, a_definition);
-    IF a_from_task IS NOT NULL AND NOT EXISTS (SELECT FROM fleet_catalog.definition_task AS d WHERE d.hash = v_definition AND d.name = a_from_task) THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('run %s has no task "%s"', a_run_id, a_from_task),
-            HINT = fleet_catalog.known((SELECT array_agg(d.name ORDER BY d.task_no) FROM fleet_catalog.definition_task AS d WHERE d.hash = v_definition),
-                                       'fleet.add_task()');
+    IF a_from_task IS NOT NULL THEN
+        PERFORM fleet_catalog.check_task_names(d.body, ARRAY[a_from_task]) FROM fleet_catalog.definition AS d WHERE d.hash = v_definition;
     END IF;
     IF a_unknown = 'refuse' THEN
         PERFORM fleet_catalog.check_unclear(a_run_id);

@@ -50,10 +50,14 @@ CREATE FUNCTION fleet_catalog.expected(a_package text, a_tasks fleet_catalog.tas
                          WHERE EXISTS (SELECT FROM fleet_catalog.task_run AS i
                                         WHERE i.run_id = a_run_id AND i.task_no = t.task_no AND i.item > 0)
                         UNION ALL
-                        (SELECT r.run_id, d.task_no
+                        -- of a restart that took it over as a whole: the run that has its items
+                        (SELECT coalesce(c.run_id, r.run_id), coalesce(p.task_no, d.task_no)
                            FROM (SELECT r.run_id, r.definition FROM fleet_catalog.run AS r
                                   WHERE r.package = a_package AND r.state = fleet_catalog.state_code('succeeded') ORDER BY r.run_id DESC LIMIT 1) AS r
-                           JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.name = t.name)
+                           JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.name = t.name
+                           LEFT JOIN fleet_catalog.task_run AS w ON w.run_id = r.run_id AND w.task_no = d.task_no AND w.item = 0 AND w.started_at IS NULL
+                           LEFT JOIN fleet_catalog.run AS c ON c.run_id = w.carried_from
+                           LEFT JOIN fleet_catalog.definition_task AS p ON p.hash = c.definition AND p.name = t.name)
                         LIMIT 1) AS s
          WHERE t.for_each
     ), past AS MATERIALIZED (
@@ -96,7 +100,8 @@ CREATE FUNCTION fleet_catalog.play_tasks(a_package text, a_owner oid, a_tasks fl
     )
     SELECT p.*
       FROM (SELECT array_agg(t.name ORDER BY t.task_no),
-                   array_agg(array_position('{job,sql,package}'::text[], CASE WHEN num_nonnulls(t.job, t.server, t.on_group) = 1 THEN 'sql' ELSE t.kind END) - 1 ORDER BY t.task_no),
+                   array_agg(CASE WHEN t.enabled THEN array_position('{job,sql,package}'::text[], CASE WHEN num_nonnulls(t.job, t.server, t.on_group) = 1 THEN 'sql' ELSE t.kind END) - 1
+                                  ELSE -1 END ORDER BY t.task_no),
                    array_agg(array_position('{all,any}'::text[], t.join_type) - 1 ORDER BY t.task_no),
                    array_agg(CASE WHEN t.for_each IS NULL THEN -1
                                   ELSE (SELECT count(*)::integer FROM expected AS e WHERE e.task_no = t.task_no) END ORDER BY t.task_no),
@@ -163,7 +168,7 @@ BEGIN
                EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = t.job)
                OR EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.job = t.job AND d.state = 'deployed')
                OR EXISTS (SELECT FROM fleet_catalog.duration AS d WHERE d.package = a_package.name AND d.task = t.name) AS known
-          FROM fleet_catalog.task AS t WHERE t.package_id = a_package.package_id AND num_nonnulls(t.server, t.on_group) = 1 ORDER BY t.task_no
+          FROM fleet_catalog.task AS t WHERE t.package_id = a_package.package_id AND num_nonnulls(t.server, t.on_group) = 1 AND t.enabled ORDER BY t.task_no
     LOOP
         IF NOT v_task.usable THEN
             RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('task "%s" has no server that its owner may use', v_task.name),
@@ -284,7 +289,7 @@ BEGIN
        OR (SELECT count(*) FROM (SELECT FROM fleet_catalog.task_run AS t WHERE t.run_id = a_run_id LIMIT 10001) AS t) > 10000 THEN
         RETURN NULL;
     END IF;
-    v_tasks := ARRAY(SELECT jsonb_populate_record(NULL::fleet_catalog.task, t.task)
+    v_tasks := ARRAY(SELECT jsonb_populate_record(NULL::fleet_catalog.task, t.task || jsonb_build_object('enabled', NOT t.task ? 'left_out'))
                        FROM jsonb_array_elements(v_run.body -> 'tasks') WITH ORDINALITY AS t (task, n) ORDER BY t.n);
     -- of what is not known, as much as of what has ended in this run
     SELECT (avg(extract(epoch FROM t.finished_at - t.started_at)) * 1e6)::bigint INTO v_usual

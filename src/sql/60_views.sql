@@ -249,7 +249,7 @@ COMMENT ON VIEW fleet.package IS 'Packages defined in this database';
 
 CREATE VIEW fleet.task WITH (security_barrier) AS
 SELECT p.name AS package, t.task_no, t.name AS task, t.kind, t.job, t.server, t.on_group, t.package AS nested, t.join_type AS wait_for,
-       t.throttle, t.completion, t.min_share AS minimum_share, t.balance, t.on_lost, t.retries, t.retry_wait,
+       t.enabled, t.throttle, t.completion, t.min_share AS minimum_share, t.balance, t.on_lost, t.retries, t.retry_wait,
        t.retry_max AS retry_wait_max, t.retry_states AS retry_sqlstates, t.timeout, t.transactional, t.params, t.for_each, t.sql
   FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
  WHERE fleet_catalog.is_visible(p.owner);

@@ -28,14 +28,14 @@ static FleetStatement tasks_statement = {
     "SELECT x.name, x.kind, x.job, x.server, x.on_group, x.sql, x.package,"
     "       COALESCE(x.params, '{}'::jsonb), x.for_each, x.throttle, x.completion,"
     "       x.min_share, x.balance, x.join_type, x.on_lost, x.retries, x.retry_wait_us,"
-    "       x.retry_max_us, x.retry_states, x.timeout_us, x.transactional"
+    "       x.retry_max_us, x.retry_states, x.timeout_us, x.transactional, x.left_out"
     "  FROM pg_catalog.jsonb_array_elements($1 OPERATOR(pg_catalog.->) 'tasks')"
     "       WITH ORDINALITY AS e(task, n),"
     "       pg_catalog.jsonb_to_record(e.task) AS x(name text, kind text, job text, server text,"
     "         on_group text, sql text, package text, params jsonb, for_each text, throttle int,"
     "         completion text, min_share float8, balance text, join_type text, on_lost text,"
     "         retries int, retry_wait_us bigint, retry_max_us bigint, retry_states text[],"
-    "         timeout_us bigint, transactional boolean)"
+    "         timeout_us bigint, transactional boolean, left_out text)"
     " ORDER BY e.n",
     1,
     {JSONBOID},
@@ -262,6 +262,8 @@ read_task(HeapTuple tuple, TupleDesc desc, FleetTaskSpec *spec, FleetTaskDef *ta
         (FleetTransactional) fleet_column_int(tuple, desc, 21, FLEET_TRANSACTIONAL_FOUND_OUT);
     if (spec->kind == FLEET_TASK_JOB && task->server == NULL && task->group == NULL)
         spec->kind = FLEET_TASK_SQL; /* a job that runs here */
+    task->left_out = fleet_column_text(tuple, desc, 22, context);
+    spec->left_out = task->left_out != NULL;
 }
 
 static void

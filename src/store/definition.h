@@ -65,6 +65,7 @@ typedef struct FleetTaskDef
     char *package;
     char *params;
     char *for_each;
+    char *left_out;       /* why it is left out of this run; NULL: it is not */
     FleetJobDef *job_def; /* NULL: not defined here (agent servers have their own) */
 } FleetTaskDef;
 

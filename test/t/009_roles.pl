@@ -192,6 +192,7 @@ my %stranger = (
     add_task => [ q{SELECT fleet.add_task('alice package', 'mine', sql => 'SELECT 1')} => '42501' ],
     drop_task => [ q{SELECT fleet.drop_task('alice package', 'here')} => '42501' ],
     add_precedence => [ q{SELECT fleet.add_precedence('alice package', 'direct', 'agent')} => '42501' ],
+    alter_task => [ q{SELECT fleet.alter_task('alice package', 'here', enabled => false)} => '42501' ],
     drop_precedence => [ q{SELECT fleet.drop_precedence('alice package', 'here', 'direct')} => '42501' ],
     register_server => [ q{SELECT fleet.register_server('d1')} => '42501' ],
     register_created => [ q{SELECT fleet_link.register_created('d1', 'agent', 1, '{}', 1)} => '42501' ],

@@ -167,6 +167,7 @@ my %call = (
     'fleet.alter_job'        => q{SELECT fleet.alter_job('work', description => 'alice')},
     'fleet.alter_package'    => q{SELECT fleet.alter_package('both', priority => 1)},
     'fleet.alter_server'     => q{SELECT fleet.alter_server('a1', slots => 1), fleet.alter_server('d1', slots => 1), fleet.alter_server('spare', mode => 'direct')},
+    'fleet.alter_task'       => q{SELECT fleet.alter_task('both', 'each', enabled => true)},
     'fleet.cancel_job_run'   => q{SELECT fleet.cancel_job_run({job_run})},
     'fleet.cancel_run'       => q{SELECT fleet.cancel_run({run})},
     'fleet.confirm_identity' => [ q{SELECT fleet.confirm_identity('new')}, role => 'postgres', error => qr/is not paused/ ],

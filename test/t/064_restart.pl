@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use FleetTest;
+use IPC::Run ();
 use Test::More;
 
 my $f = FleetTest->new(agents => 1, direct => 1, slots => 16, delays => 0);
@@ -118,7 +119,7 @@ $f->run_is($again, 'succeeded', 'restarted while it is still broken');
 is(starts('g2') . starts('g4') . starts('g5'), '111', 'the task and what follows run again');
 is(carried($again), "g1 $run, g6 $run", 'nothing else');
 repair();
-my $third = restart($again, q{from_task => 'g2'});
+my $third = restart($again);
 $f->run_is($third, 'succeeded', 'a restart of a restart');
 is(states($third), 'g1 succeeded, g2 succeeded, g3 succeeded, g4 skipped, g5 succeeded, g6 succeeded', 'takes the other branch now');
 is(carried($third), "g1 $run, g6 $run", 'what ran in the first run is carried from there');
@@ -174,6 +175,18 @@ $f->run_is($run, 'failed', 'a package that fails');
 $f->sql(q{SELECT fleet.alter_package('stolen', owner => 'thief')});
 $f->fails("SELECT fleet.restart_run($run, definition => 'current')", '55000', "another role's definition is not run with the rights of the run's owner", help => 1);
 
+# Two at once: the second one waits for the first, and is refused.
+my $first = $f->parent->background_psql('dw');
+$first->query_safe("BEGIN; SELECT fleet.restart_run($run)");
+my ($out, $err) = ('', '');
+my $second = IPC::Run::start([ 'psql', '-X', '-At', '-h', $f->parent->host, '-p', $f->parent->port, '-d', 'dw', '-v', 'VERBOSITY=verbose', '-c', "SELECT fleet.restart_run($run)" ], '>', \$out, '2>', \$err);
+$f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'restart_run' AND pid <> pg_backend_pid()}, '1', 'a second session restarts it too, and waits');
+$first->query_safe('COMMIT');
+$second->finish;
+like($err, qr/ERROR:  55000: run $run has already been restarted/, 'and is refused');
+is($f->sql("SELECT count(*) FROM fleet.run WHERE restart_of = $run"), '1', 'there is one restart');
+$first->quit;
+
 # ---- who may -----------------------------------------------------------------------------------
 
 $f->sql(q{CREATE ROLE mine LOGIN; CREATE ROLE stranger LOGIN; CREATE ROLE op LOGIN; GRANT fleet_operator TO op; CREATE ROLE reader LOGIN; GRANT fleet_reader TO reader});
@@ -216,10 +229,57 @@ $again = restart($run);
 $f->run_is($again, 'succeeded', 'a canceled run is restarted');
 is(starts('s1') . starts('s2'), '01', 'where it was stopped');
 
+# ---- parts of a package, and disabled tasks -----------------------------------------------------
+
+my $reasons = sub { return $f->sql("SELECT string_agg(concat_ws(' ', task, state, message), ', ' ORDER BY task_no) FROM fleet.task_run WHERE run_id = $_[0]"); };
+my $part = sub { my ($more) = @_; new_starts(); my $r = $f->sql("SELECT fleet.run_parent_package('parts', $more)"); $f->run_is($r, 'succeeded', "a part: $more"); return $r; };
+$f->package('parts', task('p1'), task('p2', after => '{p1}'), p3 => { sql => 'SELECT 1/0', after => '{p2}', for_each => 'SELECT 1 AS i' }, task('p4', after => '{p3}'), task('p5', after_failure_of => '{p2}'));
+my $not = 'skipped not chosen for this run';
+$run = $part->(q{only_tasks => '{p2}'});
+is($reasons->($run), "p1 $not, p2 succeeded, p3 $not, p4 $not, p5 $not", 'only one task: the others are skipped, and say why');
+is(starts('%'), 1, 'and nothing else starts');
+$run = $part->(q{from_task => 'p4', only_tasks => '{p1}'});
+is($reasons->($run), "p1 succeeded, p2 $not, p3 $not, p4 succeeded, p5 $not", 'from a task on, and another one');
+$run = $part->(q{skip_tasks => '{p3}'});
+is($reasons->($run), 'p1 succeeded, p2 succeeded, p3 skipped skipped for this run, p4 succeeded, p5 skipped', 'all but one: it counts as passed');
+$f->fails(q{SELECT fleet.run_parent_package('parts', only_tasks => '{p1,q1}', skip_tasks => '{q2}')}, '42704', 'tasks that there are not', help => 1, like => 'no task "q1", "q2"');
+$f->fails(q{SELECT fleet.run_parent_package('parts', only_tasks => '{p1}', skip_tasks => '{p1}')}, '22023', 'no task is left', help => 1);
+$f->sql(q{SELECT fleet.alter_task('parts', 'p3', enabled => false)});
+is($f->sql(q{SELECT string_agg(task, ' ' ORDER BY task_no) FROM fleet.task WHERE package = 'parts' AND NOT enabled}), 'p3', 'a task is disabled');
+$run = $part->(q{params => '{}'});
+is($reasons->($run), 'p1 succeeded, p2 succeeded, p3 skipped disabled, p4 succeeded, p5 skipped', 'a disabled task counts as passed');
+is($f->sql(q{SELECT count(*) FROM fleet.plan('night') WHERE task = 'items'}), '300', 'the plan finds items that were carried over as a whole');
+is($f->sql(q{SELECT string_agg(DISTINCT task, ' ' ORDER BY task) FROM fleet.plan('parts')}), 'p1 p2 p4', 'the plan knows');
+break_it('fail', 'p2');
+$run = $f->start('parts');
+$f->run_is($run, 'succeeded', 'a failure before it, which is handled');
+is($reasons->($run), 'p1 succeeded, p2 failed task p2 is broken, p3 skipped disabled, p4 skipped, p5 succeeded', 'a disabled task does not hide a failure before it');
+$run = $f->sql(q{SELECT fleet.run_parent_package('parts', skip_tasks => '{p1,p5}')});
+$f->run_is($run, 'succeeded', 'the task that would handle it is left out');
+repair();
+new_starts();
+$again = restart($run, q{definition => 'current', from_task => 'p2'});
+$f->run_is($again, 'succeeded', 'a restart of a part');
+is($reasons->($again), 'p1 skipped skipped for this run, p2 succeeded, p3 skipped disabled, p4 succeeded, p5 skipped skipped for this run', 'is one of the same part');
+$f->sql(q{SELECT fleet.alter_task('parts', 'p3', enabled => true)});
+$f->fails(q{SELECT fleet.alter_task('parts', 'p9', enabled => true)}, '42704', 'a task that there is not', help => 1);
+
+# The agent ends behind a task that was left out: its successor knows that it passed.
+$f->package('behind', d1 => { sql => 'SELECT 1', enabled => 'false' }, d2 => { sql => 'SELECT etl.work_until_released()', params => '{"key": "d2"}', after => '{d1}' },
+    d3 => { nested => 'inner', after => '{d1,d2}' });
+$run = $f->start('behind');
+$f->wait_started('d2', 1);
+my $old_agent = $f->agent_pid('parent');
+$f->sql("SELECT pg_terminate_backend($old_agent)");
+$f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE pid = $old_agent", '0', 'the agent ends behind a disabled task');
+$f->release('d2');
+$f->run_is($run, 'succeeded', 'what follows both runs');
+is(states($run), 'd1 skipped, d2 succeeded, d3 succeeded', 'all of it');
+
 # ---- the agent ends in the middle --------------------------------------------------------------
 
 my $SLICE = 2048;                # STORE_SLICE of agent/query.c
-my $items = $SLICE + 50;
+my $items = 2 * $SLICE + 50;     # a cancel that comes during the second slice is heard before the third one
 $f->package('many', t => { sql => 'SELECT etl.quick()',
     for_each => "SELECT jsonb_build_object('key', 'x' || i) FROM generate_series(1, $items) AS i" });
 break_it('fail', 'x3', "x$items");
@@ -260,6 +320,7 @@ $f->point_waits('parent', 'items_next_slice', 'one slice of the items is taken o
 $f->sql("SELECT fleet.cancel_run($again)");
 $f->point_release('parent', 'items_next_slice');
 $f->run_is($again, 'canceled', 'the restart is canceled there');
+is($f->sql("SELECT count(*) FROM fleet.task_run WHERE run_id = $again AND item > 0"), 2 * $SLICE, 'before all of them are');
 $third = restart($again);
 $f->run_is($third, 'succeeded', 'and restarted');
 is($rows->($third), "$items 0 1", 'it has all items');
