@@ -107,14 +107,14 @@ BEGIN
     RETURN etl.key();
 END \$\$;
 -- fails until the third time that it is tried
-CREATE FUNCTION etl.flaky() RETURNS void LANGUAGE plpgsql AS \$\$
+CREATE FUNCTION etl.flaky(needed integer DEFAULT 3) RETURNS void LANGUAGE plpgsql AS \$\$
 DECLARE
     tries bigint;
 BEGIN
     PERFORM etl.witness('try');
     SELECT n INTO tries FROM public.dblink('$witness', format('SELECT count(*) FROM event WHERE what = ''try'' AND key = %L', etl.key())) AS t(n bigint);
     PERFORM etl.effect();
-    IF tries < 3 THEN
+    IF tries < needed THEN
         RAISE EXCEPTION 'not yet' USING ERRCODE = '40001';
     END IF;
 END \$\$;
@@ -150,6 +150,7 @@ sub define_jobs
         work   => [ { sql => 'SELECT etl.work()' } ],
         talk   => [ { sql => 'SELECT etl.talk()' } ],
         flaky  => [ { sql => 'SELECT etl.flaky()', retries => 5, retry_wait => '10ms' } ],
+        again  => [ { sql => 'SELECT etl.flaky(2)' } ],
         slow   => [ { sql => 'SELECT etl.slow()' } ],
         stay   => [ { sql => 'SELECT etl.slow(40)' } ],
         two    => [ { sql => q{SELECT etl.effect('/1')} }, { sql => q{SELECT etl.effect('/2')} } ],

@@ -112,7 +112,7 @@ sub may_be
     return 0 unless $state eq 'failed';
     return 1 if $job->{never} && $sqlstate eq $job->{never};
     # what fails by itself while it is to be stopped is not tried again
-    return 1 if $task->{does} eq 'flaky' && $sqlstate eq '40001' && ($done->{canceled} || $done->{stops} || $task->{args}{completion} || $task->{args}{timeout});
+    return 1 if $task->{does} =~ /^(?:flaky|again)$/ && $sqlstate eq '40001' && ($done->{canceled} || $done->{stops} || $task->{args}{completion} || $task->{args}{timeout});
     return 1 if $task->{args}{timeout} && $sqlstate eq '57014';
     return 1 if $lethal && $sqlstate =~ $GROUND;
     return 1 if $done->{disk} && $sqlstate =~ /^(?:53100|58030|08006|57P0.)$/;

@@ -17,6 +17,7 @@ our %JOB = (
     work   => { effects => [''] },
     talk   => { effects => [''] },
     flaky  => { effects => [''] },
+    again  => { effects => [''] },
     slow   => { effects => [''] },
     stay   => { effects => [''] },
     two    => { effects => [ '/1', '/2' ], partly => 1 },
@@ -148,7 +149,7 @@ sub draw_task
     }
     my $job = $kind eq 'sql'
       ? pick_weighted(work => 6, talk => 2, slow => 2, fail => 1)
-      : pick_weighted(work => 8, talk => 3, flaky => 3, slow => 3, stay => defined $items ? 0 : 3, two => 3, branch => 2, proc => 2, child => 2, fail => 2, late => 1);
+      : pick_weighted(work => 8, talk => 3, flaky => 3, again => 2, slow => 3, stay => defined $items ? 0 : 3, two => 3, branch => 2, proc => 2, child => 2, fail => 2, late => 1);
     $task->{does} = $job;
     if ($kind eq 'sql')
     {
@@ -166,6 +167,7 @@ sub draw_task
         $args{completion} = 'started' if chance(0.04) && !defined $items && $on_agents;
     }
     @args{qw(retries retry_wait)} = (between(1, 2), '20ms') if chance(0.25) && !$JOB{$job}{partly};
+    @args{qw(retries retry_wait)} = (2, '20ms') if $job eq 'again';    # it is the task's second attempt that succeeds
     $args{timeout} = between(2, 15) * 100 . 'ms' if chance(0.08);
     return $task;
 }
