@@ -310,6 +310,7 @@ SET ROLE regress_fleet_arg;
 SELECT fleet.drop_job(j) FROM unnest('{j,j2}'::text[]) j;
 SELECT fleet.drop_package(p) FROM unnest('{p,p2}'::text[]) p;
 SELECT fleet.remove_server('regress_a');
+SELECT count(fleet.drop_group(name)) FROM fleet.group;
 RESET ROLE;
 REVOKE USAGE ON FOREIGN DATA WRAPPER pg_fleet FROM regress_fleet_arg;
 DROP ROLE regress_fleet_arg, regress_fleet_arg2;

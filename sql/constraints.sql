@@ -70,6 +70,8 @@ SELECT pg_temp.breaks($$UPDATE fleet_catalog.server SET mode = 'magic' WHERE ser
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.server SET state = 'asleep' WHERE server_id = 1000001$$);
 SELECT pg_temp.breaks(format('UPDATE fleet_catalog.server SET slots = %s WHERE server_id = 1000001', s)) FROM unnest(ARRAY[-1, 10001]) AS s;
 SELECT pg_temp.breaks(format('UPDATE fleet_catalog.server SET weight = %L WHERE server_id = 1000001', w)) FROM unnest('{0,-1,1000001,NaN}'::text[]) AS w;
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.server_group VALUES ('regress_g', 10), ('regress_g', 10)$$);
+SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.server_group VALUES (%L, 10)', n)) FROM unnest(ARRAY['', repeat('x', 201)]) AS n;
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.server_health (server_id) VALUES (1000001)$$);
 
 -- jobs and steps

@@ -183,5 +183,6 @@ SELECT fleet.unschedule_package('day');
 SELECT fleet.unschedule_package('nothing');
 
 SELECT fleet.drop_package('day'), fleet.drop_package('needs'), fleet.drop_job('work'), fleet.drop_job('picky');
+SELECT count(fleet.drop_group(name)) FROM fleet.group;
 REVOKE USAGE ON FOREIGN DATA WRAPPER pg_fleet FROM regress_fleet_runner;
 DROP ROLE regress_fleet_runner, regress_fleet_stranger, regress_fleet_watcher;

@@ -99,6 +99,45 @@ SELECT fleet.alter_server('etl1', mode => 'x');
 SELECT fleet.alter_server('nothing');
 SELECT server, mode, state, slots, busy, groups, last_error FROM fleet.server_status ORDER BY server COLLATE "C";
 
+-- groups: of who used the name first, in a server or in a task, or as create_group() says
+SELECT name, owner, servers FROM fleet.group ORDER BY 1;
+SELECT fleet.create_group('etl');
+SELECT fleet.create_group(NULL);
+SELECT fleet.create_group('');
+SELECT fleet.create_group(repeat('g', 201));
+SELECT fleet.create_group('x', owner => 'regress_fleet_guest');
+SELECT fleet.create_group('x', owner => 'regress_fleet_nobody');
+SELECT fleet.alter_group('nothing', 'regress_fleet_owner');
+SELECT fleet.alter_group('etl', NULL);
+SELECT fleet.alter_group('etl', 'regress_fleet_guest');
+SELECT fleet.alter_group(NULL, 'regress_fleet_owner');
+SELECT fleet.drop_group('etl');
+SELECT fleet.drop_group('nothing');
+SELECT fleet.drop_group('nothing', if_exists => true);
+SELECT fleet.drop_group(NULL);
+SET ROLE regress_fleet_guest;
+SELECT fleet.create_group('etl');
+SELECT fleet.create_group('guests');
+SELECT fleet.alter_group('etl', 'regress_fleet_guest');
+SELECT fleet.drop_group('etl');
+-- any role names it in a task; only whose it is puts servers in
+SELECT fleet.add_task('guest', 'u', job => 'guest_job', on_group => 'etl');
+SELECT fleet.add_task('guest', 'v', job => 'guest_job', on_group => 'named by a task');
+SELECT name, owner, servers FROM fleet.group ORDER BY 1;
+SET ROLE regress_fleet_owner;
+SELECT fleet.alter_server('etl2', groups => '{etl,guests}');
+SELECT fleet.alter_server('etl2', groups => '{etl,named by a task}');
+SELECT fleet.add_server('etl3', 'host=192.0.2.1', password => 'canary', groups => '{guests}');
+SELECT srvname FROM pg_foreign_server WHERE srvname = 'etl3';
+SELECT fleet.alter_server('etl2', groups => '{etl,new}'), fleet.alter_server('etl2', groups => '{etl}'), fleet.drop_group('new');
+RESET ROLE;
+SELECT fleet.alter_server('etl2', groups => '{etl,guests}'), fleet.alter_server('etl2', groups => '{etl}');
+SELECT fleet.drop_group('guests');
+SET ROLE regress_fleet_guest;
+SELECT fleet.drop_group('named by a task');
+SELECT fleet.drop_task('guest', 'u'), fleet.drop_task('guest', 'v'), fleet.drop_group('named by a task');
+SET ROLE regress_fleet_owner;
+
 -- an operator may too
 RESET ROLE;
 GRANT fleet_operator TO regress_fleet_guest;
@@ -135,6 +174,7 @@ SELECT fleet.remove_server('regress_own');
 SELECT srvname FROM pg_foreign_server;
 DROP SERVER regress_own CASCADE;
 SELECT fleet.drop_job('ship');
+SELECT fleet.drop_group(name) FROM fleet.group;
 RESET ROLE;
 SELECT fleet.drop_package('guest'), fleet.drop_job('guest_job');
 REVOKE USAGE ON FOREIGN DATA WRAPPER pg_fleet FROM regress_fleet_owner;

@@ -70,6 +70,8 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
     w.row_count = -1;
     if (w.old == w.state)
         return;
+    if (d->ref.item == 0 && !FLEET_STATE_IS_FINAL(d->state))
+        w.diag.message = run->hindered[d->ref.task]; /* waiting.c: it still is */
     if (FLEET_STATE_IS_FINAL(d->state))
         w.finished_at = fleet_clock_wall();
     else if (d->state == FLEET_STARTING || d->state == FLEET_RUNNING)

@@ -219,7 +219,7 @@ speeds_learn(AgentRun *run, double *tonight)
             samples[n++] = (FleetSpeedSample){
                 .server = l->server->number,
                 .task = l->task,
-                .pool = run->def->specs[l->task].target,
+                .pool = fleet_graph_task(run->graph, l->task)->target,
                 .expected = known ? agent_item_estimate(run, l->task, l->item_key) : 0,
                 .actual = l->duration};
     }

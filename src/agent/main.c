@@ -36,6 +36,7 @@
 #include "agent/run.h"
 #include "agent/server.h"
 #include "agent/task.h"
+#include "agent/waiting.h"
 #include "store/deployment.h"
 #include "store/spi.h"
 #include "guc.h"
@@ -134,6 +135,7 @@ turn(void)
         agent_queries_turn();
         fleet_engine_turn(agent.engine, now);
         agent_decide();
+        agent_waiting_tell();
     }
     if (agent_flush_needed())
         agent_flush();

@@ -170,6 +170,19 @@ agent_run_cannot_begin(AgentRun *run, uint32 task, const char *why)
         run->cannot_begin[task] = MemoryContextStrdup(run->context, why);
 }
 
+bool
+agent_run_hindered(AgentRun *run, uint32 task, const char *why)
+{
+    char *had = run->hindered[task];
+
+    if (why == NULL ? had == NULL : had != NULL && strcmp(had, why) == 0)
+        return false;
+    if (had != NULL)
+        pfree(had);
+    run->hindered[task] = agent_strdup(run->context, why);
+    return true;
+}
+
 /* Only the first reason is kept: it is the run's message. */
 void
 agent_run_reason(AgentRun *run, const char *message)
@@ -238,13 +251,17 @@ agent_run_create(const FleetRunRow *row)
     run->restart = row->restart_of != 0;
     if (run->restart)
         run->take_over = MemoryContextAllocZero(context, sizeof(int64) * Max(run->def->ntasks, 1));
+    run->hindered = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
     agent_estimates_load(run);
     for (uint32 t = 0; t < run->def->ntasks; t++)
     {
         const FleetTaskDef *task = &run->def->tasks[t];
 
+        /* the definition is shared with runs of others: what counts is the graph's copy */
         if (run->def->specs[t].kind == FLEET_TASK_JOB)
-            run->def->specs[t].target = agent_target(task->server, task->group);
+            run->def->specs[t].target = agent_target(
+                task->server, task->group, run->owner,
+                task->job_def != NULL ? task->job_def->owner_oid : InvalidOid, context);
     }
     run->graph = fleet_graph_create(&alloc, run->def->specs, run->def->ntasks, run->def->edges,
                                     run->def->nedges, &error);

@@ -45,6 +45,8 @@ extern void agent_run_cannot_begin(AgentRun *run, uint32 task, const char *why);
 /* Of a restart: the run whose items a for_each takes over when it begins; 0: its query is asked. */
 extern void agent_run_takes_over(AgentRun *run, uint32 task, int64 from);
 extern int64 agent_run_taken_over(const AgentRun *run, uint32 task);
+/* Why nothing of this task is placed (NULL: no such reason): copied.  True: it was another one. */
+extern bool agent_run_hindered(AgentRun *run, uint32 task, const char *why);
 
 extern void agent_run_dirty(AgentRun *run);   /* its row is to be written */
 extern void agent_run_changed(AgentRun *run); /* something in it has: who waits for it looks */

@@ -510,10 +510,13 @@ agent_links_check(FleetTime now)
     uint64 generation = fleet_security_generation();
 
     if (generation != checked)
+    {
         links_check_all(generation);
+        agent_targets_look_again();
+    }
     checked = generation;
-    if (look_at <= now)
-        look_at = any_link_in_use() ? now + LOOK_EVERY : FLEET_NEVER;
+    if (look_at <= now || (look_at == FLEET_NEVER && agent_targets_wait()))
+        look_at = any_link_in_use() || agent_targets_wait() ? now + LOOK_EVERY : FLEET_NEVER;
     return look_at;
 }
 

@@ -22,7 +22,8 @@
  *   this server, 1 is "nowhere", for work whose server does not exist.
  *
  *   Server (AgentServer): a row of the catalog, with its slots, groups, speed.
- *   A target is what a task names, a server or a group, as a number.
+ *   A target is what a task names, a server or a group, as a number: of a group,
+ *   the servers that the run may use.
  *
  *   Link (AgentLink): a server as one role sees it.  Over it go starts and
  *   reports (mode agent), or sessions that execute steps (mode direct).  A
@@ -72,7 +73,8 @@
  *   quarantine.c objects over which agents ended
  *   health.c     what is known of servers and is not written yet
  *   ground.c     what of AgentLink says whether it may be used
- *   server.c     AgentServer, AgentLink, targets, health, speeds
+ *   target.c     targets: which servers of a group a run may use
+ *   server.c     AgentServer, AgentLink, health, speeds
  *   learn.c      estimates: AgentRun.estimates and .learned
  *   run.c        AgentRun
  *   task.c       AgentTask
@@ -83,6 +85,7 @@
  *   local_job*.c LocalJob; job_run.c: job runs among them
  *   load.c       makes runs from rows; recover.c takes up what was under way
  *   events.c     the callbacks given to links and runners
+ *   waiting.c    nothing: rows of tasks say why nothing of them is placed
  *   decide.c     applies decisions to AgentRun and AgentTask
  *   effect.c, retire.c, flush.c, inbox.c    nothing: they pass on
  *   life.c       that there is one agent a database, and always one again
@@ -200,6 +203,7 @@ struct AgentRun
     char **cannot_begin;    /* per task: why its for_each or its condition failed */
     bool restart;           /* it restarts another run */
     int64 *take_over;       /* per task, of a restart: run whose items it takes over; 0: none */
+    char **hindered;        /* per task: what its item 0's row says of why nothing of it is placed */
     dlist_head tasks;       /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */
     LocalJob *parent_local;

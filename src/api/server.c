@@ -2,7 +2,7 @@
  * api/server.c
  *     fleet_link.create_foreign_server(): a connection string becomes a foreign
  *     server and a user mapping of the caller, with the caller's rights.  In
- *     any session.
+ *     any session.  And whether a role may use a server.
  *
  * The commands are built as parse trees and go through ProcessUtility with a
  * text that has no option in it, so that the password is in no error context,
@@ -17,10 +17,12 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "security.h"
 #include "tcop/dest.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 
+PG_FUNCTION_INFO_V1(fleet_sql_cannot_use);
 PG_FUNCTION_INFO_V1(fleet_sql_create_foreign_server);
 
 static void
@@ -135,4 +137,18 @@ fleet_sql_create_foreign_server(PG_FUNCTION_ARGS)
     execute((Node *) mapping,
             psprintf("CREATE USER MAPPING FOR CURRENT_USER SERVER %s", quote_identifier(name)));
     PG_RETURN_VOID();
+}
+
+/* (server, role) → why links of this role may not be made to it, or null. */
+Datum
+fleet_sql_cannot_use(PG_FUNCTION_ARGS)
+{
+    const char **keywords, **values;
+    const char *sqlstate, *why;
+    bool superuser;
+
+    if (fleet_security_connection(NameStr(*PG_GETARG_NAME(0)), PG_GETARG_OID(1), &keywords, &values,
+                                  &superuser, &sqlstate, &why))
+        PG_RETURN_NULL();
+    PG_RETURN_TEXT_P(cstring_to_text(why));
 }

@@ -70,6 +70,13 @@ CREATE TABLE fleet_catalog.server (
 );
 COMMENT ON TABLE fleet_catalog.server IS 'What makes a foreign server a server of the fleet';
 
+-- A group is what servers have it among their groups; it has a row from the first use of its name on.
+CREATE TABLE fleet_catalog.server_group (
+    name  text PRIMARY KEY CHECK (name <> '' AND pg_catalog.length(name) <= 200),
+    owner regrole NOT NULL                  -- only its members put servers into the group
+);
+COMMENT ON TABLE fleet_catalog.server_group IS 'Groups of servers, and whose they are';
+
 -- Rows of runs that are over name servers that may have been removed since.
 CREATE TABLE fleet_catalog.former_server (
     server_id integer NOT NULL,
@@ -483,7 +490,7 @@ DECLARE
     v_relation text;
     v_sequence text;
 BEGIN
-    FOREACH v_relation IN ARRAY ARRAY['identity', 'server', 'former_server', 'job', 'step', 'package', 'task', 'precedence', 'definition',
+    FOREACH v_relation IN ARRAY ARRAY['identity', 'server', 'server_group', 'former_server', 'job', 'step', 'package', 'task', 'precedence', 'definition',
             'definition_task', 'deployment', 'run', 'task_run', 'condition_result', 'job_run', 'step_run', 'log_line',
             'cancel_request', 'duration', 'parent', 'schedule', 'commits_itself'] LOOP
         PERFORM pg_catalog.pg_extension_config_dump('fleet_catalog.' || v_relation, '');

@@ -124,6 +124,7 @@ BEGIN
     END IF;
     IF a_on_group IS NOT NULL THEN
         PERFORM fleet_catalog.check_name('group', a_on_group);
+        PERFORM fleet_catalog.use_group(a_on_group);
     END IF;
     IF a_server IS NOT NULL THEN
         PERFORM fleet_catalog.get_server(a_server);

@@ -110,6 +110,7 @@ BEGIN
             MESSAGE = format('foreign-data wrapper "%s" of server "%s" is not supported', v_foreign.fdwname, a_server),
             HINT = 'Use a server of the wrapper pg_fleet, postgres_fdw or dblink_fdw.';
     END IF;
+    PERFORM fleet_catalog.enter_groups(a_groups);
     INSERT INTO fleet_catalog.server (name, mode, slots, groups, weight, made_here, owner)
     VALUES (a_server, a_mode, a_slots, a_groups, a_weight,
             a_made_here AND v_foreign.fdwname = 'pg_fleet', fleet_catalog.caller())
@@ -171,6 +172,7 @@ BEGIN
         -- An agent that comes would look for them in the other mode, and not find them.
         PERFORM fleet_catalog.check_idle(v_server);
     END IF;
+    PERFORM fleet_catalog.enter_groups(ARRAY(SELECT g FROM unnest(a_groups) AS g WHERE g <> ALL (v_server.groups)));
     UPDATE fleet_catalog.server AS s SET mode = a_mode, slots = a_slots, groups = a_groups, weight = a_weight
      WHERE s.server_id = v_server.server_id;
     PERFORM fleet_catalog.lift('server', v_server.server_id);
@@ -224,6 +226,39 @@ COMMENT ON FUNCTION fleet.remove_server(text) IS 'Removes a server from the flee
 
 -- ---- deployment --------------------------------------------------------------------------------
 
+-- By the rules of links (src/security.c), which the agent applies again.
+CREATE FUNCTION fleet_catalog.cannot_use(a_server name, a_role oid) RETURNS text
+    LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_cannot_use';
+COMMENT ON FUNCTION fleet_catalog.cannot_use(name, oid) IS 'Why links of this role may not be made to a server; null: they may';
+
+-- Of the servers of a group, those that the caller may use; a NOTICE for each other one.
+CREATE FUNCTION fleet_catalog.usable_servers(a_ids integer[], a_group text) RETURNS integer[]
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_server record;
+    v_usable integer[] := '{}';
+    v_reasons text[] := '{}';
+BEGIN
+    FOR v_server IN SELECT s.server_id, s.name, fleet_catalog.cannot_use(s.name, fleet_catalog.caller()) AS why
+                      FROM fleet_catalog.server AS s WHERE s.server_id = ANY (a_ids) ORDER BY s.name LOOP
+        IF v_server.why IS NULL THEN
+            v_usable := v_usable || v_server.server_id;
+        ELSE
+            v_reasons := v_reasons || v_server.why;
+        END IF;
+    END LOOP;
+    IF v_usable = '{}' THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('no server of group "%s" can be used', a_group),
+            DETAIL = array_to_string(v_reasons[1:10], E'\n'),
+            HINT = format('Ask the owners of the servers for GRANT USAGE ON FOREIGN SERVER and a user mapping for %I.', pg_get_userbyid(fleet_catalog.caller()));
+    END IF;
+    FOR i IN 1 .. cardinality(v_reasons) LOOP
+        RAISE NOTICE USING MESSAGE = format('skipping a server of group "%s"', a_group), DETAIL = v_reasons[i];
+    END LOOP;
+    RETURN v_usable;
+END
+$$;
+
 CREATE FUNCTION fleet.deploy_job(job text, server text DEFAULT NULL, on_group text DEFAULT NULL)
     RETURNS TABLE (server name, state text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
@@ -237,6 +272,7 @@ DECLARE
     v_body jsonb;
     v_hash uuid;
     v_ids integer[];
+    v_usable integer[];
 BEGIN
     PERFORM fleet_catalog.get_job(a_job);
     IF num_nonnulls(a_on_group, a_server) <> 1 THEN
@@ -246,13 +282,14 @@ BEGIN
     END IF;
     IF a_server IS NOT NULL THEN
         v_ids := ARRAY[(fleet_catalog.get_server(a_server)).server_id];
+        v_usable := v_ids;
     ELSE
         v_ids := (SELECT array_agg(s.server_id ORDER BY s.name) FROM fleet_catalog.server AS s WHERE a_on_group = ANY (s.groups));
         IF v_ids IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('group "%s" has no servers', a_on_group),
                 HINT = 'Add servers to it with fleet.alter_server(server, groups => ...).';
         END IF;
-        PERFORM fleet_catalog.get_server(s.name) FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids);
+        v_usable := fleet_catalog.usable_servers(v_ids, a_on_group);
     END IF;
     v_body := fleet_catalog.job_body(a_job, '{}');
     PERFORM fleet_catalog.check_job_body(v_body);
@@ -260,11 +297,11 @@ BEGIN
     -- A direct server has nothing to deploy to: its links bring the steps along.
     INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document)
     SELECT s.server_id, a_job, fleet_catalog.caller(), v_hash, v_body
-      FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids) AND s.mode = 'agent';
+      FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_usable) AND s.mode = 'agent';
     IF FOUND THEN
         PERFORM fleet_catalog.wake('deployments', 0);
     END IF;
-    RETURN QUERY SELECT s.name, CASE s.mode WHEN 'agent' THEN 'queued' ELSE 'not needed' END
+    RETURN QUERY SELECT s.name, CASE WHEN s.server_id <> ALL (v_usable) THEN 'skipped' WHEN s.mode = 'agent' THEN 'queued' ELSE 'not needed' END
                    FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids) ORDER BY s.name;
 END
 $$;

@@ -324,6 +324,8 @@ BEGIN
            task_no integer, name text, kind text, job text, server name, on_group text, sql text, package text, params jsonb, for_each text,
            throttle integer, completion text, min_share double precision, balance text, join_type text, on_lost text, retries integer,
            retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, left_out text);
+    PERFORM fleet_catalog.use_group(g.name)
+       FROM (SELECT DISTINCT t.on_group FROM fleet_catalog.task AS t WHERE t.package_id = v_id AND t.on_group IS NOT NULL ORDER BY 1) AS g (name);
     INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition)
     SELECT v_id, f.name, t.name, x.on_outcome, x.condition
       FROM jsonb_to_recordset(a_body -> 'precedence') AS x ("from" integer, "to" integer, on_outcome text, condition text)

@@ -22,6 +22,9 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
        t.queued_at, r.package, t.task_no,
        fleet_catalog.token(r.run_uuid, d.name, t.item, t.attempt::integer) AS token,
        CASE WHEN t.attempt = 0 AND t.started_at IS NULL AND t.state = fleet_catalog.state_code('succeeded') THEN t.carried_from END AS carried_from,
+       -- of a task that has not begun, or of a for_each of which no item has, the message is what it waits for
+       CASE WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))
+                 OR (t.state = fleet_catalog.state_code('running') AND t.item = 0 AND d.for_each) THEN t.message END AS waiting_for,
        t.params, t.message, t.output
   FROM fleet_catalog.task_run AS t
   JOIN fleet_catalog.run AS r ON r.run_id = t.run_id
@@ -215,6 +218,17 @@ SELECT s.name AS server, s.mode, s.state, s.slots, s.weight, s.groups, pg_catalo
   LEFT JOIN pg_catalog.pg_foreign_data_wrapper AS w ON w.oid = f.srvfdw
  WHERE fleet_catalog.is_visible(s.owner) OR pg_catalog.has_server_privilege(f.oid, 'USAGE');
 COMMENT ON VIEW fleet.server IS 'Servers of the fleet as defined; passwords are in the user mappings';
+
+CREATE VIEW fleet.group WITH (security_barrier) AS
+SELECT g.name, pg_catalog.pg_get_userbyid(g.owner) AS owner,
+       ARRAY(SELECT s.name FROM fleet_catalog.server AS s LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.srvname = s.name
+              WHERE g.name = ANY (s.groups) AND (fleet_catalog.is_visible(s.owner) OR pg_catalog.has_server_privilege(f.oid, 'USAGE'))
+              ORDER BY s.name) AS servers
+  FROM fleet_catalog.server_group AS g
+ WHERE fleet_catalog.is_visible(g.owner)
+    OR EXISTS (SELECT FROM fleet_catalog.server AS s JOIN pg_catalog.pg_foreign_server AS f ON f.srvname = s.name
+                WHERE g.name = ANY (s.groups) AND pg_catalog.has_server_privilege(f.oid, 'USAGE'));
+COMMENT ON VIEW fleet.group IS 'Groups of servers: whose each is, and the servers in it that current_user may see';
 
 CREATE VIEW fleet.deployment AS
 SELECT d.server, d.job, d.state, d.drift, d.owner, d.deployed_at, d.requested_at, d.hash, d.message

@@ -86,6 +86,7 @@ for my $line (split /\n/, $f->sql(q{SELECT attrelid::regclass || ' ' || string_a
 # Of a run and its surroundings as they are met, what is read first is within 100 characters of psql's own format.
 my %read_first = (
     deployment => 'server job state drift owner deployed_at',
+    group => 'name owner servers',
     job => 'job owner steps leaves_clean changed_at',
     job_log => 'run_id task item server step state sqlstate duration',
     job_run => 'job_run_id job state row_count sqlstate started_at',

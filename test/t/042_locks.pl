@@ -57,6 +57,7 @@ sub define
         $as->(alice => "SELECT fleet.add_server('$name', '$conninfo', username => 'alice', password => '$FleetTest::PASSWORD', mode => '$mode', groups => '{all}');
             GRANT USAGE ON FOREIGN SERVER $name TO bob; CREATE USER MAPPING FOR bob SERVER $name OPTIONS (user 'bob', password '$FleetTest::PASSWORD')");
     }
+    $as->(alice => q{SELECT fleet.create_group('hers'), fleet.create_group('spare group')});
     my $extra = sprintf "CREATE SERVER extra FOREIGN DATA WRAPPER pg_fleet OPTIONS (host '127.0.0.1', port '%d', dbname 'dw')", $f->node('d1')->port;
     $as->(alice => "$extra; SELECT fleet.add_server('unused', 'host=127.0.0.1 port=1', username => 'alice', password => 'secret', mode => 'direct')");
     $as->(bob => <<'SQL');
@@ -164,6 +165,7 @@ my %call = (
     'fleet.add_task'         => q{SELECT fleet.add_task('both', 'new', sql => 'SELECT 1')},
     'fleet.advise'           => [ q{SELECT * FROM fleet.advise('both', servers => 2)}, reads => 1 ],
     'fleet.agent_status'     => [ q{SELECT * FROM fleet.agent_status()}, reads => 1 ],
+    'fleet.alter_group'      => q{SELECT fleet.alter_group('hers', owner => 'alice')},
     'fleet.alter_job'        => q{SELECT fleet.alter_job('work', description => 'alice')},
     'fleet.alter_package'    => q{SELECT fleet.alter_package('both', priority => 1)},
     'fleet.alter_server'     => q{SELECT fleet.alter_server('a1', slots => 1), fleet.alter_server('d1', slots => 1), fleet.alter_server('spare', mode => 'direct')},
@@ -171,9 +173,11 @@ my %call = (
     'fleet.cancel_job_run'   => q{SELECT fleet.cancel_job_run({job_run})},
     'fleet.cancel_run'       => q{SELECT fleet.cancel_run({run})},
     'fleet.confirm_identity' => [ q{SELECT fleet.confirm_identity('new')}, role => 'postgres', error => qr/is not paused/ ],
+    'fleet.create_group'     => q{SELECT fleet.create_group('new')},
     'fleet.create_job'       => q{SELECT fleet.create_job('new')},
     'fleet.create_package'   => q{SELECT fleet.create_package('new')},
     'fleet.deploy_job'       => q{SELECT * FROM fleet.deploy_job('work', on_group => 'all')},
+    'fleet.drop_group'       => q{SELECT fleet.drop_group('spare group')},
     'fleet.drop_job'         => q{SELECT fleet.drop_job('plain')},
     'fleet.drop_package'     => q{SELECT fleet.drop_package('both')},
     'fleet.drop_precedence'  => q{SELECT fleet.drop_precedence('both', 'here', 'nested')},

@@ -9,6 +9,7 @@ UPDATE fleet_catalog.agent SET started_at = '2026-01-01 00:00+00', last_sqlstate
 
 INSERT INTO fleet_catalog.server (server_id, name, mode, state, slots, weight, groups, made_here, owner)
 VALUES (1, 'kept server', 'direct', 'draining', 7, 2.5, '{g,"h i"}', true, current_user::regrole);
+INSERT INTO fleet_catalog.server_group (name, owner) VALUES ('kept group', current_user::regrole);
 INSERT INTO fleet_catalog.former_server (server_id, name) VALUES (9, 'gone');
 INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_error, last_error_at, version, system_identifier, timeline,
                                          crash_mark, speed_log, speed_evidence)

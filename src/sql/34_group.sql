@@ -1,0 +1,153 @@
+-- 34_group.sql: groups of servers.
+--
+-- A task on a group gives its steps and parameters to servers that others have put into it.  So a group has an
+-- owner, who used its name first, in a task or for a server, and only members of that role put servers into it.
+
+CREATE FUNCTION fleet_catalog.claim_group(a_name text) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+INSERT INTO fleet_catalog.server_group (name, owner)
+SELECT a_name, fleet_catalog.caller()
+ WHERE NOT EXISTS (SELECT FROM fleet_catalog.server_group AS g WHERE g.name = a_name) ON CONFLICT DO NOTHING
+$$;
+COMMENT ON FUNCTION fleet_catalog.claim_group(text) IS 'The name of a group is used: it is the caller''s if it has not been used before';
+
+-- Whose it is does not matter, but it stays until COMMIT.
+CREATE FUNCTION fleet_catalog.use_group(a_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    LOOP
+        PERFORM fleet_catalog.claim_group(a_name);
+        PERFORM FROM fleet_catalog.server_group AS g WHERE g.name = a_name FOR KEY SHARE;
+        EXIT WHEN FOUND; -- else it was dropped in between
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.use_group(text) IS 'A task or a server names this group';
+
+CREATE FUNCTION fleet_catalog.deny_group(a_group fleet_catalog.server_group) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = a_group.owner) THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for group "%s"', a_group.name),
+            DETAIL = 'The role that it belonged to no longer exists.',
+            HINT = 'A superuser or a member of fleet_operator can give it another owner with fleet.alter_group().';
+    END IF;
+    PERFORM fleet_catalog.deny('group', a_group.name, a_group.owner);
+END
+$$;
+
+-- The servers of the caller come into these groups.
+CREATE FUNCTION fleet_catalog.enter_groups(a_names text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_group fleet_catalog.server_group;
+BEGIN
+    PERFORM fleet_catalog.use_group(n.name) FROM (SELECT DISTINCT u.name FROM unnest(a_names) AS u (name) ORDER BY u.name) AS n;
+    SELECT g.* INTO v_group FROM fleet_catalog.server_group AS g
+     WHERE g.name = ANY (a_names) AND NOT fleet_catalog.may_use(g.owner) ORDER BY g.name LIMIT 1;
+    IF FOUND THEN
+        PERFORM fleet_catalog.deny_group(v_group);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.change_group(a_name text) RETURNS fleet_catalog.server_group
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_group fleet_catalog.server_group;
+BEGIN
+    SELECT g.* INTO v_group FROM fleet_catalog.server_group AS g WHERE g.name = a_name FOR UPDATE;
+    IF NOT FOUND THEN
+        PERFORM fleet_catalog.check_name('group', a_name);
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('group "%s" does not exist', a_name),
+            HINT = fleet_catalog.known((SELECT array_agg(g.name ORDER BY g.name) FROM fleet_catalog.server_group AS g
+                                         WHERE fleet_catalog.sees(g.owner)), 'fleet.create_group()');
+    END IF;
+    IF NOT (fleet_catalog.may_use(v_group.owner)
+            OR (fleet_catalog.may_cancel(v_group.owner) AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = v_group.owner))) THEN
+        PERFORM fleet_catalog.deny_group(v_group);
+    END IF;
+    RETURN v_group;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.change_group(text) IS 'A group that is about to be changed, locked; of one whose owner was dropped, an operator takes charge';
+
+CREATE FUNCTION fleet.create_group(name text, owner text DEFAULT NULL) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.create_group(text, text) IS 'Creates a group of servers, of the caller''s or of another role that he is a member of; only its members put servers into it';
+
+CREATE FUNCTION fleet_catalog.create_group(a_name text, a_owner text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_owner regrole := CASE WHEN a_owner IS NULL THEN fleet_catalog.caller() ELSE fleet_catalog.get_role(a_owner) END;
+BEGIN
+    PERFORM fleet_catalog.check_name('group', a_name);
+    INSERT INTO fleet_catalog.server_group (name, owner) VALUES (a_name, v_owner) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('group "%s" already exists', a_name),
+            DETAIL = 'A group exists as soon as its name is used, by a server or by a task.',
+            HINT = 'Its owner can give it to another role with fleet.alter_group().';
+    END IF;
+END
+$$;
+
+CREATE FUNCTION fleet.alter_group(name text, owner text) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.alter_group(text, text) IS 'Gives a group of servers to another role; its servers stay in it';
+
+CREATE FUNCTION fleet_catalog.alter_group(a_name text, a_owner text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_group fleet_catalog.server_group := fleet_catalog.change_group(a_name);
+BEGIN
+    IF a_owner IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'argument "owner" must not be null', HINT = 'Specify the name of the new owner.';
+    END IF;
+    UPDATE fleet_catalog.server_group AS g SET owner = fleet_catalog.get_role(a_owner) WHERE g.name = v_group.name;
+END
+$$;
+
+CREATE FUNCTION fleet.drop_group(name text, if_exists boolean DEFAULT false) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.drop_group(text, boolean)
+    IS 'Drops a group that no server, task or open run uses: its name is free for whoever uses it next. Returns false if there was no such group';
+
+-- What uses a group, for the error of drop_group.  A run that is open keeps the name in its document.
+CREATE FUNCTION fleet_catalog.uses_of_group(a_name text) RETURNS TABLE (place integer, what text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 1, format('server "%s"', s.name) FROM fleet_catalog.server AS s WHERE a_name = ANY (s.groups)
+UNION ALL
+SELECT 2, format('task "%s" of package "%s"', t.name, p.name)
+  FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id WHERE t.on_group = a_name
+UNION ALL
+SELECT 3, format('run %s', r.run_id)
+  FROM fleet_catalog.run AS r JOIN fleet_catalog.definition AS d ON d.hash = r.definition
+ WHERE NOT fleet_catalog.is_final(r.state)
+   AND jsonb_path_exists(d.body, '$.** ? (@.on_group == $name)', jsonb_build_object('name', a_name))
+UNION ALL
+SELECT 4, format('job run %s', j.job_run_id)
+  FROM fleet_catalog.job_run AS j JOIN fleet_catalog.definition AS d ON d.hash = j.definition
+ WHERE j.finished_at IS NULL AND jsonb_path_exists(d.body, '$.** ? (@.on_group == $name)', jsonb_build_object('name', a_name))
+$$;
+
+CREATE FUNCTION fleet_catalog.drop_group(a_name text, a_if_exists boolean) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_group fleet_catalog.server_group;
+    v_uses text[];
+BEGIN
+    PERFORM fleet_catalog.check_name('group', a_name);
+    IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.server_group AS g WHERE g.name = a_name) THEN
+        RETURN false;
+    END IF;
+    v_group := fleet_catalog.change_group(a_name);
+    v_uses := ARRAY(SELECT u.what FROM fleet_catalog.uses_of_group(v_group.name) AS u ORDER BY u.place, u.what LIMIT 11);
+    IF v_uses <> '{}' THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop group "%s" because it is used', a_name),
+            DETAIL = format('By %s.', array_to_string(v_uses[1:10], ', ') || CASE WHEN cardinality(v_uses) > 10 THEN ', ...' ELSE '' END),
+            HINT = 'Take its servers out of it with fleet.alter_server(server, groups => ...), and drop the tasks.';
+    END IF;
+    DELETE FROM fleet_catalog.server_group AS g WHERE g.name = v_group.name;
+    RETURN true;
+END
+$$;
