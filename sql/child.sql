@@ -132,7 +132,7 @@ RESET ROLE;
 SELECT fleet.drop_job(j) FROM unnest('{ship,etl,empty,private}'::text[]) AS j;
 SELECT fleet.drop_package('ship');
 -- the token, computed by hand
-SELECT fleet_catalog.token('00000000-0000-0000-0000-00000000000a', 'task ü', 3, 2)
-     = encode(substr(sha256(convert_to('00000000-0000-0000-0000-00000000000a/task ü/3/2', 'UTF8')), 1, 16), 'hex')::uuid AS same,
-       fleet_catalog.token('00000000-0000-0000-0000-00000000000a', 'task', 0, 0) IS NULL AS none_before_the_first;
+SELECT fleet_catalog.token('00000000-0000-0000-0000-00000000000b', '00000000-0000-0000-0000-00000000000a', 'task ü', 3, 2)
+     = encode(substr(sha256(convert_to('00000000-0000-0000-0000-00000000000b/00000000-0000-0000-0000-00000000000a/task ü/3/2', 'UTF8')), 1, 16), 'hex')::uuid AS same,
+       fleet_catalog.token('00000000-0000-0000-0000-00000000000b', '00000000-0000-0000-0000-00000000000a', 'task', 0, 0) IS NULL AS none_before_the_first;
 DROP ROLE regress_fleet_etl, regress_fleet_foreign;

@@ -67,7 +67,8 @@ INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_erro
     (:v1, 'suspect', '2026-01-01 00:00+00', 'does not answer', '2026-01-01 00:01+00', '15.1', 0), (:v2, 'up', '2026-01-01 00:00+00', NULL, NULL, '16.2', ln(2));
 
 -- a token is computed; there is none before the first attempt
-SELECT task, item, t.token = fleet_catalog.token(r.run_uuid, task, item, attempt) AS same_token, t.token IS NULL AS none FROM fleet.task_run t JOIN fleet.run r USING (run_id) WHERE item > 0 OR task IN ('queued', 'starting') ORDER BY task_no, item;
+INSERT INTO fleet_catalog.identity (system_identifier, database) VALUES (1, 1) ON CONFLICT DO NOTHING;
+SELECT task, item, t.token = fleet_catalog.token((SELECT secret FROM fleet_catalog.identity), r.run_uuid, task, item, attempt) AS same_token, t.token IS NULL AS none FROM fleet.task_run t JOIN fleet.run r USING (run_id) WHERE item > 0 OR task IN ('queued', 'starting') ORDER BY task_no, item;
 
 -- what the owner sees
 SET LOCAL ROLE regress_fleet_mine;

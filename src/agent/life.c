@@ -500,6 +500,7 @@ agent_publish(void)
     store_predecessor();
     fleet_catalog_commit();
     strlcpy(agent.identity.uuid, row.uuid, sizeof(agent.identity.uuid));
+    strlcpy(agent.secret, row.secret, sizeof(agent.secret));
     agent.identity.epoch = row.epoch;
     strlcpy(agent.identity.name,
             cluster_name != NULL && cluster_name[0] != '\0' ? cluster_name

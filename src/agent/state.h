@@ -14,8 +14,9 @@
  *   Task run (AgentTask): one execution of a task, or of an item of a for_each,
  *   from its first start to its end, all attempts included.  What was never
  *   started has only its row and a few bytes in the engine.  An attempt has a
- *   token, a uuid that follows from run, task, item and attempt: by it another
- *   agent recognizes a start that comes twice.
+ *   token, a uuid that follows from run, task, item and attempt, and from a secret
+ *   of this parent: by it another agent recognizes a start that comes twice, and
+ *   nobody else has it before.
  *
  *   Engine (core/engine): which task starts when and where.  It is told what
  *   happened, and answers with decisions.  It knows servers by numbers: 0 is
@@ -284,6 +285,7 @@ typedef struct Agent
     MemoryContext turn_context;   /* reset each turn */
     FleetRandom random;           /* seeded once */
     FleetParentIdentity identity; /* sent on every link */
+    char secret[37];              /* goes into tokens, and nowhere else */
     bool paused;                  /* a copy that was not told yet which of the two it is */
     FleetLoop *loop;              /* sockets and latch */
     FleetShared *shared;          /* the mailbox; NULL: not published yet */

@@ -231,8 +231,8 @@ void
 agent_task_token(AgentTask *task)
 {
     char *text =
-        psprintf("%s/%s/%u/%u", task->run->uuid, task->run->def->tasks[task->ref.task].name,
-                 task->ref.item, task->attempt);
+        psprintf("%s/%s/%s/%u/%u", agent.secret, task->run->uuid,
+                 task->run->def->tasks[task->ref.task].name, task->ref.item, task->attempt);
 
     agent_uuid_of(task->token, text);
     pfree(text);

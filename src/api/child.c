@@ -394,6 +394,7 @@ insert_job_runs(FunctionCallInfo fcinfo, StartRequest *request)
         fleet_rows_set(rows, JOB_REQUESTED_BY, NameGetDatum(&requested_by));
         fleet_state_insert(rows, JOB_STATE, FLEET_MACHINE_JOB, FLEET_QUEUED);
         fleet_rows_set(rows, JOB_PARENT_UUID, UUIDPGetDatum(request->parent));
+        fleet_rows_set(rows, JOB_PARENT_ROLE, ObjectIdGetDatum(fleet_caller_or_error()));
         fleet_rows_set(rows, JOB_STEP_NO, Int16GetDatum(0));
         fleet_rows_set(rows, JOB_ATTEMPT, Int16GetDatum(0));
         fleet_rows_set(rows, JOB_STEP_RUNS, Int32GetDatum(0));

@@ -32,7 +32,8 @@ CREATE TABLE fleet_catalog.identity (
     database          oid NOT NULL,         -- ... and the database
     epoch_base        bigint NOT NULL DEFAULT 0, -- what a restored copy counts on from
     last_epoch        bigint NOT NULL DEFAULT 0, -- of the agent that ran last
-    paused_reason     text                  -- not null: the agent starts nothing
+    paused_reason     text,                 -- not null: the agent starts nothing
+    secret            uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid() -- goes into tokens: who knows a run does not know them
 );
 COMMENT ON TABLE fleet_catalog.identity IS 'Identity of this parent: made once, by the first agent; a copy of it starts paused';
 
@@ -344,7 +345,8 @@ CREATE TABLE fleet_catalog.job_run (
     acknowledged_at timestamptz,            -- the parent has it all
     params          jsonb NOT NULL DEFAULT '{}',
     message         text,
-    output          text
+    output          text,
+    parent_role     regrole                 -- as which the parent's link logged in here
 ) WITH (fillfactor = 70);
 -- finished_at and not state: an index that looks at state would be written at each change of it.
 CREATE INDEX job_run_open ON fleet_catalog.job_run (job_run_id) WHERE finished_at IS NULL;

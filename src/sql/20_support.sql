@@ -113,11 +113,11 @@ CREATE FUNCTION fleet_catalog.content_hash(a_text text) RETURNS uuid
     RETURN pg_catalog.encode(pg_catalog.substr(pg_catalog.sha256(pg_catalog.convert_to(a_text, 'UTF8')), 1, 16), 'hex')::uuid;
 COMMENT ON FUNCTION fleet_catalog.content_hash(text) IS 'First 16 bytes of sha256 of a text, as uuid';
 
-CREATE FUNCTION fleet_catalog.token(a_run_uuid uuid, a_task text, a_item integer, a_attempt integer) RETURNS uuid
+CREATE FUNCTION fleet_catalog.token(a_secret uuid, a_run_uuid uuid, a_task text, a_item integer, a_attempt integer) RETURNS uuid
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN a_attempt > 0 THEN
-        fleet_catalog.content_hash(a_run_uuid::text || '/' || a_task || '/' || a_item::text || '/' || a_attempt::text) END;
-COMMENT ON FUNCTION fleet_catalog.token(uuid, text, integer, integer) IS 'Token of an attempt of a task run: first 16 bytes of sha256(run_uuid/task/item/attempt)';
+        fleet_catalog.content_hash(a_secret::text || '/' || a_run_uuid::text || '/' || a_task || '/' || a_item::text || '/' || a_attempt::text) END;
+COMMENT ON FUNCTION fleet_catalog.token(uuid, uuid, text, integer, integer) IS 'Token of an attempt of a task run: first 16 bytes of sha256(secret of this parent/run_uuid/task/item/attempt)';
 
 CREATE FUNCTION fleet_catalog.microseconds(a_interval interval) RETURNS bigint
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

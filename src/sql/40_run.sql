@@ -353,6 +353,7 @@ BEGIN
     END IF;
     UPDATE fleet_catalog.identity AS i
        SET parent_uuid = CASE a_decision WHEN 'new' THEN gen_random_uuid() ELSE i.parent_uuid END,
+           secret = CASE a_decision WHEN 'new' THEN gen_random_uuid() ELSE i.secret END,
            system_identifier = (SELECT s.system_identifier FROM pg_control_system() AS s),
            database = fleet_catalog.own_database(), paused_reason = NULL,
            -- the write-ahead-log timelines of another cluster start over: epochs continue after the last one

@@ -150,8 +150,8 @@ BEGIN
                -- OFFSET: so that the function is not called first and asked about afterwards
           LEFT JOIN LATERAL (SELECT t.* FROM fleet_catalog.try_snapshot_job(n.name) AS t WHERE c.hash IS NULL OFFSET 0) AS s ON true
     ), inserted AS (
-        INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, params)
-        SELECT w.token, w.job, j.hash, j.owner, a_parent_uuid, j.params || coalesce(w.params, '{}')
+        INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, parent_role, params)
+        SELECT w.token, w.job, j.hash, j.owner, a_parent_uuid, fleet_catalog.caller(), j.params || coalesce(w.params, '{}')
           FROM wanted AS w JOIN job AS j ON j.name = w.job
          WHERE j.hash IS NOT NULL AND w.token IS NOT NULL
         ON CONFLICT (token) DO NOTHING
@@ -173,7 +173,7 @@ BEGIN
       LEFT JOIN fleet_catalog.job_run AS o ON o.token = w.token
       -- one that was canceled before it arrived has no job
       LEFT JOIN fleet_catalog.job_run AS r
-             ON r.token = w.token AND r.parent_uuid = a_parent_uuid AND fleet_catalog.sees(r.owner) AND r.job IN (w.job, '')
+             ON r.token = w.token AND r.parent_uuid = a_parent_uuid AND r.parent_role = fleet_catalog.caller() AND r.job IN (w.job, '')
       LEFT JOIN unnest(v_new) AS n (token) ON n.token = w.token
       LEFT JOIN unnest(v_names, v_sqlstates, v_messages) AS b (name, sqlstate, message) ON b.name = w.job
      ORDER BY w.ord;
@@ -193,7 +193,10 @@ BEGIN
     RETURN QUERY
     SELECT w.ord::integer, r.job_run_id, r.state::integer
       FROM unnest(a_tokens) WITH ORDINALITY AS w (token, ord)
+      -- What another role has begun with it is no start of this one, though it may see it.  (A user mapping may name another
+      -- role now than it did at the start.)
       LEFT JOIN fleet_catalog.job_run AS r ON r.token = w.token AND r.parent_uuid = a_parent_uuid AND fleet_catalog.sees(r.owner)
+                                          AND (r.parent_role = fleet_catalog.caller() OR fleet_catalog.may_use(r.owner))
      ORDER BY w.ord;
 END
 $$;
@@ -232,10 +235,9 @@ BEGIN
     -- A token that has not arrived may still be under way on a connection that is lost: its row is
     -- made now, canceled, so that the start finds it and starts nothing.  Anybody may name tokens: a role has
     -- 10,000 such rows at most, as many as slots of a server.  One that gets none is canceled when it has come.
-    INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, state, finished_at, sqlstate, message)
-    SELECT t.token, '', '00000000-0000-0000-0000-000000000000', fleet_catalog.caller(), a_parent_uuid, fleet_catalog.state_code('canceled'), clock_timestamp(),
-           '57014',
-           'canceled before it arrived'
+    INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, parent_role, state, finished_at, sqlstate, message)
+    SELECT t.token, '', '00000000-0000-0000-0000-000000000000', fleet_catalog.caller(), a_parent_uuid, fleet_catalog.caller(),
+           fleet_catalog.state_code('canceled'), clock_timestamp(), '57014', 'canceled before it arrived'
       FROM (SELECT DISTINCT w.token FROM unnest(a_tokens) AS w (token)
              WHERE w.token IS NOT NULL AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS r WHERE r.token = w.token)
              LIMIT 10000 - (SELECT count(*) FROM (SELECT FROM fleet_catalog.job_run AS r

@@ -20,7 +20,9 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
        CASE WHEN fleet_catalog.is_final(t.state) THEN t.finished_at END AS finished_at,
        CASE WHEN t.state = fleet_catalog.state_code('retrying') THEN t.finished_at END AS retry_at,
        t.queued_at, r.package, t.task_no,
-       fleet_catalog.token(r.run_uuid, d.name, t.item, t.attempt::integer) AS token,
+       -- not before the server has it, where a role that knew it could take it first
+       CASE WHEN t.state = fleet_catalog.state_code('running') OR fleet_catalog.is_final(t.state) THEN
+           fleet_catalog.token((SELECT i.secret FROM fleet_catalog.identity AS i), r.run_uuid, d.name, t.item, t.attempt::integer) END AS token,
        CASE WHEN t.attempt = 0 AND t.started_at IS NULL AND t.state = fleet_catalog.state_code('succeeded') THEN t.carried_from END AS carried_from,
        -- of a task that has not begun, or of a for_each of which no item has, the message is what it waits for
        CASE WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))

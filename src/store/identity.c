@@ -40,7 +40,8 @@ static FleetStatement identity_check_statement = {
     NULL};
 
 static FleetStatement identity_read_statement = {
-    "SELECT i.parent_uuid, i.paused_reason, i.epoch_base FROM fleet_catalog.identity AS i",
+    "SELECT i.parent_uuid, i.paused_reason, i.epoch_base, i.secret FROM fleet_catalog.identity AS "
+    "i",
     0,
     {0},
     NULL};
@@ -99,7 +100,7 @@ fleet_identity_open(int pid, uint32 shared, uint32 timeline, uint64 system_ident
 {
     MemoryContext context = CurrentMemoryContext;
     Datum where[] = {Int64GetDatum((int64) system_identifier), ObjectIdGetDatum(database)};
-    char *uuid;
+    char *uuid, *secret;
 
     (void) fleet_statement_run(&identity_make_statement, where, NULL);
     (void) fleet_statement_run(&identity_check_statement, where, NULL);
@@ -108,6 +109,8 @@ fleet_identity_open(int pid, uint32 shared, uint32 timeline, uint64 system_ident
         elog(ERROR, "the identity of this parent is missing");
     uuid = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
     strlcpy(row->uuid, uuid, sizeof(row->uuid));
+    secret = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 4, context);
+    strlcpy(row->secret, secret, sizeof(row->secret));
     row->paused = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
 }
 

@@ -13,6 +13,7 @@
 typedef struct FleetIdentityRow
 {
     char uuid[37];
+    char secret[37]; /* goes into tokens, and nowhere else */
     uint64 epoch;
     char *paused; /* reason, or NULL; palloc'd */
 } FleetIdentityRow;

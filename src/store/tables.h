@@ -70,7 +70,8 @@ enum
     JOB_ACKNOWLEDGED_AT,
     JOB_PARAMS,
     JOB_MESSAGE,
-    JOB_OUTPUT
+    JOB_OUTPUT,
+    JOB_PARENT_ROLE
 };
 enum
 {

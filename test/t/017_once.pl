@@ -42,7 +42,14 @@ $f->package('twice', -params => '{"key": null}',
     t => { job => 'twice', server => 'a1', retries => 1, retry_wait => '1ms', retry_sqlstates => '{22012}' });
 
 sub key { my ($key) = @_; return qq({"key": "$key"}); }
-sub token { my ($run) = @_; return $f->sql("SELECT token FROM fleet.task_run WHERE run_id = $run AND task = 't'"); }
+# As the agent makes it: the view shows it only once the server has it.
+sub token
+{
+    my ($run) = @_;
+    return $f->sql("SELECT fleet_catalog.token(i.secret, r.run_uuid, t.task, t.item, t.attempt) FROM fleet.task_run AS t JOIN fleet.run AS r USING (run_id), fleet_catalog.identity AS i"
+          . " WHERE run_id = $run AND t.task = 't'");
+}
+sub shown { my ($run) = @_; return $f->sql("SELECT token FROM fleet.task_run WHERE run_id = $run AND task = 't'"); }
 
 # What ended before is told and acknowledged: the next answer on the link is that to a start.
 sub settled { return $f->wait_for('a1', 'SELECT count(*) FROM fleet_catalog.job_run WHERE state >= 11 AND acknowledged_at IS NULL', '0', 'nothing is to be told'); }
@@ -94,6 +101,7 @@ is($f->sql("SELECT state || ' ' || server || ' ' || attempt FROM fleet.task_run 
 my $token = token($run);
 like($token, qr/^[0-9a-f-]{36}$/, 'intent: and a token');
 is(there($token), '0', 'intent: which the server does not know');
+is(shown($run), '', 'intent: and which is shown to nobody, who could take it there first');
 is($f->witnessed('intent', 'start'), 0, 'intent: nothing has run');
 $f->parent->stop('immediate');
 $f->point_release('parent', 'remote_before_start');
@@ -102,6 +110,7 @@ $f->run_is($run, 'succeeded', 'intent: succeeded after the crash');
 is($f->witnessed('intent', 'start'), 1, 'intent: exactly one start');
 is(token($run), $token, 'intent: the same token');
 is(there($token), '1 succeeded', 'intent: one job run, with that token');
+is(shown($run), $token, 'intent: which is shown now');
 is($f->sql("SELECT attempt FROM fleet.task_run WHERE run_id = $run"), '1', 'intent: it was the first attempt');
 
 # the agent alone ends there
@@ -261,6 +270,41 @@ $f->wait_for('parent', "SELECT state || ' ' || attempt FROM fleet.task_run WHERE
 end_agent('parent');
 $f->run_is($run, 'failed', 'budget, waiting: failed in the end');
 is($f->witnessed('patient', 'start'), 2, 'budget, waiting: two attempts over the crash');
+
+# ---- a token is nobody else's ------------------------------------------------------------------
+
+# mallory may log in at the server, and knows all of a run that is to come but the parent's secret; etl, as whom the
+# parent comes, sees what is mallory's.
+my $protocol = $f->sql_on('a1', 'SELECT fleet_catalog.protocol()');
+my $uuid = $f->sql('SELECT parent_uuid FROM fleet.agent_status()');
+$f->sql_on('a1', 'CREATE ROLE mallory LOGIN; GRANT fleet_reader TO etl');
+$f->sql_as('mallory', "SELECT fleet.create_job('trap'); SELECT fleet.add_step('trap', 's', 'SELECT 1'); SELECT count(*) FROM fleet_link.agent_hello($protocol, '$uuid', 7, 'a parent')", on => 'a1');
+sub take { my ($t) = @_; return $f->sql_as('mallory', "SELECT coalesce(sqlstate, 'started') FROM fleet_link.agent_start('$uuid', 7, '{$t}', '{trap}', NULL)", on => 'a1'); }
+sub forestall { my ($t) = @_; return $f->sql_as('mallory', "SELECT fleet_link.agent_cancel('$uuid', 7, '{$t}')", on => 'a1'); }
+sub keyed { my ($key) = @_; return $f->sql("SELECT fleet.run_parent_package('work', params => '{\"key\": \"$key\"}', run_key => '$key')"); }
+my $hash = sub { my ($text) = @_; return $f->sql("SELECT encode(substr(sha256('$text'), 1, 16), 'hex')::uuid"); };
+
+my $guessed = $hash->($hash->("$uuid/work/guessed") . '/t/0/1');
+is(take($guessed), 'started', 'guessed: a token computed from what is known of a run');
+$run = keyed('guessed');
+is($f->sql("SELECT run_uuid FROM fleet.run WHERE run_id = $run"), $hash->("$uuid/work/guessed"), 'guessed: the run is the one that was meant');
+$f->run_is($run, 'succeeded', 'guessed: it is another one, and the run succeeds');
+is($f->witnessed('guessed', 'start'), 1, 'guessed: once, by its own job');
+isnt(token($run), $guessed, 'guessed: with its own token');
+
+# Should it be known by whatever way: nothing of mallory's is the parent's.
+for my $what ([ taken => \&take, 'started' ], [ forestalled => \&forestall, '' ])
+{
+    my ($key, $do, $says) = @$what;
+    my $known = $f->sql("SELECT fleet_catalog.token(secret, '" . $hash->("$uuid/work/$key") . "', 't', 0, 1) FROM fleet_catalog.identity");
+    is($do->($known), $says, "$key: mallory has the token first");
+    $run = keyed($key);
+    $f->run_is($run, 'failed', "$key: the run fails");
+    is($f->sql("SELECT concat_ws('|', state, sqlstate, message, token) FROM fleet.task_run WHERE run_id = $run"), "failed|42710|the token belongs to another role or job|$known", "$key: with the reason");
+    is($f->witnessed($key, 'start'), 0, "$key: nothing has run");
+    is($f->sql_on('a1', "SELECT count(*) FROM fleet.job_run WHERE token = '$known' AND acknowledged_at IS NOT NULL"), '0', "$key: what mallory has is left alone");
+}
+$f->sql_on('a1', 'REVOKE fleet_reader FROM etl');
 
 # ---- fencing -----------------------------------------------------------------------------------
 

@@ -67,6 +67,17 @@ my $forestalled = uuid();
 $f->sql_as('stranger', "SELECT fleet_link.agent_cancel('$parent', 5, ARRAY['$forestalled']::uuid[])", on => 'a1');
 is(there($forestalled), '1 canceled', 'a token that a stranger canceled before it came');
 is(start_as('etl', $parent, 5, $forestalled, 'work'), 'f 42710 the token belongs to another role or job', 'is not taken for a cancel of ours');
+# the same, if etl sees whatever is there
+$f->sql_on('a1', 'GRANT fleet_reader TO etl');
+is(start_as('etl', $parent, 5, $taken, 'work'), 'f 42710 the token belongs to another role or job', 'a reader: it is not taken for a start of ours');
+is(start_as('etl', $parent, 5, $forestalled, 'work'), 'f 42710 the token belongs to another role or job', 'a reader: nor for a cancel of ours');
+is($f->sql_as('etl', "SELECT count(job_run_id) FROM fleet_link.agent_resume('$parent', 5, ARRAY['$taken', '$forestalled']::uuid[])", on => 'a1'), '0', 'a reader: nor are they attached to');
+$f->sql_on('a1', 'REVOKE fleet_reader FROM etl');
+# a role that may act as who owns the job is another one for a start, and not for what has begun: a mapping may have changed
+$f->sql_on('a1', 'CREATE ROLE etl2 LOGIN; GRANT etl TO etl2');
+$f->sql_as('etl2', "SELECT agent_protocol FROM fleet_link.agent_hello(1, '$parent', 5, 'by hand')", on => 'a1');
+is(start_as('etl2', $parent, 5, $work, 'work'), 'f 42710 the token belongs to another role or job', 'a member of the role does not start with its token');
+is($f->sql_as('etl2', "SELECT count(job_run_id) FROM fleet_link.agent_resume('$parent', 5, ARRAY['$work']::uuid[])", on => 'a1'), '1', 'but attaches to what it has begun');
 is($f->witnessed($taken, 'start'), 0, 'nothing of ours ran for it');
 is(there($work), '1 succeeded', 'and the job run is as it was');
 
@@ -142,7 +153,7 @@ for my $name (sort keys %request)
 is(there($late), '0', 'nothing was started by an old epoch');
 is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.cancel_request WHERE job_run_id = $id"), '0', 'nor canceled');
 is($f->sql_on('a1', q{SELECT count(*) FROM fleet_catalog.job WHERE name = 'late'}), '0', 'nor deployed');
-is($f->sql_on('a1', "SELECT string_agg(role || ' ' || epoch, ' ' ORDER BY role::text) FROM fleet_catalog.parent WHERE parent_uuid = '$parent'"), 'etl 5 stranger 5',
+is($f->sql_on('a1', "SELECT string_agg(role || ' ' || epoch, ' ' ORDER BY role::text) FROM fleet_catalog.parent WHERE parent_uuid = '$parent'"), 'etl 5 etl2 5 stranger 5',
     'the epoch did not go back');
 $f->sql_as('stranger', "SELECT fleet_link.agent_hello(1, '$parent', 99, 'raised by a stranger')", on => 'a1');
 is($f->sql_as('etl', "SELECT count(job_run_id) FROM fleet_link.agent_resume('$parent', 5, ARRAY['$open']::uuid[])", on => 'a1'), '1', 'an epoch that another role raises is that role\'s');
