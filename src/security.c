@@ -351,8 +351,9 @@ build(Connection *connection, const char *name, Oid role, const char ***keywords
     bool trusted;
     int used = 0;
 
-    if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role)))
-        return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT, "the role no longer exists");
+    if (!fleet_security_role_exists(role))
+        return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT,
+                      "the role that it belongs to no longer exists");
     if (!read_server(connection, name, role) || !read_mapping(connection, role))
         return false;
     trusted = superuser_arg(role);
@@ -439,6 +440,12 @@ fleet_security_may_act(Oid member, Oid role)
 }
 
 bool
+fleet_security_role_exists(Oid role)
+{
+    return OidIsValid(role) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
+}
+
+bool
 fleet_security_role_may_run(Oid role, const char **sqlstate, const char **why)
 {
     HeapTuple tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(role));
@@ -449,7 +456,7 @@ fleet_security_role_may_run(Oid role, const char **sqlstate, const char **why)
 
     if (!HeapTupleIsValid(tuple))
         return no(sqlstate, why, FLEET_SQLSTATE_UNDEFINED_OBJECT,
-                  psprintf("role with OID %u does not exist", role));
+                  "the role that it belongs to no longer exists");
     form = (Form_pg_authid) GETSTRUCT(tuple);
     can_login = form->rolcanlogin;
     name = pstrdup(NameStr(form->rolname));

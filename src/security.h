@@ -29,6 +29,9 @@ extern uint64 fleet_security_generation(void);
 /* May this role act as that one?  Who is no superuser may not as one, member or not. */
 extern bool fleet_security_may_act(Oid member, Oid role);
 
+/* What belongs to a role that was dropped belongs to nobody. */
+extern bool fleet_security_role_exists(Oid role);
+
 /* May steps run as this role now?  It exists, may log in, is not expired, may connect here. */
 extern bool fleet_security_role_may_run(Oid role, const char **sqlstate, const char **why);
 

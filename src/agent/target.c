@@ -12,12 +12,10 @@
 
 #include "agent/target.h"
 #include "agent/ground.h"
-#include "catalog/pg_authid.h"
 #include "mb/pg_wchar.h"
 #include "security.h"
 #include "store/spi.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 
 #define NAME_BYTES (200 * MAX_MULTIBYTE_CHAR_LEN + 1)
 #define REASONS_TOLD 3
@@ -82,12 +80,6 @@ server_matches(const AgentServer *server, const char *name)
     return false;
 }
 
-static bool
-role_exists(Oid role)
-{
-    return OidIsValid(role) && SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(role));
-}
-
 static Verdict
 judge(const AgentServer *server, const TargetKey *key, const char **why)
 {
@@ -97,7 +89,8 @@ judge(const AgentServer *server, const TargetKey *key, const char **why)
 
     if (key->name[0] == 's')
         return USABLE; /* it was named: what is missing is told by its failure */
-    if (!role_exists(role) || (role != key->owner && !fleet_security_may_act(key->owner, role)))
+    if (!fleet_security_role_exists(role) ||
+        (role != key->owner && !fleet_security_may_act(key->owner, role)))
         return HOPELESS;
     return agent_ground(server, role, server->agent_mode, &spec, &sqlstate, why) ? USABLE
                                                                                  : FORBIDDEN;

@@ -216,10 +216,16 @@ sees_all(Oid role)
            is_member_of_named(role, "fleet_reader") || fleet_may_see(role, ROLE_PG_MONITOR);
 }
 
+/* What belongs to nobody, since its owner was dropped, operators may give to a role: it does not run before. */
 bool
 fleet_caller_may_use(Oid owner)
 {
-    return fleet_security_may_act(fleet_caller_or_error(), owner);
+    Oid role = fleet_caller_or_error();
+
+    if (OidIsValid(owner) && fleet_security_may_act(role, owner))
+        return true;
+    return !fleet_security_role_exists(owner) &&
+           (superuser_arg(role) || is_member_of_named(role, "fleet_operator"));
 }
 
 bool

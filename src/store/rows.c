@@ -21,6 +21,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "executor/executor.h"
+#include "parser/parse_coerce.h"
 #include "storage/bufmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -158,9 +159,10 @@ comparison_of(Oid type, bool greater)
         case INT4OID: return greater ? F_INT4GT : F_INT4EQ;
         case UUIDOID: return greater ? F_UUID_GT : F_UUID_EQ;
         case TEXTOID: return greater ? F_TEXT_GT : F_TEXTEQ;
-        case OIDOID:
-        case REGROLEOID: return greater ? F_OIDGT : F_OIDEQ;
+        case OIDOID: return greater ? F_OIDGT : F_OIDEQ;
     }
+    if (IsBinaryCoercible(type, OIDOID)) /* fleet_catalog.role */
+        return greater ? F_OIDGT : F_OIDEQ;
     elog(ERROR, "an index of pg_fleet has a key of type %u", type);
     return InvalidOid;
 }

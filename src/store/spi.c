@@ -8,6 +8,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "store/spi.h"
+#include "parser/parse_coerce.h"
 #include "pgstat.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -237,10 +238,11 @@ fleet_column_int(HeapTuple tuple, TupleDesc desc, int column, int64 if_null)
         case INT4OID: return DatumGetInt32(value);
         case INT8OID:
         case TIMESTAMPTZOID: return DatumGetInt64(value);
-        case OIDOID:
-        case REGROLEOID: return DatumGetObjectId(value);
+        case OIDOID: return DatumGetObjectId(value);
         case BOOLOID: return DatumGetBool(value);
     }
+    if (IsBinaryCoercible(SPI_gettypeid(desc, column), OIDOID)) /* fleet_catalog.role */
+        return DatumGetObjectId(value);
     elog(ERROR, "column %d is not a number", column);
     return 0;
 }

@@ -369,11 +369,17 @@ here('GRANT USAGE ON FOREIGN SERVER d1 TO alice');
 here('CREATE ROLE ghost LOGIN');
 as('ghost', q{SELECT fleet.create_job('ghost'); SELECT fleet.add_step('ghost', 's', $$SELECT etl.witness('ghost')$$);
     SELECT fleet.create_package('ghost'); SELECT fleet.add_task('ghost', 't', sql => $$SELECT etl.witness('ghost')$$)});
-my $ghost = here(q{SELECT oid FROM pg_roles WHERE rolname = 'ghost'});
 here('DROP ROLE ghost');
-is(outcome('ghost', "\"$super\""), "failed|42704|role with OID $ghost does not exist", 'a package whose owner is gone does not run, for nobody');
-is(job_outcome('ghost', "\"$super\""), "failed|42704|role with OID $ghost does not exist", 'nor does a job');
+is(outcome('ghost', "\"$super\""), 'failed|42704|the role that it belongs to no longer exists', 'a package whose owner is gone does not run, for nobody');
+is(job_outcome('ghost', "\"$super\""), 'failed|42704|the role that it belongs to no longer exists', 'nor does a job');
 is(events(), '', 'and nothing is done');
+# whoever it is that asks: only a superuser or an operator gives it to a role, and then it is that role's
+here('CREATE ROLE operator; GRANT fleet_operator TO operator; GRANT owner2 TO operator');
+$f->fails("SET ROLE alice; $_", '42501', "alice does not take it: $_") for q{SELECT fleet.alter_package('ghost', owner => 'alice')}, q{SELECT fleet.alter_job('ghost', owner => 'alice')};
+as('operator', q{SELECT fleet.alter_package('ghost', owner => 'owner2'), fleet.alter_job('ghost', owner => 'owner2')});
+is(outcome('ghost', 'owner2'), 'succeeded||', 'an operator gives the package to a role: it runs');
+is(job_outcome('ghost', 'owner2'), 'succeeded||', 'and the job');
+is(events(), 'ghost parent owner2, ghost parent owner2', 'as that role');
 
 # ---- options at definition, and again at use ---------------------------------------------------
 

@@ -244,4 +244,76 @@ for my $server (qw(a1 d1))
     $f->run_is($run, 'succeeded', "$server: a superuser again, he learns how it ended") if $server eq 'a1';
 }
 
+# chief has waived it for alice: that counts while a superuser owns the server, who else could point it elsewhere.
+my $there = q{FROM pg_stat_activity WHERE application_name LIKE 'pg_fleet ________ %' AND usename = 'postgres' AND client_addr IS NULL};
+$f->sql(q{SET ROLE alice; SELECT fleet.create_package('waived a1', params => '{"key": null}'); SELECT fleet.create_package('waived d1', params => '{"key": null}');
+    SELECT fleet.create_job('waived', params => '{"key": null}'); SELECT fleet.add_step('waived', 's', 'SELECT etl.work_until_released()')});
+for my $server (qw(a1 d1))
+{
+    $f->sql("SET ROLE chief; CREATE USER MAPPING FOR alice SERVER local_$server OPTIONS (user 'postgres', password_required 'false')");
+    $f->sql("SET ROLE alice; SELECT fleet.add_task('waived $server', 't', job => 'waived', server => 'local_$server')");
+    if ($server eq 'a1')
+    {
+        $f->sql(q{SET ROLE alice; SELECT * FROM fleet.deploy_job('waived', server => 'local_a1')});
+        $f->wait_for('parent', q{SELECT state FROM fleet.deployment WHERE job = 'waived'}, 'deployed', 'a password is waived: the job is deployed');
+    }
+    my $why = qq{the user mapping of role "alice" for foreign server "local_$server" has no password, which only superusers may do without};
+    for my $way ([ 'the server has another owner', "ALTER SERVER local_$server OWNER TO other", "ALTER SERVER local_$server OWNER TO chief" ],
+        [ 'its owner is no superuser any more', 'ALTER ROLE chief NOSUPERUSER', 'ALTER ROLE chief SUPERUSER' ])
+    {
+        my ($what, $take, $give) = @$way;
+        my $key = "$server waived " . ++$n;
+        my $run = $f->sql("SET ROLE alice; SELECT fleet.run_parent_package('waived $server', params => '{\"key\": \"$key\"}')");
+        $f->wait_started($key);
+        $f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'running', "$key: it runs");
+        $f->sql($take);
+        $f->wait_for($server, "SELECT count(*) $there", '0', "$server, $what: a link without a password is closed");
+        if ($server eq 'd1')
+        {
+            $f->run_is($run, 'failed', "$server, $what: the step is cut off");
+            is(told($run), "failed|2F003|$why", "$server, $what: with the reason");
+            $f->release($key);
+        }
+        my $refused = $f->sql("SET ROLE alice; SELECT fleet.run_parent_package('waived $server', params => '{\"key\": \"refused\"}')");
+        $f->run_is($refused, 'failed', "$server, $what: nothing begins");
+        is(told($refused), "failed|2F003|$why", "$server, $what: with the same reason");
+        $f->sql($give);
+        $f->release($key) if $server eq 'a1';
+        $f->run_is($run, 'succeeded', "$server, $what, and then as before: what ran there is known") if $server eq 'a1';
+        is($f->effects($server, $key), $server eq 'a1' ? '1' : '0', "$server, $what: what was cut off had no effect, what went on had one");
+    }
+}
+is($f->witnessed('refused', 'start'), '0', 'nothing of what was refused has run');
+
+# ---- the owner is dropped ----------------------------------------------------------------------
+
+# While a job of his runs: as if all was taken from him at once, and nothing is given back.  Here, what he has begun may end.
+$f->sql(q{ALTER SYSTEM SET fleet.lost_after = '2s'; SELECT pg_reload_conf(); GRANT USAGE ON SCHEMA etl TO PUBLIC; GRANT INSERT ON etl.effect TO PUBLIC});
+for my $server (qw(a1 d1))
+{
+    my $role = "leaver_$server";
+    $f->sql_on($server, "CREATE ROLE leaver LOGIN PASSWORD 'leaver'");
+    $f->sql("CREATE ROLE $role LOGIN; GRANT USAGE ON FOREIGN SERVER a1, d1 TO $role");
+    $f->sql("CREATE USER MAPPING FOR $role SERVER $server OPTIONS (user 'leaver', password 'leaver')");
+    $f->sql("SET ROLE $role; SELECT fleet.create_job('stay of $role', params => '{\"key\": null}'); SELECT fleet.add_step('stay of $role', 's', 'SELECT etl.work_until_released()');"
+          . "SELECT fleet.create_package('$server of $role', params => '{\"key\": null}'); SELECT fleet.add_task('$server of $role', 't', job => 'stay of $role', server => '$server');"
+          . "SELECT fleet.create_package('here of $role'); SELECT fleet.add_task('here of $role', 't', sql => 'SELECT 1')");
+    if ($server eq 'a1')
+    {
+        $f->sql("SET ROLE $role; SELECT * FROM fleet.deploy_job('stay of $role', server => 'a1')");
+        $f->wait_for('parent', "SELECT state FROM fleet.deployment WHERE job = 'stay of $role'", 'deployed', "$role: the job is deployed");
+    }
+    my $run = begin($server, $role, "dropped $server");
+    $f->sql("DROP OWNED BY $role; DROP ROLE $role");
+    closed($server, 'leaver', 0, "$server: the owner of what runs is dropped: the link is closed");
+    $f->run_is($run, 'failed', "$server: the run fails");
+    like(told($run), $server eq 'a1' ? qr/^lost\|08006\|.*: the role that it belongs to no longer exists$/ : qr/^failed\|42704\|the role that it belongs to no longer exists$/, "$server: with the reason");
+    $f->release("dropped $server");
+    is($f->effects($server, "dropped $server"), '0', "$server: it had no effect") if $server eq 'd1';
+    my $next = $f->sql("SELECT fleet.run_parent_package('here of $role')");
+    $f->run_is($next, 'failed', "$server: nothing of his runs any more");
+    is(told($next), 'failed|42704|the role that it belongs to no longer exists', "$server: with the reason");
+}
+$f->sql(q{ALTER SYSTEM RESET fleet.lost_after; SELECT pg_reload_conf()});
+
 $f->done;

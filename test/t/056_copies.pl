@@ -32,6 +32,12 @@ $f->point('parent', 'remote_before_start', 'wait');
 my $unsent = $f->start('work', '{"key": "unsent"}');
 $f->point_waits('parent', 'remote_before_start', 'dump: the start of a fourth is stored, and not sent');
 
+# What belongs to a role that was dropped is nobody's in the copy too, whoever has the role's number there.
+$f->sql(q{CREATE ROLE ghost; SET ROLE ghost; SELECT fleet.create_package('ghost'); SELECT fleet.add_task('ghost', 't', sql => $$SELECT etl.witness('ghost')$$);
+    SELECT fleet.create_job('ghost'); SELECT fleet.add_step('ghost', 's', 'SELECT 1'); SELECT fleet.create_group('ghosts')});
+my $ghosts = $f->sql(q{SET ROLE ghost; SELECT fleet.run_parent_package('ghost')});
+my $ghost = $f->sql(q{SELECT oid FROM pg_roles WHERE rolname = 'ghost'});
+$f->sql('DROP ROLE ghost');
 my $copy = $f->make_node('copy');
 my $err = '';
 ok(IPC::Run::run([ 'pg_dumpall', '-d', $original->connstr('postgres') ], '|', [ 'psql', '-XAtq', '-d', $copy->connstr('postgres') ], '>', \my $out, '2>', \$err), 'dump: it is restored in another cluster');
@@ -41,6 +47,11 @@ my $asked = $f->start('work', '{"key": "asked"}');
 $f->wait_for('parent', q{SELECT paused_reason LIKE 'This database is a copy: %' FROM fleet.agent_status()}, 't', 'dump: the copy is paused');
 is(tasks($middle), 'here=running, agent=running, direct=running, later=queued', 'dump: the rows are as they were');
 is(tasks($unsent), 't=starting', 'dump: … of the one that is not sent too');
+is($f->sql(qq{SELECT string_agg(DISTINCT owner || ' ' || owner::oid, ', ') FROM (SELECT owner FROM fleet_catalog.package WHERE name = 'ghost' UNION ALL
+    SELECT owner FROM fleet_catalog.job WHERE name = 'ghost' UNION ALL SELECT owner FROM fleet_catalog.run WHERE run_id = $ghosts UNION ALL
+    SELECT owner FROM fleet_catalog.server_group WHERE name = 'ghosts') AS o}), '- 0', 'dump: an owner that was dropped is no role, and not a number');
+is($f->sql(qq{SELECT '$ghost'::fleet_catalog.role::oid || ' ' || '10'::fleet_catalog.role::oid}), '0 0', 'dump: nor is a number that a dump of regrole has');
+is($f->sql(q{SELECT string_agg(DISTINCT owner::text, ' ') FROM fleet_catalog.package WHERE name <> 'ghost'}), 'postgres', 'dump: the others are whose they were');
 $f->sql(q{SELECT fleet.confirm_identity('new')});
 
 # By then its agent has looked at everything that was open.
@@ -55,11 +66,16 @@ is($f->sql("SELECT string_agg(task || ' ' || level || ' ' || sqlstate, ', ' ORDE
     'agent ERROR 55000, direct ERROR 55000, here ERROR 55000, t ERROR 55000', 'new parent: the log of each has a line of it');
 is($f->sql("SELECT count(*) FROM (SELECT run_id, task, count(*) <> max(seq) AS gap FROM fleet.log WHERE run_id IN ($middle, $unsent) GROUP BY 1, 2) AS l WHERE gap"), '0', 'new parent: no gap in a log');
 is($f->witnessed('middle', 'start') . $f->witnessed('unsent', 'start') . $f->witnessed('asked', 'start'), '300', 'new parent: it has started nothing of the original');
+my $nobodys = $f->start('ghost');
+$f->run_is($nobodys, 'failed', 'new parent: what is nobody\'s does not run');
+is(tasks($nobodys), 't=failed 42704', 'new parent: with the reason');
 $copy->stop('fast');
 
 %{ $f->{nodes} } = %nodes;
 $f->point_release('parent', 'remote_before_start');
 $f->run_is($unsent, 'succeeded', 'original: nobody has taken the token of the one that was not sent');
+$f->run_is($ghosts, 'failed', 'original: the run whose owner was dropped fails');
+is(tasks($ghosts), 't=failed 42704', 'original: with the reason');
 $f->release('middle');
 $f->run_is($middle, 'succeeded', 'original: its run goes on to its end');
 is(join(' ', map { "$_=" . $f->effects($_, 'middle') } qw(parent a1 d1)), 'parent=1 a1=1 d1=2', 'original: each effect is there once');

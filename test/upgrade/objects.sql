@@ -52,7 +52,7 @@ WITH extension AS (
     UNION ALL
     SELECT n.name, 'not compared' FROM named AS n
      WHERE n.classid NOT IN ('pg_extension'::regclass, 'pg_proc'::regclass, 'pg_class'::regclass, 'pg_namespace'::regclass,
-                             'pg_foreign_data_wrapper'::regclass, 'pg_type'::regclass, 'pg_event_trigger'::regclass,
+                             'pg_foreign_data_wrapper'::regclass, 'pg_type'::regclass, 'pg_cast'::regclass, 'pg_event_trigger'::regclass,
                              'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass)
     -- what all have: owner, rights (those of now, and those that a dump takes for granted), comments
     UNION ALL
@@ -136,7 +136,15 @@ WITH extension AS (
       FROM named AS n JOIN pg_type AS t ON n.classid = 'pg_type'::regclass AND n.objid = t.oid
     UNION ALL
     SELECT n.name, format('not compared: type of kind %s', t.typtype)
-      FROM named AS n JOIN pg_type AS t ON n.classid = 'pg_type'::regclass AND n.objid = t.oid WHERE t.typtype IN ('b', 'r', 'm') AND t.typelem = 0
+      FROM named AS n JOIN pg_type AS t ON n.classid = 'pg_type'::regclass AND n.objid = t.oid WHERE t.typtype IN ('r', 'm') AND t.typelem = 0
+    UNION ALL
+    SELECT n.name, format('length %s, by value %s, align %s, storage %s, preferred %s, delimiter %s, in %s, out %s, receive %s, send %s, modifier %s %s, analyze %s, subscript %s',
+                          t.typlen, t.typbyval, t.typalign, t.typstorage, t.typispreferred, t.typdelim, t.typinput, t.typoutput, t.typreceive, t.typsend,
+                          t.typmodin, t.typmodout, t.typanalyze, t.typsubscript)
+      FROM named AS n JOIN pg_type AS t ON n.classid = 'pg_type'::regclass AND n.objid = t.oid WHERE t.typtype = 'b'
+    UNION ALL
+    SELECT n.name, format('context %s, method %s, function %s', c.castcontext, c.castmethod, NULLIF(c.castfunc, 0)::regprocedure)
+      FROM named AS n JOIN pg_cast AS c ON n.classid = 'pg_cast'::regclass AND n.objid = c.oid
     UNION ALL
     SELECT n.name, format('handler %s, validator %s, options %s', NULLIF(w.fdwhandler, 0)::regproc, NULLIF(w.fdwvalidator, 0)::regproc, w.fdwoptions)
       FROM named AS n JOIN pg_foreign_data_wrapper AS w ON n.classid = 'pg_foreign_data_wrapper'::regclass AND n.objid = w.oid
