@@ -125,6 +125,7 @@ BEGIN
     IF a_on_group IS NOT NULL THEN
         PERFORM fleet_catalog.check_name('group', a_on_group);
         PERFORM fleet_catalog.use_group(a_on_group);
+        PERFORM fleet_catalog.warn_of_group(a_on_group);
     END IF;
     IF a_server IS NOT NULL THEN
         PERFORM fleet_catalog.get_server(a_server);

@@ -24,6 +24,21 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.use_group(text) IS 'A task or a server names this group';
 
+-- Whoever had the name first may have waited for this.
+CREATE FUNCTION fleet_catalog.warn_of_group(a_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_owner name;
+BEGIN
+    SELECT r.rolname INTO v_owner FROM fleet_catalog.server_group AS g JOIN pg_roles AS r ON r.oid = g.owner
+     WHERE g.name = a_name AND NOT fleet_catalog.may_use(g.owner) AND NOT r.rolsuper AND NOT pg_has_role(r.oid, 'fleet_operator', 'MEMBER');
+    IF FOUND THEN
+        RAISE NOTICE USING MESSAGE = format('group "%s" belongs to role "%s"', a_name, v_owner),
+            DETAIL = 'Members of that role decide which servers execute the task, with its SQL and its parameters.';
+    END IF;
+END
+$$;
+
 CREATE FUNCTION fleet_catalog.deny_group(a_group fleet_catalog.server_group) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -63,14 +78,13 @@ BEGIN
             HINT = fleet_catalog.known((SELECT array_agg(g.name ORDER BY g.name) FROM fleet_catalog.server_group AS g
                                          WHERE fleet_catalog.sees(g.owner)), 'fleet.create_group()');
     END IF;
-    IF NOT (fleet_catalog.may_use(v_group.owner)
-            OR (fleet_catalog.may_cancel(v_group.owner) AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = v_group.owner))) THEN
+    IF NOT fleet_catalog.may_use(v_group.owner) THEN
         PERFORM fleet_catalog.deny_group(v_group);
     END IF;
     RETURN v_group;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.change_group(text) IS 'A group that is about to be changed, locked; of one whose owner was dropped, an operator takes charge';
+COMMENT ON FUNCTION fleet_catalog.change_group(text) IS 'A group that is about to be changed, locked';
 
 CREATE FUNCTION fleet.create_group(name text, owner text DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
