@@ -29,7 +29,7 @@ CREATE FUNCTION fleet_catalog.alter_job(a_job text, a_new_name text, a_params js
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
-    v_owner regrole := v_job.owner;
+    v_owner regrole := v_job.owner::regrole;
 BEGIN
     IF a_owner IS NOT NULL THEN
         v_owner := fleet_catalog.get_role(a_owner);

@@ -233,11 +233,11 @@ COMMENT ON FUNCTION fleet_catalog.cannot_use(name, oid) IS 'Why links of this ro
 
 -- Of the servers of a group, those that the caller may use; a NOTICE for each other one.
 CREATE FUNCTION fleet_catalog.usable_servers(a_ids integer[], a_group text) RETURNS integer[]
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_server record;
-    v_usable integer[] := '{}';
-    v_reasons text[] := '{}';
+    v_usable integer[] := '{}'::integer[];
+    v_reasons text[] := '{}'::text[];
 BEGIN
     FOR v_server IN SELECT s.server_id, s.name, fleet_catalog.cannot_use(s.name, fleet_catalog.caller()) AS why
                       FROM fleet_catalog.server AS s WHERE s.server_id = ANY (a_ids) ORDER BY s.name LOOP

@@ -59,7 +59,7 @@ DECLARE
     v_owner regrole;
 BEGIN
     PERFORM fleet_catalog.check_name('package', a_package);
-    SELECT s.owner, s.cron_database::text, s.cron_job INTO v_owner, cron_database, cron_job FROM fleet_catalog.schedule AS s WHERE s.package = a_package FOR UPDATE;
+    SELECT s.owner::regrole, s.cron_database::text, s.cron_job INTO v_owner, cron_database, cron_job FROM fleet_catalog.schedule AS s WHERE s.package = a_package FOR UPDATE;
     IF NOT FOUND THEN
         PERFORM fleet_catalog.get_package(a_package);
         RETURN;

@@ -20,6 +20,8 @@ my %named = (
     "fleet_catalog.forget_schedule $caller" => 1,
     "fleet_catalog.agent_cancel $caller" => 1,
     "fleet_catalog.agent_hello $caller" => 1,
+    "fleet_catalog.agent_resume $caller" => 1,
+    "fleet_catalog.agent_start_any $caller" => 1,
     # its arguments are those of agent_start(), which calls it after it has checked the epoch
     'fleet_catalog.agent_start_any 00000 unused parameter "a_epoch"' => 1,
 );

@@ -304,7 +304,7 @@ for my $node (qw(parent a1))
     my %taken;
     for my $statement ($session->{stderr} =~ /NOTICE:  taken: (.*)/g)
     {
-        my ($relation) = grep { $statement =~ /\b\Q$_\E\b/ } sort { length $b <=> length $a } @relations;
+        my ($relation) = grep { $statement =~ /\b\Q$_\E(?!\w)/ } sort { length $b <=> length $a } @relations;
         push @{ $taken{ $statement =~ s/ ?\Q$relation\E ?/ /r } }, $relation;
     }
     $session->{stderr} = '';
