@@ -124,7 +124,7 @@ $$;
 
 -- As it is given; false if the text itself begins or ends transactions.
 CREATE FUNCTION fleet_catalog.check_transactional(a_transactional boolean, a_sql text, a_check_syntax boolean) RETURNS boolean
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF a_sql IS NULL OR a_transactional IS FALSE OR NOT a_check_syntax OR fleet_catalog.check_command(a_sql, 'transactions') = 0 THEN
         RETURN a_transactional;

@@ -194,8 +194,10 @@ my @planted = (
     [ 'an object that the extension does not own', 'ALTER EXTENSION pg_fleet DROP FUNCTION fleet_catalog.own_database()', qr/^- function fleet_catalog\.own_database\(\): is there$/ ],
     [ 'the foreign-data wrapper', 'ALTER FOREIGN DATA WRAPPER pg_fleet NO VALIDATOR', qr/^- foreign-data wrapper pg_fleet: .* validator fleet_link\.validator/ ],
     [ 'what a dump takes along', q{UPDATE pg_extension SET extcondition[1] = 'WHERE false' WHERE extname = 'pg_fleet'}, qr/^\+ extension pg_fleet: in dumps: .* where "WHERE false"$/ ],
-    [ 'a kind of object that it does not know', 'CREATE CAST (fleet_catalog.parent AS fleet_catalog.run) WITH INOUT; ALTER EXTENSION pg_fleet ADD CAST (fleet_catalog.parent AS fleet_catalog.run)',
-        qr/^\+ cast .*: not compared$/ ],
+    [ 'how a type becomes another one', 'CREATE CAST (fleet_catalog.parent AS fleet_catalog.run) WITH INOUT; ALTER EXTENSION pg_fleet ADD CAST (fleet_catalog.parent AS fleet_catalog.run)',
+        qr/^\+ cast \(fleet_catalog\.parent AS fleet_catalog\.run\): context e, method i/ ],
+    [ 'a kind of object that it does not know', q{CREATE COLLATION fleet.c (provider = libc, locale = 'C'); ALTER EXTENSION pg_fleet ADD COLLATION fleet.c},
+        qr/^\+ collation .*: not compared$/ ],
 );
 for my $plant (@planted)
 {
