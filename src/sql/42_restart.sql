@@ -12,8 +12,8 @@ COMMENT ON FUNCTION fleet_catalog.restart_parts(integer[], integer[], smallint[]
     IS 'By task: 1 carried over, 2 runs again, keeping what succeeded of it, 3 runs again, 4 was skipped; by edge: does its condition keep its answer?';
 
 CREATE FUNCTION fleet_catalog.nested_uuid(a_run_uuid uuid, a_task text, a_item integer, a_attempt integer) RETURNS uuid
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN fleet_catalog.content_hash(fleet_catalog.token(a_run_uuid, a_task, a_item, a_attempt)::text || '/nested');
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN fleet_catalog.content_hash(fleet_catalog.token((SELECT i.secret FROM fleet_catalog.identity AS i), a_run_uuid, a_task, a_item, a_attempt)::text || '/nested');
 COMMENT ON FUNCTION fleet_catalog.nested_uuid(uuid, text, integer, integer) IS 'The uuid of the nested run that an attempt of a package task starts';
 
 -- Task runs of which nobody can tell what they did, in a run and in the nested runs that a restart of it would continue.
