@@ -93,7 +93,7 @@ ROLLBACK;
 SET ROLE regress_fleet_etl;
 SELECT fleet.create_package('ship', params => '{"region": null}');
 SELECT fleet.add_task('ship', 'a', sql => 'SELECT 1', retries => 2, retry_wait => '90s', retry_sqlstates => '{40,!40P01}');
-SELECT fleet.add_task('ship', 'b', sql => 'SELECT 2', after => '{a}', for_each => 'SELECT 1', timeout => '1h 30min');
+SELECT fleet.add_task('ship', 'b', sql => 'SELECT 2', after => '{a}', for_each => 'SELECT 1', timeout => '1h 30min', transactional => true);
 SELECT fleet.create_job('ship');
 SELECT fleet.add_step('ship', 'one', package => 'ship', timeout => '2h', success_goto => 'three');
 SELECT fleet.add_step('ship', 'two', 'VACUUM', transactional => false);

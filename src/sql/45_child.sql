@@ -317,15 +317,16 @@ BEGIN
             coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid)
     RETURNING package_id INTO v_id;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
-                                    completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, enabled)
+                                    completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional,
+                                    enabled)
     SELECT v_id, x.task_no, x.name, x.kind, x.job, x.server, x.on_group, x.sql, x.package, x.params, x.for_each, x.throttle,
            x.completion, x.min_share, x.balance, x.join_type, x.on_lost, x.retries, fleet_catalog.from_microseconds(x.retry_wait_us),
            fleet_catalog.from_microseconds(x.retry_max_us), x.retry_states, fleet_catalog.from_microseconds(x.timeout_us),
-           x.left_out IS NULL
+           x.transactional, x.left_out IS NULL
       FROM jsonb_to_recordset(a_body -> 'tasks') AS x (
            task_no integer, name text, kind text, job text, server name, on_group text, sql text, package text, params jsonb, for_each text,
            throttle integer, completion text, min_share double precision, balance text, join_type text, on_lost text, retries integer,
-           retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, left_out text);
+           retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, transactional boolean, left_out text);
     PERFORM fleet_catalog.use_group(g.name)
        FROM (SELECT DISTINCT t.on_group FROM fleet_catalog.task AS t WHERE t.package_id = v_id AND t.on_group IS NOT NULL ORDER BY 1) AS g (name);
     INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition)
