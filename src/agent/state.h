@@ -198,14 +198,14 @@ struct AgentRun
     char *params;
     char **task_params; /* per task: run params || task params; made when needed */
     FleetState state;
-    FleetState durable;     /* as in the row */
-    uint8 *task_durable;    /* per task: state of item 0's row */
-    uint64 *task_written;   /* per task: turn in which item 0's row was put into the batch */
-    char **cannot_begin;    /* per task: why its for_each or its condition failed */
-    bool restart;           /* it restarts another run */
-    int64 *take_over;       /* per task, of a restart: run whose items it takes over; 0: none */
-    char **hindered;        /* per task: what its item 0's row says of why nothing of it is placed */
-    dlist_head tasks;       /* AgentTask.run_node: started ones */
+    FleetState durable;   /* as in the row */
+    uint8 *task_durable;  /* per task: state of item 0's row */
+    uint64 *task_written; /* per task: turn in which item 0's row was put into the batch */
+    char **cannot_begin;  /* per task: why its for_each or its condition failed */
+    bool restart;         /* it restarts another run */
+    int64 *take_over;     /* per task, of a restart: run whose items it takes over; 0: none */
+    char **hindered;      /* per task: what its item 0's row says of why nothing of it is placed */
+    dlist_head tasks;     /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */
     LocalJob *parent_local;
     bool changed; /* who waits for changes is to be told, after the commit */
