@@ -243,7 +243,7 @@ is($f->sql("SELECT string_agg(concat_ws(' ', task, item, attempt, kind, coalesce
 is($f->sql($in_order->("fleet.task_run AS t JOIN fleet.run AS r USING (run_id) WHERE run_id = $run", 'r.started_at', 't.started_at', 't.finished_at', 'r.finished_at')), 't', 'task_run: its times are in order, within the run');
 is($f->sql("SELECT count(*) FROM fleet.task_run WHERE run_id = $run AND queued_at > started_at"), '0', 'task_run: queued before it started');
 my $token = $f->sql("SELECT token FROM fleet.task_run WHERE run_id = $run AND task = 'on_a1'");
-is($f->sql("SELECT encode(substr(sha256(convert_to(run_uuid || '/on_a1/0/1', 'UTF8')), 1, 16), 'hex')::uuid FROM fleet.run WHERE run_id = $run"), $token, 'task_run: the token derives from run, task, item and attempt');
+is($f->sql("SELECT encode(substr(sha256(convert_to(secret || '/' || run_uuid || '/on_a1/0/1', 'UTF8')), 1, 16), 'hex')::uuid FROM fleet.run, fleet_catalog.identity WHERE run_id = $run"), $token, 'task_run: the token derives from a secret, run, task, item and attempt');
 is($f->sql_on('a1', "SELECT concat_ws(' ', job, state, row_count, output, requested_by, owner, params, parent_uuid IS NOT NULL, acknowledged_at >= finished_at) FROM fleet.job_run WHERE token = '$token'"),
     'viewed succeeded 3 7 etl etl {"key": "viewed"} t t', 'job_run on the server: the same, by that token, acknowledged after its end');
 is($f->sql_on('a1', $in_order->("fleet.job_run WHERE token = '$token'", 'queued_at', 'started_at', 'finished_at')), 't', 'job_run: its times are in order');
