@@ -1,7 +1,7 @@
-# (runs long) (test build) A minute of the torture (test/torture/torture.pl): a random seed, which is printed; and
-# short rounds with seeds that have found something.
+# (runs long) (test build) A minute of the torture (test/torture/torture.pl), always of one seed, so that it is the change
+# that makes it fail: other seeds are for make torture.  And short rounds with seeds that have found something.
 #   FLEET_TORTURE_SECONDS=n   how long (default: 60)
-#   FLEET_TORTURE_SEED=n      the seed (default: another one each time)
+#   FLEET_TORTURE_SEED=n      the seed
 use strict;
 use warnings;
 use FleetTest;
@@ -9,7 +9,7 @@ use Test::More;
 use Torture;
 
 my $SECONDS = $ENV{FLEET_TORTURE_SECONDS} || 60;
-my $SEED = $ENV{FLEET_TORTURE_SEED} || int rand 1_000_000;
+my $SEED = $ENV{FLEET_TORTURE_SEED} || 630147;
 diag("seed $SEED: FLEET_TORTURE_SEED=$SEED make tap TESTS=test/t/063_torture.pl");
 my $f = Torture::fleet();
 # [seed, round, what it has found]: as the plan is drawn now; what was found before that has tests of its own
