@@ -284,10 +284,10 @@ sub forestall { my ($t) = @_; return $f->sql_as('mallory', "SELECT fleet_link.ag
 sub keyed { my ($key) = @_; return $f->sql("SELECT fleet.run_parent_package('work', params => '{\"key\": \"$key\"}', run_key => '$key')"); }
 my $hash = sub { my ($text) = @_; return $f->sql("SELECT encode(substr(sha256('$text'), 1, 16), 'hex')::uuid"); };
 
-my $guessed = $hash->($hash->("$uuid/work/guessed") . '/t/0/1');
+my $guessed = $hash->($hash->(join("/", $uuid, "work", "guessed")) . '/t/0/1');
 is(take($guessed), 'started', 'guessed: a token computed from what is known of a run');
 $run = keyed('guessed');
-is($f->sql("SELECT run_uuid FROM fleet.run WHERE run_id = $run"), $hash->("$uuid/work/guessed"), 'guessed: the run is the one that was meant');
+is($f->sql("SELECT run_uuid FROM fleet.run WHERE run_id = $run"), $hash->(join("/", $uuid, "work", "guessed")), 'guessed: the run is the one that was meant');
 $f->run_is($run, 'succeeded', 'guessed: it is another one, and the run succeeds');
 is($f->witnessed('guessed', 'start'), 1, 'guessed: once, by its own job');
 isnt(token($run), $guessed, 'guessed: with its own token');
@@ -296,7 +296,7 @@ isnt(token($run), $guessed, 'guessed: with its own token');
 for my $what ([ taken => \&take, 'started' ], [ forestalled => \&forestall, '' ])
 {
     my ($key, $do, $says) = @$what;
-    my $known = $f->sql("SELECT fleet_catalog.token(secret, '" . $hash->("$uuid/work/$key") . "', 't', 0, 1) FROM fleet_catalog.identity");
+    my $known = $f->sql("SELECT fleet_catalog.token(secret, '" . $hash->(join("/", $uuid, "work", $key)) . "', 't', 0, 1) FROM fleet_catalog.identity");
     is($do->($known), $says, "$key: mallory has the token first");
     $run = keyed($key);
     $f->run_is($run, 'failed', "$key: the run fails");
