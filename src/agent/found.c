@@ -98,4 +98,5 @@ agent_found_flush(void)
             fleet_commits_write(&found->key);
         found->stored = true;
     }
+    fleet_commits_tidy();
 }

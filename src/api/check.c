@@ -82,8 +82,8 @@ check_command(const char *command)
     return list_length(statements);
 }
 
-/* The columns that a query names in its own text: FROM and "*" are known only when it runs, and the
- * type of a single column too, which needs no name if it is of JSON. */
+/* The columns that a query names in its own text, with "*" as it stands: what is behind it is known only when it
+ * runs, and the type of a single column too, which needs no name if it is of JSON. */
 static List *
 column_names(const SelectStmt *select)
 {
@@ -97,8 +97,10 @@ column_names(const SelectStmt *select)
         const ResTarget *target = lfirst_node(ResTarget, cell);
 
         if (IsA(target->val, ColumnRef) && IsA(llast(((ColumnRef *) target->val)->fields), A_Star))
-            continue;
-        names = lappend(names, target->name != NULL ? target->name : FigureColname(target->val));
+            names = lappend(names, "*");
+        else
+            names =
+                lappend(names, target->name != NULL ? target->name : FigureColname(target->val));
     }
     return names;
 }
@@ -120,7 +122,7 @@ check_columns(const SelectStmt *select)
                      errhint("Name it: SELECT ... AS name.")));
         for (int k = 0; k < i; k++)
         {
-            if (strcmp(name, list_nth(names, k)) == 0)
+            if (strcmp(name, "*") != 0 && strcmp(name, list_nth(names, k)) == 0)
                 ereport(ERROR,
                         (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                          errmsg("two columns of the query are named \"%s\"", name),

@@ -64,8 +64,14 @@ fleet_commits_write(const FleetCommitsRow *row)
 {
     Datum values[] = {Int32GetDatum((int32) row->server_id),
                       Int64GetDatum((int64) row->command_hash)};
-    Datum kept = Int64GetDatum(FLEET_COMMITS_KEPT - 1);
 
     (void) fleet_statement_run(&write_statement, values, NULL);
+}
+
+void
+fleet_commits_tidy(void)
+{
+    Datum kept = Int64GetDatum(FLEET_COMMITS_KEPT - 1);
+
     (void) fleet_statement_run(&tidy_statement, &kept, NULL);
 }

@@ -21,7 +21,8 @@ StaticAssertDecl(sizeof(FleetCommitsRow) == 16, "it has no holes: it is compared
 extern uint64 fleet_command_hash(const char *command);
 /* All of them; palloc'd in the current context.  Returns how many. */
 extern int fleet_commits_read_rows(FleetCommitsRow **rows);
-/* Adds one, and removes the oldest ones beyond FLEET_COMMITS_KEPT. */
 extern void fleet_commits_write(const FleetCommitsRow *row);
+/* Removes the oldest ones beyond FLEET_COMMITS_KEPT: once, after those of a turn were written. */
+extern void fleet_commits_tidy(void);
 
 #endif
