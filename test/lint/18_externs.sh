@@ -2,5 +2,5 @@
 # Rule: what is extern is declared in one header, and the one file that defines it includes that header
 . "$(dirname "$0")/lib.sh"
 compiled
-breach "$(test/lint/objects.py externs build/lint/obj)"
+breaches_of test/lint/objects.py externs build/lint/obj
 finish

@@ -12,6 +12,14 @@ breach()
     breaches=1
 }
 
+# breaches_of COMMAND ARG… : what it prints, each line a breach; also what it dies of
+breaches_of()
+{
+    local out
+    out=$("$@" 2>&1) || out=${out:-"$1 failed and printed nothing"}
+    breach "$out"
+}
+
 finish()
 {
     exit "$breaches"

@@ -169,7 +169,7 @@ PERL
 "$tree/test/lint/14_waits.sh" || { echo 'selftest: 14_waits complains about what is right'; rc=1; }
 
 # The map: a tree in which every name exists, and one change after the other to its table.
-mkdir -p "$tree/sql" "$tree/expected" "$tree/test/core" "$tree/test/mutants"
+mkdir -p "$tree/sql" "$tree/doc" "$tree/expected" "$tree/test/core" "$tree/test/mutants"
 echo '# is(1, 1, "only a comment")' >"$tree/test/t/002_y.pl"
 echo 'is($x, 1, "COMMIT is sent last") or diag;' >>"$tree/test/t/002_y.pl"
 echo 'SELECT 1;' >"$tree/sql/surface.sql"
@@ -177,11 +177,17 @@ echo 1 >"$tree/expected/surface.out"
 echo 'cmocka_unit_test(test_a_state)' >"$tree/test/core/test_state.c"
 printf 'mutant: m-one\npromise: 3.1\nin: f\n<<<<\na\n====\nb\n>>>>\n' >"$tree/test/mutants/x.mutants"
 good='| 3.1 | a sentence | t/002_y "COMMIT is sent", regress/surface; core/test_state "test_a_state" | m-one |'
+documents()
+{
+    printf '## Faults that are tried\n| fault | test | what comes out |\n|---|---|---|\n| a cut | %s | told |\n' "$1" >"$tree/doc/guarantees.md"
+    printf '## Attacks that are tried\n| attack | test | what comes out |\n|---|---|---|\n| a token | %s | refused |\n' "$2" >"$tree/doc/security.md"
+}
 map()
 {
     printf '| id | sentence | tests | mutants |\n|---|---|---|---|\n%s\n' "$1" >"$tree/test/promises.md"
     "$tree/test/lint/13_promises.sh" >/dev/null 2>&1
 }
+documents 002 002
 map "$good" || { echo 'selftest: 13_promises complains about a good map'; rc=1; }
 map "$good"$'\n''| 3.2 | nobody can | – no test: why | – |' || { echo 'selftest: 13_promises wants a test where a word says why not'; rc=1; }
 for change in 's/002_y/003_z/' 's/COMMIT is sent/COMMIT is held/' 's/COMMIT is sent/only a comment/' 's/regress.surface/regress\/gone/' \
@@ -192,6 +198,20 @@ for change in 's/002_y/003_z/' 's/COMMIT is sent/COMMIT is held/' 's/COMMIT is s
         rc=1
     fi
 done
-rm "$tree/test/promises.md"
+for numbers in '003 002' '002 003'; do
+    # shellcheck disable=SC2086 # two words
+    documents $numbers
+    if map "$good"; then
+        echo "selftest: 13_promises did not find that there is no test 003 ($numbers)"
+        rc=1
+    fi
+done
+documents 002 002
+rm "$tree/doc/security.md"
+if map "$good"; then
+    echo 'selftest: 13_promises is content when its program dies'
+    rc=1
+fi
+rm -r "$tree/test/promises.md" "$tree/doc/guarantees.md"
 [ "$rc" -eq 0 ] && echo 'each rule finds its breach'
 exit "$rc"
