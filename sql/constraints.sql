@@ -31,7 +31,7 @@ $$;
 BEGIN;
 -- where an agent was, there is one already
 INSERT INTO fleet_catalog.identity (system_identifier, database) VALUES (1, 1) ON CONFLICT DO NOTHING;
-INSERT INTO fleet_catalog.server (server_id, name, owner) VALUES (1000001, 'regress_s', 10);
+INSERT INTO fleet_catalog.server (server_id, name, foreign_server, owner) VALUES (1000001, 'regress_s', '-', 10);
 INSERT INTO fleet_catalog.job (job_id, name, owner) VALUES (1000001, 'regress_j', 10);
 INSERT INTO fleet_catalog.step (job_id, step_no, name, command) VALUES (1000001, 1, 'one', 'SELECT 1'), (1000001, 2, 'two', 'SELECT 1');
 INSERT INTO fleet_catalog.package (package_id, name, owner) VALUES (1000001, 'regress_p', 10), (1000002, 'regress_q', 10);
@@ -64,8 +64,8 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.agent (only_row) VALUES (true)
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.agent (only_row) VALUES (false)$$);
 
 -- servers
-SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.server (name, owner) VALUES ('regress_s', 10)$$);
-SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.server (server_id, name, owner) VALUES (1000001, 'regress_t', 10)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.server (name, foreign_server, owner) VALUES ('regress_s', '-', 10)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.server (server_id, name, foreign_server, owner) VALUES (1000001, 'regress_t', '-', 10)$$);
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.server SET mode = 'magic' WHERE server_id = 1000001$$);
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.server SET state = 'asleep' WHERE server_id = 1000001$$);
 SELECT pg_temp.breaks(format('UPDATE fleet_catalog.server SET slots = %s WHERE server_id = 1000001', s)) FROM unnest(ARRAY[-1, 10001]) AS s;

@@ -179,3 +179,19 @@ RESET ROLE;
 SELECT fleet.drop_package('guest'), fleet.drop_job('guest_job');
 REVOKE USAGE ON FOREIGN DATA WRAPPER pg_fleet FROM regress_fleet_owner;
 DROP ROLE regress_fleet_owner, regress_fleet_guest;
+
+-- a foreign server in a row is itself, and by its name outside of it
+CREATE SERVER "regress R'x" FOREIGN DATA WRAPPER pg_fleet;
+CREATE TEMPORARY TABLE refers (s fleet_catalog.foreign_server);
+INSERT INTO refers VALUES ('"regress R''x"'), ('-');
+SELECT s, s::oid = coalesce((SELECT f.oid FROM pg_foreign_server AS f WHERE f.srvname = $$regress R'x$$ AND s::text <> '-'), 0) AS is_it FROM refers;
+ALTER SERVER "regress R'x" RENAME TO regress_r;
+SELECT s FROM refers;
+DROP SERVER regress_r;
+CREATE SERVER regress_r FOREIGN DATA WRAPPER pg_fleet;
+SELECT s FROM refers;
+SELECT '16384'::fleet_catalog.foreign_server, 'regress_nobody'::fleet_catalog.foreign_server;
+DROP SERVER regress_r;
+-- which is followed by event triggers, and by nobody's call
+SELECT fleet_link.foreign_server_altered();
+SELECT fleet_link.foreign_server_dropped();

@@ -199,14 +199,16 @@ refuse(Connection *connection, const char *sqlstate, const char *error)
 }
 
 static bool
-read_server(Connection *connection, const char *name, Oid role)
+read_server(Connection *connection, Oid server, const char *name, Oid role)
 {
     ForeignDataWrapper *wrapper;
 
-    connection->server = GetForeignServerByName(name, true);
+    connection->server =
+        OidIsValid(server) ? GetForeignServerExtended(server, FSV_MISSING_OK) : NULL;
     if (connection->server == NULL)
         return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT,
                       psprintf("foreign server \"%s\" no longer exists", name));
+    name = connection->server->servername;
     wrapper = GetForeignDataWrapper(connection->server->fdwid);
     if (strcmp(wrapper->fdwname, "pg_fleet") != 0 &&
         strcmp(wrapper->fdwname, "postgres_fdw") != 0 &&
@@ -344,7 +346,7 @@ add_options(Connection *connection, List *list, int place, bool trusted, const c
 }
 
 static bool
-build(Connection *connection, const char *name, Oid role, const char ***keywords,
+build(Connection *connection, Oid server, const char *name, Oid role, const char ***keywords,
       const char ***values, bool *superuser)
 {
     const char *password;
@@ -354,7 +356,7 @@ build(Connection *connection, const char *name, Oid role, const char ***keywords
     if (!fleet_security_role_exists(role))
         return refuse(connection, FLEET_SQLSTATE_UNDEFINED_OBJECT,
                       "the role that it belongs to no longer exists");
-    if (!read_server(connection, name, role) || !read_mapping(connection, role))
+    if (!read_server(connection, server, name, role) || !read_mapping(connection, role))
         return false;
     trusted = superuser_arg(role);
     *superuser = trusted || password_is_waived(connection);
@@ -363,7 +365,7 @@ build(Connection *connection, const char *name, Oid role, const char ***keywords
         return refuse(connection, FLEET_SQLSTATE_PROHIBITED_SQL_STATEMENT,
                       psprintf("the user mapping of role \"%s\" for foreign server \"%s\" has no "
                                "password, which only superusers may do without",
-                               GetUserNameFromId(role, true), name));
+                               GetUserNameFromId(role, true), connection->server->servername));
 
     /* One more place than there can be, for the user name. */
     *keywords = palloc0(sizeof(char *) * (lengthof(options) + 2));
@@ -383,14 +385,14 @@ build(Connection *connection, const char *name, Oid role, const char ***keywords
 }
 
 bool
-fleet_security_connection(const char *server_name, Oid role, const char ***keywords,
+fleet_security_connection(Oid server, const char *name, Oid role, const char ***keywords,
                           const char ***values, bool *superuser, const char **sqlstate,
                           const char **error)
 {
     Connection connection;
 
     memset(&connection, 0, sizeof(connection));
-    if (build(&connection, server_name, role, keywords, values, superuser))
+    if (build(&connection, server, name, role, keywords, values, superuser))
         return true;
     *sqlstate = connection.sqlstate;
     *error = connection.error;

@@ -10,15 +10,16 @@
 
 /*
  * What a link needs, from the foreign server and the user mapping of "role"
- * (else PUBLIC's).  Called by the agent inside its transaction.  False with
+ * (else PUBLIC's).  The foreign server is this one, and not another that has
+ * its name now; "name" is told where it is gone.  Called by the agent inside its transaction.  False with
  * *sqlstate and *error (no secret in it) when it may not or cannot connect;
  * never throws for bad rows.  Everything is palloc'd in the current context.
  * *superuser: the link need not have used a password (a superuser's, or
  * password_required=false granted by a superuser).
  */
-extern bool fleet_security_connection(const char *server_name, Oid role, const char ***keywords,
-                                      const char ***values, bool *superuser, const char **sqlstate,
-                                      const char **error);
+extern bool fleet_security_connection(Oid server, const char *name, Oid role,
+                                      const char ***keywords, const char ***values, bool *superuser,
+                                      const char **sqlstate, const char **error);
 
 /*
  * Another number as soon as anything may have changed that fleet_security_connection() looks at:

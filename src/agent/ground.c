@@ -25,8 +25,8 @@ agent_ground(const AgentServer *server, Oid role, bool agent_mode, FleetLinkSpec
     spec->role = role;
     spec->mode = agent_mode ? &fleet_mode_agent : &fleet_mode_direct;
     spec->slots = (int) server->spec.slots;
-    if (!fleet_security_connection(server->name, role, &keywords, &values, &spec->superuser,
-                                   sqlstate, why))
+    if (!fleet_security_connection(server->foreign, server->name, role, &keywords, &values,
+                                   &spec->superuser, sqlstate, why))
         return false;
     spec->keywords = keywords;
     spec->values = values;

@@ -137,6 +137,23 @@ links_recheck(AgentServer *server)
     }
 }
 
+static void
+names_take(FleetNames *names, const FleetNames *row)
+{
+    names->n = row->n;
+    names->names = MemoryContextAlloc(agent.context, sizeof(char *) * Max(row->n, 1));
+    for (int i = 0; i < row->n; i++)
+        names->names[i] = MemoryContextStrdup(agent.context, row->names[i]);
+}
+
+static void
+names_drop(FleetNames *names)
+{
+    for (int i = 0; i < names->n; i++)
+        pfree(names->names[i]);
+    pfree(names->names);
+}
+
 /* All who need a name for longer have a copy. */
 static void
 names_free(AgentServer *server)
@@ -144,9 +161,8 @@ names_free(AgentServer *server)
     if (server->name == NULL)
         return;
     pfree(server->name);
-    for (int i = 0; i < server->ngroups; i++)
-        pfree(server->groups[i]);
-    pfree(server->groups);
+    names_drop(&server->groups);
+    names_drop(&server->former_names);
 }
 
 /* A server is suspect as long as a link is that knocks there: without one, its return would
@@ -196,16 +212,15 @@ server_take(const FleetServerRow *row)
         fleet_hand_take(FLEET_HAND_SERVER, row->server_id, "work_server");
     server->gone = false;
     names_free(server);
+    server->foreign = row->foreign;
     server->name = MemoryContextStrdup(agent.context, row->name);
     server->agent_mode = row->agent_mode;
     server->admin_state = admin_state(row->state);
     links_recheck(server);
     server->spec.slots = (uint32) row->slots;
     server->spec.weight = row->weight;
-    server->ngroups = row->ngroups;
-    server->groups = MemoryContextAlloc(agent.context, sizeof(char *) * Max(row->ngroups, 1));
-    for (int i = 0; i < row->ngroups; i++)
-        server->groups[i] = MemoryContextStrdup(agent.context, row->groups[i]);
+    names_take(&server->groups, &row->groups);
+    names_take(&server->former_names, &row->former_names);
     if (server->speed.evidence <= 0)
         server->speed = row->speed;
     server_suspects(server);

@@ -146,6 +146,7 @@ struct AgentServer
 {
     int server_id; /* hash key */
     uint32 number; /* in the placer */
+    Oid foreign;   /* the foreign server; InvalidOid: it was dropped */
     char *name;
     bool agent_mode;
     bool gone;  /* its row no longer exists */
@@ -156,8 +157,7 @@ struct AgentServer
     FleetSpeed speed;
     bool speed_changed;
     TimestampTz heard_at, heard_written; /* last message; the last of them that has a row */
-    char **groups;
-    int ngroups;
+    FleetNames groups, former_names;
     dlist_head links;
 };
 

@@ -139,7 +139,7 @@ fleet_sql_create_foreign_server(PG_FUNCTION_ARGS)
     PG_RETURN_VOID();
 }
 
-/* (server, role) → why links of this role may not be made to it, or null. */
+/* (foreign server, its name, role) → why links of this role may not be made to it, or null. */
 Datum
 fleet_sql_cannot_use(PG_FUNCTION_ARGS)
 {
@@ -147,8 +147,8 @@ fleet_sql_cannot_use(PG_FUNCTION_ARGS)
     const char *sqlstate, *why;
     bool superuser;
 
-    if (fleet_security_connection(NameStr(*PG_GETARG_NAME(0)), PG_GETARG_OID(1), &keywords, &values,
-                                  &superuser, &sqlstate, &why))
+    if (fleet_security_connection(PG_GETARG_OID(0), NameStr(*PG_GETARG_NAME(1)), PG_GETARG_OID(2),
+                                  &keywords, &values, &superuser, &sqlstate, &why))
         PG_RETURN_NULL();
     PG_RETURN_TEXT_P(cstring_to_text(why));
 }

@@ -13,18 +13,17 @@ CREATE FUNCTION fleet_catalog.get_server(a_name text) RETURNS fleet_catalog.serv
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_server fleet_catalog.server;
-    v_foreign oid := (SELECT f.oid FROM pg_foreign_server AS f WHERE f.srvname = a_name::name AND octet_length(a_name) < 64);
 BEGIN
     SELECT s.* INTO v_server FROM fleet_catalog.server AS s WHERE s.name = a_name::name AND octet_length(a_name) < 64;
     IF NOT FOUND THEN
         PERFORM fleet_catalog.check_name('server', a_name);
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('server "%s" does not exist', a_name),
-            HINT = CASE WHEN v_foreign IS NOT NULL THEN 'A foreign server of that name exists; register it with fleet.register_server().'
+            HINT = CASE WHEN EXISTS (SELECT FROM pg_foreign_server AS f WHERE f.srvname = a_name::name AND octet_length(a_name) < 64) THEN 'A foreign server of that name exists; register it with fleet.register_server().'
                    ELSE fleet_catalog.known((SELECT array_agg(s.name::text ORDER BY s.name) FROM fleet_catalog.server AS s
                                               WHERE fleet_catalog.sees(s.owner)), 'fleet.add_server()') END;
     END IF;
     IF NOT (fleet_catalog.may_cancel(v_server.owner)
-            OR coalesce(has_server_privilege(fleet_catalog.caller(), v_foreign, 'USAGE'), false)) THEN
+            OR coalesce(has_server_privilege(fleet_catalog.caller(), v_server.foreign_server::oid, 'USAGE'), false)) THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for server "%s"', a_name),
             HINT = format('Ask its owner to run: GRANT USAGE ON FOREIGN SERVER %I TO %I.', a_name, pg_get_userbyid(fleet_catalog.caller()));
     END IF;
@@ -74,6 +73,63 @@ BEGIN
 END
 $$;
 
+-- Does a package or job, as a document, have a task that names this server or group?  (Not: a parameter of that name.)
+CREATE FUNCTION fleet_catalog.document_uses(a_body jsonb, a_key text, a_name text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE a_key
+    WHEN 'server' THEN jsonb_path_exists(a_body, '$.** ? (@.kind == "job" && @.server == $name)', jsonb_build_object('name', a_name))
+    ELSE jsonb_path_exists(a_body, '$.** ? (@.kind == "job" && @.on_group == $name)', jsonb_build_object('name', a_name)) END
+$$;
+
+-- What names a server or a group (a_key: server or on_group), for the error of who takes the name away.  A run that is
+-- open keeps the name in its document.
+CREATE FUNCTION fleet_catalog.uses_of(a_key text, a_name text) RETURNS TABLE (place integer, what text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 2, format('task "%s" of package "%s"', t.name, p.name)
+  FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
+ WHERE a_name = CASE a_key WHEN 'server' THEN t.server ELSE t.on_group END
+UNION ALL
+SELECT 3, format('run %s', r.run_id)
+  FROM fleet_catalog.run AS r JOIN fleet_catalog.definition AS d ON d.hash = r.definition
+ WHERE NOT fleet_catalog.is_final(r.state) AND fleet_catalog.document_uses(d.body, a_key, a_name)
+UNION ALL
+SELECT 4, format('job run %s', j.job_run_id)
+  FROM fleet_catalog.job_run AS j JOIN fleet_catalog.definition AS d ON d.hash = j.definition
+ WHERE j.finished_at IS NULL AND fleet_catalog.document_uses(d.body, a_key, a_name)
+$$;
+
+-- The first ten of them as one text, or null.
+CREATE FUNCTION fleet_catalog.list_uses(a_uses text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT 'By ' || array_to_string(a_uses[1:10], ', ') || CASE WHEN cardinality(a_uses) > 10 THEN ', ...' ELSE '' END || '.' WHERE a_uses <> '{}'
+$$;
+
+-- A name that tasks use is of who had it last for a server: else tasks that mean that server would bring their SQL to
+-- another.
+CREATE FUNCTION fleet_catalog.check_free_name(a_name text, a_role oid) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_owner oid;
+    v_uses text;
+BEGIN
+    SELECT o.owner::oid INTO v_owner
+      FROM (SELECT 1 AS place, s.owner, NULL::timestamptz AS removed_at FROM fleet_catalog.server AS s WHERE s.name = a_name
+            UNION ALL SELECT 2, s.owner, NULL FROM fleet_catalog.server AS s WHERE a_name = ANY (s.former_names)
+            UNION ALL SELECT 3, f.owner, f.removed_at FROM fleet_catalog.former_server AS f WHERE f.name = a_name) AS o
+     ORDER BY o.place, o.removed_at DESC LIMIT 1;
+    IF NOT FOUND OR fleet_catalog.may_become(a_role, v_owner) THEN
+        RETURN;
+    END IF;
+    v_uses := fleet_catalog.list_uses(ARRAY(SELECT u.what FROM fleet_catalog.uses_of('server', a_name) AS u ORDER BY u.place, u.what LIMIT 11));
+    IF v_uses IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for the server name "%s"', a_name),
+            DETAIL = format('It is the name of a server of role "%s", and used. %s', pg_get_userbyid(v_owner), v_uses),
+            HINT = 'Choose another name, or ask a member of that role or a superuser to register the server.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_free_name(text, oid) IS 'May this role give the name to a server of the fleet?';
+
 CREATE FUNCTION fleet.register_server(server text, mode text DEFAULT 'agent', slots integer DEFAULT 4, groups text[] DEFAULT '{}',
                                       weight double precision DEFAULT 1) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
@@ -85,11 +141,36 @@ CREATE FUNCTION fleet_link.register_created(server text, mode text, slots intege
 COMMENT ON FUNCTION fleet_link.register_created(text, text, integer, text[], double precision)
     IS 'For fleet.add_server(): registers the foreign server that it has created, which fleet.remove_server() is to drop';
 
+-- The foreign server of this one was dropped, and its owner has made another: runs and tasks stay with it.  Null: it was not.
+CREATE FUNCTION fleet_catalog.replace_server(a_server text, a_foreign oid, a_mode text, a_slots integer, a_groups text[],
+                                             a_weight double precision, a_made_here boolean) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_server fleet_catalog.server;
+BEGIN
+    SELECT s.* INTO v_server FROM fleet_catalog.server AS s
+     WHERE s.name = a_server AND NOT EXISTS (SELECT FROM pg_foreign_server AS f WHERE f.oid = s.foreign_server) FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    v_server := fleet_catalog.change_server(a_server);
+    IF a_mode <> v_server.mode THEN
+        PERFORM fleet_catalog.check_idle(v_server);
+    END IF;
+    UPDATE fleet_catalog.server AS s
+       SET foreign_server = a_foreign, mode = a_mode, slots = a_slots, groups = a_groups, weight = a_weight, made_here = a_made_here,
+           owner = fleet_catalog.caller()
+     WHERE s.server_id = v_server.server_id;
+    RETURN v_server.server_id;
+END
+$$;
+
 CREATE FUNCTION fleet_catalog.insert_server(a_server text, a_mode text, a_slots integer, a_groups text[], a_weight double precision,
                                             a_made_here boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_foreign record;
+    v_made_here boolean;
     v_id integer;
 BEGIN
     PERFORM fleet_catalog.check_name('server', a_server);
@@ -110,16 +191,22 @@ BEGIN
             MESSAGE = format('foreign-data wrapper "%s" of server "%s" is not supported', v_foreign.fdwname, a_server),
             HINT = 'Use a server of the wrapper pg_fleet, postgres_fdw or dblink_fdw.';
     END IF;
+    PERFORM fleet_catalog.check_free_name(a_server, fleet_catalog.caller());
     PERFORM fleet_catalog.enter_groups(a_groups);
-    INSERT INTO fleet_catalog.server (name, mode, slots, groups, weight, made_here, owner)
-    VALUES (a_server, a_mode, a_slots, a_groups, a_weight,
-            a_made_here AND v_foreign.fdwname = 'pg_fleet', fleet_catalog.caller())
+    v_made_here := a_made_here AND v_foreign.fdwname = 'pg_fleet';
+    INSERT INTO fleet_catalog.server AS s (name, foreign_server, mode, slots, groups, weight, made_here, owner)
+    VALUES (a_server, v_foreign.oid, a_mode, a_slots, a_groups, a_weight, v_made_here, fleet_catalog.caller())
     ON CONFLICT (name) DO NOTHING
-    RETURNING server_id INTO v_id;
+    RETURNING s.server_id INTO v_id;
     IF NOT FOUND THEN
+        v_id := fleet_catalog.replace_server(a_server, v_foreign.oid, a_mode, a_slots, a_groups, a_weight, v_made_here);
+    END IF;
+    IF v_id IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('server "%s" is already registered', a_server),
             HINT = 'Change it with fleet.alter_server().';
     END IF;
+    UPDATE fleet_catalog.server AS s SET former_names = array_remove(s.former_names, a_server::name) WHERE a_server = ANY (s.former_names);
+    PERFORM fleet_catalog.lift('server', v_id);
     PERFORM fleet_catalog.wake('servers', v_id);
     RETURN v_id;
 END
@@ -207,9 +294,10 @@ DECLARE
 BEGIN
     PERFORM fleet_catalog.check_idle(v_server);
     DELETE FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id;
-    INSERT INTO fleet_catalog.former_server (server_id, name) VALUES (v_server.server_id, v_server.name);
+    INSERT INTO fleet_catalog.former_server (server_id, name, owner)
+    SELECT v_server.server_id, n.name, v_server.owner FROM unnest(v_server.former_names || v_server.name) AS n (name);
     PERFORM fleet_catalog.wake('servers', v_server.server_id);
-    RETURN v_server.made_here;
+    RETURN v_server.made_here AND EXISTS (SELECT FROM pg_foreign_server AS f WHERE f.oid = v_server.foreign_server AND f.srvname = v_server.name);
 END
 $$;
 
@@ -224,12 +312,65 @@ END
 $$;
 COMMENT ON FUNCTION fleet.remove_server(text) IS 'Removes a server from the fleet, and drops the foreign server if fleet.add_server() had created it';
 
+-- ---- foreign servers that change ---------------------------------------------------------------
+
+-- Whoever renames a foreign server renames the server of the fleet, in the same transaction, and what names it.
+CREATE FUNCTION fleet_catalog.foreign_server_altered() RETURNS event_trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_server record;
+BEGIN
+    FOR v_server IN SELECT s.server_id, s.name AS old, s.owner, f.srvname AS new FROM fleet_catalog.server AS s
+                      JOIN pg_foreign_server AS f ON f.oid = s.foreign_server WHERE f.srvname <> s.name LOOP
+        PERFORM fleet_catalog.check_free_name(v_server.new, v_server.owner);
+        IF EXISTS (SELECT FROM fleet_catalog.server AS s WHERE s.name = v_server.new) THEN
+            RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('server "%s" is already registered', v_server.new),
+                DETAIL = 'Its foreign server was dropped.', HINT = format('Remove it first, with fleet.remove_server(%L).', v_server.new);
+        END IF;
+        UPDATE fleet_catalog.server AS s SET former_names = array_remove(s.former_names, v_server.new) WHERE v_server.new = ANY (s.former_names);
+        UPDATE fleet_catalog.server AS s SET name = v_server.new, former_names = array_append(array_remove(s.former_names, v_server.old), v_server.old)
+         WHERE s.server_id = v_server.server_id;
+        UPDATE fleet_catalog.task AS t SET server = v_server.new WHERE t.server = v_server.old;
+        PERFORM fleet_catalog.wake('servers', v_server.server_id);
+    END LOOP;
+END
+$$;
+CREATE FUNCTION fleet_link.foreign_server_altered() RETURNS event_trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet_link.foreign_server_altered() IS 'Servers of the fleet, and tasks that name them, follow the names of their foreign servers';
+CREATE EVENT TRIGGER fleet_foreign_server_altered ON ddl_command_end WHEN TAG IN ('ALTER SERVER')
+    EXECUTE FUNCTION fleet_link.foreign_server_altered();
+COMMENT ON EVENT TRIGGER fleet_foreign_server_altered IS 'Servers of the fleet follow the names of their foreign servers';
+
+-- The numbers of what was dropped are used again one day, and mean nothing after pg_upgrade.
+CREATE FUNCTION fleet_catalog.foreign_server_dropped() RETURNS event_trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE fleet_catalog.server AS s SET foreign_server = 0::oid
+     WHERE s.foreign_server IN (SELECT d.objid FROM pg_event_trigger_dropped_objects() AS d WHERE d.classid = 'pg_foreign_server'::regclass);
+END
+$$;
+CREATE FUNCTION fleet_link.foreign_server_dropped() RETURNS event_trigger
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet_link.foreign_server_dropped() IS 'Servers of the fleet whose foreign server is dropped have none';
+CREATE EVENT TRIGGER fleet_foreign_server_dropped ON sql_drop WHEN TAG IN ('DROP SERVER', 'DROP FOREIGN DATA WRAPPER', 'DROP EXTENSION', 'DROP OWNED')
+    EXECUTE FUNCTION fleet_link.foreign_server_dropped();
+COMMENT ON EVENT TRIGGER fleet_foreign_server_dropped IS 'Servers of the fleet whose foreign server is dropped have none';
+
+-- pg_upgrade keeps tables as they are and makes foreign servers anew: those of these names, and not of those that had been dropped.
+CREATE FUNCTION fleet_catalog.find_foreign_servers() RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+UPDATE fleet_catalog.server AS s SET foreign_server = f.oid FROM pg_foreign_server AS f
+ WHERE f.srvname = s.name AND s.foreign_server <> 0::oid AND s.foreign_server <> f.oid
+$$;
+COMMENT ON FUNCTION fleet_catalog.find_foreign_servers() IS 'After pg_upgrade: finds the foreign servers of the fleet''s servers again, by their names';
+
 -- ---- deployment --------------------------------------------------------------------------------
 
 -- By the rules of links (src/security.c), which the agent applies again.
-CREATE FUNCTION fleet_catalog.cannot_use(a_server name, a_role oid) RETURNS text
+CREATE FUNCTION fleet_catalog.cannot_use(a_foreign oid, a_name name, a_role oid) RETURNS text
     LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_cannot_use';
-COMMENT ON FUNCTION fleet_catalog.cannot_use(name, oid) IS 'Why links of this role may not be made to a server; null: they may';
+COMMENT ON FUNCTION fleet_catalog.cannot_use(oid, name, oid) IS 'Why links of this role may not be made to a foreign server; null: they may';
 
 -- Of the servers of a group, those that the caller may use; a NOTICE for each other one.
 CREATE FUNCTION fleet_catalog.usable_servers(a_ids integer[], a_group text) RETURNS integer[]
@@ -239,7 +380,7 @@ DECLARE
     v_usable integer[] := '{}'::integer[];
     v_reasons text[] := '{}'::text[];
 BEGIN
-    FOR v_server IN SELECT s.server_id, s.name, fleet_catalog.cannot_use(s.name, fleet_catalog.caller()) AS why
+    FOR v_server IN SELECT s.server_id, s.name, fleet_catalog.cannot_use(s.foreign_server::oid, s.name, fleet_catalog.caller()) AS why
                       FROM fleet_catalog.server AS s WHERE s.server_id = ANY (a_ids) ORDER BY s.name LOOP
         IF v_server.why IS NULL THEN
             v_usable := v_usable || v_server.server_id;

@@ -126,39 +126,29 @@ CREATE FUNCTION fleet.drop_group(name text, if_exists boolean DEFAULT false) RET
 COMMENT ON FUNCTION fleet.drop_group(text, boolean)
     IS 'Drops a group that no server, task or open run uses: its name is free for whoever uses it next. Returns false if there was no such group';
 
--- What uses a group, for the error of drop_group.  A run that is open keeps the name in its document.
+-- What uses a group, for the error of drop_group.
 CREATE FUNCTION fleet_catalog.uses_of_group(a_name text) RETURNS TABLE (place integer, what text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT 1, format('server "%s"', s.name) FROM fleet_catalog.server AS s WHERE a_name = ANY (s.groups)
 UNION ALL
-SELECT 2, format('task "%s" of package "%s"', t.name, p.name)
-  FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id WHERE t.on_group = a_name
-UNION ALL
-SELECT 3, format('run %s', r.run_id)
-  FROM fleet_catalog.run AS r JOIN fleet_catalog.definition AS d ON d.hash = r.definition
- WHERE NOT fleet_catalog.is_final(r.state)
-   AND jsonb_path_exists(d.body, '$.** ? (@.on_group == $name)', jsonb_build_object('name', a_name))
-UNION ALL
-SELECT 4, format('job run %s', j.job_run_id)
-  FROM fleet_catalog.job_run AS j JOIN fleet_catalog.definition AS d ON d.hash = j.definition
- WHERE j.finished_at IS NULL AND jsonb_path_exists(d.body, '$.** ? (@.on_group == $name)', jsonb_build_object('name', a_name))
+SELECT u.place, u.what FROM fleet_catalog.uses_of('on_group', a_name) AS u
 $$;
 
 CREATE FUNCTION fleet_catalog.drop_group(a_name text, a_if_exists boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_group fleet_catalog.server_group;
-    v_uses text[];
+    v_uses text;
 BEGIN
     PERFORM fleet_catalog.check_name('group', a_name);
     IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.server_group AS g WHERE g.name = a_name) THEN
         RETURN false;
     END IF;
     v_group := fleet_catalog.change_group(a_name);
-    v_uses := ARRAY(SELECT u.what FROM fleet_catalog.uses_of_group(v_group.name) AS u ORDER BY u.place, u.what LIMIT 11);
-    IF v_uses <> '{}' THEN
+    v_uses := fleet_catalog.list_uses(ARRAY(SELECT u.what FROM fleet_catalog.uses_of_group(v_group.name) AS u ORDER BY u.place, u.what LIMIT 11));
+    IF v_uses IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop group "%s" because it is used', a_name),
-            DETAIL = format('By %s.', array_to_string(v_uses[1:10], ', ') || CASE WHEN cardinality(v_uses) > 10 THEN ', ...' ELSE '' END),
+            DETAIL = v_uses,
             HINT = 'Take its servers out of it with fleet.alter_server(server, groups => ...), and drop the tasks.';
     END IF;
     DELETE FROM fleet_catalog.server_group AS g WHERE g.name = v_group.name;

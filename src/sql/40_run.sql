@@ -351,11 +351,14 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to confirm the identity of this parent',
             HINT = 'Only a superuser may do this.';
     END IF;
+    PERFORM fleet_catalog.find_foreign_servers() FROM fleet_catalog.identity AS i
+      WHERE i.paused_reason IS NOT NULL AND i.pg_major <> current_setting('server_version_num')::integer / 10000;
     UPDATE fleet_catalog.identity AS i
        SET parent_uuid = CASE a_decision WHEN 'new' THEN gen_random_uuid() ELSE i.parent_uuid END,
            secret = CASE a_decision WHEN 'new' THEN gen_random_uuid() ELSE i.secret END,
            system_identifier = (SELECT s.system_identifier FROM pg_control_system() AS s),
            database = fleet_catalog.own_database(), paused_reason = NULL,
+           pg_major = current_setting('server_version_num')::integer / 10000,
            -- the write-ahead-log timelines of another cluster start over: epochs continue after the last one
            epoch_base = (i.last_epoch >> 32) << 32
      WHERE i.paused_reason IS NOT NULL;

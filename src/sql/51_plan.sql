@@ -25,7 +25,7 @@ CREATE FUNCTION fleet_catalog.servers_of(a_owner oid)
 SELECT row_number() OVER (ORDER BY s.server_id)::integer - 1, s.server_id, s.name, s.groups, s.slots, s.weight, s.state,
        coalesce(fleet_catalog.speed(h.speed_log, h.speed_evidence), 1),
        EXISTS (SELECT FROM pg_foreign_server AS f JOIN pg_user_mapping AS m ON m.umserver = f.oid AND m.umuser IN (a_owner, 0)
-                WHERE f.srvname = s.name AND has_server_privilege(a_owner, f.oid, 'USAGE'))
+                WHERE f.oid = s.foreign_server AND has_server_privilege(a_owner, f.oid, 'USAGE'))
   FROM fleet_catalog.server AS s LEFT JOIN fleet_catalog.server_health AS h ON h.server_id = s.server_id
 $$;
 

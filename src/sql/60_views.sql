@@ -191,7 +191,7 @@ SELECT s.name AS server, s.mode,
        CASE WHEN fleet_catalog.is_visible(s.owner)
             THEN coalesce('the agent ended ' || q.ends::text || ' times over this server: ' || q.message, h.last_error) END AS last_error
   FROM fleet_catalog.server AS s
-  LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.srvname = s.name
+  LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.oid = s.foreign_server
   LEFT JOIN fleet_catalog.server_health AS h ON h.server_id = s.server_id
   LEFT JOIN fleet_catalog.quarantine AS q ON q.kind = 'server' AND q.id = s.server_id AND fleet_catalog.in_quarantine(q.ends, q.last_at)
   LEFT JOIN (SELECT t.server_id, count(*) AS busy
@@ -216,19 +216,19 @@ CREATE VIEW fleet.server WITH (security_barrier) AS
 SELECT s.name AS server, s.mode, s.state, s.slots, s.weight, s.groups, pg_catalog.pg_get_userbyid(s.owner) AS owner,
        w.fdwname AS wrapper, s.server_id, f.srvoptions AS options
   FROM fleet_catalog.server AS s
-  LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.srvname = s.name
+  LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.oid = s.foreign_server
   LEFT JOIN pg_catalog.pg_foreign_data_wrapper AS w ON w.oid = f.srvfdw
  WHERE fleet_catalog.is_visible(s.owner) OR pg_catalog.has_server_privilege(f.oid, 'USAGE');
 COMMENT ON VIEW fleet.server IS 'Servers of the fleet as defined; passwords are in the user mappings';
 
 CREATE VIEW fleet.group WITH (security_barrier) AS
 SELECT g.name, pg_catalog.pg_get_userbyid(g.owner) AS owner,
-       ARRAY(SELECT s.name FROM fleet_catalog.server AS s LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.srvname = s.name
+       ARRAY(SELECT s.name FROM fleet_catalog.server AS s LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.oid = s.foreign_server
               WHERE g.name = ANY (s.groups) AND (fleet_catalog.is_visible(s.owner) OR pg_catalog.has_server_privilege(f.oid, 'USAGE'))
               ORDER BY s.name) AS servers
   FROM fleet_catalog.server_group AS g
  WHERE fleet_catalog.is_visible(g.owner)
-    OR EXISTS (SELECT FROM fleet_catalog.server AS s JOIN pg_catalog.pg_foreign_server AS f ON f.srvname = s.name
+    OR EXISTS (SELECT FROM fleet_catalog.server AS s JOIN pg_catalog.pg_foreign_server AS f ON f.oid = s.foreign_server
                 WHERE g.name = ANY (s.groups) AND pg_catalog.has_server_privilege(f.oid, 'USAGE'));
 COMMENT ON VIEW fleet.group IS 'Groups of servers: whose each is, and the servers in it that current_user may see';
 

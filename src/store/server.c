@@ -14,7 +14,8 @@
 
 static FleetStatement servers_statement = {
     "SELECT s.server_id, s.name, s.mode OPERATOR(pg_catalog.=) 'agent', s.state, s.slots, s.weight,"
-    "       s.groups, COALESCE(h.speed_log, 0), COALESCE(h.speed_evidence, 0)"
+    "       s.groups, COALESCE(h.speed_log, 0), COALESCE(h.speed_evidence, 0),"
+    "       s.foreign_server, s.former_names::pg_catalog.text[]"
     "  FROM fleet_catalog.server AS s"
     "  LEFT JOIN fleet_catalog.server_health AS h"
     "    ON h.server_id OPERATOR(pg_catalog.=) s.server_id"
@@ -24,21 +25,21 @@ static FleetStatement servers_statement = {
     NULL};
 
 static void
-read_groups(HeapTuple tuple, TupleDesc desc, FleetServerRow *row, MemoryContext context)
+read_names(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context, FleetNames *names)
 {
     bool isnull;
-    Datum value = SPI_getbinval(tuple, desc, 7, &isnull);
+    Datum value = SPI_getbinval(tuple, desc, column, &isnull);
     Datum *elements;
     bool *nulls;
     int n;
 
     deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements,
                       &nulls, &n);
-    row->groups = MemoryContextAllocZero(context, sizeof(char *) * Max(n, 1));
+    names->names = MemoryContextAllocZero(context, sizeof(char *) * Max(n, 1));
     for (int i = 0; i < n; i++)
     {
         if (!nulls[i])
-            row->groups[row->ngroups++] =
+            names->names[names->n++] =
                 MemoryContextStrdup(context, TextDatumGetCString(elements[i]));
     }
 }
@@ -63,9 +64,11 @@ fleet_server_read(FleetServerRow **rows)
         row->state = fleet_column_text(tuple, desc, 4, context);
         row->slots = (int) fleet_column_int(tuple, desc, 5, 0);
         row->weight = fleet_column_double(tuple, desc, 6);
-        read_groups(tuple, desc, row, context);
+        read_names(tuple, desc, 7, context, &row->groups);
         row->speed.log_speed = fleet_column_double(tuple, desc, 8);
         row->speed.evidence = fleet_column_double(tuple, desc, 9);
+        row->foreign = (Oid) fleet_column_int(tuple, desc, 10, InvalidOid);
+        read_names(tuple, desc, 11, context, &row->former_names);
     }
     SPI_freetuptable(table);
     return count;

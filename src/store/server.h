@@ -11,16 +11,23 @@
 #include "core/speed.h"
 #include "datatype/timestamp.h"
 
+typedef struct FleetNames
+{
+    char **names;
+    int n;
+} FleetNames;
+
 typedef struct FleetServerRow
 {
     int server_id;
+    Oid foreign; /* InvalidOid: the foreign server was dropped */
     char *name;
+    FleetNames former_names; /* that runs begun before may still use */
     bool agent_mode;
     char *state; /* online | draining | offline */
     int slots;
     double weight;
-    char **groups;
-    int ngroups;
+    FleetNames groups;
     FleetSpeed speed;
 } FleetServerRow;
 

@@ -241,7 +241,7 @@ fleet_column_int(HeapTuple tuple, TupleDesc desc, int column, int64 if_null)
         case OIDOID: return DatumGetObjectId(value);
         case BOOLOID: return DatumGetBool(value);
     }
-    if (IsBinaryCoercible(SPI_gettypeid(desc, column), OIDOID)) /* fleet_catalog.role */
+    if (IsBinaryCoercible(SPI_gettypeid(desc, column), OIDOID)) /* fleet_catalog.role, … */
         return DatumGetObjectId(value);
     elog(ERROR, "column %d is not a number", column);
     return 0;

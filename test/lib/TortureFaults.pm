@@ -76,6 +76,8 @@ my %do = (
         return sub {
             my $options = join ', ', map { s/=(.*)/ '$1'/r } split ' ', $f->conninfo($v->{child});
             statement($f, 'parent', "CREATE SERVER $v->{child} FOREIGN DATA WRAPPER pg_fleet OPTIONS ($options)");
+            # what took its name meanwhile would not be it
+            statement($f, 'parent', "SELECT fleet.register_server(s.name::text, s.mode, s.slots, s.groups, s.weight) FROM fleet_catalog.server AS s WHERE s.name = '$v->{child}'");
             Torture::map_roles($f, $v->{child});
         };
     },

@@ -227,6 +227,8 @@ my %stranger = (
     schedule_package => [ q{SELECT fleet.schedule_package('alice package', '* * * * *')} => '42501' ],
     unschedule_package => [ q{SELECT fleet.unschedule_package('alice package')} => '42501' ],
     agent_deploy => [ "SELECT fleet_link.agent_deploy('$uuid', 1, '{\"name\": \"alice job\", \"params\": {}, \"steps\": []}')" => '42710' ],
+    foreign_server_altered => [ 'SELECT fleet_link.foreign_server_altered()' => '0A000' ],
+    foreign_server_dropped => [ 'SELECT fleet_link.foreign_server_dropped()' => '0A000' ],
     # these answer with what the caller may know: nothing
     run_failure => [ "SELECT fleet_link.run_failure($sleeping)" => '42704' ],
     run_eta => [ "SELECT fleet_link.run_eta($sleeping)" => '' ],

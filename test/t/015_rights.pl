@@ -468,11 +468,13 @@ here(q{ALTER SERVER via_postgres_fdw OPTIONS (DROP options, ADD service 'x')});
 is(outcome('chief via', 'chief'), 'failed|42501|option "service" of foreign server "via_postgres_fdw" or its user mapping is not allowed', 'option service is allowed to nobody');
 here(q{ALTER SERVER via_postgres_fdw OPTIONS (DROP service)});
 # a server that became another wrapper's, or is gone
-here('DROP SERVER via_dblink_fdw CASCADE');
+here('ALTER FOREIGN DATA WRAPPER dblink_fdw RENAME TO other');
+is(outcome('via_dblink_fdw'), 'failed|42809|foreign server "via_dblink_fdw" belongs to the wrapper "other", which pg_fleet does not use',
+    'a foreign server of another wrapper: refused');
+here('ALTER FOREIGN DATA WRAPPER other RENAME TO dblink_fdw; DROP SERVER via_dblink_fdw CASCADE');
 is(outcome('via_dblink_fdw'), 'failed|42704|foreign server "via_dblink_fdw" no longer exists', 'a foreign server that was dropped: refused');
 here('CREATE FOREIGN DATA WRAPPER other; CREATE SERVER via_dblink_fdw FOREIGN DATA WRAPPER other; GRANT USAGE ON FOREIGN SERVER via_dblink_fdw TO alice; CREATE USER MAPPING FOR alice SERVER via_dblink_fdw');
-is(outcome('via_dblink_fdw'), 'failed|42809|foreign server "via_dblink_fdw" belongs to the wrapper "other", which pg_fleet does not use',
-    'a foreign server of another wrapper under the same name: refused');
+is(outcome('via_dblink_fdw'), 'failed|42704|foreign server "via_dblink_fdw" no longer exists', 'another foreign server under the same name is not it');
 is(events(), '', 'and nothing is done');
 
 # ---- names that need quotes, and numbers -------------------------------------------------------
