@@ -110,6 +110,7 @@ CREATE TABLE fleet_catalog.server (
     name      name NOT NULL UNIQUE,         -- of the foreign server; follows it
     foreign_server fleet_catalog.foreign_server NOT NULL, -- -: it was dropped, and nothing can take its place but by register_server
     former_names name[] NOT NULL DEFAULT '{}', -- for runs that were begun before it was renamed
+    named_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(), -- since when it has this name
     mode      text NOT NULL DEFAULT 'agent' CHECK (mode IN ('agent', 'direct')),
     state     text NOT NULL DEFAULT 'online' CHECK (state IN ('online', 'draining', 'offline')),
     slots     integer NOT NULL DEFAULT 4 CHECK (slots BETWEEN 0 AND 10000),
@@ -123,7 +124,8 @@ COMMENT ON TABLE fleet_catalog.server IS 'What makes a foreign server a server o
 -- A group is what servers have it among their groups; it has a row from the first use of its name on.
 CREATE TABLE fleet_catalog.server_group (
     name  text PRIMARY KEY CHECK (name <> '' AND pg_catalog.length(name) <= 200),
-    owner fleet_catalog.role NOT NULL                  -- only its members put servers into the group
+    owner fleet_catalog.role NOT NULL,                 -- only its members put servers into the group
+    named_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE fleet_catalog.server_group IS 'Groups of servers, and whose they are';
 

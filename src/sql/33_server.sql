@@ -159,7 +159,7 @@ BEGIN
     END IF;
     UPDATE fleet_catalog.server AS s
        SET foreign_server = a_foreign, mode = a_mode, slots = a_slots, groups = a_groups, weight = a_weight, made_here = a_made_here,
-           owner = fleet_catalog.caller()
+           owner = fleet_catalog.caller(), named_at = clock_timestamp()
      WHERE s.server_id = v_server.server_id;
     RETURN v_server.server_id;
 END
@@ -328,7 +328,7 @@ BEGIN
                 DETAIL = 'Its foreign server was dropped.', HINT = format('Remove it first, with fleet.remove_server(%L).', v_server.new);
         END IF;
         UPDATE fleet_catalog.server AS s SET former_names = array_remove(s.former_names, v_server.new) WHERE v_server.new = ANY (s.former_names);
-        UPDATE fleet_catalog.server AS s SET name = v_server.new, former_names = array_append(array_remove(s.former_names, v_server.old), v_server.old)
+        UPDATE fleet_catalog.server AS s SET name = v_server.new, named_at = clock_timestamp(), former_names = array_append(array_remove(s.former_names, v_server.old), v_server.old)
          WHERE s.server_id = v_server.server_id;
         UPDATE fleet_catalog.task AS t SET server = v_server.new WHERE t.server = v_server.old;
         PERFORM fleet_catalog.wake('servers', v_server.server_id);

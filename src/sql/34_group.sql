@@ -105,19 +105,30 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.alter_group(name text, owner text) RETURNS void
+CREATE FUNCTION fleet.alter_group(name text, owner text DEFAULT NULL, remove_servers text[] DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_group(text, text) IS 'Gives a group of servers to another role; its servers stay in it';
+COMMENT ON FUNCTION fleet.alter_group(text, text, text[])
+    IS 'Changes a group of servers: gives it to another role, takes servers out of it, whoever they belong to; arguments that are null leave things as they are';
 
-CREATE FUNCTION fleet_catalog.alter_group(a_name text, a_owner text) RETURNS void
+CREATE FUNCTION fleet_catalog.alter_group(a_name text, a_owner text, a_remove_servers text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_group fleet_catalog.server_group := fleet_catalog.change_group(a_name);
+    v_server text;
 BEGIN
-    IF a_owner IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'argument "owner" must not be null', HINT = 'Specify the name of the new owner.';
+    IF a_owner IS NOT NULL THEN
+        UPDATE fleet_catalog.server_group AS g SET owner = fleet_catalog.get_role(a_owner) WHERE g.name = v_group.name;
     END IF;
-    UPDATE fleet_catalog.server_group AS g SET owner = fleet_catalog.get_role(a_owner) WHERE g.name = v_group.name;
+    FOREACH v_server IN ARRAY coalesce(a_remove_servers, '{}') LOOP
+        UPDATE fleet_catalog.server AS s SET groups = array_remove(s.groups, v_group.name) WHERE s.name = v_server::name AND v_group.name = ANY (s.groups);
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('server "%s" is not in group "%s"', v_server, v_group.name),
+                HINT = 'Look into fleet.group.';
+        END IF;
+    END LOOP;
+    IF a_remove_servers <> '{}' THEN
+        PERFORM fleet_catalog.wake('servers', 0);
+    END IF;
 END
 $$;
 

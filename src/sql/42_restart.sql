@@ -255,6 +255,30 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_unclear(bigint) IS 'Error if a run has lost or unknown task runs';
 
+-- The document names servers and groups as they were.  One that somebody else has named so since then is another one.
+CREATE FUNCTION fleet_catalog.check_same_places(a_run fleet_catalog.run) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_taken record;
+BEGIN
+    SELECT x.* INTO v_taken
+      FROM fleet_catalog.definition AS d
+     CROSS JOIN jsonb_path_query(d.body, '$.** ? (@.kind == "job")') AS t (task)
+     CROSS JOIN LATERAL (
+           SELECT 'server' AS what, s.name::text AS name, s.owner, s.named_at FROM fleet_catalog.server AS s WHERE s.name = t.task ->> 'server'
+           UNION ALL
+           SELECT 'group', g.name, g.owner, g.named_at FROM fleet_catalog.server_group AS g WHERE g.name = t.task ->> 'on_group') AS x
+     WHERE d.hash = a_run.definition AND x.named_at > a_run.queued_at AND NOT fleet_catalog.may_become(a_run.owner, x.owner)
+     ORDER BY x.what, x.name LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('%s "%s" is not the one that run %s knew', v_taken.what, v_taken.name, a_run.run_id),
+            DETAIL = format('Role "%s" has given this name to another one since then.', v_taken.owner::text),
+            HINT = 'If the package still means it, use definition => ''current'', or start a new run.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_same_places(fleet_catalog.run) IS 'Error if a server or group of another role has a name now that the document of a run knows for something else';
+
 -- The definition of the restart: that of the old run, or the present one, which must still be its owner's.
 CREATE FUNCTION fleet_catalog.restart_definition(a_run fleet_catalog.run, a_definition text) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -264,6 +288,7 @@ DECLARE
     v_left record;
 BEGIN
     IF a_definition = 'same' THEN
+        PERFORM fleet_catalog.check_same_places(a_run);
         RETURN a_run.definition;
     END IF;
     SELECT p.* INTO v_package FROM fleet_catalog.package AS p WHERE p.name = a_run.package;

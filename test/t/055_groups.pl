@@ -203,6 +203,34 @@ $f->fails(q{SET ROLE alice; SELECT fleet.create_group('of team')}, '42710', 'the
 $f->sql('REVOKE team FROM bob');
 $f->fails(q{SET ROLE bob; SELECT fleet.alter_server('bobs', groups => '{}'), fleet.alter_server('bobs', groups => '{of team}')}, '42501', 'a member no longer: not again', like => qr/permission denied for group "of team"/);
 
+is($f->sql(q{SELECT servers FROM fleet.group WHERE name = 'of team'}), '{bobs}', 'his server is still in it');
+$f->fails(q{SET ROLE bob; SELECT fleet.alter_group('of team', remove_servers => '{bobs}')}, '42501', 'he has no say in the group', like => qr/permission denied for group "of team"/);
+$f->sql(q{CREATE ROLE captain LOGIN; GRANT team TO captain});
+$f->fails(q{SET ROLE captain; SELECT fleet.alter_group('of team', remove_servers => '{bobs,nothing}')}, '42704', 'what is not in it is not taken out', like => qr/server "nothing" is not in group "of team"/, help => 1);
+$f->sql(q{SET ROLE captain; SELECT fleet.alter_group('of team', remove_servers => '{bobs}')});
+is($f->sql(q{SELECT servers FROM fleet.group WHERE name = 'of team'}) . $f->sql(q{SELECT groups FROM fleet.server WHERE server = 'bobs'}), '{}{}', 'who has the group takes the server of somebody else out of it');
+$f->sql(q{SELECT fleet.alter_server('bobs', groups => '{of team}'); DROP ROLE captain});
+
+# An old run is restarted: its document names a group, and servers, that are somebody else's now.
+for my $case ([ 'a group', q{on_group => 'was hers'}, q{SELECT fleet.drop_group('was hers')}, q{SELECT fleet.alter_server('trap', groups => '{was hers}')}, 'group "was hers"' ],
+    [ 'a server', q{server => 'free name'}, q{RESET ROLE; SELECT fleet.remove_server('free name')}, q{CREATE SERVER "free name" FOREIGN DATA WRAPPER pg_fleet; SELECT fleet.register_server('free name', mode => 'direct')}, 'server "free name"' ])
+{
+    my ($what, $target, $give_up, $take, $named) = @$case;
+    $f->sql(q{SELECT fleet.add_server('free name', 'host=127.0.0.1 port=1', mode => 'direct'); GRANT USAGE ON FOREIGN SERVER "free name" TO alice}) if $what eq 'a server';
+    $f->sql("SET ROLE alice; SELECT fleet.create_package('old', params => '{\"key\": null}'); SELECT fleet.add_task('old', 'first', sql => 'SELECT 1 / 0');"
+          . " SELECT fleet.add_task('old', 'then', job => 'work', $target, after => '{first}')");
+    $f->sql(q{SELECT fleet.alter_server('d1b', groups => '{direct only,was hers}')}) if $what eq 'a group';
+    my $old = $f->sql(q{SET ROLE alice; SELECT fleet.run_parent_package('old', params => '{"key": "old"}')});
+    $f->run_is($old, 'failed', "$what: a run fails before it comes to it");
+    $f->sql(q{SELECT fleet.alter_server('d1b', groups => '{direct only}')}) if $what eq 'a group';
+    $f->sql("SET ROLE alice; SELECT fleet.drop_package('old'); $give_up; RESET ROLE; SET ROLE mallory; $take");
+    $f->fails("SET ROLE alice; SELECT fleet.restart_run($old)", '55000', "$what that is mallory's now: the run is not restarted into it",
+        like => qr/\Q$named is not the one that run $old knew\E.*DETAIL:  Role "mallory" has given.*HINT/s);
+    $f->sql("RESET ROLE; ALTER ROLE alice SUPERUSER; SET ROLE alice; SELECT fleet.cancel_run(fleet.restart_run($old)); RESET ROLE; ALTER ROLE alice NOSUPERUSER");
+    pass("$what: of who may act as mallory, it is");
+}
+$f->sql(q{SET ROLE mallory; SELECT fleet.alter_server('trap', groups => '{}'), fleet.drop_group('was hers')});
+
 # An owner that was dropped: nobody puts servers in, until a superuser or an operator gives the group to somebody.
 $f->sql('DROP ROLE team');
 my $orphan = qr/permission denied for group "of team".*DETAIL:  The role that it belonged to no longer exists.*HINT:  A superuser or a member of fleet_operator can give it another owner/s;

@@ -7,9 +7,9 @@ INSERT INTO fleet_catalog.identity (system_identifier, database, paused_reason, 
 SELECT s.system_identifier, d.oid, 'none yet', 14, '00000000-0000-0000-0000-0000000000e0' FROM pg_control_system() AS s, pg_database AS d WHERE d.datname = current_database();
 UPDATE fleet_catalog.agent SET started_at = '2026-01-01 00:00+00', last_sqlstate = '57P01', last_error = 'it ended', last_error_at = '2026-01-01 00:00+00';
 
-INSERT INTO fleet_catalog.server (server_id, name, foreign_server, former_names, mode, state, slots, weight, groups, made_here, owner)
-VALUES (1, 'kept server', '-', '{older}', 'direct', 'draining', 7, 2.5, '{g,"h i"}', true, current_user::regrole);
-INSERT INTO fleet_catalog.server_group (name, owner) VALUES ('kept group', current_user::regrole);
+INSERT INTO fleet_catalog.server (server_id, name, foreign_server, former_names, named_at, mode, state, slots, weight, groups, made_here, owner)
+VALUES (1, 'kept server', '-', '{older}', '2026-01-01 00:00+00', 'direct', 'draining', 7, 2.5, '{g,"h i"}', true, current_user::regrole);
+INSERT INTO fleet_catalog.server_group (name, owner, named_at) VALUES ('kept group', current_user::regrole, '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.former_server (server_id, name, owner, removed_at) VALUES (9, 'gone', current_user::regrole, '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_error, last_error_at, version, system_identifier, timeline,
                                          crash_mark, speed_log, speed_evidence)
