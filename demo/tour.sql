@@ -67,9 +67,8 @@ SELECT fleet.add_task('nightly', 'regions', job => 'load_region', on_group => 'e
                       for_each => $$SELECT jsonb_build_object('region', name) FROM planner.region ORDER BY name$$);
 SELECT fleet.add_task('nightly', 'publish', after => '{regions}', sql => $$
     INSERT INTO planner.report
-    SELECT fleet.param('day')::date, sum(output::bigint) FROM fleet.task_run
-     WHERE task = 'regions' AND item > 0
-       AND run_id = (SELECT max(run_id) FROM fleet.run WHERE package = 'nightly')$$);
+    SELECT fleet.param('day')::date, sum(rows::bigint)
+      FROM jsonb_array_elements_text(fleet.output('regions')::jsonb) AS rows$$);
 SELECT fleet.add_task('nightly', 'alarm', after_failure_of => '{regions}',
                       sql => $$DO 'BEGIN RAISE WARNING ''regions are missing''; END'$$);
 CALL fleet.execute_package('nightly', params => '{"day": "2026-11-23"}');
@@ -78,7 +77,7 @@ CALL fleet.execute_package('nightly', params => '{"day": "2026-11-23"}');
 SELECT * FROM planner.report;
 
 -- [task runs]
-SELECT max(run_id) AS run FROM fleet.run WHERE package = 'nightly' \gset
+SELECT run_id AS run FROM fleet.recent WHERE package = 'nightly' LIMIT 1 \gset
 SELECT task, item, params ->> 'region' AS region, server, state, output, finished_at - started_at AS took
   FROM fleet.task_run WHERE run_id = :run ORDER BY task_no, item;
 

@@ -68,6 +68,7 @@ typedef struct FleetStepRequest
     uint64 ref;          /* the agent's own number, comes back in every event */
     const char *command; /* SQL text, as psql would get it */
     const char *params;  /* JSON object text: becomes the setting fleet.params; never NULL */
+    const char *context; /* the same for fleet.context */
     bool transactional;  /* false: run it outside of a transaction block, as psql would */
     bool single;         /* the command is known to be one statement */
     bool fresh;          /* nothing of earlier jobs may be visible: DISCARD ALL */

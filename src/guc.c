@@ -9,6 +9,7 @@
 #include "guc.h"
 #include "utils/guc.h"
 
+char *fleet_guc_context = NULL;
 int fleet_guc_lost_after = 300000;
 int fleet_guc_max_active_runs = 1000;
 int fleet_guc_max_runners = 8;
@@ -18,6 +19,9 @@ int fleet_guc_runner_idle_timeout = 60000;
 void
 fleet_guc_init(void)
 {
+    DefineCustomStringVariable(
+        "fleet.context", "What the running step is part of, as a JSON object.", NULL,
+        &fleet_guc_context, "{}", PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
     DefineCustomIntVariable(
         "fleet.lost_after", "Silence after which work started on a server is called lost.", NULL,
         &fleet_guc_lost_after, 300000, 1000, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);

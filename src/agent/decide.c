@@ -60,6 +60,7 @@ decide_start(AgentRun *run, const FleetDecision *d)
 static void
 decide_row_state(AgentRun *run, const FleetDecision *d)
 {
+    const AgentReason *reason = &run->cannot_begin[d->ref.task];
     FleetTaskWrite w = {0};
 
     w.run_id = run->run_id;
@@ -76,15 +77,18 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
         w.finished_at = fleet_clock_wall();
     else if (d->state == FLEET_STARTING || d->state == FLEET_RUNNING)
         w.started_at = fleet_clock_wall();
+    if (d->ref.item == 0 && d->state == FLEET_RUNNING)
+        w.params =
+            run->resolved[d->ref.task]; /* for those of its items that an agent starts later */
     if (d->ref.item == 0 && agent_run_row_written(run, d->ref.task, d->state))
         /* two changes of one row in one turn: the batch takes one; write this one after it */
         fleet_run_flush();
     if (d->ref.item == 0 && d->state == FLEET_SKIPPED)
         w.diag.message = run->def->tasks[d->ref.task].left_out; /* NULL: by its constraints */
-    if (d->ref.item == 0 && d->state == FLEET_FAILED && run->cannot_begin[d->ref.task] != NULL)
+    if (d->ref.item == 0 && d->state == FLEET_FAILED && reason->message != NULL)
     {
-        w.diag.sqlstate = FLEET_SQLSTATE_BAD_QUERY;
-        w.diag.message = run->cannot_begin[d->ref.task];
+        w.diag.sqlstate = reason->sqlstate;
+        w.diag.message = reason->message;
         agent_failure_line(run, d->ref, 1, w.diag.sqlstate, w.diag.message);
         agent_run_reason(run, psprintf("task \"%s\" failed: %s", run->def->tasks[d->ref.task].name,
                                        w.diag.message));

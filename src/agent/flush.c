@@ -10,6 +10,7 @@
 #include "agent/decide.h"
 #include "agent/effect.h"
 #include "agent/found.h"
+#include "agent/given.h"
 #include "agent/learn.h"
 #include "agent/local_job.h"
 #include "agent/notice.h"
@@ -43,10 +44,17 @@ task_row(const AgentTask *task, FleetTaskWrite *w)
 static void
 task_write_start(AgentTask *task)
 {
+    AgentRun *run = task->run;
+    FleetDiagnostics failure;
     FleetTaskWrite w;
 
+    if (task->error == NULL && !agent_given_resolve(run, task->ref.task, &failure))
+        agent_task_cannot_start(task, failure.sqlstate, failure.message);
     agent_decide_link(task);
     task_row(task, &w);
+    if (task->ref.item == 0)
+        w.params =
+            run->resolved[task->ref.task]; /* an agent that finds it started gives the same */
     fleet_task_write_start(&w);
     agent_task_start_stored(task);
 }

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "agent/given.h"
 #include "agent/local_job_internal.h"
 #include "agent/quarantine.h"
 #include "store/spi.h"
@@ -30,6 +31,8 @@ job_run_take(const FleetJobRunRow *row)
     local->durable = row->state;
     local->parent_uuid = agent_strdup(local->context, row->parent_uuid);
     local->params = MemoryContextStrdup(local->context, row->params);
+    local->given = MemoryContextStrdup(
+        local->context, row->context != NULL ? row->context : agent_given_context_of_job(row->job));
     if (row->state == FLEET_QUEUED && !row->cancel)
         local_job_begin(local);
     else if (row->state == FLEET_QUEUED)

@@ -34,6 +34,8 @@ on_start(int64 run_id, uint32 task_no, uint32 item, const FleetItemParams *param
 
     if (task->params != NULL)
         return; /* a further attempt */
+    if (item == 0)
+        params = NULL; /* its row's are in the base */
     agent_task_set_params(task, params == NULL ? base : fleet_definition_merge_item(base, params),
                           params == NULL ? NULL : params->text);
 }
@@ -70,6 +72,17 @@ row_server(const FleetTaskRow *row)
     return server == NULL ? AGENT_LOCAL_SERVER : server->number;
 }
 
+/* What the templates of a task stood for when it began. */
+static void
+resolved_load(AgentRun *run, uint32 task)
+{
+    char *own =
+        agent_run_unresolved(run, task) ? fleet_task_item_params(run->run_id, task, 0) : NULL;
+
+    if (own != NULL)
+        agent_run_resolved(run, task, own);
+}
+
 static void
 task_load(AgentRun *run, const FleetTaskRow *row)
 {
@@ -88,6 +101,7 @@ task_load(AgentRun *run, const FleetTaskRow *row)
     load.retry_at = row->state == FLEET_RETRYING ? fleet_clock_from_wall(row->finished_at) : 0;
     if (row->item == 0)
     {
+        resolved_load(run, row->task);
         agent_run_row(run, row->task, row->state);
         agent_run_takes_over(run, row->task, row->carried_from);
     }

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "agent/found.h"
+#include "agent/given.h"
 #include "agent/local_job_internal.h"
 #include "points.h"
 #include "miscadmin.h"
@@ -330,6 +331,7 @@ local_job_for_task(AgentTask *task, FleetJobDef *def, AgentLink *link)
     local->log_seq = task->log_seq;
     local->params = MemoryContextStrdup(
         local->context, sql ? task->params : fleet_definition_merge(def->params, task->params));
+    local->given = MemoryContextStrdup(local->context, agent_given_context(task));
     agent_task_set_local(task, local);
     return local;
 }

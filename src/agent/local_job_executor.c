@@ -135,6 +135,7 @@ local_job_send(LocalJob *local)
     request.ref = local->ref;
     request.command = step->command;
     request.params = local->params;
+    request.context = local->given;
     request.transactional = local->exec.transactional;
     request.single = step->single;
     request.fresh = local->fresh;

@@ -64,6 +64,7 @@ struct LocalJob
     bool cut_off;  /* direct: … over a session that was cut, where it may still run */
     uint64 ref;    /* of the request in flight */
     char *params;
+    char *given; /* fleet.context */
     int log_seq;
     int cuts; /* times that the present attempt was cut off while its command ran */
     LocalJobEffect effect;

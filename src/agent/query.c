@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "agent/query.h"
+#include "agent/given.h"
 #include "agent/learn.h"
 #include "agent/run.h"
 #include "store/condition.h"
@@ -113,7 +114,8 @@ expand_failed(AgentQuery *query, const char *message)
 {
     AgentRun *run = query->run;
 
-    agent_run_cannot_begin(run, query->task, psprintf("for_each: %s", message));
+    agent_run_cannot_begin(run, query->task, FLEET_SQLSTATE_BAD_QUERY,
+                           psprintf("for_each: %s", message));
     (void) fleet_engine_items_failed(agent.engine, run->handle, query->task, fleet_clock_now());
 }
 
@@ -137,7 +139,7 @@ condition_failed(AgentQuery *query, const char *message)
     FleetTaskRef ref = {run->handle, edge->to, 0};
 
     agent_run_cannot_begin(
-        run, edge->to,
+        run, edge->to, FLEET_SQLSTATE_BAD_QUERY,
         psprintf("the condition between \"%s\" and \"%s\" could not be evaluated: %s",
                  run->def->tasks[edge->from].name, run->def->tasks[edge->to].name, message));
     (void) fleet_engine_fail(agent.engine, ref, NULL, fleet_clock_now());
@@ -428,6 +430,8 @@ runners_turn(void)
         request.command = query->sql;
         request.params =
             query->condition ? query->run->params : agent_run_task_params(query->run, query->task);
+        request.context = agent_given_context_of_query(
+            query->run, query->condition ? query->run->def->edges[query->edge].to : query->task);
         request.single = true;
         request.fresh = true;
         query->executor->methods->run(query->executor, &request);
@@ -435,9 +439,32 @@ runners_turn(void)
     fleet_hand_empty();
 }
 
+/* What came before a for_each was written with the turn in which its query was decided on. */
+static void
+templates_turn(void)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &queries)
+    {
+        AgentQuery *query = dlist_container(AgentQuery, node, iter.cur);
+        FleetDiagnostics failure;
+
+        if (query->condition || !agent_run_unresolved(query->run, query->task))
+            continue;
+        fleet_hand_take(FLEET_HAND_RUN, query->run->run_id, "work_query_send");
+        if (agent_given_resolve(query->run, query->task, &failure))
+            continue;
+        agent_run_cannot_begin(query->run, query->task, failure.sqlstate, failure.message);
+        query_failed(query, failure.message);
+    }
+    fleet_hand_empty();
+}
+
 void
 agent_queries_turn(void)
 {
+    templates_turn();
     runners_turn();
     items_turn();
 }

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "agent/remote.h"
+#include "agent/given.h"
 #include "agent/run.h"
 #include "agent/server.h"
 #include "agent/task.h"
@@ -144,6 +145,7 @@ agent_remote_start(AgentTask *task)
     start.token = token_of(task);
     start.job = task->run->def->tasks[task->ref.task].job;
     start.params = task->params;
+    start.context = agent_given_context(task);
     FLEET_POINT("remote_before_start");
     fleet_link_start(task->link->link, &start, 1);
 }
@@ -329,7 +331,8 @@ agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known)
         {
             FleetRemoteStart start = {.token = *token,
                                       .job = task->run->def->tasks[task->ref.task].job,
-                                      .params = task->params};
+                                      .params = task->params,
+                                      .context = agent_given_context(task)};
 
             fleet_link_start(link->link, &start, 1);
             break;

@@ -164,10 +164,14 @@ agent_run_taken_over(const AgentRun *run, uint32 task)
 }
 
 void
-agent_run_cannot_begin(AgentRun *run, uint32 task, const char *why)
+agent_run_cannot_begin(AgentRun *run, uint32 task, const char *sqlstate, const char *why)
 {
-    if (run->cannot_begin[task] == NULL)
-        run->cannot_begin[task] = MemoryContextStrdup(run->context, why);
+    AgentReason *reason = &run->cannot_begin[task];
+
+    if (reason->message != NULL)
+        return;
+    reason->message = MemoryContextStrdup(run->context, why);
+    reason->sqlstate = MemoryContextStrdup(run->context, sqlstate);
 }
 
 bool
@@ -213,7 +217,8 @@ agent_run_task_params(AgentRun *run, uint32 task)
 {
     if (run->task_params[task] == NULL)
     {
-        const char *own = run->def->tasks[task].params;
+        const char *own =
+            run->resolved[task] != NULL ? run->resolved[task] : run->def->tasks[task].params;
 
         run->task_params[task] =
             strcmp(own, "{}") == 0
@@ -221,6 +226,19 @@ agent_run_task_params(AgentRun *run, uint32 task)
                 : MemoryContextStrdup(run->context, fleet_definition_merge(run->params, own));
     }
     return run->task_params[task];
+}
+
+void
+agent_run_resolved(AgentRun *run, uint32 task, const char *own)
+{
+    run->resolved[task] = MemoryContextStrdup(run->context, own);
+    run->task_params[task] = NULL;
+}
+
+bool
+agent_run_unresolved(const AgentRun *run, uint32 task)
+{
+    return run->def->tasks[task].templates && run->resolved[task] == NULL;
 }
 
 /* ---- life ---- */
@@ -247,7 +265,9 @@ agent_run_create(const FleetRunRow *row)
     run->task_params = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
     run->task_durable = MemoryContextAllocZero(context, Max(run->def->ntasks, 1));
     run->task_written = MemoryContextAllocZero(context, sizeof(uint64) * Max(run->def->ntasks, 1));
-    run->cannot_begin = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
+    run->resolved = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
+    run->cannot_begin =
+        MemoryContextAllocZero(context, sizeof(AgentReason) * Max(run->def->ntasks, 1));
     run->restart = row->restart_of != 0;
     if (run->restart)
         run->take_over = MemoryContextAllocZero(context, sizeof(int64) * Max(run->def->ntasks, 1));

@@ -31,6 +31,10 @@ extern void agent_run_free(AgentRun *run);
 extern void agent_run_cancel(int64 run_id); /* nothing happens if it is not open */
 /* The parameters of a task without its item's: a JSON object that lives as long as the run. */
 extern const char *agent_run_task_params(AgentRun *run, uint32 task);
+/* Its own, with what their templates stand for: copied. */
+extern void agent_run_resolved(AgentRun *run, uint32 task, const char *own);
+/* Do they have templates that are not resolved yet? */
+extern bool agent_run_unresolved(const AgentRun *run, uint32 task);
 
 /* A nested run: whom to tell its end.  NULL: nothing any more. */
 extern void agent_run_set_parent_task(AgentRun *run, AgentTask *task);
@@ -40,8 +44,10 @@ extern void agent_run_decided(AgentRun *run, FleetState state); /* by the engine
 extern void agent_run_row(AgentRun *run, uint32 task, FleetState state);
 /* The same, of a row that is put into the batch.  True: it was already, in this turn. */
 extern bool agent_run_row_written(AgentRun *run, uint32 task, FleetState state);
-/* Why a task cannot begin (its for_each, a condition before it): copied; the first reason stays. */
-extern void agent_run_cannot_begin(AgentRun *run, uint32 task, const char *why);
+/* Why a task cannot begin (its for_each, a condition before it): both are copied; the first reason
+ * stays. */
+extern void agent_run_cannot_begin(AgentRun *run, uint32 task, const char *sqlstate,
+                                   const char *why);
 /* Of a restart: the run whose items a for_each takes over when it begins; 0: its query is asked. */
 extern void agent_run_takes_over(AgentRun *run, uint32 task, int64 from);
 extern int64 agent_run_taken_over(const AgentRun *run, uint32 task);

@@ -79,6 +79,7 @@
  *   learn.c      estimates: AgentRun.estimates and .learned
  *   run.c        AgentRun
  *   task.c       AgentTask
+ *   given.c      nothing: what work is given, its parameters and its context
  *   notice.c     notices
  *   deploy.c     deployments
  *   query.c      queries
@@ -184,6 +185,13 @@ struct AgentLink
     dlist_head tasks;   /* AgentTask.link_node: remote task runs on this link */
 };
 
+/* Why a task cannot begin; NULL: no such reason. */
+typedef struct AgentReason
+{
+    char *message;
+    const char *sqlstate;
+} AgentReason;
+
 /* One execution of a package. */
 struct AgentRun
 {
@@ -197,15 +205,16 @@ struct AgentRun
     int32 priority;
     char *params;
     char **task_params; /* per task: run params || task params; made when needed */
+    char **resolved; /* per task: its own, once their templates are resolved; NULL: not, or none */
     FleetState state;
-    FleetState durable;   /* as in the row */
-    uint8 *task_durable;  /* per task: state of item 0's row */
-    uint64 *task_written; /* per task: turn in which item 0's row was put into the batch */
-    char **cannot_begin;  /* per task: why its for_each or its condition failed */
-    bool restart;         /* it restarts another run */
-    int64 *take_over;     /* per task, of a restart: run whose items it takes over; 0: none */
-    char **hindered;      /* per task: what its item 0's row says of why nothing of it is placed */
-    dlist_head tasks;     /* AgentTask.run_node: started ones */
+    FleetState durable;        /* as in the row */
+    uint8 *task_durable;       /* per task: state of item 0's row */
+    uint64 *task_written;      /* per task: turn in which item 0's row was put into the batch */
+    AgentReason *cannot_begin; /* per task: why its for_each or its condition failed */
+    bool restart;              /* it restarts another run */
+    int64 *take_over;          /* per task, of a restart: run whose items it takes over; 0: none */
+    char **hindered;  /* per task: what its item 0's row says of why nothing of it is placed */
+    dlist_head tasks; /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */
     LocalJob *parent_local;
     bool changed; /* who waits for changes is to be told, after the commit */

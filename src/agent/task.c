@@ -266,7 +266,7 @@ agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures, AgentServer
 void
 agent_task_cannot_start(AgentTask *task, const char *sqlstate, const char *message)
 {
-    task->error_state = sqlstate;
+    task->error_state = MemoryContextStrdup(task->context, sqlstate);
     task->error = MemoryContextStrdup(task->context, message);
 }
 

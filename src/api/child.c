@@ -45,6 +45,7 @@
 #include "utils/uuid.h"
 
 #define PARAMS_MAX 1000000 /* bytes, as fleet_catalog.check_params() has it */
+#define CONTEXT_MAX 10000  /* bytes of what a parent says of the run: some names */
 
 PG_FUNCTION_INFO_V1(fleet_sql_agent_acknowledge);
 PG_FUNCTION_INFO_V1(fleet_sql_agent_fetch);
@@ -236,7 +237,7 @@ typedef struct StartRequest
 {
     pg_uuid_t *parent;
     uint64 epoch, seen_epoch;
-    Elements tokens, jobs, params;
+    Elements tokens, jobs, params, contexts;
     KnownJob **job; /* of each */
 } StartRequest;
 
@@ -333,15 +334,14 @@ find_job(Datum name)
     return job;
 }
 
-/* Parameters of jobs are objects; agent_start_any() says which are not. */
+/* Parameters and contexts of jobs are objects; agent_start_any() says which are not. */
 static bool
-all_params_are_objects(const StartRequest *request)
+all_are_objects(const Elements *list, Size maximum)
 {
-    for (int i = 0; i < request->params.n; i++)
+    for (int i = 0; i < list->n; i++)
     {
-        if (!request->params.nulls[i] &&
-            (toast_raw_datum_size(request->params.values[i]) > PARAMS_MAX ||
-             !JB_ROOT_IS_OBJECT(DatumGetJsonbP(request->params.values[i]))))
+        if (!list->nulls[i] && (toast_raw_datum_size(list->values[i]) > maximum ||
+                                !JB_ROOT_IS_OBJECT(DatumGetJsonbP(list->values[i]))))
             return false;
     }
     return true;
@@ -404,6 +404,8 @@ insert_job_runs(FunctionCallInfo fcinfo, StartRequest *request)
             rows, JOB_PARAMS,
             given ? DirectFunctionCall2(jsonb_concat, job->params, request->params.values[i])
                   : job->params);
+        if (i < request->contexts.n && !request->contexts.nulls[i])
+            fleet_rows_set(rows, JOB_CONTEXT, request->contexts.values[i]);
         fleet_rows_insert(rows);
         fleet_wake_at_commit(FLEET_MESSAGE_JOB_RUN, id);
         tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -448,7 +450,7 @@ insert_all_or_none(FunctionCallInfo fcinfo, StartRequest *request)
     return inserted;
 }
 
-/* (parent_uuid, epoch, tokens, jobs, params) → (ord, job_run_id, known, sqlstate, message) */
+/* (parent_uuid, epoch, tokens, jobs, params, contexts) → (ord, job_run_id, known, sqlstate, message) */
 Datum
 fleet_sql_agent_start(PG_FUNCTION_ARGS)
 {
@@ -461,12 +463,14 @@ fleet_sql_agent_start(PG_FUNCTION_ARGS)
     request.tokens = elements(fcinfo, 2, UUIDOID);
     request.jobs = elements(fcinfo, 3, TEXTOID);
     request.params = elements(fcinfo, 4, JSONBOID);
+    request.contexts = elements(fcinfo, 5, JSONBOID);
     begin_request(request.parent, ShareLock);
     request.epoch = (uint64) PG_GETARG_INT64(1);
     request.seen_epoch = check_epoch(request.parent, PG_GETARG_INT64(1), false);
     usual = request.tokens.n == request.jobs.n && request.params.n <= request.tokens.n &&
-            !has_nulls(&request.tokens) && !has_nulls(&request.jobs) &&
-            all_params_are_objects(&request) && all_tokens_are_new(&request) &&
+            request.contexts.n <= request.tokens.n && !has_nulls(&request.tokens) &&
+            !has_nulls(&request.jobs) && all_are_objects(&request.params, PARAMS_MAX) &&
+            all_are_objects(&request.contexts, CONTEXT_MAX) && all_tokens_are_new(&request) &&
             all_jobs_are_known(&request) && insert_all_or_none(fcinfo, &request);
     end_request();
     return usual ? (Datum) 0 : fleet_call_instead(fcinfo, "agent_start_any");

@@ -62,14 +62,17 @@ fleet_link_start(FleetServerLink *link, const FleetRemoteStart *starts, int n)
     for (int i = 0; i < n; i++)
     {
         size_t job = strlen(starts[i].job) + 1, params = strlen(starts[i].params) + 1;
+        size_t context = strlen(starts[i].context) + 1;
         AgentStart *start =
-            MemoryContextAllocZero(link->context, sizeof(AgentStart) + job + params);
+            MemoryContextAllocZero(link->context, sizeof(AgentStart) + job + params + context);
 
         start->token = starts[i].token;
         start->job = (char *) (start + 1);
         start->params = start->job + job;
+        start->context = start->params + params;
         memcpy(start->job, starts[i].job, job);
         memcpy(start->params, starts[i].params, params);
+        memcpy(start->context, starts[i].context, context);
         dlist_push_tail(&agent->starts, &start->node);
     }
     agent_wants(agent);

@@ -51,7 +51,7 @@ typedef struct AgentStart
 {
     dlist_node node;
     FleetToken token;
-    char *job, *params; /* in the same allocation */
+    char *job, *params, *context; /* in the same allocation */
     /* the answer */
     int64 id;
     bool known; /* it was there before */

@@ -72,7 +72,8 @@ static const struct
 } statements[] = {
     [TAG_START] = {"agent_start",
                    "SELECT * FROM fleet_link.agent_start($1::pg_catalog.uuid, $2::pg_catalog.int8,"
-                   " $3::pg_catalog.uuid[], $4::pg_catalog.text[], $5::pg_catalog.jsonb[])"},
+                   " $3::pg_catalog.uuid[], $4::pg_catalog.text[], $5::pg_catalog.jsonb[],"
+                   " $6::pg_catalog.jsonb[])"},
     [TAG_RESUME] =
         {"agent_resume",
          "SELECT * FROM fleet_link.agent_resume($1::pg_catalog.uuid, $2::pg_catalog.int8,"
@@ -202,7 +203,7 @@ static void
 send_starts(FleetAgentLink *agent, const char *epoch)
 {
     FleetServerLink *link = agent->conn.link;
-    StringInfoData tokens, jobs, params;
+    StringInfoData tokens, jobs, params, contexts;
     AgentCall *call;
     dlist_mutable_iter iter;
     int n = 0;
@@ -216,6 +217,7 @@ send_starts(FleetAgentLink *agent, const char *epoch)
     array_begin(&tokens);
     array_begin(&jobs);
     array_begin(&params);
+    array_begin(&contexts);
     call->n = 0;
     for (int i = 0; i < n && params.len < CALL_BYTES; i++)
     {
@@ -229,6 +231,7 @@ send_starts(FleetAgentLink *agent, const char *epoch)
         append_token(&tokens, &start->token);
         append_element(&jobs, job);
         append_element(&params, given);
+        append_element(&contexts, fleet_text_or_ascii(agent->conn.encoding, start->context));
     }
     if (call->n == 0)
     {
@@ -238,9 +241,11 @@ send_starts(FleetAgentLink *agent, const char *epoch)
     appendStringInfoChar(&tokens, '}');
     appendStringInfoChar(&jobs, '}');
     appendStringInfoChar(&params, '}');
+    appendStringInfoChar(&contexts, '}');
     agent->starts_sent++;
-    call_send(agent, call, 5,
-              (const char *const[]){link->parent.uuid, epoch, tokens.data, jobs.data, params.data});
+    call_send(agent, call, 6,
+              (const char *const[]){link->parent.uuid, epoch, tokens.data, jobs.data, params.data,
+                                    contexts.data});
 }
 
 /* Takes up to CALL_MAX tokens from the list and sends them. */

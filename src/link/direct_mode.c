@@ -90,8 +90,8 @@ clear_text(StringInfo text)
 static void
 request_clear(FleetServerLink *link, DirectRequest *request)
 {
-    StringInfo all[] = {&request->command, &request->params,  &request->message, &request->detail,
-                        &request->hint,    &request->context, &request->output};
+    StringInfo all[] = {&request->command, &request->params, &request->of,      &request->message,
+                        &request->detail,  &request->hint,   &request->context, &request->output};
     DirectRequest keep;
 
     fleet_direct_look_forget(request);
@@ -131,6 +131,7 @@ set_texts(DirectSession *session, DirectRequest *request, const FleetStepRequest
         if (text != NULL && text != given[i])
             pfree(unconstify(char *, text));
     }
+    set_text(link, &request->of, fleet_text_or_ascii(encoding, step->context));
 }
 
 static void

@@ -74,6 +74,7 @@ typedef struct DirectRequest
     DirectLook *look; /* while that is not known */
     char sqlstate[6];
     StringInfoData command, params;
+    StringInfoData of; /* fleet.context */
     StringInfoData message, detail, hint, context, output;
 } DirectRequest;
 

@@ -38,14 +38,13 @@ fleet_direct_waiting(DirectSession *session)
     fleet_link_due_at(user ? session->probe_at : conn->heard_at + FLEET_SILENCE);
 }
 
-/* SET [LOCAL] fleet.params TO '…'; it is a utility statement, and so takes no snapshot:
- * the command may still begin with SET TRANSACTION. */
+/* SET [LOCAL] … TO '…'; it is a utility statement, and so takes no snapshot: the command may still
+ * begin with SET TRANSACTION. */
 static bool
-send_params(DirectSession *session, int slot, bool local)
+send_set(DirectSession *session, int slot, const char *name, const StringInfoData *value)
 {
-    DirectRequest *request = &session->requests[slot];
-    char *literal =
-        PQescapeLiteral(session->conn.pg, request->params.data, (size_t) request->params.len);
+    bool local = session->requests[slot].transactional;
+    char *literal = PQescapeLiteral(session->conn.pg, value->data, (size_t) value->len);
     char *sql;
 
     if (literal == NULL)
@@ -53,7 +52,7 @@ send_params(DirectSession *session, int slot, bool local)
         fleet_conn_fail_libpq(&session->conn); /* out of memory */
         return false;
     }
-    sql = psprintf("SET %sfleet.params TO %s", local ? "LOCAL " : "", literal);
+    sql = psprintf("SET %s%s TO %s", local ? "LOCAL " : "", name, literal);
     PQfreemem(literal);
     fleet_conn_send(&session->conn, TAG_SET, (uint8) slot, sql, 0, NULL, false, false);
     pfree(sql);
@@ -88,7 +87,8 @@ fleet_direct_send_xid(DirectSession *session, int slot)
 
 #define ENTER_NAME "pg_fleet_enter"
 #define ENTER_SQL                                                                                  \
-    "SELECT pg_catalog.set_config('fleet.params', $1, true), pg_catalog.pg_current_xact_id()"
+    "SELECT pg_catalog.set_config('fleet.params', $1, true),"                                      \
+    " pg_catalog.set_config('fleet.context', $2, true), pg_catalog.pg_current_xact_id()"
 
 /* A session that is not reset keeps the statement.  Not behind a pooler, where the next transaction
  * may be in another session. */
@@ -107,24 +107,31 @@ prepare_enter(DirectSession *session, int slot)
     }
 }
 
-/* Parameters and transaction id by one statement, which costs less than two. */
+/* Parameters, context and transaction id by one statement, which costs less than two. */
 static void
 send_enter(DirectSession *session, int slot)
 {
     FleetConn *conn = &session->conn;
-    const char *values[] = {session->requests[slot].params.data};
+    const DirectRequest *request = &session->requests[slot];
+    const char *values[] = {request->params.data, request->of.data};
 
     if (session->prepared)
-        fleet_conn_send_prepared(conn, TAG_ENTER, (uint8) slot, ENTER_NAME, 1, values, false,
+        fleet_conn_send_prepared(conn, TAG_ENTER, (uint8) slot, ENTER_NAME, 2, values, false,
                                  false);
     else
-        fleet_conn_send(conn, TAG_ENTER, (uint8) slot, ENTER_SQL, 1, values, false, false);
+        fleet_conn_send(conn, TAG_ENTER, (uint8) slot, ENTER_SQL, 2, values, false, false);
 }
 
+/* What they are by default need not be said, unless there is a pooler between. */
 static bool
-params_are_default(const DirectRequest *request)
+send_told(DirectSession *session, int slot)
 {
-    return request->params.len == 2 && memcmp(request->params.data, "{}", 2) == 0;
+    const DirectRequest *request = &session->requests[slot];
+
+    if ((session->conn.link->plain || strcmp(request->params.data, "{}") != 0) &&
+        !send_set(session, slot, "fleet.params", &request->params))
+        return false;
+    return send_set(session, slot, "fleet.context", &request->of);
 }
 
 /* The prologue, and for one statement in a transaction all of it. */
@@ -133,7 +140,6 @@ fleet_direct_send(DirectSession *session, int slot)
 {
     DirectRequest *request = &session->requests[slot];
     FleetConn *conn = &session->conn;
-    bool set = conn->link->plain || !params_are_default(request);
 
     request->phase = DIRECT_PROLOGUE;
     request->skipped = false;
@@ -149,17 +155,12 @@ fleet_direct_send(DirectSession *session, int slot)
         if (request->plain_query)
             send_enter(session, slot);
     }
-    if (set && !request->plain_query && !send_params(session, slot, request->transactional))
+    if (!request->plain_query && !send_told(session, slot))
         return;
     /* All answers before the command's come now, not when it has ended: while one of those is
      * awaited, the server's silence is none of the command. */
     if (request->pipelined && !conn->lost)
         PQsendFlushRequest(conn->pg);
-    if (!request->transactional && !set && !request->fresh)
-    {
-        fleet_conn_work(&session->conn);
-        return;
-    }
     conn->sync_slot = (uint8) slot;
     if (request->pipelined)
     {
@@ -181,6 +182,8 @@ void
 fleet_direct_reset_params(DirectSession *session)
 {
     fleet_conn_send(&session->conn, TAG_ROLLBACK, FLEET_NO_SLOT, "RESET fleet.params", 0, NULL,
+                    false, false);
+    fleet_conn_send(&session->conn, TAG_ROLLBACK, FLEET_NO_SLOT, "RESET fleet.context", 0, NULL,
                     false, false);
     fleet_conn_sync(&session->conn); /* DISCARD ALL may not follow it in the same message */
     fleet_direct_waiting(session);

@@ -75,6 +75,8 @@ extern void fleet_text_clean_diagnostics(FleetDiagnostics *diag, int encoding);
 /* A text of our database for a server in that encoding: itself, or a copy in the current context.
  * NULL: it cannot be said there, and "why" says why (22P05, 22021). */
 extern const char *fleet_text_for(int encoding, const char *s, FleetDiagnostics *why);
+/* The same; what cannot be said in that encoding is sent without the characters that are not ASCII. */
+extern const char *fleet_text_or_ascii(int encoding, const char *s);
 /* What a result says of an error or notice: its own texts, as the server says them. */
 extern FleetDiagnostics fleet_text_diagnostics(const PGresult *result);
 /* "s" if it has the form of an SQLSTATE, else XX000; the known level that it is, else NOTICE. */

@@ -152,7 +152,8 @@ typedef struct FleetRemoteStart
 {
     FleetToken token;
     const char *job;
-    const char *params; /* JSON object */
+    const char *params;  /* JSON object */
+    const char *context; /* JSON object */
 } FleetRemoteStart;
 
 /*

@@ -274,6 +274,24 @@ fleet_text_utf8(const char *s)
     return utf8 == NULL ? s : utf8;
 }
 
+const char *
+fleet_text_or_ascii(int encoding, const char *s)
+{
+    FleetDiagnostics why;
+    const char *text = fleet_text_for(encoding, s, &why);
+    char *ascii;
+
+    if (text != NULL)
+        return text;
+    ascii = pstrdup(s);
+    for (char *c = ascii; *c != '\0'; c++)
+    {
+        if (IS_HIGHBIT_SET(*c))
+            *c = '?';
+    }
+    return ascii;
+}
+
 /* ---- diagnostics ---- */
 
 /* "s" itself when it is harmless, else a copy; NULL stays NULL. */

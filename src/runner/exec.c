@@ -117,11 +117,19 @@ begin_block(RunnerStep *step)
     start_transaction(step);
 }
 
-static void
-set_params(const char *params, GucAction action)
+/* What a step is told in settings; values are those of a request, or NULL: back to the default. */
+static const struct
 {
-    (void) set_config_option("fleet.params", params, PGC_USERSET, PGC_S_SESSION, action, true, 0,
-                             false);
+    const char *name;
+    RunnerText text;
+} told[] = {{"fleet.params", RUNNER_TEXT_PARAMS}, {"fleet.context", RUNNER_TEXT_OF}};
+
+static void
+tell_step(const RunnerMessage *request, GucAction action)
+{
+    for (size_t i = 0; i < lengthof(told); i++)
+        (void) set_config_option(told[i].name, request ? request->text[told[i].text] : NULL,
+                                 PGC_USERSET, PGC_S_SESSION, action, true, 0, false);
 }
 
 /* ---- where results go ---- */
@@ -430,7 +438,7 @@ run_transactional(RunnerStep *step)
         message = result_message(step, RUNNER_NOT_TRANSACTIONAL, 0);
         return fleet_runner_send(&message, true);
     }
-    set_params(step->request->text[RUNNER_TEXT_PARAMS], GUC_ACTION_LOCAL);
+    tell_step(step->request, GUC_ACTION_LOCAL);
     foreach (cell, statements)
     {
         start_transaction(step); /* for the timeout, which each statement has for itself */
@@ -461,16 +469,12 @@ run_transactional(RunnerStep *step)
     return fleet_runner_send(&message, true);
 }
 
-/* fleet.params for a step outside of a transaction of ours; NULL: back to the default. */
+/* For a step outside of a transaction of ours. */
 static void
-set_session_params(RunnerStep *step, const char *params)
+tell_session(RunnerStep *step, const RunnerMessage *request)
 {
-    const char *now = GetConfigOption("fleet.params", true, false);
-
-    if (now && strcmp(now, params ? params : "{}") == 0)
-        return;
     start_transaction(step);
-    set_params(params, GUC_ACTION_SET);
+    tell_step(request, GUC_ACTION_SET);
     finish_transaction(step);
 }
 
@@ -484,7 +488,7 @@ run_plain(RunnerStep *step)
     bool alive;
     RunnerMessage message;
 
-    set_session_params(step, step->request->text[RUNNER_TEXT_PARAMS]);
+    tell_session(step, step->request);
     start_transaction(step);
     statements = parse_command(step->command, &fits);
     foreach (cell, statements)
@@ -516,7 +520,7 @@ run_plain(RunnerStep *step)
         fleet_runner_log("WARNING", FLEET_SQLSTATE_WARNING,
                          "the step left a transaction open, which was rolled back");
     }
-    set_session_params(step, NULL);
+    tell_session(step, NULL);
     fleet_runner_log_finish();
     message = result_message(step, RUNNER_COMMITTED, 0);
     alive = fleet_runner_send(&message, true);
@@ -535,7 +539,7 @@ run_query(RunnerStep *step)
 
     begin_block(step);
     XactReadOnly = true;
-    set_params(step->request->text[RUNNER_TEXT_PARAMS], GUC_ACTION_LOCAL);
+    tell_step(step->request, GUC_ACTION_LOCAL);
     statements = parse_command(step->command, &fits);
     if (list_length(statements) != 1 || !fits)
         ereport(ERROR,

@@ -37,6 +37,7 @@ typedef enum RunnerText
 {
     RUNNER_TEXT_COMMAND = 0, /* REQUEST */
     RUNNER_TEXT_PARAMS = 1,
+    RUNNER_TEXT_OF = 2,    /* REQUEST: fleet.context */
     RUNNER_TEXT_LEVEL = 0, /* LOG, ERROR, NOT_TRANSACTIONAL, FATAL: FleetDiagnostics */
     RUNNER_TEXT_SQLSTATE = 1,
     RUNNER_TEXT_MESSAGE = 2,

@@ -88,6 +88,7 @@ runner_run(FleetExecutor *executor, const FleetStepRequest *request)
     message.generation = pg_atomic_read_u32(&runner->process.shared->generation);
     message.text[RUNNER_TEXT_COMMAND] = request->command;
     message.text[RUNNER_TEXT_PARAMS] = request->params ? request->params : "{}";
+    message.text[RUNNER_TEXT_OF] = request->context ? request->context : "{}";
     fleet_runner_tell(runner, &message);
 }
 

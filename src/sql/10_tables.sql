@@ -350,7 +350,7 @@ CREATE TABLE fleet_catalog.task_run (
     task_no     integer NOT NULL,
     item        integer NOT NULL,           -- 0: the task as a whole; for_each: 1...n
     queued_at   timestamptz NOT NULL,
-    params      jsonb,                      -- an item's own parameters
+    params      jsonb,                      -- an item's own parameters; item 0: the task's own, if they had templates
     log_seq     integer NOT NULL DEFAULT 0, -- log lines of earlier attempts (seq of this attempt counts from there)
     state       smallint NOT NULL DEFAULT 1,
     attempt     smallint NOT NULL DEFAULT 0,
@@ -399,7 +399,8 @@ CREATE TABLE fleet_catalog.job_run (
     params          jsonb NOT NULL DEFAULT '{}',
     message         text,
     output          text,
-    parent_role     fleet_catalog.role                 -- as which the parent's link logged in here
+    parent_role     fleet_catalog.role,                -- as which the parent's link logged in here
+    context         jsonb                   -- fleet.context of its steps, as the parent gave it; null: started here
 ) WITH (fillfactor = 70);
 -- finished_at and not state: an index that looks at state would be written at each change of it.
 CREATE INDEX job_run_open ON fleet_catalog.job_run (job_run_id) WHERE finished_at IS NULL;

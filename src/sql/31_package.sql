@@ -170,6 +170,7 @@ BEGIN
     END IF;
     PERFORM fleet_catalog.check_task_target(a_job, a_server, a_on_group);
     PERFORM fleet_catalog.check_params(a_params);
+    PERFORM fleet_catalog.check_templates(v_package, a_params);
     PERFORM fleet_catalog.check_range('throttle', a_throttle, 0, 1000000);
     PERFORM fleet_catalog.check_range('minimum_share', a_minimum_share, 0, 1);
     PERFORM fleet_catalog.check_choice('completion', a_completion, 'fail_fast', 'continue', 'minimum_share', 'started');
@@ -246,7 +247,17 @@ CREATE FUNCTION fleet_catalog.drop_task(a_package text, a_task text) RETURNS voi
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
     v_no integer;
+    v_user text;
 BEGIN
+    SELECT t.name INTO v_user FROM fleet_catalog.task AS t
+     WHERE t.package_id = v_package.package_id AND t.name <> a_task AND fleet_catalog.may_have_templates(t.params)
+       AND EXISTS (SELECT FROM fleet_catalog.templates(t.params) AS u WHERE u.key IN ('$output', '$outcome') AND u.name = a_task)
+     ORDER BY t.task_no LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
+            MESSAGE = format('cannot drop task "%s" because the parameters of task "%s" refer to it', a_task, v_user),
+            HINT = 'Drop that task first.';
+    END IF;
     DELETE FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id AND t.name = a_task RETURNING t.task_no INTO v_no;
     IF NOT FOUND THEN
         PERFORM fleet_catalog.no_such_task(v_package, a_task);

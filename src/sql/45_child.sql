@@ -69,10 +69,11 @@ CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RE
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_check_epoch';
 COMMENT ON FUNCTION fleet_catalog.check_epoch(uuid, bigint) IS 'Keeps out a hello of this parent until COMMIT; raises FE001 if a higher epoch was seen from it';
 
-CREATE FUNCTION fleet_link.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[])
+CREATE FUNCTION fleet_link.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[], contexts jsonb[] DEFAULT NULL)
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.agent_start(uuid, bigint, uuid[], text[], jsonb[]) IS 'For links of a parent: starts jobs, each token once';
+COMMENT ON FUNCTION fleet_link.agent_start(uuid, bigint, uuid[], text[], jsonb[], jsonb[])
+    IS 'For links of a parent: starts jobs, each token once. contexts: fleet.context of their steps';
 
 -- Snapshot of a job, or why there is none: one job's fault must not fail the others.
 CREATE FUNCTION fleet_catalog.try_snapshot_job(a_name text, OUT hash uuid, OUT owner oid, OUT params jsonb, OUT err_code text, OUT err_text text)
@@ -120,14 +121,14 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.keep_snapshot(text, uuid) IS 'Records which snapshot belongs to the current version of a job';
 
-CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[])
+CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[], a_contexts jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_agent_start';
-COMMENT ON FUNCTION fleet_catalog.agent_start(uuid, bigint, uuid[], text[], jsonb[])
+COMMENT ON FUNCTION fleet_catalog.agent_start(uuid, bigint, uuid[], text[], jsonb[], jsonb[])
     IS 'Inserts job runs for known jobs and new tokens; leaves anything else to agent_start_any()';
 
 -- After agent_start() has locked the parent and checked its epoch.
-CREATE FUNCTION fleet_catalog.agent_start_any(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[])
+CREATE FUNCTION fleet_catalog.agent_start_any(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[], a_contexts jsonb[])
     RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
@@ -138,8 +139,9 @@ DECLARE
     v_messages text[];
 BEGIN
     WITH wanted AS MATERIALIZED (
-        SELECT w.token, w.job, w.params FROM unnest(a_tokens, a_jobs, a_params) AS w (token, job, params)
+        SELECT w.token, w.job, w.params, w.context FROM unnest(a_tokens, a_jobs, a_params, a_contexts) AS w (token, job, params, context)
          WHERE coalesce(jsonb_typeof(w.params), 'object') = 'object' AND coalesce(pg_column_size(w.params), 0) <= 1000000
+           AND coalesce(jsonb_typeof(w.context), 'object') = 'object' AND coalesce(pg_column_size(w.context), 0) <= 10000
     ), job AS MATERIALIZED (
         SELECT n.name, coalesce(c.hash, s.hash) AS hash, coalesce(j.owner, s.owner) AS owner,
                coalesce(j.params, s.params) AS params, s.err_code, s.err_text
@@ -150,8 +152,8 @@ BEGIN
                -- OFFSET: so that the function is not called first and asked about afterwards
           LEFT JOIN LATERAL (SELECT t.* FROM fleet_catalog.try_snapshot_job(n.name) AS t WHERE c.hash IS NULL OFFSET 0) AS s ON true
     ), inserted AS (
-        INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, parent_role, params)
-        SELECT w.token, w.job, j.hash, j.owner, a_parent_uuid, fleet_catalog.caller(), j.params || coalesce(w.params, '{}')
+        INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, parent_role, params, context)
+        SELECT w.token, w.job, j.hash, j.owner, a_parent_uuid, fleet_catalog.caller(), j.params || coalesce(w.params, '{}'), w.context
           FROM wanted AS w JOIN job AS j ON j.name = w.job
          WHERE j.hash IS NOT NULL AND w.token IS NOT NULL
         ON CONFLICT (token) DO NOTHING
@@ -166,10 +168,12 @@ BEGIN
            CASE WHEN r.job_run_id IS NULL THEN coalesce(b.sqlstate, CASE WHEN o.token IS NOT NULL THEN '42710' WHEN w.token IS NULL OR w.job IS NULL THEN '22004' ELSE '22023' END) END,
            CASE WHEN r.job_run_id IS NULL THEN
                coalesce(b.message, CASE WHEN w.token IS NULL OR w.job IS NULL THEN 'token or job is null'
-                                        WHEN o.token IS NULL THEN 'the parameters of a job must be a JSON object of at most 1,000,000 bytes'
+                                        WHEN o.token IS NULL THEN CASE WHEN coalesce(jsonb_typeof(w.context), 'object') <> 'object' OR pg_column_size(w.context) > 10000
+                                             THEN 'the context of a job must be a JSON object of at most 10,000 bytes'
+                                             ELSE 'the parameters of a job must be a JSON object of at most 1,000,000 bytes' END
                                         WHEN o.parent_uuid IS DISTINCT FROM a_parent_uuid THEN 'the token belongs to another parent'
                                         ELSE 'the token belongs to another role or job' END) END
-      FROM unnest(a_tokens, a_jobs) WITH ORDINALITY AS w (token, job, ord)
+      FROM unnest(a_tokens, a_jobs, a_contexts) WITH ORDINALITY AS w (token, job, context, ord)
       LEFT JOIN fleet_catalog.job_run AS o ON o.token = w.token
       -- one that was canceled before it arrived has no job
       LEFT JOIN fleet_catalog.job_run AS r

@@ -246,6 +246,7 @@ read_task(HeapTuple tuple, TupleDesc desc, FleetTaskSpec *spec, FleetTaskDef *ta
     task->sql = fleet_column_text(tuple, desc, 6, context);
     task->package = fleet_column_text(tuple, desc, 7, context);
     task->params = fleet_column_text(tuple, desc, 8, context);
+    task->templates = strstr(task->params, "\"$") != NULL;
     task->for_each = fleet_column_text(tuple, desc, 9, context);
     spec->for_each = task->for_each != NULL;
     spec->throttle = (uint32) fleet_column_int(tuple, desc, 10, 0);

@@ -64,6 +64,7 @@ typedef struct FleetTaskDef
     FleetTransactional transactional; /* sql */
     char *package;
     char *params;
+    bool templates; /* … may have some in them (43_context.sql) */
     char *for_each;
     char *left_out;       /* why it is left out of this run; NULL: it is not */
     FleetJobDef *job_def; /* NULL: not defined here (agent servers have their own) */

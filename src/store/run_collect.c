@@ -123,21 +123,26 @@ fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz star
     collect(&fleet_collected.runs, &w);
 }
 
+static Jsonb *
+keep_params(const char *params)
+{
+    MemoryContext before = MemoryContextSwitchTo(scratch);
+    Jsonb *parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(params)));
+    Jsonb *kept = MemoryContextAlloc(fleet_collected.values, VARSIZE(parsed));
+
+    memcpy(kept, parsed, VARSIZE(parsed));
+    MemoryContextSwitchTo(before);
+    MemoryContextReset(scratch); /* parsing leaves a hundred times as much: 100,000 of them */
+    return kept;
+}
+
 void
 fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued, const char *params)
 {
     FleetTaskNew w = {run_id, task, item, queued, NULL};
 
     if (params != NULL)
-    {
-        MemoryContext before = MemoryContextSwitchTo(scratch);
-        Jsonb *parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(params)));
-
-        w.params = MemoryContextAlloc(fleet_collected.values, VARSIZE(parsed));
-        memcpy(w.params, parsed, VARSIZE(parsed));
-        MemoryContextSwitchTo(before);
-        MemoryContextReset(scratch); /* parsing leaves a hundred times as much: 100,000 of them */
-    }
+        w.params = keep_params(params);
     collect(&fleet_collected.news, &w);
 }
 
@@ -157,7 +162,10 @@ fleet_task_forget_new(int mark)
 void
 fleet_task_write_start(const FleetTaskWrite *write)
 {
-    collect(&fleet_collected.starts, write); /* its texts are not looked at */
+    FleetTaskWrite *w =
+        collect(&fleet_collected.starts, write); /* its other texts are not looked at */
+
+    w->document = write->params == NULL ? NULL : keep_params(write->params);
 }
 
 void
@@ -165,6 +173,7 @@ fleet_task_write(const FleetTaskWrite *write)
 {
     FleetTaskWrite *w = collect(&fleet_collected.tasks, write);
 
+    w->document = write->params == NULL ? NULL : keep_params(write->params);
     fleet_diagnostics_copy(&w->diag, &write->diag, fleet_collected.values);
     keep(&w->output);
 }

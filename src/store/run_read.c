@@ -36,6 +36,7 @@ static FleetStatement some_runs_statement = {
 
 #define JOB_RUN_COLUMNS                                                                            \
     "j.job_run_id, j.token, j.job, j.definition, j.owner, j.state, j.parent_uuid, j.params,"       \
+    " j.context,"                                                                                  \
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
     "          WHERE c.job_run_id OPERATOR(pg_catalog.=) j.job_run_id)"
 
@@ -175,7 +176,8 @@ all_job_runs(FleetJobRunRow **rows)
         row->state = (FleetState) fleet_column_int(tuple, desc, 6, 0);
         row->parent_uuid = fleet_column_text(tuple, desc, 7, context);
         row->params = fleet_column_text(tuple, desc, 8, context);
-        row->cancel = fleet_column_bool(tuple, desc, 9);
+        row->context = fleet_column_text(tuple, desc, 9, context);
+        row->cancel = fleet_column_bool(tuple, desc, 10);
     }
     SPI_freetuptable(table);
     return count;
@@ -231,6 +233,7 @@ some_job_runs(const int64 *ids, int n, FleetJobRunRow **result)
         row->state = (FleetState) fleet_rows_int(rows, JOB_STATE, 0);
         row->parent_uuid = column_out(rows, JOB_PARENT_UUID, uuid_out);
         row->params = column_out(rows, JOB_PARAMS, jsonb_out);
+        row->context = column_out(rows, JOB_CONTEXT, jsonb_out);
         row->cancel = fleet_rows_find(cancels, CANCEL_BY_JOB_RUN, &key, 1);
         count++;
     }

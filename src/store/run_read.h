@@ -91,6 +91,7 @@ typedef struct FleetJobRunRow
     FleetState state;
     char *parent_uuid; /* NULL: start_job here */
     char *params;
+    char *context; /* fleet.context of its steps; NULL: of none but itself */
     bool cancel;
 } FleetJobRunRow;
 

@@ -170,6 +170,13 @@ write_task_news(FleetRows *rows)
 }
 
 static void
+set_task_params(FleetRows *rows, const FleetTaskWrite *w)
+{
+    if (w->document != NULL)
+        fleet_rows_set(rows, TASK_PARAMS, JsonbPGetDatum(w->document));
+}
+
+static void
 write_task_states(FleetRows *rows)
 {
     EACH(FleetTaskWrite, w, fleet_collected.tasks)
@@ -180,6 +187,7 @@ write_task_states(FleetRows *rows)
             continue;
         task_edit(rows, w, &place);
         fleet_state_change(rows, TASK_STATE, FLEET_MACHINE_TASK, w->old, w->state);
+        set_task_params(rows, w);
         set_int2(rows, TASK_FAILURES, w->failures);
         if (w->server_id != 0)
             set_int4(rows, TASK_SERVER_ID, w->server_id, 0);
@@ -227,7 +235,8 @@ write_task_starts(FleetRows *rows)
             continue;
         task_edit(rows, w, &place);
         fleet_state_change(rows, TASK_STATE, FLEET_MACHINE_TASK, w->old, FLEET_STARTING);
-        started(w, rows); /* its params stay as they are */
+        started(w, rows); /* the params of an item stay as they are */
+        set_task_params(rows, w);
         set_int2(rows, TASK_ATTEMPT, w->attempt);
         set_int4(rows, TASK_SERVER_ID, w->server_id, 0);
         set_int4(rows, TASK_LOG_SEQ, w->log_base, -1);

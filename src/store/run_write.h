@@ -19,6 +19,7 @@
 #include "core/core.h"
 #include "core/state.h"
 #include "diagnostics.h"
+#include "utils/jsonb.h"
 
 extern void fleet_run_write_init(MemoryContext context);
 extern bool fleet_run_write_pending(void);
@@ -69,6 +70,8 @@ typedef struct FleetTaskWrite
     int64 row_count;         /* -1: null */
     FleetDiagnostics diag;   /* sqlstate and message become columns */
     const char *output;
+    const char *params; /* NULL: leave; JSON object */
+    Jsonb *document;    /* … as it is stored: not the caller's */
 } FleetTaskWrite;
 
 /* An item's own parameters, as text and as jsonb. */

@@ -71,7 +71,8 @@ enum
     JOB_PARAMS,
     JOB_MESSAGE,
     JOB_OUTPUT,
-    JOB_PARENT_ROLE
+    JOB_PARENT_ROLE,
+    JOB_CONTEXT
 };
 enum
 {
