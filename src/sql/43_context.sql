@@ -215,7 +215,7 @@ COMMENT ON FUNCTION fleet_catalog.check_templates(fleet_catalog.package, jsonb) 
 
 -- The output of a task as a parameter: what is much too large for one is not put together first.
 CREATE FUNCTION fleet_catalog.output_as_parameter(a_run fleet_catalog.run, a_task text) RETURNS text
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_no integer := fleet_catalog.task_no(a_run, a_task);
     v_items integer := (SELECT max(t.item) FROM fleet_catalog.task_run AS t WHERE t.run_id = a_run.run_id AND t.task_no = v_no);

@@ -210,6 +210,7 @@ my %stranger = (
     run_parent_package => [ q{SELECT fleet.run_parent_package('alice package')} => '42501' ],
     cancel_run => [ "SELECT fleet.cancel_run($sleeping)" => '42704' ],
     restart_run => [ "SELECT fleet.restart_run($sleeping)" => '42704' ],
+    (map { $_ => [ qq{SET fleet.context = '{"run_id": $sleeping}'; SELECT fleet.$_('sleep')} => '42704' ] } qw(output outcome)),
     cancel_job_run => [ "SELECT fleet.cancel_job_run($sleeping_job)" => '42704' ],
     wait_for_run => [ "SELECT fleet.wait_for_run($sleeping, timeout => '1ms')" => '42704' ],
     wait_for_change => [ "SELECT fleet.wait_for_change($sleeping, timeout => '1ms')" => '42704' ],
@@ -239,7 +240,7 @@ my %stranger = (
     agent_cancel => [ "SELECT fleet_link.agent_cancel('$uuid', 1, t) FROM fleet_test.tokens() AS t" => '' ],
     agent_acknowledge => [ "SELECT fleet_link.agent_acknowledge('$uuid', t) FROM fleet_test.tokens() AS t" => '' ],
     # and these are about nobody's things
-    map({ $_ => undef } qw(agent_hello agent_status cron_elsewhere param state_graph state_transitions validator)));
+    map({ $_ => undef } qw(agent_hello agent_status context cron_elsewhere param run_id state_graph state_transitions validator)));
 # the tokens of her job runs, should he ever have got at them
 $f->sql('CREATE SCHEMA fleet_test; GRANT USAGE ON SCHEMA fleet_test TO PUBLIC;'
       . 'CREATE FUNCTION fleet_test.tokens() RETURNS uuid[] LANGUAGE sql SECURITY DEFINER AS $$SELECT array_agg(token) FROM fleet_catalog.job_run$$');

@@ -60,9 +60,9 @@ INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params, lo
 VALUES (1, 0, 1, '2026-01-01 00:00+00', '{"n": 1}', 2, 12, 3, 2, 1, '2026-01-01 00:00:01+00', '2026-01-01 00:00:02+00', 8, '22012', 'division by zero', 'out', 7);
 INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds) VALUES (1, 0, 1, true);
 INSERT INTO fleet_catalog.job_run (job_run_id, job, definition, owner, state, parent_uuid, step_no, attempt, step_runs, log_seq, sqlstate, row_count,
-                                   started_at, finished_at, acknowledged_at, params, message, output, parent_role)
+                                   started_at, finished_at, acknowledged_at, params, message, output, parent_role, context)
 VALUES (1, 'kept job', '00000000-0000-0000-0000-0000000000d2', current_user::regrole, 12, '00000000-0000-0000-0000-00000000000a', 1, 2, 3, 4, '22012', 5,
-        '2026-01-01 00:00+00', '2026-01-01 00:01+00', '2026-01-01 00:02+00', '{"p": 5}', 'division by zero', 'out', current_user::regrole);
+        '2026-01-01 00:00+00', '2026-01-01 00:01+00', '2026-01-01 00:02+00', '{"p": 5}', 'division by zero', 'out', current_user::regrole, '{"run_id": 6}');
 INSERT INTO fleet_catalog.step_run (run_id, job_run_id, started_at, task_no, item, first_seq, server_id, task_attempt, step_no, attempt, step, backend_pid,
                                     xid, server_system, server_timeline, server_crash, state, phase, last_seq, finished_at, row_count, sqlstate,
                                     message, detail, hint, context, output)
