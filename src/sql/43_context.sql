@@ -232,7 +232,7 @@ $$;
 COMMENT ON FUNCTION fleet_catalog.output_as_parameter(fleet_catalog.run, text) IS 'Output of a task, of a size that a parameter may have';
 
 CREATE FUNCTION fleet_catalog.template_value(a_run fleet_catalog.run, a_task_no integer, a_key text, a_name text) RETURNS jsonb
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF a_key = '$param' AND NOT a_run.params ? a_name THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('run %s has no parameter "%s"', a_run.run_id, left(a_name, 200)),
