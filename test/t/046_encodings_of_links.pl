@@ -147,11 +147,13 @@ SELECT fleet.add_step('sets', 's', $$SELECT set_config('client_encoding', CASE g
 SELECT fleet.add_step('sets', 'value', 'SELECT etl.odd()');
 SELECT fleet.create_job('sets_and_fails');
 SELECT fleet.add_step('sets_and_fails', 's', $$SELECT set_config('client_encoding', CASE getdatabaseencoding() WHEN 'UTF8' THEN 'LATIN1' ELSE 'UTF8' END, false); SELECT etl.fail()$$);
+SELECT fleet.create_job('where');
+SELECT fleet.add_step('where', 's', $$SELECT current_setting('fleet.context')::jsonb ->> 'package'$$);
 SELECT fleet.create_job('own');
 SELECT fleet.add_step('own', 's', 'SELECT 1');
-SELECT count(d.*) FROM unnest('{talk,json,fails,hear,long,sets,sets_and_fails}'::text[]) AS j (job), fleet.deploy_job(j.job, on_group => 'agent') AS d;
+SELECT count(d.*) FROM unnest('{talk,json,fails,hear,where,long,sets,sets_and_fails}'::text[]) AS j (job), fleet.deploy_job(j.job, on_group => 'agent') AS d;
 SQL
-        . join('', map { $tasks->($_, $_) } qw(talk json fails hear long sets sets_and_fails own)) . "SELECT 'ready'"), qr/ready$/, "$db: servers and packages");
+        . join('', map { $tasks->($_, $_) } qw(talk json fails hear where long sets sets_and_fails own)) . "SELECT 'ready'"), qr/ready$/, "$db: servers and packages");
     return;
 }
 
@@ -167,7 +169,7 @@ for my $e (@encodings)
     my $db = 'p_' . lc $e;
     $f->parent->safe_psql('postgres', "CREATE DATABASE $db ENCODING '$e' LOCALE 'C' TEMPLATE template0");
     define($db);
-    wait_at($db, q{SELECT count(*), min(state), max(state) FROM fleet.deployment}, '28|deployed|deployed', "$e: jobs are deployed to servers of every encoding");
+    wait_at($db, q{SELECT count(*), min(state), max(state) FROM fleet.deployment}, '32|deployed|deployed', "$e: jobs are deployed to servers of every encoding");
     my $task = sub { my ($run, $name, $columns) = @_; return at('parent', $db, "SELECT $columns FROM fleet.task_run WHERE run_id = $run AND task = '$name'"); };
 
     my ($talk, $state) = run_of($db, 'talk');
@@ -181,6 +183,8 @@ for my $e (@encodings)
     my ($sets_and_fails) = run_of($db, 'sets_and_fails');
     my $w = $word{$e};
     my ($hear) = run_of($db, 'hear', "jsonb_build_object('p', $w->{sql})");
+    my $where = at('parent', $db, "SELECT fleet.alter_package('where', new_name => 'where ' || $w->{sql}); SELECT fleet.run_parent_package('where ' || $w->{sql})") =~ s/\A\n//r;
+    is(at('parent', $db, "SELECT fleet.wait_for_run($where, timeout => '${FleetTest::PATIENCE}s')"), 'succeeded', "$e: names in the context fail nothing, anywhere");
 
     for my $s (@encodings)
     {
@@ -213,6 +217,8 @@ for my $e (@encodings)
                 is($task->($sets, $server, 'state, sqlstate'), 'failed|' . ($s eq 'SQL_ASCII' ? '22021' : '22P05'), "$from: a step that sets client_encoding to one that lacks what it says");
             }
             is($task->($sets_and_fails, $server, 'state, message'), "failed|m $odd", "$from: an error that its own client_encoding lacks") if $mode eq 'agent';
+            my $told = $w->{read}{$s} ? quotemeta $w->{is} : '\?+';
+            like($task->($where, $server, 'output'), qr/^where $told$/, "$e to $s, $mode: a name in the context, as far as it can be said there");
             if ($w->{read}{$s})
             {
                 like($task->($hear, $server, 'state, output'), qr/^succeeded\|[1-3] [0-9a-f]+ \Q$w->{is}\E$/, "$e to $s, $mode: a parameter");
