@@ -140,6 +140,8 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quarantine (kind, id, work, sq
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.commits_itself (server_id, command_hash) VALUES (1, 1), (1, 1)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.cancel_request DEFAULT VALUES$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.cancel_request (run_id, job_run_id) VALUES (1, 1)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.skip_request (run_id, task_no, item) VALUES (1, 0, 0), (1, 0, 0)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.retry_request (request_id, run_id, task_no, item) VALUES (1, 1, 0, 0), (1, 1, 0, 0)$$);
 
 -- learned, parents, schedules
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.duration VALUES ('regress_p', 'a', '', '', 2, 2, 2)$$);

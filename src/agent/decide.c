@@ -15,6 +15,7 @@
 #include "agent/server.h"
 #include "agent/task.h"
 #include "security.h"
+#include "store/condition.h"
 #include "store/spi.h"
 #include "hand.h"
 #include "miscadmin.h"
@@ -56,6 +57,15 @@ decide_start(AgentRun *run, const FleetDecision *d)
                                     : psprintf("group \"%s\" has no server", def->group));
 }
 
+/* NULL: by its constraints. */
+static const char *
+skipped_why(const AgentRun *run, FleetTaskRef ref)
+{
+    const char *left_out = ref.item == 0 ? run->def->tasks[ref.task].left_out : NULL;
+
+    return left_out != NULL ? left_out : agent_run_skipped_why(run, ref);
+}
+
 /* A state of a task run that was never started: only its row is there. */
 static void
 decide_row_state(AgentRun *run, const FleetDecision *d)
@@ -71,11 +81,14 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
     w.row_count = -1;
     if (w.old == w.state)
         return;
+    if (FLEET_STATE_IS_FINAL(w.old)) /* started once more, or something before it */
+        fleet_condition_forget(run->run_id, d->ref.task);
     if (d->ref.item == 0 && !FLEET_STATE_IS_FINAL(d->state))
         w.diag.message = run->hindered[d->ref.task]; /* waiting.c: it still is */
     if (FLEET_STATE_IS_FINAL(d->state))
         w.finished_at = fleet_clock_wall();
-    else if (d->state == FLEET_STARTING || d->state == FLEET_RUNNING)
+    else if (!FLEET_STATE_IS_FINAL(w.old) &&
+             (d->state == FLEET_STARTING || d->state == FLEET_RUNNING))
         w.started_at = fleet_clock_wall();
     if (d->ref.item == 0 && d->state == FLEET_RUNNING)
         w.params =
@@ -83,8 +96,8 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
     if (d->ref.item == 0 && agent_run_row_written(run, d->ref.task, d->state))
         /* two changes of one row in one turn: the batch takes one; write this one after it */
         fleet_run_flush();
-    if (d->ref.item == 0 && d->state == FLEET_SKIPPED)
-        w.diag.message = run->def->tasks[d->ref.task].left_out; /* NULL: by its constraints */
+    if (d->state == FLEET_SKIPPED)
+        w.diag.message = skipped_why(run, d->ref);
     if (d->ref.item == 0 && d->state == FLEET_FAILED && reason->message != NULL)
     {
         w.diag.sqlstate = reason->sqlstate;
@@ -144,6 +157,8 @@ decide_state(AgentRun *run, const FleetDecision *d)
             agent_task_set_finished(task, fleet_clock_wall());
         if (d->state == FLEET_LOST)
             agent_task_lost(task);
+        if (d->state == FLEET_SKIPPED)
+            agent_task_skipped(task, skipped_why(run, d->ref));
         if (d->state == FLEET_SUCCEEDED)
             agent_task_learn(task);
         if (d->state == FLEET_FAILED || d->state == FLEET_LOST || d->state == FLEET_UNKNOWN)

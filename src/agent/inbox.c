@@ -14,6 +14,7 @@
 #include "agent/recover.h"
 #include "agent/run.h"
 #include "agent/server.h"
+#include "agent/steer.h"
 #include "hand.h"
 #include "store/run_read.h"
 #include "store/identity.h"
@@ -26,6 +27,8 @@ typedef struct Inbox
     int nruns, runs_capacity;
     int64 *job_ids;
     int njobs, jobs_capacity;
+    int64 *skip_ids;
+    int nskips, skips_capacity;
 } Inbox;
 
 static void
@@ -75,6 +78,12 @@ cancels_load(void)
     fleet_hand_empty();
 }
 
+static void
+skips_again(AgentRun *run)
+{
+    agent_steer_skip(run->run_id);
+}
+
 /* Messages were lost, or something was left alone until now.  What is open and not known here is new,
  * or has begun under another agent; cancels are read with it. */
 static void
@@ -85,6 +94,7 @@ read_open(void)
     agent_runs_recovered();
     local_jobs_recovered();
     cancels_load();
+    agent_runs_each(skips_again);
 }
 
 void
@@ -96,6 +106,7 @@ agent_inbox_take(void)
     bool servers = false;
     bool deploy = false;
     bool identity = false;
+    bool retry = agent_steer_retry_waits();
     bool lifted = agent_quarantine_over(fleet_clock_now());
     Inbox inbox = {0};
 
@@ -122,6 +133,10 @@ agent_inbox_take(void)
             case FLEET_MESSAGE_DEPLOY: deploy = true; break;
             case FLEET_MESSAGE_IDENTITY: identity = true; break;
             case FLEET_MESSAGE_QUARANTINE: lifted = true; break;
+            case FLEET_MESSAGE_SKIP:
+                inbox_add(&inbox.skip_ids, &inbox.nskips, &inbox.skips_capacity, message.id);
+                break;
+            case FLEET_MESSAGE_RETRY: retry = true; break;
         }
     }
     fleet_hand_empty();
@@ -143,6 +158,10 @@ agent_inbox_take(void)
         job_runs_load(inbox.job_ids, inbox.njobs);
     if (inbox.nruns > 0)
         agent_runs_load(inbox.run_ids, inbox.nruns);
+    for (int i = 0; i < inbox.nskips; i++)
+        agent_steer_skip(inbox.skip_ids[i]);
+    if (retry || everything)
+        agent_steer_retry();
     if (deploy)
         agent_deployments_send();
 }

@@ -14,6 +14,7 @@
 #include "agent/retire.h"
 #include "agent/run.h"
 #include "agent/server.h"
+#include "agent/steer.h"
 #include "agent/task.h"
 #include "store/identity.h"
 #include "store/run_write.h"
@@ -197,6 +198,7 @@ run_recover(AgentRun *run, const RunFacts *facts)
             task_load(run, &facts->tasks[i]);
     }
     conditions_load(run, facts);
+    agent_steer_load(run);
     if (row->state == FLEET_RUNNING || row->state == FLEET_CANCELING)
         fleet_engine_load_running(agent.engine, run->handle);
     fleet_engine_run_loaded(agent.engine, run->handle, row->cancel || row->state == FLEET_CANCELING,
@@ -225,6 +227,7 @@ run_take(void *arg)
     if (row->state == FLEET_QUEUED && facts.ntasks == 0)
     {
         agent_run_begin(run);
+        agent_steer_skip(run->run_id);
         if (row->cancel)
             (void) fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now());
     }

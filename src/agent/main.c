@@ -35,6 +35,7 @@
 #include "agent/remote.h"
 #include "agent/run.h"
 #include "agent/server.h"
+#include "agent/steer.h"
 #include "agent/task.h"
 #include "agent/waiting.h"
 #include "store/deployment.h"
@@ -105,6 +106,7 @@ load_everything(void)
     agent_runs_load(NULL, 0);
     agent_runs_recovered();
     local_jobs_recovered();
+    agent_steer_retry();
     agent_deployments_send();
     agent_decide(); /* before any effect: what is canceled is not begun */
     turn_again();

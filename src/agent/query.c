@@ -127,6 +127,8 @@ condition_done(AgentQuery *query)
     bool holds = query->nrows > 0 && query->rows[0] != NULL &&
                  (query->rows[0][0] == 't' || query->rows[0][0] == 'T');
 
+    if (!fleet_engine_asks(agent.engine, run->handle, query->edge))
+        return; /* its task has been decided otherwise */
     fleet_condition_write(run->run_id, edge->from, edge->to, holds);
     (void) fleet_engine_condition(agent.engine, run->handle, query->edge, holds, fleet_clock_now());
 }
@@ -138,6 +140,8 @@ condition_failed(AgentQuery *query, const char *message)
     const FleetEdgeSpec *edge = &run->def->edges[query->edge];
     FleetTaskRef ref = {run->handle, edge->to, 0};
 
+    if (!fleet_engine_asks(agent.engine, run->handle, query->edge))
+        return;
     agent_run_cannot_begin(
         run, edge->to, FLEET_SQLSTATE_BAD_QUERY,
         psprintf("the condition between \"%s\" and \"%s\" could not be evaluated: %s",
@@ -479,6 +483,38 @@ agent_queries_forget(AgentRun *run)
         AgentQuery *query = dlist_container(AgentQuery, node, iter.cur);
 
         if (query->run == run)
+            query_free(query);
+    }
+}
+
+void
+agent_queries_leave(AgentRun *run, uint32 task)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &queries)
+    {
+        AgentQuery *query = dlist_container(AgentQuery, node, iter.cur);
+
+        if (query->run != run || query->condition || query->task != task)
+            continue;
+        if (query->stored > 0)
+            fleet_task_forget_items(run->run_id, task);
+        query_free(query);
+    }
+}
+
+void
+agent_queries_tidy(AgentRun *run)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &queries)
+    {
+        AgentQuery *query = dlist_container(AgentQuery, node, iter.cur);
+
+        if (query->run == run && query->condition &&
+            !fleet_engine_asks(agent.engine, run->handle, query->edge))
             query_free(query);
     }
 }

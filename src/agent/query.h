@@ -14,5 +14,9 @@ extern void agent_query_event(void *query, FleetExecutor *executor,
                               const FleetExecutorEvent *event);
 extern void agent_queries_cancel(AgentRun *run); /* before the engine cancels the run */
 extern void agent_queries_forget(AgentRun *run);
+/* A for_each that is skipped: neither its query nor what is stored of its items counts. */
+extern void agent_queries_leave(AgentRun *run, uint32 task);
+/* Conditions whose answer the engine does not wait for any more. */
+extern void agent_queries_tidy(AgentRun *run);
 
 #endif

@@ -187,6 +187,55 @@ agent_run_hindered(AgentRun *run, uint32 task, const char *why)
     return true;
 }
 
+void
+agent_run_skips(AgentRun *run, const FleetSkipRow *rows, int n)
+{
+    FleetSkipRow *skips;
+
+    if (n == run->nskips)
+        return; /* rows are added only, but for those of what failed */
+    skips = MemoryContextAllocHuge(run->context, sizeof(FleetSkipRow) * (Size) Max(n, 1));
+    for (int i = 0; i < n; i++)
+    {
+        skips[i] = rows[i];
+        skips[i].why = MemoryContextStrdup(run->context, rows[i].why);
+    }
+    run->skips = skips; /* the array before it goes with the run */
+    run->nskips = n;
+}
+
+static int
+compare_skips(const void *a, const void *b)
+{
+    const FleetSkipRow *x = a, *y = b;
+
+    if (x->task != y->task)
+        return x->task < y->task ? -1 : 1;
+    return x->item < y->item ? -1 : x->item > y->item;
+}
+
+const char *
+agent_run_skipped_why(const AgentRun *run, FleetTaskRef ref)
+{
+    FleetSkipRow key = {.task = ref.task, .item = ref.item};
+    const FleetSkipRow *row = run->nskips == 0 ? NULL
+                                               : bsearch(&key, run->skips, (size_t) run->nskips,
+                                                         sizeof(key), compare_skips);
+
+    return row == NULL ? NULL : row->why;
+}
+
+/* What was said of its failure is said of it no longer. */
+void
+agent_run_once_more(AgentRun *run, uint32 task)
+{
+    char *of = psprintf("task \"%s\" ", run->def->tasks[task].name);
+
+    run->cannot_begin[task] = (AgentReason){0};
+    if (run->message != NULL && strncmp(run->message, of, strlen(of)) == 0)
+        run->message = NULL;
+}
+
 /* Only the first reason is kept: it is the run's message. */
 void
 agent_run_reason(AgentRun *run, const char *message)

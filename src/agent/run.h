@@ -54,6 +54,13 @@ extern int64 agent_run_taken_over(const AgentRun *run, uint32 task);
 /* Why nothing of this task is placed (NULL: no such reason): copied.  True: it was another one. */
 extern bool agent_run_hindered(AgentRun *run, uint32 task, const char *why);
 
+/* What is to be left out of it, by task and item: copied. */
+extern void agent_run_skips(AgentRun *run, const FleetSkipRow *rows, int n);
+/* … and what is said of such a task run; NULL: nobody asked for that. */
+extern const char *agent_run_skipped_why(const AgentRun *run, FleetTaskRef ref);
+/* A task that failed is started once more: why it did is forgotten. */
+extern void agent_run_once_more(AgentRun *run, uint32 task);
+
 extern void agent_run_dirty(AgentRun *run);   /* its row is to be written */
 extern void agent_run_changed(AgentRun *run); /* something in it has: who waits for it looks */
 extern bool agent_runs_dirty(void);

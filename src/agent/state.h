@@ -85,6 +85,7 @@
  *   query.c      queries
  *   remote.c     tokens; AgentTask's fields that are marked "remote"
  *   local_job*.c LocalJob; job_run.c: job runs among them
+ *   steer.c      nothing: what sessions ask of runs goes to the engine
  *   load.c       makes runs from rows; recover.c takes up what was under way
  *   events.c     the callbacks given to links and runners
  *   waiting.c    nothing: rows of tasks say why nothing of them is placed
@@ -110,6 +111,7 @@
 #include "store/definition.h"
 #include "store/run_read.h"
 #include "store/server.h"
+#include "store/steer.h"
 #include "clock.h"
 #include "core/engine/engine.h"
 #include "core/exec.h"
@@ -213,6 +215,8 @@ struct AgentRun
     AgentReason *cannot_begin; /* per task: why its for_each or its condition failed */
     bool restart;              /* it restarts another run */
     int64 *take_over;          /* per task, of a restart: run whose items it takes over; 0: none */
+    FleetSkipRow *skips;       /* what is to be left out by request, sorted */
+    int nskips;
     char **hindered;  /* per task: what its item 0's row says of why nothing of it is placed */
     dlist_head tasks; /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */

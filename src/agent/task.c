@@ -427,6 +427,15 @@ agent_task_timed_out(AgentTask *task)
     task->log_base = task->log_seq;
 }
 
+/* It had failed and waited for its retry, or was surely not started. */
+void
+agent_task_skipped(AgentTask *task, const char *why)
+{
+    FleetDiagnostics diag = {.message = why};
+
+    agent_result_set(&task->result, task->context, -1, &diag, NULL);
+}
+
 void
 agent_task_lost(AgentTask *task)
 {

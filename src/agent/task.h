@@ -71,6 +71,7 @@ extern void agent_task_fail(AgentTask *task, const char *sqlstate, const char *m
 extern bool agent_task_fail_told(AgentTask *task, const char *sqlstate, const char *message);
 /* The engine decided its end, or its retry, and the result says why. */
 extern void agent_task_timed_out(AgentTask *task);
+extern void agent_task_skipped(AgentTask *task, const char *why);
 extern void agent_task_lost(AgentTask *task);
 /* A failure that no step tells: its line in the log, with that number. */
 extern void agent_failure_line(const AgentRun *run, FleetTaskRef ref, int seq, const char *sqlstate,

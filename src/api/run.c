@@ -37,6 +37,8 @@ static const struct
     {"deployments", FLEET_MESSAGE_DEPLOY},
     {"identity", FLEET_MESSAGE_IDENTITY},
     {"quarantine", FLEET_MESSAGE_QUARANTINE},
+    {"skip", FLEET_MESSAGE_SKIP},
+    {"retry", FLEET_MESSAGE_RETRY},
 };
 
 /* (name of the message, id) */

@@ -59,6 +59,19 @@
 #define FLEET_BUG_RESTART_KEEPS_WHAT_FOLLOWS 0
 #endif
 
+#ifndef FLEET_BUG_SKIPPED_NOT_PASSED /* what follows a task that was skipped by request is skipped too */
+#define FLEET_BUG_SKIPPED_NOT_PASSED 0
+#endif
+#ifndef FLEET_BUG_RETRY_LEAVES_SKIPPED /* what was skipped because of its failure stays so */
+#define FLEET_BUG_RETRY_LEAVES_SKIPPED 0
+#endif
+#ifndef FLEET_BUG_PAUSED_STARTS
+#define FLEET_BUG_PAUSED_STARTS 0
+#endif
+#ifndef FLEET_BUG_PAUSED_BEGINS /* a run that is queued */
+#define FLEET_BUG_PAUSED_BEGINS 0
+#endif
+
 #ifndef FLEET_BUG_SWEEP_OVERTAKEN /* what comes after a sweep is told before its end */
 #define FLEET_BUG_SWEEP_OVERTAKEN 0
 #endif

@@ -54,6 +54,11 @@
     T(TASK, CANCELING, LOST, LOST, "its server did not come back, or came back without it") \
     T(TASK, CANCELING, UNKNOWN, UNKNOWN, "it was cut off and it is not known what it did") \
     T(TASK, CANCELING, RETRY, RETRYING, "stopped because of its timeout, the next attempt is due later") \
+    T(TASK, FAILED, AGAIN, QUEUED, "started once more by request, while its run goes on") \
+    T(TASK, CANCELED, AGAIN, QUEUED, "started once more by request, while its run goes on") \
+    T(TASK, LOST, AGAIN, QUEUED, "started once more by request, while its run goes on") \
+    T(TASK, UNKNOWN, AGAIN, QUEUED, "started once more by request, while its run goes on") \
+    T(TASK, SKIPPED, AGAIN, QUEUED, "what it depends on is started once more by request") \
     T(JOB, QUEUED, START, RUNNING, "its first step begins") \
     T(JOB, QUEUED, FAILED, FAILED, "cannot be started at all: its role does not exist, or it has no step") \
     T(JOB, QUEUED, CANCEL, CANCELED, "canceled before it started") \
@@ -108,7 +113,7 @@
 
 #define NMACHINES (FLEET_MACHINE_STEP + 1)
 #define NSTATES (FLEET_UNKNOWN + 1)
-#define NEVENTS (FLEET_EVENT_CARRY + 1)
+#define NEVENTS (FLEET_EVENT_AGAIN + 1)
 
 const FleetTransition fleet_transitions[] = {TRANSITIONS(AS_ROW)};
 const int fleet_transition_count = sizeof(fleet_transitions) / sizeof(fleet_transitions[0]);
@@ -139,6 +144,7 @@ static const char *const event_names[NEVENTS] = {
     [FLEET_EVENT_SKIP] = "skip",
     [FLEET_EVENT_CANCEL] = "cancel",
     [FLEET_EVENT_CARRY] = "carry",
+    [FLEET_EVENT_AGAIN] = "again",
 };
 
 bool

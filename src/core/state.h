@@ -57,6 +57,7 @@ typedef enum FleetEvent
     FLEET_EVENT_SKIP,   /* can never become ready */
     FLEET_EVENT_CANCEL, /* it is to be stopped */
     FLEET_EVENT_CARRY,  /* it succeeded in the run that this one restarts */
+    FLEET_EVENT_AGAIN,  /* somebody wants it once more, while its run goes on */
 } FleetEvent;
 
 typedef struct FleetTransition

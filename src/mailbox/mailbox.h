@@ -22,6 +22,8 @@ typedef enum FleetMessageKind
     FLEET_MESSAGE_DEPLOY,     /* deployments are queued */
     FLEET_MESSAGE_IDENTITY,   /* paused or resumed */
     FLEET_MESSAGE_QUARANTINE, /* lifted for something */
+    FLEET_MESSAGE_SKIP,       /* something of this run is to be left out */
+    FLEET_MESSAGE_RETRY,      /* … to be started once more */
 } FleetMessageKind;
 
 /* -- sessions (mailbox/session.c) -- */

@@ -92,6 +92,15 @@ BEGIN
       LEFT JOIN fleet_catalog.run AS r ON r.run_id = v_run.restart_of
       LEFT JOIN fleet_catalog.definition_task AS o ON o.hash = r.definition AND o.name = d.name
       LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id AND t.task_no = o.task_no AND t.item = 0 AND c.carried;
+    -- what was skipped by request is so again, if nothing before it runs again
+    INSERT INTO fleet_catalog.skip_request (run_id, task_no, item, reason, requested_by, requested_at)
+    SELECT a_run_id, d.task_no, 0, s.reason, s.requested_by, s.requested_at
+      FROM fleet_catalog.run AS r
+      JOIN fleet_catalog.skip_request AS s ON s.run_id = r.run_id AND s.item = 0
+      JOIN fleet_catalog.task_run AS t ON t.run_id = s.run_id AND t.task_no = s.task_no AND t.item = 0 AND t.state = fleet_catalog.state_code('skipped')
+      JOIN fleet_catalog.definition_task AS o ON o.hash = r.definition AND o.task_no = s.task_no
+      JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.name = o.name
+     WHERE r.run_id = v_run.restart_of;
     IF v_run.restart_definition = 'same' THEN
         INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds)
         SELECT a_run_id, c.from_task, c.to_task, c.holds

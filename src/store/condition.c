@@ -22,6 +22,13 @@ static FleetStatement write_statement = {
     {INT8OID, INT4OID, INT4OID, BOOLOID},
     NULL};
 
+static FleetStatement forget_statement = {
+    "DELETE FROM fleet_catalog.condition_result AS c"
+    " WHERE c.run_id OPERATOR(pg_catalog.=) $1 AND c.from_task OPERATOR(pg_catalog.=) $2",
+    2,
+    {INT8OID, INT4OID},
+    NULL};
+
 int
 fleet_condition_read(int64 run_id, FleetConditionRow **rows)
 {
@@ -48,4 +55,12 @@ fleet_condition_write(int64 run_id, uint32 from, uint32 to, bool holds)
                       BoolGetDatum(holds)};
 
     (void) fleet_statement_run(&write_statement, values, NULL);
+}
+
+void
+fleet_condition_forget(int64 run_id, uint32 from)
+{
+    Datum values[] = {Int64GetDatum(run_id), Int32GetDatum((int32) from)};
+
+    (void) fleet_statement_run(&forget_statement, values, NULL);
 }

@@ -19,5 +19,7 @@ typedef struct FleetConditionRow
 extern int fleet_condition_read(int64 run_id, FleetConditionRow **rows);
 /* In the agent's transaction, at once. */
 extern void fleet_condition_write(int64 run_id, uint32 from, uint32 to, bool holds);
+/* Those that were asked because of the end of this task, which is started once more. */
+extern void fleet_condition_forget(int64 run_id, uint32 from);
 
 #endif

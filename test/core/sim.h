@@ -17,6 +17,7 @@
  *   sim_commit.c     … what the turn leaves: rows, then messages
  *   sim_recover.c    … how it begins again: after a crash, as a promoted copy
  *   sim_restart.c    … a run that restarts another one
+ *   sim_steer.c      … what is asked of a run that goes on
  *   sim_catalog.c    the parent's durable rows
  *   sim_oracle.c     what must hold of tokens, effects, steps; written a second
  *                    time, slow and obvious, as are
@@ -111,6 +112,10 @@ typedef enum SimFaultKind
     FAULT_ADMIN,          /* server state, slots */
     FAULT_CANCEL_RUN,
     FAULT_CHILD_CANCEL, /* a child's administrator cancels a job there */
+    FAULT_SKIP,         /* what a session asks of a run: sim_steer.c */
+    FAULT_RETRY,
+    FAULT_PAUSE,
+    FAULT_RESUME,
     FAULT_KINDS
 } SimFaultKind;
 
@@ -317,6 +322,9 @@ typedef struct SimRow
     uint32_t sub;       /* run of a nested package */
     uint32_t continues; /* nested run of an earlier run that it restarts; SIM_NONE */
     bool carried;
+    bool skip;        /* it is to be skipped */
+    bool skip_told;   /* volatile: … and the engine knows */
+    bool retry_asked; /* … started once more */
     FleetTime since, retry_at, estimate;
     uint32_t avoid;    /* server + 1 where the last attempt surely did not start */
     uint32_t shy;      /* server + 1 that it avoids since a restart, whatever happened there */
@@ -337,10 +345,16 @@ typedef struct SimRun
     uint32_t nrows, cap_rows;
     uint32_t *base, *count; /* of the items of each task; count SIM_NONE: not expanded */
     int8_t *condition;      /* 0 not asked, 1 false, 2 true, 3 failed */
+    uint32_t *question;     /* volatile, by edge: answers to earlier ones are nobody's business */
     int8_t *items_failed;
     uint32_t restart_of; /* SIM_NONE */
     bool count_unknown;  /* what was lost or unknown there has succeeded */
     bool counted;        /* … or in one before it: what came after its failure has run */
+    bool paused;         /* by a session */
+    uint8_t pause_told;  /* volatile: what the engine was told, of the runs that it is part of
+                            too; 2: in an earlier turn */
+    bool reopening;      /* volatile: a retry was taken in this turn */
+    bool retried;        /* what has begun may have begun for an outcome that is no longer */
     uint32_t *items_of;  /* by task: run + 1 whose items it takes over; 0: its query is asked */
 } SimRun;
 
@@ -370,6 +384,9 @@ typedef enum SimInboxKind
     IN_LEAVING,
     IN_SERVER,
     IN_SUB_ENDED,
+    IN_SKIP,
+    IN_RETRY,
+    IN_PAUSE,
 } SimInboxKind;
 
 typedef struct SimInbox
@@ -667,6 +684,21 @@ extern void restart_load(Sim *s, FleetEngine *engine, uint32_t handle, const Sim
 extern void parent_restart(Sim *s, uint32_t number);
 extern void restart_later(Sim *s, uint32_t number);
 
+/* sim_steer.c */
+extern void steer_skip(Sim *s, uint32_t root, uint32_t number);
+extern void steer_retry(Sim *s, uint32_t root, uint32_t number);
+extern void steer_pause(Sim *s, uint32_t root, bool paused);
+extern bool steer_paused(const SimCatalog *catalog, uint32_t run);
+extern void steer_feed(Sim *s, uint32_t parent, SimInbox *in);
+extern void steer_feed_pause(Sim *s, uint32_t parent);
+extern void steer_commit(Sim *s, uint32_t parent, const SimInbox *in);
+extern bool steer_allows(const SimRun *run, const SimTask *task, uint32_t item, const SimRow *was,
+                         const FleetDecision *d);
+extern void steer_reopened(Sim *s, SimRun *run, uint32_t task);
+extern void steer_recover(Sim *s, uint32_t parent);
+extern void steer_load(Sim *s, const SimCatalog *catalog, FleetEngine *engine, uint32_t handle,
+                       uint32_t number);
+
 /* sim_parent.c */
 extern void parent_start(Sim *s, uint32_t parent);
 extern void parent_die(Sim *s, uint32_t parent, FleetTime down);
@@ -687,7 +719,8 @@ extern void parent_root(Sim *s, uint32_t root);
 extern void parent_cancel_root(Sim *s, uint32_t root);
 extern void parent_admin(Sim *s, uint32_t server, FleetServerState state, uint32_t slots);
 extern void parent_items(Sim *s, uint32_t parent, uint32_t run, uint32_t task);
-extern void parent_condition(Sim *s, uint32_t parent, uint32_t run, uint32_t edge);
+extern void parent_condition(Sim *s, uint32_t parent, uint32_t run, uint32_t edge,
+                             uint32_t question);
 extern bool parent_all_final(const SimParent *p);
 extern void parent_promote(Sim *s, FleetTime frozen);
 extern void parent_snapshot(Sim *s);

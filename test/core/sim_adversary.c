@@ -179,6 +179,10 @@ sim_fault(Sim *s, const SimFault *f)
             if (f->server != 0)
                 child_admin_cancel(s, node);
             break;
+        case FAULT_SKIP: steer_skip(s, f->root, f->slots); break;
+        case FAULT_RETRY: steer_retry(s, f->root, f->slots); break;
+        case FAULT_PAUSE: steer_pause(s, f->root, true); break;
+        case FAULT_RESUME: steer_pause(s, f->root, false); break;
         case FAULT_KINDS: break;
     }
 }
@@ -188,6 +192,8 @@ sim_heal(Sim *s)
 {
     TRACE(s, "no faults from here on");
     s->healed = true;
+    for (uint32_t root = 0; root < 2 * SIM_ROOTS; root++)
+        steer_pause(s, root, false);
     for (uint32_t node = 0; node < SIM_NODES; node++)
     {
         s->nodes[node].partitioned_until = 0;

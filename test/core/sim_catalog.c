@@ -40,6 +40,7 @@ catalog_copy(SimCatalog *to, const SimCatalog *from, const SimCase *c)
         run->items_failed = copied(run->items_failed, package->ntasks);
         run->items_of = copied(run->items_of, package->ntasks * sizeof(uint32_t));
         run->condition = copied(run->condition, package->nedges);
+        run->question = copied(run->question, package->nedges * sizeof(uint32_t));
     }
 }
 
@@ -84,6 +85,7 @@ catalog_new_run(Sim *s, SimCatalog *catalog, uint8_t number, uint32_t rid, int32
     run->items_failed = sim_alloc(package->ntasks + 1);
     run->items_of = sim_alloc((package->ntasks + 1) * sizeof(uint32_t));
     run->condition = sim_alloc(package->nedges + 1);
+    run->question = sim_alloc((package->nedges + 1) * sizeof(uint32_t));
     return index;
 }
 

@@ -70,6 +70,8 @@ commit_state(Sim *s, uint32_t parent, SimRun *run, SimRow *row, const FleetDecis
         s->attempts[row->aid].not_started = true;
     if (row->state == FLEET_STARTING && d->state == FLEET_QUEUED)
         row->avoid = row->server + 1;
+    if (FLEET_STATE_IS_FINAL(row->state) && d->ref.item == 0)
+        steer_reopened(s, run, d->ref.task);
     row->state = (uint8_t) d->state;
     row->since = s->now;
     if (d->state == FLEET_RETRYING)
@@ -167,6 +169,13 @@ parent_commit(Sim *s, uint32_t parent, uint32_t fed)
     SimParent *p = &s->parents[parent];
 
     commit_answers(p, fed);
+    for (uint32_t i = 0; i < fed; i++)
+        if (p->inbox[i].kind == IN_RETRY)
+        {
+            SimInbox in = p->inbox[i]; /* the array may move */
+
+            steer_commit(s, parent, &in);
+        }
     for (uint32_t i = 0; i < p->nbatch && !s->failed; i++)
         commit_one(s, parent, &p->batch[i]);
     /* same commit, but of the nested runs' point of view after it */
@@ -175,6 +184,11 @@ parent_commit(Sim *s, uint32_t parent, uint32_t fed)
             cancel_nested(p, &p->batch[i]);
     if (!s->failed)
         oracle_batch(s, p);
+    for (uint32_t i = 0; i < p->catalog.nruns; i++)
+    {
+        p->catalog.runs[i].reopening = false;
+        p->catalog.runs[i].pause_told *= p->catalog.runs[i].pause_told == 1 ? 2 : 1;
+    }
     if (!s->failed && fleet_random_below(&s->random, 64) == 0)
         oracle_reload(s, parent);
 }
@@ -269,6 +283,12 @@ effect_run(Sim *s, uint32_t parent, uint32_t number, uint32_t handle)
         return;
     p->vruns[number].loaded = false;
     fleet_engine_run_forget(p->engine, handle);
+    if (run->paused) /* what it leaves behind goes on */
+    {
+        SimInbox resume = {.kind = IN_PAUSE, .run = number};
+
+        parent_put(s, parent, &resume);
+    }
     if (run->owner_run != SIM_NONE)
         parent_put(s, parent, &in);
     else if (parent == s->primary)
@@ -301,6 +321,8 @@ effect_one(Sim *s, uint32_t parent, const FleetDecision *d)
                 sim_at(s, s->now + sim_span(s, 1, FLEET_MS(50)),
                        d->kind == FLEET_DO_EXPAND ? EV_ITEMS : EV_CONDITION, parent, run, p->gen);
             event->c = d->kind == FLEET_DO_EXPAND ? d->ref.task : d->edge;
+            if (d->kind == FLEET_DO_CONDITION)
+                event->msg.serial = p->catalog.runs[run].question[d->edge];
             break;
         case FLEET_DO_RUN: break; /* last: the handle is needed until then */
         case FLEET_DO_STATE: break;

@@ -42,6 +42,10 @@ check_start(Sim *s, SimParent *p, const SimRun *run, const SimTask *task, uint32
         sim_fail(s, "attempt %u started after attempt %u", d->attempt, was->attempt);
     else if (task->spec.left_out)
         sim_fail(s, "started though it is left out");
+    else if (was->skip && was->skip_told)
+        sim_fail(s, "started though it is to be skipped");
+    else if (run->pause_told)
+        sim_fail(s, "started though its run is paused");
     else if (run->cancel)
         sim_fail(s, "started after the cancel of its run was accepted");
     else if (FLEET_STATE_IS_FINAL(run->state))
@@ -151,11 +155,12 @@ check_state(Sim *s, SimParent *p, const SimRun *run, uint32_t number, uint32_t i
     switch (d->state)
     {
         case FLEET_QUEUED:
-            good = (was->state == FLEET_STARTING && !whole) ||
+            good = FLEET_STATE_IS_FINAL(was->state) || (was->state == FLEET_STARTING && !whole) ||
                    (was->state == FLEET_RETRYING && s->now >= was->retry_at);
             break;
         case FLEET_RUNNING:
-            good = was->state == FLEET_STARTING || (whole && was->state == FLEET_QUEUED);
+            good = was->state == FLEET_STARTING ||
+                   (whole && (was->state == FLEET_QUEUED || FLEET_STATE_IS_FINAL(was->state)));
             break;
         case FLEET_RETRYING:
             good = started && !whole && d->failures <= task->spec.retry.retries &&
@@ -177,7 +182,10 @@ check_state(Sim *s, SimParent *p, const SimRun *run, uint32_t number, uint32_t i
                                            attempt_allows(s, p, task, was, FLEET_CANCELED)
                                      : run->cancel || item > 0);
             break;
-        case FLEET_SKIPPED: good = was->state == FLEET_QUEUED && item == 0; break;
+        case FLEET_SKIPPED:
+            good = was->state == FLEET_QUEUED ? item == 0 || was->skip
+                                              : was->state == FLEET_RETRYING && was->skip;
+            break;
         case FLEET_LOST: good = started && lost_allowed(s, p, was); break;
         case FLEET_UNKNOWN: good = started && attempt_allows(s, p, task, was, FLEET_UNKNOWN); break;
         case FLEET_STARTING: good = false; break;
@@ -211,7 +219,8 @@ oracle_row_change(Sim *s, SimParent *p, const SimRun *run, uint32_t task, uint32
     bool started = was->state == FLEET_STARTING || was->state == FLEET_RUNNING ||
                    was->state == FLEET_CANCELING;
 
-    if (FLEET_STATE_IS_FINAL(was->state))
+    if (FLEET_STATE_IS_FINAL(was->state) &&
+        !steer_allows(run, &s->c->packages[run->package].tasks[task], item, was, d))
     {
         sim_fail(s, "task %u item %u leaves its final state %s (decision %d %d)", task, item,
                  fleet_state_name((FleetState) was->state), d->kind, d->state);
@@ -234,7 +243,9 @@ oracle_question(Sim *s, const SimRun *run, const FleetDecision *d)
 {
     const SimPackage *package = &s->c->packages[run->package];
 
-    if (run->state == FLEET_CANCELING || FLEET_STATE_IS_FINAL(run->state))
+    if (d->kind == FLEET_DO_EXPAND && run->pause_told == 2)
+        sim_fail(s, "a run that is paused asks for items");
+    else if (run->state == FLEET_CANCELING || FLEET_STATE_IS_FINAL(run->state))
         sim_fail(s, "a run that is %s asks for items or a condition",
                  fleet_state_name((FleetState) run->state));
     else if (d->kind == FLEET_DO_EXPAND &&
@@ -295,7 +306,8 @@ oracle_batch(Sim *s, SimParent *p)
         run = &p->catalog.runs[fleet_engine_run_tag(p->engine, d->ref.run)];
         spec = &s->c->packages[run->package].tasks[d->ref.task].spec;
         s->stats->task_runs++;
-        if (outcome_ready(s, run, d->ref.task) != 1)
+        if (outcome_ready(s, run, d->ref.task) != 1 &&
+            !(run->retried && (d->attempt > 1 || d->ref.item > 0)))
             sim_fail(s, "task %u started before its constraints held", d->ref.task);
         if (d->ref.item > 0 && spec->throttle > 0 &&
             active_items(run, d->ref.task) > spec->throttle)

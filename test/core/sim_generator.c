@@ -303,7 +303,7 @@ add_fault(Gen *g, SimFaultKind kind, FleetTime at)
     if ((kind == FAULT_CUT_SESSION || kind == FAULT_ADMIN) && pct(g, 15))
         f->server = 0;
     f->root = (uint8_t) below(g, g->c->nroots);
-    f->slots = below(g, 4);
+    f->slots = below(g, kind == FAULT_SKIP || kind == FAULT_RETRY ? 64 : 4);
     f->state = (uint8_t) below(g, 3);
     if (kind == FAULT_ADMIN && pct(g, 40))
         f->state = FLEET_SERVER_ONLINE;
@@ -332,6 +332,12 @@ any_fault(Gen *g, bool promotion)
                                     FAULT_ADMIN,
                                     FAULT_CANCEL_RUN,
                                     FAULT_CHILD_CANCEL,
+                                    FAULT_SKIP,
+                                    FAULT_SKIP,
+                                    FAULT_RETRY,
+                                    FAULT_RETRY,
+                                    FAULT_PAUSE,
+                                    FAULT_RESUME,
                                     FAULT_SNAPSHOT_SERVER,
                                     FAULT_FAILOVER_SERVER};
     SimFaultKind kind = kinds[below(g, sizeof kinds)];
@@ -513,7 +519,11 @@ sim_case_print(const SimCase *c)
                                         "parent's copy promoted",
                                         "admin",
                                         "cancel run",
-                                        "child cancels"};
+                                        "child cancels",
+                                        "skip",
+                                        "retry",
+                                        "pause",
+                                        "resume"};
 
     for (uint32_t i = 0; i < c->nservers; i++)
         printf("  server %u: %s, %u slots, speed %.2f\n", i, modes[c->servers[i].mode],

@@ -15,8 +15,10 @@ edge_holds(const Sim *s, const SimRun *run, const FleetEdgeSpec *edge, uint32_t 
     if (!FLEET_STATE_IS_FINAL(from))
         return -1;
     /* what was left out in its turn counts as passed */
-    if (from == FLEET_SKIPPED && s->c->packages[run->package].tasks[edge->from].spec.left_out &&
-        outcome_ready(s, run, edge->from) == 1)
+    if (from == FLEET_SKIPPED &&
+        (s->c->packages[run->package].tasks[edge->from].spec.left_out ||
+         run->rows[edge->from].skip) &&
+        (run->rows[edge->from].attempt > 0 || outcome_ready(s, run, edge->from) == 1))
         from = FLEET_SUCCEEDED;
     bad = from == FLEET_FAILED || from == FLEET_LOST || from == FLEET_UNKNOWN;
     switch (edge->on)
@@ -94,7 +96,8 @@ check_items(Sim *s, const SimRun *run, uint32_t number)
         return; /* its items are in the run that it was carried from */
     if (n == SIM_NONE)
     {
-        if (whole != FLEET_SKIPPED && whole != FLEET_CANCELED)
+        if (whole != FLEET_SKIPPED && whole != FLEET_CANCELED &&
+            !(run->retried && whole == FLEET_FAILED))
             sim_fail(s, "task %u is %s, its items were never known", number,
                      fleet_state_name((FleetState) whole));
         return;
@@ -103,10 +106,11 @@ check_items(Sim *s, const SimRun *run, uint32_t number)
     {
         uint8_t state = run->rows[run->base[number] + i].state;
 
-        good += state == FLEET_SUCCEEDED;
+        good += state == FLEET_SUCCEEDED || state == FLEET_SKIPPED;
         bad += is_bad(state);
         stopped += state == FLEET_CANCELED;
-        if (!FLEET_STATE_IS_FINAL(state) || state == FLEET_SKIPPED)
+        if (!FLEET_STATE_IS_FINAL(state) ||
+            (state == FLEET_SKIPPED && !run->rows[run->base[number] + i].skip))
             sim_fail(s, "the run has ended, item %u of task %u is %s", i + 1, number,
                      fleet_state_name((FleetState) state));
     }
@@ -139,16 +143,17 @@ check_task(Sim *s, const SimRun *run, uint32_t number)
     if (!FLEET_STATE_IS_FINAL(row->state))
         sim_fail(s, "the run has ended, task %u is %s", number,
                  fleet_state_name((FleetState) row->state));
-    else if (row->state == FLEET_SKIPPED && ready != 0 && !task->spec.left_out)
+    else if (row->state == FLEET_SKIPPED && ready != 0 && !task->spec.left_out && !row->skip)
         sim_fail(s, "task %u is skipped though its constraints could hold", number);
     else if (task->spec.left_out && (row->state == FLEET_SUCCEEDED || begun))
         sim_fail(s, "task %u is left out, yet it ran", number);
-    else if (row->state == FLEET_SKIPPED && begun)
+    else if (row->state == FLEET_SKIPPED && begun && !row->skip)
         sim_fail(s, "task %u is skipped though it had begun", number);
     else if (row->state == FLEET_CANCELED && !begun && !run->cancel)
         sim_fail(s, "task %u is canceled though nobody asked for it", number);
     else if (row->state != FLEET_SKIPPED && row->state != FLEET_CANCELED && ready != 1 &&
-             !condition_failed(s, run, number) && !(row->carried && run->counted))
+             !condition_failed(s, run, number) && !(row->carried && run->counted) &&
+             !(run->retried && (begun || row->state == FLEET_FAILED)))
         sim_fail(s, "task %u is %s though its constraints do not hold", number,
                  fleet_state_name((FleetState) row->state));
     if (!s->failed && task->spec.for_each)
@@ -206,6 +211,8 @@ oracle_run_change(Sim *s, const SimRun *run, FleetState to)
         sim_fail(s, "a run leaves its final state %s", fleet_state_name((FleetState) run->state));
         return;
     }
+    if (run->state == FLEET_QUEUED && to == FLEET_RUNNING && run->pause_told)
+        sim_fail(s, "a run begins though it is paused");
     if (!FLEET_STATE_IS_FINAL(to))
         return;
     for (uint32_t i = 0; i < package->ntasks && !s->failed; i++)

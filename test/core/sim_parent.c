@@ -130,11 +130,11 @@ parent_items(Sim *s, uint32_t parent, uint32_t run, uint32_t task)
 }
 
 void
-parent_condition(Sim *s, uint32_t parent, uint32_t run, uint32_t edge)
+parent_condition(Sim *s, uint32_t parent, uint32_t run, uint32_t edge, uint32_t question)
 {
     SimParent *p = &s->parents[parent];
     uint64_t hash = sim_mix(s->c->seed, sim_mix(s->rids[p->catalog.runs[run].rid].key, edge));
-    SimInbox in = {.kind = IN_CONDITION, .run = run, .row = edge};
+    SimInbox in = {.kind = IN_CONDITION, .run = run, .row = edge, .aid = question};
 
     if (sim_pct(s, s->c->volatile_pct))
         hash = fleet_random_next(&s->random);

@@ -51,8 +51,9 @@ load_row(FleetEngine *engine, uint32_t handle, const SimRow *row, uint32_t task,
 }
 
 static uint32_t
-load_run(Sim *s, FleetEngine *engine, const SimRun *run, uint32_t number)
+load_run(Sim *s, FleetEngine *engine, const SimCatalog *catalog, uint32_t number)
 {
+    const SimRun *run = &catalog->runs[number];
     const SimPackage *package = &s->c->packages[run->package];
     uint32_t handle =
         fleet_engine_run_add(engine, s->graphs[run->package], run->priority, number, s->now);
@@ -77,6 +78,7 @@ load_run(Sim *s, FleetEngine *engine, const SimRun *run, uint32_t number)
     for (uint32_t edge = 0; edge < package->nedges; edge++)
         if (run->condition[edge] == 1 || run->condition[edge] == 2)
             fleet_engine_load_condition(engine, handle, edge, run->condition[edge] == 2);
+    steer_load(s, catalog, engine, handle, number);
     fleet_engine_run_loaded(engine, handle, run->cancel, s->now);
     return handle;
 }
@@ -105,7 +107,7 @@ parent_load_engine(Sim *s, uint32_t parent, uint32_t *handles)
     for (uint32_t run = 0; run < p->catalog.nruns; run++)
         handles[run] = FLEET_STATE_IS_FINAL(p->catalog.runs[run].state)
                            ? SIM_NONE
-                           : load_run(s, engine, &p->catalog.runs[run], run);
+                           : load_run(s, engine, &p->catalog, run);
     return engine;
 }
 
@@ -172,6 +174,7 @@ parent_build_engine(Sim *s, uint32_t parent)
         p->vruns[run].loaded = handles[run] != SIM_NONE;
     }
     feed_pending(s, parent);
+    steer_recover(s, parent);
     job_recover(s, (SimOwner){OWNER_PARENT, (uint8_t) parent}, p->catalog.njobs);
     parent_turn_soon(s, parent, s->now);
 }

@@ -82,6 +82,7 @@ restart_task(SimCatalog *catalog, SimRun *run, uint32_t number, uint32_t task,
 
     if (part == FLEET_RESTART_CARRY)
         carry(&run->rows[task]);
+    run->rows[task].skip = old->rows[task].skip && old->rows[task].state == FLEET_SKIPPED;
     if (part != FLEET_RESTART_RESUME)
         return;
     run->rows[task].continues = nested_of(&old->rows[task]);
@@ -101,7 +102,7 @@ catalog_restart(Sim *s, SimCatalog *catalog, uint32_t index, uint32_t number, co
 
     run->restart_of = number;
     run->count_unknown = count_unknown;
-    run->counted = count_unknown || old->counted;
+    run->counted = count_unknown || old->counted || old->retried;
     for (uint32_t t = 0; t < package->ntasks; t++)
         states[t] =
             counts(run, old->rows[t].state) ? FLEET_SUCCEEDED : (FleetState) old->rows[t].state;

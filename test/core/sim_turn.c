@@ -27,9 +27,12 @@ feed_new_run(Sim *s, SimParent *p, uint32_t run)
     if (r->owner_run != SIM_NONE)
         fleet_engine_run_nested(p->engine, v->handle);
     v->loaded = true;
+    r->pause_told = steer_paused(&p->catalog, run);
+    fleet_engine_pause(p->engine, v->handle, r->pause_told, s->now);
     if (r->restart_of != SIM_NONE)
     {
         restart_load(s, p->engine, v->handle, r);
+        steer_load(s, &p->catalog, p->engine, v->handle, run);
         fleet_engine_run_loaded(p->engine, v->handle, r->cancel, s->now);
     }
     else if (r->cancel) /* the cancel overtook it */
@@ -80,11 +83,14 @@ feed_condition(Sim *s, SimParent *p, SimInbox *in)
     const SimRun *run = &p->catalog.runs[in->run];
     FleetTaskRef ref = {p->vruns[in->run].handle, 0, 0};
 
+    if (in->aid != run->question[in->row])
+        return; /* the question was given up */
     if (in->value == 3)
     {
         ref.task = s->c->packages[run->package].edges[in->row].to;
         /* an answer that comes after the task has begun (join any) is nobody's business */
-        in->state = run->rows[ref.task].state == FLEET_QUEUED && run->condition[in->row] == 0 &&
+        in->state = fleet_engine_asks(p->engine, ref.run, in->row) &&
+                    run->rows[ref.task].state == FLEET_QUEUED && run->condition[in->row] == 0 &&
                     fleet_engine_fail(p->engine, ref, "P0001", s->now);
         return;
     }
@@ -145,6 +151,9 @@ feed_one(Sim *s, uint32_t parent, SimInbox *in)
     {
         case IN_NEW_RUN: feed_new_run(s, p, in->run); return;
         case IN_CANCEL: feed_cancel(s, p, in->run); return;
+        case IN_SKIP:
+        case IN_RETRY: steer_feed(s, parent, in); return;
+        case IN_PAUSE: steer_feed_pause(s, parent); return;
         case IN_SERVER: parent_set_server(s, parent, p->engine, in->server); return;
         case IN_ITEMS:
             in->state = 0;

@@ -311,7 +311,7 @@ parent_event(Sim *s, const SimEvent *e)
             break;
         case EV_CONNECT: parent_connect(s, e->a, e->b); break;
         case EV_ITEMS: parent_items(s, e->a, e->b, e->c); break;
-        case EV_CONDITION: parent_condition(s, e->a, e->b, e->c); break;
+        case EV_CONDITION: parent_condition(s, e->a, e->b, e->c, e->msg.serial); break;
         default: break;
     }
 }

@@ -209,6 +209,8 @@ my %stranger = (
     deploy_job => [ q{SELECT * FROM fleet.deploy_job('alice job', server => 'a1')} => '42501' ],
     run_parent_package => [ q{SELECT fleet.run_parent_package('alice package')} => '42501' ],
     cancel_run => [ "SELECT fleet.cancel_run($sleeping)" => '42704' ],
+    skip_task => [ "SELECT fleet.skip_task($sleeping, 't')" => '42704' ],
+    retry_task => [ "SELECT fleet.retry_task($sleeping, 't')" => '42704' ],
     restart_run => [ "SELECT fleet.restart_run($sleeping)" => '42704' ],
     (map { $_ => [ qq{SET fleet.context = '{"run_id": $sleeping}'; SELECT fleet.$_('sleep')} => '42704' ] } qw(output outcome)),
     cancel_job_run => [ "SELECT fleet.cancel_job_run($sleeping_job)" => '42704' ],

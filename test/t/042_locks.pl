@@ -195,6 +195,8 @@ my %call = (
     'fleet.remove_server'    => q{SELECT fleet.remove_server('unused')},
     'fleet.run_parent_package' => [ q{SELECT fleet.run_parent_package('both', run_key => 'alice'), fleet.run_parent_package('inner')}, altered => 1 ],
     'fleet.restart_run'        => q{SELECT fleet.restart_run((SELECT max(run_id) FROM fleet.run WHERE package = 'both' AND state = 'succeeded'), from_task => 'here')},
+    'fleet.retry_task'         => [ q{SELECT fleet.retry_task({run}, 'here')}, error => qr/has not failed/ ],
+    'fleet.skip_task'          => [ q{SELECT fleet.skip_task({run}, 'here')}, error => qr/has begun/ ],
     'fleet.schedule_package'   => [ q{SELECT fleet.schedule_package('both', '* * * * *')}, error => qr/pg_cron/ ],
     'fleet.set_server_state'   => q{SELECT fleet.set_server_state('a1', 'offline'), fleet.set_server_state('d1', 'draining')},
     'fleet.start_job'          => [ q{SELECT fleet.start_job('work')}, altered => 1 ],

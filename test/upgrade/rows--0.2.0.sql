@@ -73,6 +73,8 @@ INSERT INTO fleet_catalog.log_line (run_id, job_run_id, task_no, item, step_no, 
 VALUES (1, NULL, 0, 1, 1, 2, '2026-01-01 00:00:10+00', 'NOTICE', '00000', 'of the run', 'd', 'h', 'c'),
        (NULL, 1, NULL, NULL, 1, 2, '2026-01-01 00:00:10+00', 'WARNING', '01000', 'of the job run', NULL, NULL, NULL);
 INSERT INTO fleet_catalog.cancel_request (run_id, job_run_id) VALUES (1, NULL), (NULL, 1);
+INSERT INTO fleet_catalog.skip_request (run_id, task_no, item, reason) VALUES (1, 0, 0, 'why not');
+INSERT INTO fleet_catalog.retry_request (run_id, task_no, item) VALUES (1, 0, 0);
 INSERT INTO fleet_catalog.quarantine (kind, id, ends, work, sqlstate, message) VALUES ('deployment', 1, 2, 'work_deployed', '22012', 'division by zero');
 INSERT INTO fleet_catalog.quarantine_lift (kind, id) VALUES ('server', 1);
 

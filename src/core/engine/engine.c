@@ -280,14 +280,15 @@ fleet_eng_edge_matches(const Run *run, uint32_t e)
     return false;
 }
 
-static void
-make_ready(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
+void
+fleet_eng_make_ready(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
 {
     FleetTaskRef ref = {run->id, t, 0};
     Each *each = fleet_eng_each(run, t);
 
     run->tasks[t].unit.flags |= UNIT_READY;
-    if (fleet_graph_task(run->graph, t)->left_out && !FLEET_BUG_LEFT_OUT_STARTED)
+    if ((fleet_graph_task(run->graph, t)->left_out && !FLEET_BUG_LEFT_OUT_STARTED) ||
+        (run->tasks[t].unit.flags & UNIT_LEFT_OUT))
     {
         run->tasks[t].unit.flags |= UNIT_PASSED;
         fleet_eng_settle(engine, run, ref, &run->tasks[t].unit, FLEET_EVENT_SKIP, now);
@@ -298,13 +299,15 @@ make_ready(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
         fleet_eng_admit(engine, run, ref, &run->tasks[t].unit, now);
         return;
     }
+    if (run->paused)
+        return; /* asked when it goes on */
     each->asked = true;
     fleet_eng_push(engine, FLEET_DO_EXPAND, ref)->state = FLEET_QUEUED;
 }
 
 /* Neither ready nor final: its edges in still matter. */
-static bool
-is_undecided(const Task *task)
+bool
+fleet_eng_is_undecided(const Task *task)
 {
     return task->unit.state == FLEET_QUEUED && !(task->unit.flags & UNIT_READY);
 }
@@ -315,7 +318,7 @@ edge_holds(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
     Task *task = &run->tasks[t];
 
     if (fleet_graph_task(run->graph, t)->join == FLEET_JOIN_ANY || --task->pending == 0)
-        make_ready(engine, run, t, now);
+        fleet_eng_make_ready(engine, run, t, now);
 }
 
 static void
@@ -344,13 +347,13 @@ start_again(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
     fleet_eng_admit(engine, run, (FleetTaskRef){run->id, t, 0}, &task->unit, now);
 }
 
-static void
-resolve_edge(FleetEngine *engine, Run *run, uint32_t e, FleetTime now)
+void
+fleet_eng_resolve_edge(FleetEngine *engine, Run *run, uint32_t e, FleetTime now)
 {
     const FleetEdgeSpec *edge = fleet_graph_edge(run->graph, e);
     bool matches = fleet_eng_edge_matches(run, e);
 
-    if (!is_undecided(&run->tasks[edge->to]))
+    if (!fleet_eng_is_undecided(&run->tasks[edge->to]))
     {
         if (FLEET_BUG_JOIN_ANY_TWICE && matches)
             start_again(engine, run, edge->to, now);
@@ -384,7 +387,7 @@ fleet_engine_condition(FleetEngine *engine, uint32_t run_id, uint32_t e, bool ho
         run->edges[e] != EDGE_ASKED)
         return false;
     to = fleet_graph_edge(run->graph, e)->to;
-    if (!is_undecided(&run->tasks[to]))
+    if (!fleet_eng_is_undecided(&run->tasks[to]))
         return false;
     if (FLEET_BUG_CONDITION_IGNORED)
         holds = true;
@@ -395,6 +398,15 @@ fleet_engine_condition(FleetEngine *engine, uint32_t run_id, uint32_t e, bool ho
         edge_cannot_hold(engine, run, to, now);
     fleet_eng_propagate(engine, run, now);
     return true;
+}
+
+bool
+fleet_engine_asks(const FleetEngine *engine, uint32_t run_id, uint32_t e)
+{
+    const Run *run = fleet_eng_run(engine, run_id);
+
+    return run != NULL && e < run->nedges && run->edges[e] == EDGE_ASKED &&
+           fleet_eng_is_undecided(&run->tasks[fleet_graph_edge(run->graph, e)->to]);
 }
 
 /* ---- the end of a task, the end of a run ---- */
@@ -413,17 +425,27 @@ end_is_handled(const Run *run, uint32_t task)
     return false;
 }
 
-/* What a final task means for the outcome of the run. */
+/* A task has become final. */
 void
 fleet_eng_note_end(Run *run, uint32_t task)
 {
-    FleetState state = (FleetState) run->tasks[task].unit.state;
-
     run->open--;
-    if (state == FLEET_CANCELED)
+    if (run->tasks[task].unit.state == FLEET_CANCELED)
         run->canceled++;
-    if ((is_bad(state) && !end_is_handled(run, task)) || (state == FLEET_CANCELED && !run->cancel))
-        run->unhandled = true;
+}
+
+/* A bad end that nobody handles. */
+static bool
+has_unhandled(const Run *run)
+{
+    for (uint32_t t = 0; t < run->ntasks; t++)
+    {
+        FleetState state = (FleetState) run->tasks[t].unit.state;
+
+        if ((is_bad(state) && !end_is_handled(run, t)) || (state == FLEET_CANCELED && !run->cancel))
+            return true;
+    }
+    return false;
 }
 
 void
@@ -442,7 +464,7 @@ end_run(FleetEngine *engine, Run *run)
 
     if (run->cancel && run->canceled > 0)
         event = FLEET_EVENT_STOPPED;
-    else if (run->unhandled)
+    else if (has_unhandled(run))
         event = FLEET_EVENT_FAILED;
     fleet_eng_run_event(run, event);
     if (run->active)
@@ -468,7 +490,7 @@ fleet_eng_propagate(FleetEngine *engine, Run *run, FleetTime now)
              (unit->flags & UNIT_PASSED)))
             continue;
         for (uint32_t i = 0; i < n; i++)
-            resolve_edge(engine, run, out[i], now);
+            fleet_eng_resolve_edge(engine, run, out[i], now);
     }
     if (run->open == 0 && (run->state == FLEET_RUNNING || run->state == FLEET_CANCELING))
         end_run(engine, run);
@@ -502,8 +524,8 @@ fleet_eng_motion(FleetEngine *engine, Run *run, FleetTime now)
         uint32_t n;
 
         fleet_graph_in(run->graph, t, &n);
-        if (n == 0 && is_undecided(&run->tasks[t]))
-            make_ready(engine, run, t, now);
+        if (n == 0 && fleet_eng_is_undecided(&run->tasks[t]))
+            fleet_eng_make_ready(engine, run, t, now);
     }
     fleet_eng_propagate(engine, run, now);
 }

@@ -181,6 +181,10 @@ extern bool fleet_engine_items_failed(FleetEngine *engine, uint32_t run, uint32_
 extern bool fleet_engine_condition(FleetEngine *engine, uint32_t run, uint32_t edge, bool holds,
                                    FleetTime now);
 
+/* Is the answer to FLEET_DO_CONDITION of this edge waited for?  Not any more if what comes before it is
+ * started once more (fleet_engine_retry). */
+extern bool fleet_engine_asks(const FleetEngine *engine, uint32_t run, uint32_t edge);
+
 /* The other side has it.  attempt: a late answer of an older attempt is refused. */
 extern bool fleet_engine_accepted(FleetEngine *engine, FleetTaskRef ref, uint16_t attempt,
                                   FleetTime now);
@@ -215,6 +219,27 @@ extern bool fleet_engine_fail(FleetEngine *engine, FleetTaskRef ref, const char 
 
 /* Cancel a whole run: waiting ones are canceled at once, started ones get FLEET_DO_CANCEL. */
 extern bool fleet_engine_cancel_run(FleetEngine *engine, uint32_t run, FleetTime now);
+
+/* ---- what is asked of a run that goes on (steer.c): durable before it is told ---- */
+
+/*
+ * The task run is to be left out: skipped as soon as its constraints hold and it waits, also for a
+ * retry; for what follows it has succeeded, and an item counts as good.  False: it is final, or a
+ * for_each of which the items are known.
+ */
+extern bool fleet_engine_skip(FleetEngine *engine, FleetTaskRef ref, FleetTime now);
+/* Between run_add and run_loaded, after the items: such a request, whatever became of it. */
+extern void fleet_engine_load_skip(FleetEngine *engine, FleetTaskRef ref);
+/*
+ * A task run that ended failed, lost, unknown or canceled is queued again, for one more attempt (and
+ * the retries that it has left): item 0 of a for_each stands for all items that ended so.  Tasks that
+ * were skipped because of its end are undecided again; what has begun stays as it is.  False: there is
+ * nothing of that kind, or it is one item of a for_each that stops at the first failure.
+ */
+extern bool fleet_engine_retry(FleetEngine *engine, FleetTaskRef ref, FleetTime now);
+/* While a run is paused nothing of it is started, expanded or begun; all else goes on.  At any time,
+ * between run_add and run_loaded too. */
+extern void fleet_engine_pause(FleetEngine *engine, uint32_t run, bool paused, FleetTime now);
 
 /* ---- decisions ---- */
 

@@ -7,6 +7,7 @@
  *   unit.c   one task run: start, stop, retry, end; servers and timers
  *   items.c  for_each: items, throttle, completion policy
  *   load.c   recovery from durable state
+ *   steer.c  what an operator asks of a run: skip, retry, pause
  *   queue.c  decisions on their way out, timers, tickets: the containers
  *
  * A *unit* is one task run: a task without for_each, a task with for_each as
@@ -28,6 +29,8 @@
 #define UNIT_AVOID 0x20     /* not to "server" again while another one is usable */
 #define UNIT_UNCOUNTED 0x40 /* its items count instead of it */
 #define UNIT_PASSED 0x80    /* final without having run: carried over, or left out in its turn */
+#define UNIT_LEFT_OUT 0x100 /* to be skipped in its turn, by request */
+#define UNIT_REOPENED 0x200 /* while a retry looks at what follows: its edges in count anew */
 
 typedef struct Unit
 {
@@ -37,7 +40,7 @@ typedef struct Unit
     uint16_t attempt;
     uint16_t failures;
     uint8_t state; /* FleetState */
-    uint8_t flags;
+    uint16_t flags;
 } Unit;
 
 typedef struct Task
@@ -83,9 +86,9 @@ typedef struct Run
     bool load_running; /* durable state: the run has begun */
     bool cancel;
     bool nested;
-    bool active;    /* counts among the active ones */
-    bool unhandled; /* a bad end that nobody handles */
-    bool held;      /* a sweep of it goes on in the next turn: its decisions are held */
+    bool active; /* counts among the active ones */
+    bool paused; /* nothing new of it starts */
+    bool held;   /* a sweep of it goes on in the next turn: its decisions are held */
     uint32_t ntasks, nedges, neaches;
     Task *tasks;
     uint8_t *edges; /* EdgeState */
@@ -194,6 +197,9 @@ extern void fleet_eng_motion(FleetEngine *engine, Run *run, FleetTime now);
 extern void fleet_eng_cancel_queued(FleetEngine *engine, Run *run);
 extern void fleet_eng_task_settled(FleetEngine *engine, Run *run, uint32_t task);
 extern void fleet_eng_note_end(Run *run, uint32_t task);
+extern bool fleet_eng_is_undecided(const Task *task);
+extern void fleet_eng_make_ready(FleetEngine *engine, Run *run, uint32_t task, FleetTime now);
+extern void fleet_eng_resolve_edge(FleetEngine *engine, Run *run, uint32_t edge, FleetTime now);
 extern void fleet_eng_propagate(FleetEngine *engine, Run *run, FleetTime now);
 extern void fleet_eng_cancel_tasks(FleetEngine *engine, Run *run, FleetTime now);
 extern bool fleet_eng_edge_matches(const Run *run, uint32_t edge);
@@ -231,5 +237,10 @@ extern void fleet_eng_item_settled(FleetEngine *engine, Run *run, FleetTaskRef r
 extern void fleet_eng_items_admit(FleetEngine *engine, Run *run, Each *each, FleetTime now);
 extern void fleet_eng_items_stop(FleetEngine *engine, Run *run, Each *each, FleetTime now);
 extern void fleet_eng_items_free(FleetEngine *engine, Each *each);
+extern void fleet_eng_items_again(FleetEngine *engine, Run *run, Each *each, FleetTime now);
+
+/* ---- steer.c ---- */
+extern bool fleet_eng_skip_waiting(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit,
+                                   FleetTime now);
 
 #endif

@@ -134,14 +134,14 @@ fleet_eng_items_admit(FleetEngine *engine, Run *run, Each *each, FleetTime now)
 {
     uint32_t limit = each->throttle + (FLEET_BUG_THROTTLE_OFF_BY_ONE ? 1 : 0);
 
-    while (each->nbacklog > 0 && !each->stopping && each->admitted < limit)
+    while (each->nbacklog > 0 && !each->stopping && !run->paused && each->admitted < limit)
     {
         uint32_t item = backlog_pop(each);
         Unit *unit = &each->items[item];
 
         if (!(unit->flags & UNIT_BACKLOG)) /* ended meanwhile */
             continue;
-        unit->flags &= (uint8_t) ~UNIT_BACKLOG;
+        unit->flags &= (uint16_t) ~UNIT_BACKLOG;
         fleet_eng_admit(engine, run, (FleetTaskRef){run->id, each->task, item + 1}, unit, now);
     }
 }
@@ -210,6 +210,14 @@ fleet_eng_items_begin(FleetEngine *engine, Run *run, Each *each, FleetTime now)
             fleet_eng_admit(engine, run, (FleetTaskRef){run->id, each->task, i + 1},
                             &each->items[i], now);
     }
+}
+
+/* The same once more: some of those that had ended wait again, or the run was paused. */
+void
+fleet_eng_items_again(FleetEngine *engine, Run *run, Each *each, FleetTime now)
+{
+    each->nbacklog = 0;
+    fleet_eng_items_begin(engine, run, each, now);
 }
 
 static Each *
@@ -344,13 +352,13 @@ fleet_eng_item_settled(FleetEngine *engine, Run *run, FleetTaskRef ref, FleetTim
     FleetState state = (FleetState) each->items[ref.item - 1].state;
 
     each->open--;
-    if (state == FLEET_SUCCEEDED)
+    if (state == FLEET_SUCCEEDED || state == FLEET_SKIPPED)
         each->good++;
     else if (state == FLEET_CANCELED)
         each->canceled++;
     if (each->open == 0)
         finish_whole(engine, run, each, now);
-    else if (state != FLEET_SUCCEEDED &&
+    else if (state != FLEET_SUCCEEDED && state != FLEET_SKIPPED &&
              fleet_graph_task(run->graph, ref.task)->completion == FLEET_FAIL_FAST)
         fleet_eng_items_stop(engine, run, each, now);
     else

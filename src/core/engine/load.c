@@ -116,7 +116,7 @@ find_passed(Run *run)
         const FleetTaskSpec *spec = fleet_graph_task(run->graph, order[i]);
         Unit *unit = &run->tasks[order[i]].unit;
 
-        if (!spec->left_out || unit->state != FLEET_SKIPPED)
+        if (!(spec->left_out || (unit->flags & UNIT_LEFT_OUT)) || unit->state != FLEET_SKIPPED)
             continue;
         for (uint32_t k = 0; k < n; k++)
         {
@@ -126,7 +126,7 @@ find_passed(Run *run)
                     fleet_eng_edge_matches(run, in[k]) &&
                     (!edge->conditional || run->edges[in[k]] == EDGE_HOLDS);
         }
-        if (n == 0 || (spec->join == FLEET_JOIN_ALL ? hold == n : hold > 0))
+        if (n == 0 || unit->attempt > 0 || (spec->join == FLEET_JOIN_ALL ? hold == n : hold > 0))
             unit->flags |= UNIT_PASSED;
     }
 }
@@ -183,7 +183,7 @@ count_items(Run *run, Each *each)
 
         if (!FLEET_STATE_IS_FINAL(state))
             each->open++;
-        else if (state == FLEET_SUCCEEDED)
+        else if (state == FLEET_SUCCEEDED || state == FLEET_SKIPPED)
             each->good++;
         else if (state == FLEET_CANCELED)
             each->canceled++;
@@ -246,6 +246,20 @@ attach_all(FleetEngine *engine, Run *run, bool canceling)
     }
 }
 
+/* Those that were to be skipped before the restart, and were not yet; true: nothing is left to do. */
+static bool
+skip_loaded(FleetEngine *engine, Run *run, FleetTaskRef ref, FleetTime now)
+{
+    Each *each = fleet_eng_each(run, ref.task);
+    Unit *whole = &run->tasks[ref.task].unit;
+
+    if (each == NULL || !each->known)
+        return fleet_eng_skip_waiting(engine, run, ref, whole, now);
+    for (ref.item = 1; ref.item <= each->count && !each->stopping; ref.item++)
+        (void) fleet_eng_skip_waiting(engine, run, ref, &each->items[ref.item - 1], now);
+    return FLEET_STATE_IS_FINAL(whole->state);
+}
+
 /* Puts back to work what is ready, without any event of its own to come. */
 static void
 resume(FleetEngine *engine, Run *run, FleetTime now)
@@ -255,7 +269,8 @@ resume(FleetEngine *engine, Run *run, FleetTime now)
         Unit *unit = &run->tasks[t].unit;
         Each *each = fleet_eng_each(run, t);
 
-        if (FLEET_STATE_IS_FINAL(unit->state))
+        if (FLEET_STATE_IS_FINAL(unit->state) ||
+            skip_loaded(engine, run, (FleetTaskRef){run->id, t, 0}, now))
             continue;
         if (each != NULL && each->known && each->stopping)
         {

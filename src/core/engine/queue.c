@@ -183,7 +183,7 @@ sweep_next(FleetEngine *engine, FleetDecision *sweep, FleetDecision *decision)
     {
         if (!(unit->flags & UNIT_CHANGED))
             continue;
-        unit->flags &= (uint8_t) ~UNIT_CHANGED;
+        unit->flags &= (uint16_t) ~UNIT_CHANGED;
         *decision = (FleetDecision){
             .kind = FLEET_DO_STATE, .ref = ref, .edge = UINT32_MAX, .at = FLEET_NEVER};
         describe(decision, unit);
@@ -201,7 +201,7 @@ start_stands(FleetEngine *engine, const FleetDecision *decision)
     if (!(unit->flags & UNIT_UNSENT) || unit->attempt != decision->attempt ||
         unit->server != decision->server)
         return false;
-    unit->flags &= (uint8_t) ~UNIT_UNSENT;
+    unit->flags &= (uint16_t) ~UNIT_UNSENT;
     return true;
 }
 

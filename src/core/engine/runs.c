@@ -22,7 +22,9 @@ still_waiting(const FleetEngine *engine, const WaitingRun *entry)
 
     if (run == NULL || run->seq != entry->seq || run->state != FLEET_QUEUED)
         return NULL;
-    return run->loading ? NULL : run; /* run_loaded puts it in again */
+    return run->loading || (run->paused && !FLEET_BUG_PAUSED_BEGINS)
+               ? NULL
+               : run; /* it is put in again when that is over */
 }
 
 static bool

@@ -195,6 +195,8 @@ fleet_eng_admit(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, Fle
 {
     FleetTicket spec;
 
+    if (run->paused && !FLEET_BUG_PAUSED_STARTS)
+        return; /* steer.c finds it when the run goes on */
     if (ref.item > 0)
         fleet_eng_each(run, ref.task)->admitted++;
     if (fleet_graph_task(run->graph, ref.task)->kind == FLEET_TASK_PACKAGE)
@@ -217,7 +219,7 @@ fleet_eng_start(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, uin
     unit->ref = live;
     unit->server = server;
     unit->attempt++;
-    unit->flags &= (uint8_t) ~(UNIT_AVOID | UNIT_TIMED_OUT);
+    unit->flags &= (uint16_t) ~(UNIT_AVOID | UNIT_TIMED_OUT);
     unit->flags |= UNIT_UNSENT;
     engine->lives[live].ticket = ticket;
     if (server != FLEET_NO_SERVER)
@@ -251,13 +253,15 @@ fleet_eng_detach(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit)
     if (admitted && ref.item > 0)
         fleet_eng_each(run, ref.task)->admitted--;
     unit->ref = 0;
-    unit->flags &= (uint8_t) ~(UNIT_BACKLOG | UNIT_UNSENT);
+    unit->flags &= (uint16_t) ~(UNIT_BACKLOG | UNIT_UNSENT);
 }
 
 /* Queued again: to the placer, or behind the throttle. */
 static void
 requeue(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, FleetTime now)
 {
+    if (fleet_eng_skip_waiting(engine, run, ref, unit, now))
+        return;
     if (ref.item > 0)
         fleet_eng_item_queued(engine, run, ref, unit, now);
     else
@@ -535,6 +539,7 @@ live_due(FleetEngine *engine, uint32_t live, FleetTime now)
         fleet_eng_event(run, unit, FLEET_EVENT_DUE);
         fleet_eng_tell(engine, FLEET_DO_STATE, ref, unit);
         requeue(engine, run, ref, unit, now);
+        fleet_eng_propagate(engine, run, now);
         return;
     }
     fleet_eng_timer_set(engine, live, FLEET_NEVER);
@@ -595,6 +600,7 @@ take_back_starts(FleetEngine *engine, uint32_t server, FleetTime now)
         fleet_eng_event(run, unit, FLEET_EVENT_NOT_STARTED);
         unit->attempt--;
         requeue(engine, run, ref, unit, now);
+        fleet_eng_propagate(engine, run, now);
     }
 }
 
