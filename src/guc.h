@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+extern int fleet_guc_keep_days;  /* -1: for ever */
 extern int fleet_guc_lost_after; /* ms */
 extern int fleet_guc_max_active_runs;
 extern int fleet_guc_max_runners;

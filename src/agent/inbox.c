@@ -7,6 +7,7 @@
 
 #include "agent/inbox.h"
 #include "agent/deploy.h"
+#include "agent/history.h"
 #include "agent/life.h"
 #include "agent/load.h"
 #include "agent/local_job.h"
@@ -137,6 +138,7 @@ agent_inbox_take(void)
                 inbox_add(&inbox.skip_ids, &inbox.nskips, &inbox.skips_capacity, message.id);
                 break;
             case FLEET_MESSAGE_RETRY: retry = true; break;
+            case FLEET_MESSAGE_PURGE: agent_history_now(); break;
         }
     }
     fleet_hand_empty();

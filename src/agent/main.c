@@ -25,6 +25,7 @@
 #include "agent/events.h"
 #include "agent/flush.h"
 #include "agent/found.h"
+#include "agent/history.h"
 #include "agent/inbox.h"
 #include "agent/life.h"
 #include "agent/load.h"
@@ -108,6 +109,7 @@ load_everything(void)
     local_jobs_recovered();
     agent_steer_retry();
     agent_deployments_send();
+    agent_history_load();
     agent_decide(); /* before any effect: what is canceled is not begun */
     turn_again();
 }
@@ -138,6 +140,7 @@ turn(void)
         fleet_engine_turn(agent.engine, now);
         agent_decide();
         agent_waiting_tell();
+        next = fleet_earlier(next, agent_history_turn(now));
     }
     if (agent_flush_needed())
         agent_flush();

@@ -8,6 +8,7 @@
 #include "agent/server.h"
 #include "agent/target.h"
 #include "agent/ground.h"
+#include "agent/history.h"
 #include "agent/health.h"
 #include "agent/quarantine.h"
 #include "store/deployment.h"
@@ -55,6 +56,7 @@ agent_settings_changed(void)
     fleet_engine_limits(agent.engine, FLEET_MS((FleetTime) fleet_guc_lost_after),
                         (uint32) fleet_guc_max_active_runs);
     local_server();
+    agent_history_now();
     turn_again();
 }
 

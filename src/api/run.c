@@ -39,6 +39,7 @@ static const struct
     {"quarantine", FLEET_MESSAGE_QUARANTINE},
     {"skip", FLEET_MESSAGE_SKIP},
     {"retry", FLEET_MESSAGE_RETRY},
+    {"purge", FLEET_MESSAGE_PURGE},
 };
 
 /* (name of the message, id) */

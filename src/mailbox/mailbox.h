@@ -24,6 +24,7 @@ typedef enum FleetMessageKind
     FLEET_MESSAGE_QUARANTINE, /* lifted for something */
     FLEET_MESSAGE_SKIP,       /* something of this run is to be left out */
     FLEET_MESSAGE_RETRY,      /* … to be started once more */
+    FLEET_MESSAGE_PURGE,      /* history is to be purged now */
 } FleetMessageKind;
 
 /* -- sessions (mailbox/session.c) -- */

@@ -349,7 +349,7 @@ DECLARE
     v_definition uuid;
     v_run_id bigint;
 BEGIN
-    SELECT r.* INTO v_old FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    SELECT r.* INTO v_old FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id FOR KEY SHARE; -- it is not purged before COMMIT
     PERFORM fleet_catalog.check_may_cancel('run', a_run_id, v_old.owner);
     PERFORM fleet_catalog.check_choice('unknown', a_unknown, 'refuse', 'run', 'succeeded');
     PERFORM fleet_catalog.check_choice('definition', a_definition, 'same', 'current');

@@ -56,7 +56,7 @@ static FleetStatement duration_statement = {
     "   pg_catalog.unnest($6), pg_catalog.unnest($7)) AS u"
     " ON CONFLICT (package, task, item_key, job) DO UPDATE"
     "   SET log_mean = excluded.log_mean, log_spread = excluded.log_spread,"
-    "       samples = excluded.samples",
+    "       samples = excluded.samples, seen_at = pg_catalog.now()",
     7,
     {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID, FLOAT8ARRAYOID,
      INT4ARRAYOID},

@@ -1,0 +1,305 @@
+-- 57_history.sql: what is over does not stay for ever.
+--
+-- The agent purges in slices, each of a few milliseconds and at most a few hundred rows, between its other work
+-- (src/agent/history.c).  A run or job run goes first, and leaves its number in fleet_catalog.purged: no view shows
+-- anything of it from then on.  The rows that belong to it follow.  So they do for one that somebody deletes by hand.
+--
+-- Stages: 0 begin, 1 rows of what is purged already, 2 job runs, 3 runs, 4 their rows, 5 definitions, 6 durations, 7 over.
+
+CREATE FUNCTION fleet_catalog.row_deleted() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_RELID = 'fleet_catalog.run'::regclass THEN
+        INSERT INTO fleet_catalog.purged (run_id) VALUES (OLD.run_id);
+    ELSE
+        INSERT INTO fleet_catalog.purged (job_run_id) VALUES (OLD.job_run_id);
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.row_deleted() IS 'A run or job run was deleted, by the agent or by hand: the rows that belong to it are to follow';
+CREATE TRIGGER run_deleted AFTER DELETE ON fleet_catalog.run FOR EACH ROW EXECUTE FUNCTION fleet_catalog.row_deleted();
+CREATE TRIGGER job_run_deleted AFTER DELETE ON fleet_catalog.job_run FOR EACH ROW EXECUTE FUNCTION fleet_catalog.row_deleted();
+
+-- What ended before this is not kept; -infinity: for ever.
+CREATE FUNCTION fleet_catalog.keep_from(a_days integer) RETURNS timestamptz
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN a_days < 0 THEN '-infinity'::timestamptz ELSE now() - make_interval(days => a_days) END
+$$;
+
+CREATE FUNCTION fleet_catalog.keep_days() RETURNS integer
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT current_setting('fleet.keep_days')::integer
+$$;
+
+-- Is a run that has ended, and is no part of another one, kept no longer?  By its package's rules, or all that ended before a_before.
+CREATE FUNCTION fleet_catalog.is_due(a_run fleet_catalog.run, a_before timestamptz) RETURNS boolean
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_rule fleet_catalog.retention;
+    v_failed boolean := a_run.state NOT IN (fleet_catalog.state_code('succeeded'), fleet_catalog.state_code('skipped'));
+BEGIN
+    IF NOT fleet_catalog.is_final(a_run.state) OR a_run.finished_at IS NULL THEN
+        RETURN false;
+    ELSIF a_before IS NOT NULL THEN
+        RETURN a_run.finished_at < a_before;
+    END IF;
+    SELECT k.* INTO v_rule FROM fleet_catalog.retention AS k JOIN fleet_catalog.package AS p ON p.package_id = k.package_id WHERE p.name = a_run.package;
+    IF v_failed AND v_rule.keep_failed_days IS NOT NULL THEN
+        RETURN a_run.finished_at < fleet_catalog.keep_from(v_rule.keep_failed_days);
+    END IF;
+    RETURN a_run.finished_at < fleet_catalog.keep_from(coalesce(v_rule.keep_days, fleet_catalog.keep_days()))
+        OR (v_rule.keep_runs IS NOT NULL
+            AND a_run.run_id < (SELECT r.run_id FROM fleet_catalog.run AS r
+                                 WHERE r.package = a_run.package AND fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
+                                 ORDER BY r.run_id DESC OFFSET v_rule.keep_runs - 1 LIMIT 1));
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.is_due(fleet_catalog.run, timestamptz) IS 'Is a run over, and kept no longer?';
+
+-- A part goes after the whole, and what was restarted after, or with, the run that restarts it, which refers to it.
+CREATE FUNCTION fleet_catalog.may_go(a_run fleet_catalog.run, a_before timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE
+    WHEN a_run.parent_run_id IS NOT NULL THEN fleet_catalog.is_final(a_run.state)
+        AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.run_id = a_run.parent_run_id)
+    WHEN a_run.parent_job_run_id IS NOT NULL THEN fleet_catalog.is_final(a_run.state)
+        AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.job_run_id = a_run.parent_job_run_id)
+    ELSE fleet_catalog.is_due(a_run, a_before) AND (
+        NOT EXISTS (SELECT FROM fleet_catalog.run AS n WHERE n.restart_of = a_run.run_id AND n.parent_run_id IS NULL)
+        OR (SELECT fleet_catalog.is_due(n, a_before) FROM fleet_catalog.run AS n WHERE n.run_id = fleet_catalog.newest_restart(a_run.run_id))) END
+$$;
+COMMENT ON FUNCTION fleet_catalog.may_go(fleet_catalog.run, timestamptz) IS 'May a run be purged now?';
+
+-- The next runs in the order of their numbers.  Who restarts one has locked its row: it stays.
+CREATE FUNCTION fleet_catalog.purge_runs(INOUT after bigint, a_before timestamptz, a_count integer, OUT n bigint)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    v_last bigint;
+    v_ids bigint[];
+    v_due bigint[];
+BEGIN
+    SELECT max(s.run_id), array_agg(s.run_id) FILTER (WHERE s.finished_at IS NOT NULL) INTO v_last, v_ids
+      FROM (SELECT r.run_id, r.finished_at FROM fleet_catalog.run AS r WHERE r.run_id > after ORDER BY r.run_id LIMIT a_count) AS s;
+    after := v_last;
+    n := 0;
+    LOOP
+        v_due := ARRAY(SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.run_id = ANY (v_ids) AND fleet_catalog.may_go(r, a_before) FOR UPDATE SKIP LOCKED);
+        EXIT WHEN v_due = '{}';
+        -- with a snapshot that is newer than the locks: a restart that was committed before them is seen
+        DELETE FROM fleet_catalog.run AS r WHERE r.run_id = ANY (v_due) AND fleet_catalog.may_go(r, a_before);
+        EXIT WHEN NOT FOUND;
+        n := n + cardinality(v_due);
+    END LOOP; -- their nested runs
+END
+$$;
+
+-- Its parent knows all of it, or nobody else asked for it.
+CREATE FUNCTION fleet_catalog.job_run_is_due(a_run fleet_catalog.job_run, a_before timestamptz) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce(a_run.finished_at < coalesce(a_before, fleet_catalog.keep_from(fleet_catalog.keep_days())), false)
+   AND (a_run.parent_uuid IS NULL OR a_run.acknowledged_at IS NOT NULL)
+$$;
+COMMENT ON FUNCTION fleet_catalog.job_run_is_due(fleet_catalog.job_run, timestamptz) IS 'Is a job run over, known to its parent, and kept no longer?';
+
+CREATE FUNCTION fleet_catalog.purge_job_runs(INOUT after bigint, a_before timestamptz, a_count integer, OUT n bigint)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    v_last bigint;
+BEGIN
+    SELECT max(s.job_run_id) INTO v_last
+      FROM (SELECT j.job_run_id FROM fleet_catalog.job_run AS j WHERE j.job_run_id > after ORDER BY j.job_run_id LIMIT a_count) AS s;
+    DELETE FROM fleet_catalog.job_run AS j
+     WHERE j.job_run_id = ANY (ARRAY(SELECT k.job_run_id FROM fleet_catalog.job_run AS k
+                                      WHERE k.job_run_id > after AND k.job_run_id <= v_last AND fleet_catalog.job_run_is_due(k, a_before) FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS n = ROW_COUNT;
+    after := v_last;
+END
+$$;
+
+-- Rows of what is purged; n 0: there are none left.
+CREATE FUNCTION fleet_catalog.purge_rows(a_count integer, OUT n bigint)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    v_purged fleet_catalog.purged;
+    v_rows bigint;
+BEGIN
+    n := 0;
+    WHILE n < a_count LOOP
+        SELECT p.* INTO v_purged FROM fleet_catalog.purged AS p LIMIT 1 FOR UPDATE SKIP LOCKED;
+        EXIT WHEN NOT FOUND;
+        IF v_purged.run_id IS NOT NULL THEN
+            DELETE FROM fleet_catalog.log_line AS l
+             WHERE l.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.log_line AS k WHERE k.run_id = v_purged.run_id LIMIT a_count - n));
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            n := n + v_rows;
+            DELETE FROM fleet_catalog.step_run AS s
+             WHERE s.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.step_run AS k WHERE k.run_id = v_purged.run_id LIMIT a_count - n));
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            n := n + v_rows;
+            DELETE FROM fleet_catalog.task_run AS t
+             WHERE t.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.task_run AS k WHERE k.run_id = v_purged.run_id LIMIT a_count - n));
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            n := n + v_rows;
+            DELETE FROM fleet_catalog.condition_result AS c
+             WHERE c.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.condition_result AS k WHERE k.run_id = v_purged.run_id LIMIT a_count - n));
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            n := n + v_rows;
+        ELSE
+            DELETE FROM fleet_catalog.log_line AS l
+             WHERE l.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.log_line AS k WHERE k.job_run_id = v_purged.job_run_id LIMIT a_count - n));
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            n := n + v_rows;
+            DELETE FROM fleet_catalog.step_run AS s
+             WHERE s.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.step_run AS k WHERE k.job_run_id = v_purged.job_run_id LIMIT a_count - n));
+            GET DIAGNOSTICS v_rows = ROW_COUNT;
+            n := n + v_rows;
+        END IF;
+        CONTINUE WHEN n >= a_count; -- perhaps there is more of it
+        DELETE FROM fleet_catalog.cancel_request AS c WHERE c.run_id = v_purged.run_id OR c.job_run_id = v_purged.job_run_id;
+        DELETE FROM fleet_catalog.skip_request AS q WHERE q.run_id = v_purged.run_id;
+        DELETE FROM fleet_catalog.retry_request AS q WHERE q.run_id = v_purged.run_id;
+        DELETE FROM fleet_catalog.purged AS p WHERE p.run_id = v_purged.run_id OR p.job_run_id = v_purged.job_run_id;
+        n := n + 1;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.purge_rows(integer) IS 'Deletes about so many rows of runs and job runs that are gone';
+
+-- Documents that no run and no job run has, of so many blocks.  A session that is about to use one holds the other side of
+-- this lock until its COMMIT (store_definition): then this is done another time.
+CREATE FUNCTION fleet_catalog.purge_definitions(INOUT after bigint, OUT n bigint)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    v_blocks bigint := pg_relation_size('fleet_catalog.definition') / current_setting('block_size')::bigint;
+    v_next bigint := after + 16;
+BEGIN
+    n := 0;
+    IF after < v_blocks AND pg_try_advisory_xact_lock(1179407681, 0) THEN
+        -- two statements: what was committed before the lock is seen
+        WITH gone AS (
+            DELETE FROM fleet_catalog.definition AS d
+             WHERE d.ctid >= format('(%s,0)', after)::tid AND d.ctid < format('(%s,0)', v_next)::tid
+               AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.definition = d.hash)
+               AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.definition = d.hash)
+            RETURNING d.hash
+        ), tasks AS (
+            DELETE FROM fleet_catalog.definition_task AS t USING gone AS g WHERE t.hash = g.hash)
+        SELECT count(*) INTO n FROM gone;
+    END IF;
+    after := CASE WHEN v_next < v_blocks THEN v_next END;
+END
+$$;
+
+-- What was learned of work that does not come any more.
+CREATE FUNCTION fleet_catalog.purge_durations(INOUT after bigint, OUT n bigint)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    v_blocks bigint := pg_relation_size('fleet_catalog.duration') / current_setting('block_size')::bigint;
+    v_next bigint := after + 64;
+BEGIN
+    DELETE FROM fleet_catalog.duration AS d
+     WHERE d.ctid >= format('(%s,0)', after)::tid AND d.ctid < format('(%s,0)', v_next)::tid
+       AND d.seen_at < fleet_catalog.keep_from(fleet_catalog.keep_days());
+    GET DIAGNOSTICS n = ROW_COUNT;
+    after := CASE WHEN v_next < v_blocks THEN v_next END;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.purge_slice(INOUT stage integer, INOUT after bigint, INOUT upto bigint, a_count integer, OUT n bigint)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_before timestamptz := (SELECT max(q.before) FROM fleet_catalog.purge_request AS q WHERE q.purge_id <= upto);
+BEGIN
+    n := 0;
+    CASE stage
+        WHEN 0 THEN
+            SELECT coalesce(max(q.purge_id), 0) INTO upto FROM fleet_catalog.purge_request AS q;
+            after := NULL;
+        WHEN 1, 4 THEN
+            n := fleet_catalog.purge_rows(a_count);
+            after := nullif(n, 0);
+        WHEN 2 THEN SELECT p.* INTO after, n FROM fleet_catalog.purge_job_runs(after, v_before, a_count) AS p;
+        WHEN 3 THEN SELECT p.* INTO after, n FROM fleet_catalog.purge_runs(after, v_before, a_count) AS p;
+        WHEN 5 THEN SELECT p.* INTO after, n FROM fleet_catalog.purge_definitions(after) AS p;
+        WHEN 6 THEN SELECT p.* INTO after, n FROM fleet_catalog.purge_durations(after) AS p;
+    END CASE;
+    IF after IS NULL THEN
+        stage := stage + 1;
+        after := 0;
+    END IF;
+    IF stage = 7 THEN -- done as asked
+        DELETE FROM fleet_catalog.purge_request AS q WHERE q.purge_id <= upto;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.purge_slice(integer, bigint, bigint, integer)
+    IS 'For the agent: the next slice of a purge; upto: the last request that it answers; n: rows that went';
+
+-- ---- the session -------------------------------------------------------------------------------
+
+CREATE FUNCTION fleet.set_retention(package text, keep_days integer DEFAULT NULL, keep_runs integer DEFAULT NULL, keep_failed_days integer DEFAULT NULL) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.set_retention(text, integer, integer, integer)
+    IS 'How long runs of a package are kept: days (-1: for ever), at most so many runs, days of those that did not succeed; null: as the setting fleet.keep_days says';
+
+CREATE FUNCTION fleet_catalog.set_retention(a_package text, a_keep_days integer, a_keep_runs integer, a_keep_failed_days integer) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
+BEGIN
+    IF a_keep_days IS NOT NULL THEN
+        PERFORM fleet_catalog.check_range('keep_days', a_keep_days, -1, 36500);
+    END IF;
+    IF a_keep_runs IS NOT NULL THEN
+        PERFORM fleet_catalog.check_range('keep_runs', a_keep_runs, 1, 1000000);
+    END IF;
+    IF a_keep_failed_days IS NOT NULL THEN
+        PERFORM fleet_catalog.check_range('keep_failed_days', a_keep_failed_days, -1, 36500);
+    END IF;
+    DELETE FROM fleet_catalog.retention AS k WHERE k.package_id = v_package.package_id;
+    IF num_nonnulls(a_keep_days, a_keep_runs, a_keep_failed_days) > 0 THEN
+        INSERT INTO fleet_catalog.retention (package_id, keep_days, keep_runs, keep_failed_days)
+        VALUES (v_package.package_id, a_keep_days, a_keep_runs, a_keep_failed_days);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION fleet.purge(older_than interval DEFAULT NULL, dry_run boolean DEFAULT false, OUT runs bigint, OUT task_runs bigint, OUT job_runs bigint, OUT log_lines bigint)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.purge(interval, boolean)
+    IS 'Purges history now: by the rules, or all that ended so long ago. Returns what is to go, and with dry_run does nothing else; task_runs and log_lines are counted with dry_run only';
+
+CREATE FUNCTION fleet_catalog.purge(a_older_than interval, a_dry_run boolean, OUT runs bigint, OUT task_runs bigint, OUT job_runs bigint, OUT log_lines bigint)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    v_before timestamptz := now() - a_older_than;
+    v_runs bigint[];
+    v_job_runs bigint[];
+BEGIN
+    IF NOT fleet_catalog.may_cancel(10) THEN -- 10: the bootstrap superuser
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to purge history',
+            HINT = 'Superusers and members of fleet_operator may.';
+    END IF;
+    PERFORM fleet_catalog.check_given('dry_run', a_dry_run::text);
+    IF a_older_than IS NOT NULL THEN
+        PERFORM fleet_catalog.check_span('older_than', a_older_than);
+    END IF;
+    v_runs := ARRAY(WITH RECURSIVE gone AS (
+                        SELECT r.run_id FROM fleet_catalog.run AS r
+                         WHERE r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL AND fleet_catalog.may_go(r, v_before)
+                        UNION
+                        SELECT n.run_id FROM gone AS g JOIN fleet_catalog.run AS n ON n.parent_run_id = g.run_id)
+                    SELECT g.run_id FROM gone AS g);
+    v_job_runs := ARRAY(SELECT j.job_run_id FROM fleet_catalog.job_run AS j WHERE fleet_catalog.job_run_is_due(j, v_before));
+    runs := cardinality(v_runs);
+    job_runs := cardinality(v_job_runs);
+    IF a_dry_run THEN
+        SELECT count(*) INTO task_runs FROM fleet_catalog.task_run AS t WHERE t.run_id = ANY (v_runs);
+        SELECT count(*) INTO log_lines FROM fleet_catalog.log_line AS l WHERE l.run_id = ANY (v_runs) OR l.job_run_id = ANY (v_job_runs);
+    ELSE
+        INSERT INTO fleet_catalog.purge_request (before) VALUES (v_before);
+        PERFORM fleet_catalog.wake('purge', 0);
+    END IF;
+END
+$$;
