@@ -23,10 +23,9 @@ fleet_guc_init(void)
     DefineCustomStringVariable(
         "fleet.context", "What the running step is part of, as a JSON object.", NULL,
         &fleet_guc_context, "{}", PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
-    DefineCustomIntVariable("fleet.keep_days",
-                            "Days that runs and job runs are kept after their end; -1: for ever.",
-                            NULL, &fleet_guc_keep_days, 90, -1, 36500, PGC_SIGHUP, 0, NULL, NULL,
-                            NULL);
+    DefineCustomIntVariable(
+        "fleet.keep_days", "Days that runs and job runs are kept after their end; -1: for ever.",
+        NULL, &fleet_guc_keep_days, 90, -1, 36500, PGC_SIGHUP, 0, NULL, NULL, NULL);
     DefineCustomIntVariable(
         "fleet.lost_after", "Silence after which work started on a server is called lost.", NULL,
         &fleet_guc_lost_after, 300000, 1000, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);

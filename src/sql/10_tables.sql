@@ -599,8 +599,7 @@ DECLARE
 BEGIN
     FOREACH v_relation IN ARRAY ARRAY['identity', 'server', 'server_group', 'former_server', 'job', 'step', 'package', 'retention', 'task', 'precedence', 'definition',
             'definition_task', 'deployment', 'run', 'task_run', 'condition_result', 'job_run', 'step_run', 'log_line',
-            'cancel_request', 'skip_request', 'retry_request', 'duration', 'parent', 'schedule', 'commits_itself'] LOOP
-            'cancel_request', 'duration', 'parent', 'schedule', 'commits_itself', 'purged'] LOOP
+            'cancel_request', 'skip_request', 'retry_request', 'duration', 'parent', 'schedule', 'commits_itself', 'purged'] LOOP
         -- of parents by roles that are gone there may be several
         PERFORM pg_catalog.pg_extension_config_dump('fleet_catalog.' || v_relation, CASE v_relation
             WHEN 'parent' THEN 'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = role)' ELSE '' END);

@@ -211,6 +211,8 @@ my %stranger = (
     cancel_run => [ "SELECT fleet.cancel_run($sleeping)" => '42704' ],
     skip_task => [ "SELECT fleet.skip_task($sleeping, 't')" => '42704' ],
     retry_task => [ "SELECT fleet.retry_task($sleeping, 't')" => '42704' ],
+    set_retention => [ q{SELECT fleet.set_retention('alice package', keep_days => 1)} => '42501' ],
+    purge => [ q{SELECT fleet.purge(older_than => '0')} => '42501' ],
     restart_run => [ "SELECT fleet.restart_run($sleeping)" => '42704' ],
     (map { $_ => [ qq{SET fleet.context = '{"run_id": $sleeping}'; SELECT fleet.$_('sleep')} => '42704' ] } qw(output outcome)),
     cancel_job_run => [ "SELECT fleet.cancel_job_run($sleeping_job)" => '42704' ],

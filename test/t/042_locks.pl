@@ -194,6 +194,8 @@ my %call = (
     'fleet.register_server'  => q{SELECT fleet.register_server('extra', mode => 'direct')},
     'fleet.remove_server'    => q{SELECT fleet.remove_server('unused')},
     'fleet.run_parent_package' => [ q{SELECT fleet.run_parent_package('both', run_key => 'alice'), fleet.run_parent_package('inner')}, altered => 1 ],
+    'fleet.set_retention'      => q{SELECT fleet.set_retention('both', keep_days => 30)},
+    'fleet.purge'              => q{SELECT fleet.purge()},
     'fleet.restart_run'        => q{SELECT fleet.restart_run((SELECT max(run_id) FROM fleet.run WHERE package = 'both' AND state = 'succeeded'), from_task => 'here')},
     'fleet.retry_task'         => [ q{SELECT fleet.retry_task({run}, 'here')}, error => qr/has not failed/ ],
     'fleet.skip_task'          => [ q{SELECT fleet.skip_task({run}, 'here')}, error => qr/has begun/ ],

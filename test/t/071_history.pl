@@ -31,7 +31,7 @@ sub put_back
     $f->sql("UPDATE fleet_catalog.run SET queued_at = queued_at - interval '$days days', finished_at = finished_at - interval '$days days' WHERE run_id = $_ OR parent_run_id = $_") for @runs;
     return;
 }
-my @tables = qw(run task_run step_run log_line condition_result cancel_request);
+my @tables = qw(run task_run step_run log_line condition_result cancel_request skip_request retry_request);
 sub left
 {
     my (@runs) = @_;

@@ -28,6 +28,7 @@ VALUES (1, 1, 'one', 'SELECT 1', NULL, 'goto', 'two', 'goto', 'two', 3, '1s', '1
 INSERT INTO fleet_catalog.package (package_id, name, owner, description, params, overlap, priority, deployed_from)
 VALUES (1, 'kept', current_user::regrole, 'a package', '{"p": 2}', 'skip', 5, NULL),
        (2, 'deployed', current_user::regrole, '', '{}', 'parallel', 0, '00000000-0000-0000-0000-00000000000a');
+INSERT INTO fleet_catalog.retention (package_id, keep_days, keep_runs, keep_failed_days) VALUES (1, 7, 8, 9);
 INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle, completion,
                                 min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional)
 VALUES (1, 0, 'first', 'sql', NULL, NULL, NULL, 'SELECT fleet.param(''p'')', NULL, '{"q": 3}', 'SELECT jsonb_build_object(''n'', 1)', 2, 'minimum_share',
@@ -78,7 +79,9 @@ INSERT INTO fleet_catalog.retry_request (run_id, task_no, item) VALUES (1, 0, 0)
 INSERT INTO fleet_catalog.quarantine (kind, id, ends, work, sqlstate, message) VALUES ('deployment', 1, 2, 'work_deployed', '22012', 'division by zero');
 INSERT INTO fleet_catalog.quarantine_lift (kind, id) VALUES ('server', 1);
 
-INSERT INTO fleet_catalog.duration (package, task, item_key, job, log_mean, log_spread, samples) VALUES ('kept', 'first', 'k', 'kept job', 14.5, 0.5, 6);
+INSERT INTO fleet_catalog.duration (package, task, item_key, job, log_mean, log_spread, samples, seen_at) VALUES ('kept', 'first', 'k', 'kept job', 14.5, 0.5, 6, '2026-01-01 00:00+00');
+INSERT INTO fleet_catalog.purged (run_id) VALUES (77);
+INSERT INTO fleet_catalog.purge_request (before, requested_by) VALUES ('2020-01-01 00:00+00', 'somebody');
 INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol) VALUES ('00000000-0000-0000-0000-00000000000a', current_user::regrole, 9, 'north', 1);
 INSERT INTO fleet_catalog.job_snapshot (job_id, writer, place, owner, hash)
 SELECT j.job_id, j.xmin, j.ctid, j.owner::text, '00000000-0000-0000-0000-0000000000d2' FROM fleet_catalog.job AS j WHERE j.job_id = 1;
