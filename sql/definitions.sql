@@ -86,6 +86,25 @@ SELECT fleet.alter_package('night', overlap => 'replace');
 SELECT fleet.alter_package('night', priority => 7, description => 'every night');
 SELECT fleet.alter_package('night', new_name => 'night');
 SELECT package, owner, description, params, overlap, priority, tasks FROM fleet.package;
+-- how long its runs are kept
+SELECT fleet.create_package('kept');
+SELECT fleet.set_retention('kept', keep_days => 30, keep_runs => 10, keep_failed_days => -1);
+SELECT keep_days, keep_runs, keep_failed_days FROM fleet.package WHERE package = 'kept';
+SELECT fleet.set_retention('kept', keep_runs => 5);
+SELECT keep_days, keep_runs, keep_failed_days FROM fleet.package WHERE package = 'kept';
+SELECT fleet.set_retention('kept', keep_days => -2);
+SELECT fleet.set_retention('kept', keep_runs => 0);
+SELECT fleet.set_retention('kept', keep_failed_days => 36501);
+SELECT fleet.set_retention('nothing', keep_days => 1);
+SELECT fleet.set_retention(NULL);
+SELECT fleet.purge();
+RESET ROLE;
+SELECT fleet.purge(older_than => '-1 day');
+SELECT fleet.purge(dry_run => NULL);
+SET ROLE regress_fleet_other;
+SELECT fleet.set_retention('kept', keep_days => 1);
+SET ROLE regress_fleet_dev;
+SELECT fleet.drop_package('kept');
 SELECT fleet.drop_package('nothing');
 SELECT fleet.drop_package('nothing', if_exists => true);
 
