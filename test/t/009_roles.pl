@@ -213,6 +213,9 @@ my %stranger = (
     retry_task => [ "SELECT fleet.retry_task($sleeping, 't')" => '42704' ],
     set_retention => [ q{SELECT fleet.set_retention('alice package', keep_days => 1)} => '42501' ],
     purge => [ q{SELECT fleet.purge(older_than => '0')} => '42501' ],
+    export_package => [ q{SELECT fleet.export_package('alice package')} => '42501' ],
+    import_package => [ q{SELECT fleet.import_package('{"format": 1, "package": "alice package", "packages": {"alice package": {}}}', replace => true)} => '42501' ],
+    export_server => [ q{SELECT fleet.export_server('d1')} => '42501' ],
     restart_run => [ "SELECT fleet.restart_run($sleeping)" => '42704' ],
     (map { $_ => [ qq{SET fleet.context = '{"run_id": $sleeping}'; SELECT fleet.$_('sleep')} => '42704' ] } qw(output outcome)),
     cancel_job_run => [ "SELECT fleet.cancel_job_run($sleeping_job)" => '42704' ],
@@ -244,7 +247,7 @@ my %stranger = (
     agent_cancel => [ "SELECT fleet_link.agent_cancel('$uuid', 1, t) FROM fleet_test.tokens() AS t" => '' ],
     agent_acknowledge => [ "SELECT fleet_link.agent_acknowledge('$uuid', t) FROM fleet_test.tokens() AS t" => '' ],
     # and these are about nobody's things
-    map({ $_ => undef } qw(agent_hello agent_status context cron_elsewhere param run_id state_graph state_transitions validator)));
+    map({ $_ => undef } qw(agent_hello agent_status context cron_elsewhere document_schema param run_id state_graph state_transitions validator)));
 # the tokens of her job runs, should he ever have got at them
 $f->sql('CREATE SCHEMA fleet_test; GRANT USAGE ON SCHEMA fleet_test TO PUBLIC;'
       . 'CREATE FUNCTION fleet_test.tokens() RETURNS uuid[] LANGUAGE sql SECURITY DEFINER AS $$SELECT array_agg(token) FROM fleet_catalog.job_run$$');
