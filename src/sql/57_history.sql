@@ -122,43 +122,22 @@ CREATE FUNCTION fleet_catalog.purge_rows(a_count integer, OUT n bigint)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     v_purged fleet_catalog.purged;
+    v_table text;
     v_rows bigint;
 BEGIN
     n := 0;
     WHILE n < a_count LOOP
         SELECT p.* INTO v_purged FROM fleet_catalog.purged AS p LIMIT 1 FOR UPDATE SKIP LOCKED;
         EXIT WHEN NOT FOUND;
-        IF v_purged.run_id IS NOT NULL THEN
-            DELETE FROM fleet_catalog.log_line AS l
-             WHERE l.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.log_line AS k WHERE k.run_id = v_purged.run_id LIMIT a_count - n));
+        FOREACH v_table IN ARRAY CASE WHEN v_purged.run_id IS NULL THEN '{log_line,step_run,cancel_request}'
+                                 ELSE '{log_line,step_run,task_run,condition_result,cancel_request,skip_request,retry_request}' END::text[] LOOP
+            EXECUTE format('DELETE FROM fleet_catalog.%1$I AS d WHERE d.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.%1$I AS k WHERE k.%2$I = $1 LIMIT $2))',
+                           v_table, CASE WHEN v_purged.run_id IS NULL THEN 'job_run_id' ELSE 'run_id' END)
+              USING coalesce(v_purged.run_id, v_purged.job_run_id), a_count - n;
             GET DIAGNOSTICS v_rows = ROW_COUNT;
             n := n + v_rows;
-            DELETE FROM fleet_catalog.step_run AS s
-             WHERE s.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.step_run AS k WHERE k.run_id = v_purged.run_id LIMIT a_count - n));
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-            n := n + v_rows;
-            DELETE FROM fleet_catalog.task_run AS t
-             WHERE t.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.task_run AS k WHERE k.run_id = v_purged.run_id LIMIT a_count - n));
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-            n := n + v_rows;
-            DELETE FROM fleet_catalog.condition_result AS c
-             WHERE c.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.condition_result AS k WHERE k.run_id = v_purged.run_id LIMIT a_count - n));
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-            n := n + v_rows;
-        ELSE
-            DELETE FROM fleet_catalog.log_line AS l
-             WHERE l.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.log_line AS k WHERE k.job_run_id = v_purged.job_run_id LIMIT a_count - n));
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-            n := n + v_rows;
-            DELETE FROM fleet_catalog.step_run AS s
-             WHERE s.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.step_run AS k WHERE k.job_run_id = v_purged.job_run_id LIMIT a_count - n));
-            GET DIAGNOSTICS v_rows = ROW_COUNT;
-            n := n + v_rows;
-        END IF;
-        CONTINUE WHEN n >= a_count; -- perhaps there is more of it
-        DELETE FROM fleet_catalog.cancel_request AS c WHERE c.run_id = v_purged.run_id OR c.job_run_id = v_purged.job_run_id;
-        DELETE FROM fleet_catalog.skip_request AS q WHERE q.run_id = v_purged.run_id;
-        DELETE FROM fleet_catalog.retry_request AS q WHERE q.run_id = v_purged.run_id;
+        END LOOP;
+        EXIT WHEN n = a_count; -- perhaps there is more of it
         DELETE FROM fleet_catalog.purged AS p WHERE p.run_id = v_purged.run_id OR p.job_run_id = v_purged.job_run_id;
         n := n + 1;
     END LOOP;
