@@ -43,6 +43,7 @@ start_task(AgentTask *task)
 
     if (task->error != NULL)
     {
+        FLEET_POINT("task_cannot_start");
         agent_task_fail(task, task->error_state, task->error);
         return;
     }

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/recover.h"
+#include "agent/given.h"
 #include "agent/local_job.h"
 #include "agent/remote.h"
 #include "agent/run.h"
@@ -138,6 +139,15 @@ take_up(void *arg)
     recover_task(r->task, r->steps, r->nsteps);
 }
 
+/* Resolved templates are stored with the start: of one that is started without them, they could not be,
+ * and nothing was sent.  Not in protected work: it writes what is in the batch. */
+static bool
+recover_given(AgentTask *task, FleetDiagnostics *failure)
+{
+    return task->state == FLEET_RETRYING || task->state == FLEET_QUEUED ||
+           agent_given_resolve(task->run, task->ref.task, failure);
+}
+
 static void
 recover_failed(AgentTask *task, const FleetDiagnostics *failure)
 {
@@ -165,7 +175,8 @@ recover_run(AgentRun *run)
             continue;
         if (readable)
             recover_seen(r.task, r.steps, r.nsteps);
-        if (!readable || !agent_protected(take_up, &r, &failure))
+        if (!readable || !recover_given(r.task, &failure) ||
+            !agent_protected(take_up, &r, &failure))
             recover_failed(r.task, &failure);
     }
 }

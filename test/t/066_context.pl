@@ -186,4 +186,16 @@ for my $case ([ sql => 'step_before_send' ], [ agent => 'remote_before_start' ],
     is($f->sql("SELECT output FROM fleet.task_run AS t JOIN fleet.run AS r USING (run_id) WHERE t.output IS NOT NULL AND t.task IN ('take', 'shows') AND $run IN (r.run_id, r.parent_run_id)"), "staged $run", 'with the same parameters');
 }
 
+# … and where that was that it cannot be told.
+$f->package('cut off', hold => { sql => 'SELECT etl.work_until_released()', params => '{"key": "cut off"}' },
+    take => { job => 'takes', server => 'd1', params => '{"rows": {"$param": "nowhere"}}', after => '{hold}' });
+$run = $f->start('cut off');
+$f->wait_started('cut off', 1);
+$f->point('parent', 'task_cannot_start', 'exit');
+$f->release('cut off');
+$f->point_fired('parent', 'task_cannot_start', 'the agent ends before it fails a task');
+$f->run_is($run, 'failed', 'another one fails it');
+is(task($run, "state || ' ' || sqlstate || ' ' || message", 'take'), qq{failed 42704 run $run has no parameter "nowhere"}, 'and does not start it with what is not resolved');
+is($f->sql("SELECT count(*) FROM fleet.job_log WHERE run_id = $run AND task = 'take'"), '0', 'nothing of it ran');
+
 $f->done(crashes => 1);
