@@ -18,8 +18,6 @@
 #include "store/condition.h"
 #include "store/spi.h"
 #include "hand.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/memutils.h"
 
 /* ---- task runs ---- */
@@ -240,26 +238,6 @@ agent_decide(void)
 
 /* ---- what an effect needs of the catalog ---- */
 
-/* May the run have a job of this database done, here or over a direct link?  NULL, or why not. */
-static char *
-cannot_use_job(const AgentTask *task, const FleetTaskDef *def, const char **sqlstate)
-{
-    if (def->job_def == NULL && task->server != NULL)
-        return psprintf("job \"%s\" is not defined here, and server \"%s\" is of mode direct",
-                        def->job, task->server->name);
-    if (def->job_def == NULL)
-        return psprintf("job \"%s\" is not defined here", def->job);
-    if (!OidIsValid(def->job_def->owner_oid))
-        return psprintf("the owner of job \"%s\" no longer exists", def->job);
-    if (fleet_security_may_act(task->run->owner, def->job_def->owner_oid))
-        return NULL;
-    *sqlstate = FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE;
-    return psprintf(superuser_arg(def->job_def->owner_oid)
-                        ? "the owner of job \"%s\" is a superuser, and the run's owner is not"
-                        : "the run's owner is not a member of the owner of job \"%s\"",
-                    def->job);
-}
-
 void
 agent_decide_link(AgentTask *task)
 {
@@ -273,12 +251,9 @@ agent_decide_link(AgentTask *task)
     if (task->error != NULL || def->job == NULL)
         return;
     fleet_catalog_begin(); /* memberships are read */
-    if (here || !task->server->agent_mode)
-    {
-        error = cannot_use_job(task, def, &sqlstate);
-        if (error == NULL)
-            role = def->job_def->owner_oid;
-    }
+    error = agent_task_refused(task, &sqlstate);
+    if (error == NULL && (here || !task->server->agent_mode))
+        role = def->job_def->owner_oid;
     if (error == NULL && !here)
         agent_task_set_link(task, agent_link_get(task->server, role, &sqlstate, &error));
     if (error != NULL)

@@ -24,6 +24,8 @@ recover_local(AgentTask *task, const FleetStepRow *steps, int n)
     const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
     FleetJobDef *job = def->job_def;
     const FleetStepRow *row = NULL;
+    const char *sqlstate;
+    const char *refused;
     AgentLink *link = NULL;
     LocalJob *local;
 
@@ -33,9 +35,15 @@ recover_local(AgentTask *task, const FleetStepRow *steps, int n)
             steps[i].task_attempt == task->attempt)
             row = &steps[i];
     }
-    if (job == NULL)
+    refused = row == NULL ? agent_task_refused(task, &sqlstate) : NULL; /* else it has begun */
+    if (refused == NULL && job == NULL)
     {
-        agent_task_fail(task, FLEET_SQLSTATE_UNDEFINED_OBJECT, "the job is not defined here");
+        sqlstate = FLEET_SQLSTATE_UNDEFINED_OBJECT;
+        refused = "the job is not defined here";
+    }
+    if (refused != NULL)
+    {
+        agent_task_fail(task, sqlstate, refused);
         return;
     }
     if (task->server != NULL)
@@ -86,14 +94,13 @@ recover_seen(AgentTask *task, const FleetStepRow *steps, int n)
 static void
 recover_task(AgentTask *task, const FleetStepRow *steps, int n)
 {
-    const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
-
     agent_task_recovered(task);
     if (task->state == FLEET_RETRYING || task->state == FLEET_QUEUED)
         return;
     if (task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE)
         recover_nested(task);
-    else if (def->sql != NULL || (task->server != NULL && !task->server->agent_mode))
+    else if (task->run->def->specs[task->ref.task].kind == FLEET_TASK_SQL ||
+             (task->server != NULL && !task->server->agent_mode))
         recover_local(task, steps, n);
     else if (task->server != NULL)
         agent_remote_recover(task);

@@ -11,7 +11,9 @@
 #include "agent/task.h"
 #include "agent/run.h"
 #include "agent/server.h"
+#include "security.h"
 #include "store/run_write.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 /* Of tasks. */
@@ -268,6 +270,38 @@ agent_task_cannot_start(AgentTask *task, const char *sqlstate, const char *messa
 {
     task->error_state = MemoryContextStrdup(task->context, sqlstate);
     task->error = MemoryContextStrdup(task->context, message);
+}
+
+/* May the run have a job of this database done, here or over a direct link?  NULL, or why not. */
+static char *
+cannot_use_job(const AgentTask *task, const FleetTaskDef *def, const char **sqlstate)
+{
+    if (def->job_def == NULL && task->server != NULL)
+        return psprintf("job \"%s\" is not defined here, and server \"%s\" is of mode direct",
+                        def->job, task->server->name);
+    if (def->job_def == NULL)
+        return psprintf("job \"%s\" is not defined here", def->job);
+    if (!OidIsValid(def->job_def->owner_oid))
+        return psprintf("the owner of job \"%s\" no longer exists", def->job);
+    if (fleet_security_may_act(task->run->owner, def->job_def->owner_oid))
+        return NULL;
+    *sqlstate = FLEET_SQLSTATE_INSUFFICIENT_PRIVILEGE;
+    return psprintf(superuser_arg(def->job_def->owner_oid)
+                        ? "the owner of job \"%s\" is a superuser, and the run's owner is not"
+                        : "the run's owner is not a member of the owner of job \"%s\"",
+                    def->job);
+}
+
+char *
+agent_task_refused(const AgentTask *task, const char **sqlstate)
+{
+    const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
+    bool here = task->run->def->specs[task->ref.task].kind != FLEET_TASK_JOB;
+
+    *sqlstate = FLEET_SQLSTATE_UNDEFINED_OBJECT;
+    return def->job != NULL && (here || !task->server->agent_mode)
+               ? cannot_use_job(task, def, sqlstate)
+               : NULL;
 }
 
 void

@@ -19,8 +19,11 @@ extern void agent_task_free(AgentTask *task);
 /* A new attempt begins: everything of the one before is cleared; start and row are asked for. */
 extern void agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures,
                                AgentServer *server);
-/* Instead of being started it fails so, after the commit.  message is copied, sqlstate is not. */
+/* Instead of being started it fails so, after the commit.  Both are copied. */
 extern void agent_task_cannot_start(AgentTask *task, const char *sqlstate, const char *message);
+/* Why the run may not have the job done by this agent, here or over a direct link; NULL: it may, or
+ * another agent does it. */
+extern char *agent_task_refused(const AgentTask *task, const char **sqlstate);
 extern void agent_task_cancel(AgentTask *task);
 extern void agent_tasks_cancel_again(AgentRun *run); /* those that are being stopped */
 /* Its start is durable, but was not carried out by the agent before. */
