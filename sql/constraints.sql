@@ -147,6 +147,11 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.commits_itself (server_id, com
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.cancel_request DEFAULT VALUES$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.cancel_request (run_id, job_run_id) VALUES (1, 1)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.skip_request (run_id, task_no, item) VALUES (1, 0, 0), (1, 0, 0)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.pause (package) VALUES ('nowhere')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.pause (on_group) VALUES ('nowhere')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.pause (run_id, on_group) VALUES (1, 'nowhere')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.pause (reason) VALUES ('one'), ('two')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.pause (pause_id, run_id) VALUES (1, 1), (1, 2)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.retry_request (request_id, run_id, task_no, item) VALUES (1, 1, 0, 0), (1, 1, 0, 0)$$);
 
 -- learned, parents, schedules
@@ -156,7 +161,7 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.schedule VALUES ('regress_p', 
 
 -- what must be given: every column that is NOT NULL and has no default
 SELECT format('INSERT INTO %s DEFAULT VALUES', c.oid::regclass) AS statement, pg_temp.breaks(format('INSERT INTO %s DEFAULT VALUES', c.oid::regclass)) AS first_missing
-  FROM pg_class c WHERE c.relnamespace = 'fleet_catalog'::regnamespace AND c.relkind = 'r' AND c.relname NOT IN ('sentinel', 'agent', 'cancel_request')
+  FROM pg_class c WHERE c.relnamespace = 'fleet_catalog'::regnamespace AND c.relkind = 'r' AND c.relname NOT IN ('sentinel', 'agent', 'cancel_request', 'pause')
  ORDER BY c.relname COLLATE "C";
 
 -- constraints, and unique indexes, that nothing above has broken

@@ -107,6 +107,7 @@ agent_inbox_take(void)
     bool servers = false;
     bool deploy = false;
     bool identity = false;
+    bool pause = false;
     bool retry = agent_steer_retry_waits();
     bool lifted = agent_quarantine_over(fleet_clock_now());
     Inbox inbox = {0};
@@ -139,6 +140,7 @@ agent_inbox_take(void)
                 break;
             case FLEET_MESSAGE_RETRY: retry = true; break;
             case FLEET_MESSAGE_PURGE: agent_history_now(); break;
+            case FLEET_MESSAGE_PAUSE: pause = true; break;
         }
     }
     fleet_hand_empty();
@@ -151,6 +153,8 @@ agent_inbox_take(void)
         agent_servers_load();
     if (agent.paused)
         return;
+    if (pause || servers || everything) /* a server may have come into a group */
+        agent_steer_pause();
     if (lifted || everything)
     {
         read_open();

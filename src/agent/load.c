@@ -224,6 +224,7 @@ run_take(void *arg)
     run = agent_run_create(row);
     agent_run_enter(run, row->parent_run_id != 0 || row->parent_job_run_id != 0);
     run_link_parent(run, row);
+    agent_steer_pause_run(run);
     if (row->state == FLEET_QUEUED && facts.ntasks == 0)
     {
         agent_run_begin(run);

@@ -103,6 +103,7 @@ load_everything(void)
     fleet_deployment_forget(0);
     if (agent.paused)
         return;
+    agent_steer_pause();
     job_runs_load(NULL, 0);
     agent_runs_load(NULL, 0);
     agent_runs_recovered();

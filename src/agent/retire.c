@@ -10,6 +10,7 @@
 #include "agent/query.h"
 #include "agent/remote.h"
 #include "agent/run.h"
+#include "agent/steer.h"
 #include "agent/task.h"
 #include "hand.h"
 
@@ -21,7 +22,10 @@ task_retire(AgentTask *task)
     if (task->local != NULL)
         local_job_task_gone(task->local);
     if (task->nested != NULL)
+    {
         agent_run_set_parent_task(task->nested, NULL);
+        agent_steer_pause_run(task->nested); /* it is a part of nothing any more */
+    }
     agent_task_free(task);
 }
 

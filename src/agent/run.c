@@ -346,6 +346,7 @@ agent_run_enter(AgentRun *run, bool nested)
     RunEntry *entry = hash_search(runs, &run->run_id, HASH_ENTER, NULL);
 
     entry->run = run;
+    run->nested = nested;
     run->handle = fleet_engine_run_add(agent.engine, run->graph, run->priority,
                                        (uint64) (uintptr_t) run, fleet_clock_now());
     if (nested)

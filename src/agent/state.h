@@ -152,8 +152,9 @@ struct AgentServer
     Oid foreign;   /* the foreign server; InvalidOid: it was dropped */
     char *name;
     bool agent_mode;
-    bool gone;  /* its row no longer exists */
-    char *held; /* in quarantine (quarantine.c): why; NULL: it is not */
+    bool gone;    /* its row no longer exists */
+    char *paused; /* by a group of it: why; NULL: it is not */
+    char *held;   /* in quarantine (quarantine.c): why; NULL: it is not */
     FleetServerSpec spec;
     FleetServerState admin_state;
     bool suspect;
@@ -215,6 +216,7 @@ struct AgentRun
     AgentReason *cannot_begin; /* per task: why its for_each or its condition failed */
     bool restart;              /* it restarts another run */
     int64 *take_over;          /* per task, of a restart: run whose items it takes over; 0: none */
+    bool nested;               /* it belongs to a task or a step */
     FleetSkipRow *skips;       /* what is to be left out by request, sorted */
     int nskips;
     char **hindered;  /* per task: what its item 0's row says of why nothing of it is placed */

@@ -13,12 +13,17 @@
 #include "agent/base.h"
 #include "agent/query.h"
 #include "agent/run.h"
+#include "agent/server.h"
 #include "agent/task.h"
 #include "hand.h"
 #include "store/condition.h"
 #include "store/steer.h"
+#include "utils/memutils.h"
 
 static bool retry_waits;
+static MemoryContext pauses_context; /* of "pauses" */
+static FleetPauseRow *pauses;
+static int npauses;
 
 /* ---- skip ---- */
 
@@ -131,4 +136,45 @@ bool
 agent_steer_retry_waits(void)
 {
     return retry_waits;
+}
+
+/* ---- pause ---- */
+
+static bool
+is_paused(const AgentRun *run)
+{
+    for (int i = 0; i < npauses; i++)
+    {
+        const FleetPauseRow *p = &pauses[i];
+
+        if (p->run_id != 0       ? p->run_id == run->run_id
+            : p->package != NULL ? run->state == FLEET_QUEUED && !run->nested &&
+                                       strcmp(p->package, run->def->name) == 0
+                                 : p->group == NULL)
+            return true;
+    }
+    return run->parent_task != NULL && is_paused(run->parent_task->run);
+}
+
+void
+agent_steer_pause_run(AgentRun *run)
+{
+    fleet_engine_pause(agent.engine, run->handle, is_paused(run), fleet_clock_now());
+}
+
+void
+agent_steer_pause(void)
+{
+    MemoryContext before,
+        context = AllocSetContextCreate(agent.context, "pg_fleet pauses", ALLOCSET_SMALL_SIZES);
+
+    before = MemoryContextSwitchTo(context);
+    npauses = fleet_pause_read(&pauses);
+    MemoryContextSwitchTo(before);
+    if (pauses_context != NULL)
+        MemoryContextDelete(pauses_context);
+    pauses_context = context;
+    agent_servers_pause(pauses, npauses);
+    agent_runs_each(agent_steer_pause_run);
+    turn_again();
 }

@@ -13,6 +13,10 @@ extern void agent_steer_load(AgentRun *run);
 extern void agent_steer_skip(int64 run_id);
 /* Retries of all runs that are open; nothing happens for others. */
 extern void agent_steer_retry(void);
+/* What is paused is read, and holds from now on: of servers and of the runs that are open. */
+extern void agent_steer_pause(void);
+/* The same of one run: it has come in, or what it is a part of is gone. */
+extern void agent_steer_pause_run(AgentRun *run);
 /* Some of them had to wait for the rows of the turn before. */
 extern bool agent_steer_retry_waits(void);
 

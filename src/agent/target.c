@@ -33,7 +33,8 @@ typedef struct Target
     uint32 number;
     uint32 users; /* runs */
     uint64 as_of; /* "version" when its servers were chosen */
-    char *why;    /* no server of the group may be used, and why; NULL: not so */
+    char *why;    /* nothing of it is placed, and why; NULL: not so */
+    bool paused;  /* … because all its servers are */
 } Target;
 
 /* What is to be said of a server that is passed over. */
@@ -128,6 +129,17 @@ reason_add(StringInfo why, uint32 nth, const char *group, const char *reason)
         appendStringInfo(why, "; %s", reason);
 }
 
+static bool
+all_paused(const uint32 *members, uint32 n)
+{
+    for (uint32 i = 0; i < n; i++)
+    {
+        if (members[i] < AGENT_FIRST_SERVER || all[members[i]]->paused == NULL)
+            return false;
+    }
+    return true;
+}
+
 /* Work for a target without any server goes to "nowhere", where it fails with the reason. */
 static void
 target_define(Target *target)
@@ -163,7 +175,8 @@ target_define(Target *target)
         appendStringInfo(&why, "; and %u more", nforbidden - REASONS_TOLD);
     fleet_placer_target(fleet_engine_placer(agent.engine), target->number, members, n);
     target->as_of = version;
-    target_hindered(target, n == 0 ? why.data : NULL);
+    target->paused = n > 0 && all_paused(members, n);
+    target_hindered(target, n == 0 ? why.data : target->paused ? all[members[0]]->paused : NULL);
     pfree(why.data);
     pfree(hopeless);
     pfree(members);
@@ -254,7 +267,7 @@ agent_targets_wait(void)
 {
     for (uint32 i = AGENT_FIRST_TARGET; i < ntargets && nhindered > 0; i++)
     {
-        if (by_number[i]->users > 0 && by_number[i]->why != NULL)
+        if (by_number[i]->users > 0 && by_number[i]->why != NULL && !by_number[i]->paused)
             return true;
     }
     return false;

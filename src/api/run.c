@@ -40,6 +40,7 @@ static const struct
     {"skip", FLEET_MESSAGE_SKIP},
     {"retry", FLEET_MESSAGE_RETRY},
     {"purge", FLEET_MESSAGE_PURGE},
+    {"pause", FLEET_MESSAGE_PAUSE},
 };
 
 /* (name of the message, id) */

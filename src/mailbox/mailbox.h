@@ -25,6 +25,7 @@ typedef enum FleetMessageKind
     FLEET_MESSAGE_SKIP,       /* something of this run is to be left out */
     FLEET_MESSAGE_RETRY,      /* … to be started once more */
     FLEET_MESSAGE_PURGE,      /* history is to be purged now */
+    FLEET_MESSAGE_PAUSE,      /* something was paused or resumed */
 } FleetMessageKind;
 
 /* -- sessions (mailbox/session.c) -- */

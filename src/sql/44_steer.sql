@@ -155,3 +155,121 @@ WITH again AS (
 SELECT count(*) FROM again
 $$;
 COMMENT ON FUNCTION fleet_catalog.requeue_items(bigint, integer, integer) IS 'Queues items again that had ended before they began';
+
+-- ---- pause -------------------------------------------------------------------------------------
+
+-- A row says that something is paused; the agent reads all of them when it is told.
+CREATE FUNCTION fleet_catalog.pause_one(a_run_id bigint, a_package text, a_group text, a_reason text) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_said text;
+BEGIN
+    -- of runs that have ended there is nothing to keep
+    DELETE FROM fleet_catalog.pause AS p
+     WHERE p.run_id IS NOT NULL AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.run_id = p.run_id AND NOT fleet_catalog.is_final(r.state));
+    INSERT INTO fleet_catalog.pause (run_id, package, on_group, reason) VALUES (a_run_id, a_package, a_group, a_reason) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT p.said INTO v_said FROM fleet_catalog.pause_said AS p
+         WHERE p.run_id IS NOT DISTINCT FROM a_run_id AND p.package IS NOT DISTINCT FROM a_package AND p.on_group IS NOT DISTINCT FROM a_group;
+        RAISE NOTICE USING MESSAGE = v_said || ' already';
+        RETURN false;
+    END IF;
+    PERFORM fleet_catalog.wake('pause', 0);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.pause_one(bigint, text, text, text) IS 'Pauses something; false if it was paused';
+
+CREATE FUNCTION fleet_catalog.resume_one(a_run_id bigint, a_package text, a_group text) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM fleet_catalog.pause AS p
+     WHERE p.run_id IS NOT DISTINCT FROM a_run_id AND p.package IS NOT DISTINCT FROM a_package AND p.on_group IS NOT DISTINCT FROM a_group;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM fleet_catalog.wake('pause', 0);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.resume_one(bigint, text, text) IS 'Ends a pause; false if there was none';
+
+-- Who may stop what it does may pause it.
+CREATE FUNCTION fleet_catalog.check_may_pause(a_package text, a_group text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_owner oid;
+BEGIN
+    IF num_nonnulls(a_package, a_group) > 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a package and a group cannot be paused or resumed at once',
+            HINT = 'Specify "package" or "on_group", or neither for everything.';
+    ELSIF a_package IS NOT NULL THEN
+        SELECT p.owner INTO v_owner FROM fleet_catalog.package AS p WHERE p.name = a_package;
+        IF NOT FOUND OR NOT fleet_catalog.may_cancel(v_owner) THEN
+            PERFORM fleet_catalog.get_package(a_package);
+            PERFORM fleet_catalog.deny('package', a_package, v_owner);
+        END IF;
+    ELSIF a_group IS NOT NULL THEN
+        SELECT g.owner INTO v_owner FROM fleet_catalog.server_group AS g WHERE g.name = a_group;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('group "%s" does not exist', a_group),
+                HINT = 'Groups are listed in fleet.server_group.';
+        ELSIF NOT fleet_catalog.may_cancel(v_owner) THEN
+            PERFORM fleet_catalog.deny('group', a_group, v_owner);
+        END IF;
+    ELSIF NOT fleet_catalog.may_cancel(10) THEN -- 10: the bootstrap superuser
+        RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'permission denied to pause or resume everything',
+            HINT = 'Only superusers and members of fleet_operator may do this. Name a package or a group of your own.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_may_pause(text, text) IS 'Error if the caller may not pause this package, this group or (both null) everything';
+
+CREATE FUNCTION fleet.pause_run(run_id bigint, reason text DEFAULT NULL) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.pause_run(bigint, text) IS 'Starts nothing new of a run until fleet.resume_run(); what runs goes on. Returns false if it was paused';
+
+CREATE FUNCTION fleet_catalog.pause_run(a_run_id bigint, a_reason text) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.steered_run(a_run_id);
+    RETURN fleet_catalog.pause_one(a_run_id, NULL, NULL, a_reason);
+END
+$$;
+
+CREATE FUNCTION fleet.resume_run(run_id bigint) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.resume_run(bigint) IS 'Ends what fleet.pause_run() began. Returns false if the run was not paused';
+
+CREATE FUNCTION fleet_catalog.resume_run(a_run_id bigint) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_may_cancel('run', a_run_id, (SELECT r.owner FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id));
+    RETURN fleet_catalog.resume_one(a_run_id, NULL, NULL);
+END
+$$;
+
+CREATE FUNCTION fleet.pause(reason text DEFAULT NULL, package text DEFAULT NULL, on_group text DEFAULT NULL) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.pause(text, text, text)
+    IS 'Pauses a package, whose runs stay queued, a group, on whose servers nothing is placed, or everything, until fleet.resume(); what runs goes on. Returns false if it was paused';
+
+CREATE FUNCTION fleet_catalog.pause(a_reason text, a_package text, a_on_group text) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_may_pause(a_package, a_on_group);
+    RETURN fleet_catalog.pause_one(NULL, a_package, a_on_group, a_reason);
+END
+$$;
+
+CREATE FUNCTION fleet.resume(package text DEFAULT NULL, on_group text DEFAULT NULL) RETURNS boolean
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.resume(text, text) IS 'Ends what fleet.pause() with the same arguments began. Returns false if that was not paused';
+
+CREATE FUNCTION fleet_catalog.resume(a_package text, a_on_group text) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_may_pause(a_package, a_on_group);
+    RETURN fleet_catalog.resume_one(NULL, a_package, a_on_group);
+END
+$$;

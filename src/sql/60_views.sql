@@ -9,7 +9,12 @@
 CREATE VIEW fleet.run WITH (security_barrier) AS
 SELECT r.run_id, r.package, fleet_catalog.state_name(r.state) AS state, r.started_at, r.finished_at,
        r.requested_by, pg_catalog.pg_get_userbyid(r.owner) AS owner, r.queued_at, r.priority, r.run_key,
-       r.parent_run_id, r.parent_job_run_id, r.restart_of, r.run_uuid, r.definition, r.params, r.message
+       r.parent_run_id, r.parent_job_run_id, r.restart_of,
+       (SELECT p.paused_at FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS paused_at,
+       (SELECT p.paused_by FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS paused_by,
+       r.run_uuid, r.definition,
+       (SELECT p.reason FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS pause_reason,
+       r.params, r.message
   FROM fleet_catalog.run AS r
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet.run IS 'Executions of packages';
@@ -25,15 +30,35 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
            fleet_catalog.token((SELECT i.secret FROM fleet_catalog.identity AS i), r.run_uuid, d.name, t.item, t.attempt::integer) END AS token,
        CASE WHEN t.attempt = 0 AND t.started_at IS NULL AND t.state = fleet_catalog.state_code('succeeded') THEN t.carried_from END AS carried_from,
        -- of a task that has not begun, or of a for_each of which no item has, the message is what it waits for
-       CASE WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))
+       CASE WHEN t.state = fleet_catalog.state_code('queued') AND NOT fleet_catalog.is_final(r.state)
+                 AND (p.pause_id IS NOT NULL OR u.pause_id IS NOT NULL OR a.pause_id IS NOT NULL
+                      OR (k.pause_id IS NOT NULL AND r.state = fleet_catalog.state_code('queued')))
+            THEN coalesce(p.said, u.said, a.said, k.said)
+            WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))
                  OR (t.state = fleet_catalog.state_code('running') AND t.item = 0 AND d.for_each) THEN t.message END AS waiting_for,
        t.params, t.message, t.output
   FROM fleet_catalog.task_run AS t
   JOIN fleet_catalog.run AS r ON r.run_id = t.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = t.task_no
   LEFT JOIN fleet_catalog.server_name AS s ON s.server_id = t.server_id
+  LEFT JOIN fleet_catalog.pause_said AS p ON p.run_id = r.run_id
+  LEFT JOIN fleet_catalog.pause_said AS u ON u.run_id = r.parent_run_id
+  LEFT JOIN fleet_catalog.pause_said AS a ON pg_catalog.num_nonnulls(a.run_id, a.package, a.on_group) = 0
+  LEFT JOIN fleet_catalog.pause_said AS k ON k.package = r.package AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet.task_run IS 'Executions of tasks; a task with a for_each has a row for itself (item 0) and one for each item';
+
+CREATE VIEW fleet.paused WITH (security_barrier) AS
+SELECT CASE WHEN p.run_id IS NOT NULL THEN 'run' WHEN p.package IS NOT NULL THEN 'package' WHEN p.on_group IS NOT NULL THEN 'group' ELSE 'everything' END AS what,
+       p.run_id, coalesce(p.package, r.package) AS package, p.on_group, p.paused_at, p.paused_by, p.reason
+  FROM fleet_catalog.pause AS p
+  LEFT JOIN fleet_catalog.run AS r ON r.run_id = p.run_id
+  LEFT JOIN fleet_catalog.package AS k ON k.name = p.package
+  LEFT JOIN fleet_catalog.server_group AS g ON g.name = p.on_group
+ WHERE CASE WHEN p.run_id IS NOT NULL THEN NOT fleet_catalog.is_final(r.state) AND fleet_catalog.is_visible(r.owner)
+            WHEN p.package IS NOT NULL THEN fleet_catalog.is_visible(k.owner)
+            WHEN p.on_group IS NOT NULL THEN fleet_catalog.is_visible(g.owner) ELSE true END;
+COMMENT ON VIEW fleet.paused IS 'What is paused: runs, packages, groups of servers or everything; by whom, and why';
 
 CREATE VIEW fleet.job_run WITH (security_barrier) AS
 SELECT j.job_run_id, j.job, fleet_catalog.state_name(j.state) AS state, j.row_count, j.sqlstate, j.started_at, j.finished_at,

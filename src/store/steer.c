@@ -41,6 +41,13 @@ static FleetStatement done_statement = {
     {INT8OID},
     NULL};
 
+static FleetStatement pause_statement = {
+    "SELECT p.run_id, p.package, p.on_group, p.said"
+    "  FROM fleet_catalog.pause_said AS p ORDER BY p.run_id, p.pause_id",
+    0,
+    {0},
+    NULL};
+
 int
 fleet_skip_read(int64 run_id, FleetSkipRow **rows)
 {
@@ -124,4 +131,25 @@ fleet_retry_done(int64 request_id)
     Datum value = Int64GetDatum(request_id);
 
     (void) fleet_statement_run(&done_statement, &value, NULL);
+}
+
+int
+fleet_pause_read(FleetPauseRow **rows)
+{
+    MemoryContext context = CurrentMemoryContext;
+    int count = (int) fleet_statement_run(&pause_statement, NULL, NULL);
+    SPITupleTable *table = SPI_tuptable;
+
+    *rows = MemoryContextAllocHuge(context, sizeof(FleetPauseRow) * Max(count, 1));
+    for (int i = 0; i < count; i++)
+    {
+        HeapTuple tuple = table->vals[i];
+
+        (*rows)[i].run_id = fleet_column_int(tuple, table->tupdesc, 1, 0);
+        (*rows)[i].package = fleet_column_text(tuple, table->tupdesc, 2, context);
+        (*rows)[i].group = fleet_column_text(tuple, table->tupdesc, 3, context);
+        (*rows)[i].why = fleet_column_text(tuple, table->tupdesc, 4, context);
+    }
+    SPI_freetuptable(table);
+    return count;
 }

@@ -37,4 +37,15 @@ extern int fleet_retry_tasks(const FleetRetryRow *request, FleetTaskRow **rows);
 extern void fleet_retry_requeue(const FleetRetryRow *request);
 extern void fleet_retry_done(int64 request_id);
 
+typedef struct FleetPauseRow
+{
+    int64 run_id;  /* 0: not a run */
+    char *package; /* NULL: not a package */
+    char *group;   /* NULL: not a group; neither of the three: everything */
+    char *why;     /* what is said of what waits */
+} FleetPauseRow;
+
+/* All that is paused; palloc'd in the current context. */
+extern int fleet_pause_read(FleetPauseRow **rows);
+
 #endif

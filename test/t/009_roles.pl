@@ -140,6 +140,7 @@ my %part = (
 $f->sql_as('alice', q{SELECT fleet.create_job('talks'); SELECT fleet.add_step('talks', 's', $$DO $x$BEGIN RAISE NOTICE 'said'; END$x$ $$)});
 my $talk = $f->sql_as('alice', q{SELECT fleet.start_job('talks')});
 $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $talk", 'succeeded', 'a job that says something');
+$f->sql_as('alice', q{SELECT fleet.pause('mine', package => 'alice package')});
 for my $part (sort keys %part)
 {
     my %n = map { $_ => $session{$_}->say("SELECT count(*) FROM fleet.$part{$part}") } keys %session;
@@ -148,6 +149,7 @@ for my $part (sort keys %part)
     is_deeply([ @n{qw(carol dave erin)} ], [ ($n{$super}) x 3 ], "$part: fleet_operator, fleet_reader and pg_monitor see all");
     is_deeply([ @n{qw(mate kin)} ], [ ($n{alice}) x 2 ], "$part: members of alice see what she sees");
 }
+$f->sql_as('alice', q{SELECT fleet.resume(package => 'alice package')});
 # what somebody has himself is all that he sees
 $f->sql_as('bob', q{SELECT fleet.create_package('bobs'); SELECT fleet.add_task('bobs', 't', sql => 'SELECT 1'); SELECT fleet.run_parent_package('bobs')});
 $f->wait_for('parent', q{SELECT state FROM fleet.run WHERE package = 'bobs'}, 'succeeded', 'bob runs something of his own');
@@ -209,6 +211,10 @@ my %stranger = (
     deploy_job => [ q{SELECT * FROM fleet.deploy_job('alice job', server => 'a1')} => '42501' ],
     run_parent_package => [ q{SELECT fleet.run_parent_package('alice package')} => '42501' ],
     cancel_run => [ "SELECT fleet.cancel_run($sleeping)" => '42704' ],
+    pause_run => [ "SELECT fleet.pause_run($sleeping)" => '42704' ],
+    resume_run => [ "SELECT fleet.resume_run($sleeping)" => '42704' ],
+    pause => [ q{SELECT fleet.pause('mine')} => '42501' ],
+    resume => [ q{SELECT fleet.resume(package => 'alice package')} => '42501' ],
     skip_task => [ "SELECT fleet.skip_task($sleeping, 't')" => '42704' ],
     retry_task => [ "SELECT fleet.retry_task($sleeping, 't')" => '42704' ],
     set_retention => [ q{SELECT fleet.set_retention('alice package', keep_days => 1)} => '42501' ],

@@ -75,6 +75,7 @@ VALUES (1, NULL, 0, 1, 1, 2, '2026-01-01 00:00:10+00', 'NOTICE', '00000', 'of th
        (NULL, 1, NULL, NULL, 1, 2, '2026-01-01 00:00:10+00', 'WARNING', '01000', 'of the job run', NULL, NULL, NULL);
 INSERT INTO fleet_catalog.cancel_request (run_id, job_run_id) VALUES (1, NULL), (NULL, 1);
 INSERT INTO fleet_catalog.skip_request (run_id, task_no, item, reason) VALUES (1, 0, 0, 'why not');
+INSERT INTO fleet_catalog.pause (run_id, package, on_group, reason) VALUES (1, NULL, NULL, 'why not'), (NULL, 'deployed', NULL, 'why not'), (NULL, NULL, 'kept group', 'why not');
 INSERT INTO fleet_catalog.retry_request (run_id, task_no, item) VALUES (1, 0, 0);
 INSERT INTO fleet_catalog.quarantine (kind, id, ends, work, sqlstate, message) VALUES ('deployment', 1, 2, 'work_deployed', '22012', 'division by zero');
 INSERT INTO fleet_catalog.quarantine_lift (kind, id) VALUES ('server', 1);
