@@ -54,6 +54,24 @@ SELECT fleet_catalog.document_of('create_job', to_jsonb(j))
   FROM fleet.job AS j WHERE j.job = a_job
 $$;
 
+-- The packages that a package runs, itself and those in steps of its jobs included, and the jobs.
+CREATE FUNCTION fleet_catalog.used_by(a_package text) RETURNS TABLE (kind text, name text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE used (kind, name) AS (
+    SELECT 'package', a_package
+    UNION
+    SELECT n.kind, n.name
+      FROM used AS u
+     CROSS JOIN LATERAL (
+           SELECT CASE t.kind WHEN 'package' THEN 'package' ELSE 'job' END AS kind, coalesce(t.package, t.job) AS name
+             FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
+            WHERE u.kind = 'package' AND p.name = u.name AND t.kind <> 'sql'
+           UNION ALL
+           SELECT 'package', s.package FROM fleet_catalog.step AS s JOIN fleet_catalog.job AS j ON j.job_id = s.job_id
+            WHERE u.kind = 'job' AND j.name = u.name AND s.package IS NOT NULL) AS n)
+SELECT u.kind, u.name FROM used AS u
+$$;
+
 CREATE FUNCTION fleet.export_package(package text) RETURNS jsonb
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.export_package(text)
@@ -66,20 +84,8 @@ DECLARE
     v_jobs text[];
 BEGIN
     PERFORM fleet_catalog.get_package(a_package);
-    WITH RECURSIVE used (kind, name) AS (
-        SELECT 'package', a_package
-        UNION
-        SELECT n.kind, n.name
-          FROM used AS u
-         CROSS JOIN LATERAL (
-               SELECT CASE t.kind WHEN 'package' THEN 'package' ELSE 'job' END AS kind, coalesce(t.package, t.job) AS name
-                 FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
-                WHERE u.kind = 'package' AND p.name = u.name AND t.kind <> 'sql'
-               UNION ALL
-               SELECT 'package', s.package FROM fleet_catalog.step AS s JOIN fleet_catalog.job AS j ON j.job_id = s.job_id
-                WHERE u.kind = 'job' AND j.name = u.name AND s.package IS NOT NULL) AS n)
     SELECT array_agg(u.name ORDER BY u.name) FILTER (WHERE u.kind = 'package'), array_agg(u.name ORDER BY u.name) FILTER (WHERE u.kind = 'job') INTO v_packages, v_jobs
-      FROM used AS u;
+      FROM fleet_catalog.used_by(a_package) AS u;
     -- what others own, he may not read by this
     PERFORM fleet_catalog.get_package(p.name) FROM fleet_catalog.package AS p WHERE p.name = ANY (v_packages);
     PERFORM fleet_catalog.get_job(j.name) FROM fleet_catalog.job AS j WHERE j.name = ANY (v_jobs);
@@ -408,5 +414,119 @@ BEGIN
         PERFORM fleet_catalog.import_tasks(n.name, a_document -> 'packages' -> n.name) FROM unnest(v_packages) AS n (name);
     END IF;
     RETURN QUERY SELECT c.path, c.change, c.old, c.new FROM jsonb_to_recordset(v_changes) AS c (path text, change text, old jsonb, new jsonb);
+END
+$$;
+
+-- ---- what a run would find ---------------------------------------------------------------------
+
+-- Where the enabled job tasks of a package may run: one row a server; server_id null: here, or nowhere.
+CREATE FUNCTION fleet_catalog.places_of(a_package fleet_catalog.package) RETURNS TABLE (task fleet_catalog.task, server fleet_catalog.server, job fleet_catalog.job, why text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT t, s, j, CASE WHEN s.server_id IS NOT NULL
+                THEN fleet_catalog.cannot_use(s.foreign_server::oid, s.name, CASE WHEN s.mode = 'direct' THEN coalesce(j.owner, a_package.owner) ELSE a_package.owner END) END
+  FROM fleet_catalog.task AS t
+  LEFT JOIN fleet_catalog.server AS s ON s.name = t.server OR t.on_group = ANY (s.groups)
+  LEFT JOIN fleet_catalog.job AS j ON j.name = t.job
+ WHERE t.package_id = a_package.package_id AND t.kind = 'job' AND t.enabled
+$$;
+
+CREATE FUNCTION fleet_catalog.problems_of(a_package fleet_catalog.package) RETURNS TABLE (severity text, task text, message text, hint text)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_detail text;
+    v_hint text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = a_package.package_id) THEN
+        RETURN QUERY SELECT 'warning', NULL::text, 'it has no tasks', 'Add one with fleet.add_task().';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = a_package.owner) THEN
+        RETURN QUERY SELECT 'error', NULL::text, 'its owner no longer exists', 'Give it to a role with fleet.alter_package().';
+        RETURN;
+    END IF;
+    -- places
+    RETURN QUERY SELECT 'error', (p.task).name, format(CASE WHEN (p.task).server IS NOT NULL THEN 'server "%s" does not exist' ELSE 'group "%s" has no servers' END,
+                                                       coalesce((p.task).server, (p.task).on_group)), 'Use fleet.add_server() or fleet.alter_server().'
+                   FROM fleet_catalog.places_of(a_package) AS p WHERE num_nonnulls((p.task).server, (p.task).on_group) > 0 AND (p.server).server_id IS NULL;
+    RETURN QUERY SELECT CASE WHEN x.other THEN 'warning' ELSE 'error' END, x.name, format('server "%s" cannot be used: %s', x.server, x.why),
+                        CASE WHEN x.other THEN 'A run passes over it.' ELSE 'There is no other for the task.' END
+                   FROM (SELECT (p.task).name, (p.server).name AS server, p.why, bool_or(p.why IS NULL) OVER (PARTITION BY (p.task).task_no) AS other
+                           FROM fleet_catalog.places_of(a_package) AS p) AS x WHERE x.why IS NOT NULL;
+    RETURN QUERY SELECT 'warning', (p.task).name, format('server "%s" is %s', (p.server).name, (p.server).state), 'See fleet.set_server_state().'
+                   FROM fleet_catalog.places_of(a_package) AS p WHERE (p.server).state <> 'online';
+    -- jobs
+    RETURN QUERY SELECT DISTINCT 'error', (p.task).name, format('job "%s" does not exist', (p.task).job),
+                        'It runs here, or on a server of mode direct. Create it with fleet.create_job().'
+                   FROM fleet_catalog.places_of(a_package) AS p
+                  WHERE (p.job).job_id IS NULL AND (num_nonnulls((p.task).server, (p.task).on_group) = 0 OR (p.server).mode = 'direct');
+    RETURN QUERY SELECT DISTINCT 'error', (p.task).name, format('the owner of job "%s" is %s, which the owner of the package may not act as', (p.task).job, (p.job).owner::text),
+                        'Grant membership, or give the job to another role.'
+                   FROM fleet_catalog.places_of(a_package) AS p
+                  WHERE (p.job).job_id IS NOT NULL AND (num_nonnulls((p.task).server, (p.task).on_group) = 0 OR (p.server).mode = 'direct')
+                    AND NOT fleet_catalog.may_become(a_package.owner, (p.job).owner);
+    RETURN QUERY SELECT 'warning', (p.task).name, format('job "%s" was not deployed to server "%s" from here', (p.task).job, (p.server).name),
+                        'Unless it was defined there: fleet.deploy_job().'
+                   FROM fleet_catalog.places_of(a_package) AS p
+                  WHERE (p.server).mode = 'agent' AND NOT EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.server_id = (p.server).server_id AND d.job = (p.task).job AND d.state = 'deployed');
+    -- what the jobs have in them
+    RETURN QUERY SELECT DISTINCT 'error', (p.task).name, format('job "%s" has no steps', (p.task).job), 'Add one with fleet.add_step().'
+                   FROM fleet_catalog.places_of(a_package) AS p
+                  WHERE (p.job).job_id IS NOT NULL AND NOT EXISTS (SELECT FROM fleet_catalog.step AS s WHERE s.job_id = (p.job).job_id);
+    RETURN QUERY SELECT DISTINCT 'error', (p.task).name,
+                        CASE WHEN NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.oid = s.run_as) THEN format('step "%s" of job "%s" runs as a role that no longer exists', s.name, (p.task).job)
+                             ELSE format('step "%s" of job "%s" runs as "%s", which the job''s owner may not act as', s.name, (p.task).job, pg_get_userbyid(s.run_as)) END,
+                        'Define the step anew with another run_as.'
+                   FROM fleet_catalog.places_of(a_package) AS p JOIN fleet_catalog.step AS s ON s.job_id = (p.job).job_id
+                  WHERE s.run_as IS NOT NULL AND NOT fleet_catalog.may_become((p.job).owner, s.run_as);
+    RETURN QUERY SELECT DISTINCT 'error', (p.task).name, format('step "%s" of job "%s" goes to step "%s", which does not exist', s.name, (p.task).job, g.target), 'Add it with fleet.add_step().'
+                   FROM fleet_catalog.places_of(a_package) AS p JOIN fleet_catalog.step AS s ON s.job_id = (p.job).job_id
+                  CROSS JOIN LATERAL unnest(ARRAY[s.success_goto, s.failure_goto]) AS g (target)
+                  WHERE g.target IS NOT NULL AND NOT EXISTS (SELECT FROM fleet_catalog.step AS o WHERE o.job_id = s.job_id AND o.name = g.target);
+    -- parameters that have no default, and that nothing gives
+    RETURN QUERY SELECT 'error', t.name, format('parameter "%s" of %s is required', r.key, CASE WHEN t.kind = 'package' THEN format('package "%s"', t.package) ELSE format('job "%s"', t.job) END),
+                        'Give it with the params of the task, or of the package.'
+                   FROM fleet_catalog.task AS t
+                   LEFT JOIN fleet_catalog.package AS n ON t.kind = 'package' AND n.name = t.package
+                   LEFT JOIN fleet_catalog.job AS j ON t.kind = 'job' AND j.name = t.job
+                  CROSS JOIN LATERAL jsonb_each(coalesce(n.params, j.params, '{}')) AS r (key, value)
+                  WHERE t.package_id = a_package.package_id AND t.enabled AND t.for_each IS NULL AND r.value = 'null' AND NOT t.params ? r.key AND NOT a_package.params ? r.key;
+    -- nested packages
+    RETURN QUERY SELECT 'error', t.name, format('package "%s" does not exist', t.package), 'Create it with fleet.create_package().'
+                   FROM fleet_catalog.task AS t
+                  WHERE t.package_id = a_package.package_id AND t.kind = 'package' AND t.enabled AND NOT EXISTS (SELECT FROM fleet_catalog.package AS n WHERE n.name = t.package);
+    RETURN QUERY SELECT 'error', t.name, format('the owner of package "%s" is %s, which the owner of the package may not act as', t.package, n.owner::text), 'Grant membership, or give it to another role.'
+                   FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS n ON n.name = t.package
+                  WHERE t.package_id = a_package.package_id AND t.kind = 'package' AND t.enabled AND NOT fleet_catalog.may_become(a_package.owner, n.owner);
+    -- what can never begin: it waits for the failure of a task that is disabled, and so never fails
+    RETURN QUERY SELECT 'warning', t.name, format('it waits for a failure of task "%s", which is disabled', f.name), 'It is skipped in every run.'
+                   FROM fleet_catalog.precedence AS c
+                   JOIN fleet_catalog.task AS f ON f.package_id = c.package_id AND f.name = c.from_task
+                   JOIN fleet_catalog.task AS t ON t.package_id = c.package_id AND t.name = c.to_task
+                  WHERE c.package_id = a_package.package_id AND c.on_outcome = 'failure' AND NOT f.enabled AND t.enabled AND t.join_type = 'all';
+    -- and whatever the start of a run would say
+    BEGIN
+        PERFORM fleet_catalog.package_body(a_package.name, '{}');
+    EXCEPTION WHEN invalid_object_definition OR program_limit_exceeded THEN
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        RETURN QUERY SELECT 'error', NULL::text, concat_ws('. ', SQLERRM, v_detail), v_hint;
+    END;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.problems_of(fleet_catalog.package) IS 'What a run of one package would find to be wrong; severity: error, the task or run would fail or wait; warning, it might';
+
+CREATE FUNCTION fleet.validate_package(package text) RETURNS TABLE (severity text, package text, task text, message text, hint text)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.validate_package(text)
+    IS 'What is wrong with a package, and with those that it runs, as far as it can be known before a run: servers, rights, jobs, parameters. No rows: nothing';
+
+CREATE FUNCTION fleet_catalog.validate_package(a_package text) RETURNS TABLE (severity text, package text, task text, message text, hint text)
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM fleet_catalog.get_package(a_package);
+    RETURN QUERY SELECT x.severity, p.name, x.task, x.message, x.hint
+                   FROM fleet_catalog.used_by(a_package) AS u JOIN fleet_catalog.package AS p ON u.kind = 'package' AND p.name = u.name
+                  CROSS JOIN LATERAL fleet_catalog.problems_of(p) AS x
+                  WHERE fleet_catalog.sees(p.owner)
+                  ORDER BY x.severity, p.name <> a_package, p.name, x.task, x.message;
 END
 $$;

@@ -222,6 +222,7 @@ my %stranger = (
     export_package => [ q{SELECT fleet.export_package('alice package')} => '42501' ],
     import_package => [ q{SELECT fleet.import_package('{"format": 1, "package": "alice package", "packages": {"alice package": {}}}', replace => true)} => '42501' ],
     export_server => [ q{SELECT fleet.export_server('d1')} => '42501' ],
+    validate_package => [ q{SELECT fleet.validate_package('alice package')} => '42501' ],
     restart_run => [ "SELECT fleet.restart_run($sleeping)" => '42704' ],
     (map { $_ => [ qq{SET fleet.context = '{"run_id": $sleeping}'; SELECT fleet.$_('sleep')} => '42704' ] } qw(output outcome)),
     cancel_job_run => [ "SELECT fleet.cancel_job_run($sleeping_job)" => '42704' ],

@@ -198,6 +198,7 @@ my %call = (
     'fleet.import_package'     => q{SELECT fleet.import_package('{"format": 1, "package": "brought", "packages": {"brought": {"tasks": [{"task": "t", "sql": "SELECT 1"}]}}}')},
     'fleet.export_server'      => [ q{SELECT fleet.export_server('spare')}, reads => 1 ],
     'fleet.document_schema'    => [ q{SELECT fleet.document_schema()}, reads => 1 ],
+    'fleet.validate_package'   => [ q{SELECT * FROM fleet.validate_package('both')}, reads => 1 ],
     'fleet.set_retention'      => q{SELECT fleet.set_retention('both', keep_days => 30)},
     'fleet.purge'              => q{SELECT fleet.purge()},
     'fleet.restart_run'        => q{SELECT fleet.restart_run((SELECT max(run_id) FROM fleet.run WHERE package = 'both' AND state = 'succeeded'), from_task => 'here')},
