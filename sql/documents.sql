@@ -46,6 +46,10 @@ SELECT i.* FROM doc, fleet.import_package(d, dry_run => true) AS i ORDER BY path
 SELECT i.* FROM doc, fleet.import_package(d) AS i;
 SELECT count(*) FROM doc, fleet.import_package(d, replace => true) AS i;
 SELECT d::text = fleet.export_package('doc_outer')::text AS same_text FROM doc;
+-- what a document does not say is as by default
+UPDATE doc SET d = d #- '{packages,doc_outer,priority}' #- '{packages,doc_outer,description}' #- '{jobs,doc_load,description}' #- '{jobs,doc_load,params}';
+SELECT i.path, i.change, i.old FROM doc, fleet.import_package(d, replace => true) AS i;
+SELECT d::text = fleet.export_package('doc_outer')::text AS same_text FROM doc;
 -- only what differs is touched
 SELECT package, changed_at = now() AS touched FROM fleet.package WHERE package LIKE 'doc%' ORDER BY 1;
 BEGIN;
@@ -97,6 +101,8 @@ SET ROLE regress_fleet_stranger;
 SELECT fleet.export_package('doc_outer');
 SELECT fleet.export_server('doc_s');
 SELECT fleet.import_package('{"format": 1, "package": "doc_inner", "packages": {"doc_inner": {}}}', replace => true);
+SELECT fleet.import_package('{"format": 1, "package": "doc_inner", "packages": {"doc_inner": {}}}', dry_run => true);
+SELECT fleet.import_package('{"format": 1, "package": "doc_x", "packages": {"doc_x": {}}, "jobs": {"doc_load": {}}}', dry_run => true);
 SELECT fleet.create_package('doc_mine');
 SELECT fleet.add_task('doc_mine', 't', nested => 'doc_inner');
 RESET ROLE;

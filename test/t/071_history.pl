@@ -58,13 +58,14 @@ my @old = with_nested($runs[0]);
 is(scalar @old, 2, 'a run has a nested one');
 put_back(91, $runs[0]);
 put_back(89, $runs[1]);
-my $before = left(@runs[ 1, 2 ]);
+my @others = map { with_nested($_) } @runs[ 1, 2 ];
+my $before = left(@others);
 is($f->sql('SELECT * FROM fleet.purge(dry_run => true)'), '2|' . $f->sql("SELECT count(*) FROM fleet_catalog.task_run WHERE run_id IN ($old[0], $old[1])") . '|0|'
       . $f->sql("SELECT count(*) FROM fleet_catalog.log_line WHERE run_id IN ($old[0], $old[1])"), 'dry_run says what is to go');
 is(there(), join(' ', @runs), 'and does nothing');
 is(purged('SELECT runs FROM fleet.purge()', 'it is purged'), '2', 'purge says how many runs are to go');
 is(left(@old), '', 'nothing is left of a run that ended 91 days ago, nor of its nested run');
-is(left(@runs[ 1, 2 ]), $before, 'of others nothing is gone');
+is(left(@others), $before, 'of others nothing is gone, nor of their nested runs');
 $f->fails('SELECT fleet.purge()', '42501', 'not everybody may purge', as => 'etl', like => qr/permission denied to purge history/, help => 1);
 $f->fails(q{SELECT fleet.purge(older_than => '-1 day')}, '22023', 'what is to come is not history', help => 1);
 
@@ -148,6 +149,7 @@ is($f->sql_on('a1', 'SELECT max(job_run_id) FROM fleet_catalog.job_run'), $kept,
 purged(q{SELECT fleet.purge(older_than => '0')}, 'everything that is over is purged');
 $f->wait_for('parent', 'SELECT count(*) FROM fleet_catalog.definition', '0', 'then there are no documents');
 is($f->sql('SELECT count(*) FROM fleet_catalog.definition_task'), '0', 'nor their tasks');
+ran('outer'); # its document is there, and this run goes
 $session->query_safe(q{BEGIN; SELECT fleet.run_parent_package('outer')});
 $f->sql(q{SELECT fleet.run_parent_package('fails', run_key => 'other')});
 purged(q{SELECT fleet.purge(older_than => '0')}, 'purged while a request is not committed');
