@@ -98,17 +98,24 @@ read_open(void)
     agent_runs_each(skips_again);
 }
 
+/* What the messages name. */
+static void
+inbox_load(const Inbox *inbox)
+{
+    if (inbox->njobs > 0)
+        job_runs_load(inbox->job_ids, inbox->njobs);
+    if (inbox->nruns > 0)
+        agent_runs_load(inbox->run_ids, inbox->nruns);
+    for (int i = 0; i < inbox->nskips; i++)
+        agent_steer_skip(inbox->skip_ids[i]);
+}
+
 void
 agent_inbox_take(void)
 {
     FleetMessage message;
-    bool overflow;
-    bool everything = false;
-    bool servers = false;
-    bool deploy = false;
-    bool identity = false;
-    bool pause = false;
-    bool retry = agent_steer_retry_waits();
+    bool everything = false, servers = false, deploy = false, identity = false, pause = false;
+    bool overflow, retry = agent_steer_retry_waits();
     bool lifted = agent_quarantine_over(fleet_clock_now());
     Inbox inbox = {0};
 
@@ -160,12 +167,7 @@ agent_inbox_take(void)
         read_open();
         deploy = true;
     }
-    if (inbox.njobs > 0)
-        job_runs_load(inbox.job_ids, inbox.njobs);
-    if (inbox.nruns > 0)
-        agent_runs_load(inbox.run_ids, inbox.nruns);
-    for (int i = 0; i < inbox.nskips; i++)
-        agent_steer_skip(inbox.skip_ids[i]);
+    inbox_load(&inbox);
     if (retry || everything)
         agent_steer_retry();
     if (deploy)

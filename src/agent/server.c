@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/server.h"
+#include "agent/pause.h"
 #include "agent/target.h"
 #include "agent/ground.h"
 #include "agent/history.h"
@@ -94,7 +95,7 @@ server_apply(AgentServer *server)
     server->spec.state = server->admin_state;
     if (server->admin_state == FLEET_SERVER_ONLINE && server->suspect)
         server->spec.state = FLEET_SERVER_SUSPECT;
-    else if (server->admin_state == FLEET_SERVER_ONLINE && server->paused != NULL)
+    else if (server->admin_state == FLEET_SERVER_ONLINE && agent_pause_of_server(server) != NULL)
         server->spec.state = FLEET_SERVER_DRAINING;
     server->spec.speed = fleet_speed_value(&server->speed);
     fleet_engine_server(agent.engine, server->number, &server->spec, fleet_clock_now());
@@ -329,44 +330,12 @@ agent_servers_load(void)
     agent_targets_define(by_number, nservers);
 }
 
-/* By the first of its groups that is; NULL: by none. */
-static const char *
-pause_of(const AgentServer *server, const FleetPauseRow *pauses, int n)
-{
-    for (int i = 0; i < n; i++)
-    {
-        for (int g = 0; pauses[i].group != NULL && g < server->groups.n; g++)
-        {
-            if (strcmp(server->groups.names[g], pauses[i].group) == 0)
-                return pauses[i].why;
-        }
-    }
-    return NULL;
-}
-
 void
-agent_servers_pause(const FleetPauseRow *pauses, int n)
+agent_servers_pause(void)
 {
-    HASH_SEQ_STATUS seq;
-    AgentServer *server;
-    bool any = false;
-
-    hash_seq_init(&seq, servers);
-    while ((server = hash_seq_search(&seq)) != NULL)
-    {
-        const char *why = server->gone ? NULL : pause_of(server, pauses, n);
-
-        if (why == NULL ? server->paused == NULL
-                        : server->paused != NULL && strcmp(server->paused, why) == 0)
-            continue;
-        if (server->paused != NULL)
-            pfree(server->paused);
-        server->paused = agent_strdup(agent.context, why);
-        server_apply(server);
-        any = true;
-    }
-    if (any)
-        agent_targets_look_again();
+    for (uint32 i = AGENT_FIRST_SERVER; i < nservers; i++)
+        server_apply(by_number[i]);
+    agent_targets_look_again();
 }
 
 uint32

@@ -16,8 +16,8 @@ typedef struct AgentServerHooks
 
 extern void agent_servers_init(const AgentServerHooks *hooks);
 extern void agent_settings_changed(void);
-/* Nothing new is placed on servers of the groups that are among these. */
-extern void agent_servers_pause(const FleetPauseRow *pauses, int n);
+/* What is paused was read again: nothing new is placed on servers of the groups that are. */
+extern void agent_servers_pause(void);
 extern void agent_servers_load(void); /* inside a transaction; again whenever they changed */
 /* Once a turn: links that were retired and have nothing left to do are closed. */
 extern void agent_servers_tidy(void);

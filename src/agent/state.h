@@ -74,6 +74,7 @@
  *   quarantine.c objects over which agents ended
  *   health.c     what is known of servers and is not written yet
  *   ground.c     what of AgentLink says whether it may be used
+ *   pause.c      nothing: what is paused, as it was read
  *   target.c     targets: which servers of a group a run may use
  *   server.c     AgentServer, AgentLink, health, speeds
  *   learn.c      estimates: AgentRun.estimates and .learned
@@ -152,9 +153,8 @@ struct AgentServer
     Oid foreign;   /* the foreign server; InvalidOid: it was dropped */
     char *name;
     bool agent_mode;
-    bool gone;    /* its row no longer exists */
-    char *paused; /* by a group of it: why; NULL: it is not */
-    char *held;   /* in quarantine (quarantine.c): why; NULL: it is not */
+    bool gone;  /* its row no longer exists */
+    char *held; /* in quarantine (quarantine.c): why; NULL: it is not */
     FleetServerSpec spec;
     FleetServerState admin_state;
     bool suspect;

@@ -11,6 +11,7 @@
 
 #include "agent/steer.h"
 #include "agent/base.h"
+#include "agent/pause.h"
 #include "agent/query.h"
 #include "agent/run.h"
 #include "agent/server.h"
@@ -18,12 +19,8 @@
 #include "hand.h"
 #include "store/condition.h"
 #include "store/steer.h"
-#include "utils/memutils.h"
 
 static bool retry_waits;
-static MemoryContext pauses_context; /* of "pauses" */
-static FleetPauseRow *pauses;
-static int npauses;
 
 /* ---- skip ---- */
 
@@ -140,41 +137,17 @@ agent_steer_retry_waits(void)
 
 /* ---- pause ---- */
 
-static bool
-is_paused(const AgentRun *run)
-{
-    for (int i = 0; i < npauses; i++)
-    {
-        const FleetPauseRow *p = &pauses[i];
-
-        if (p->run_id != 0       ? p->run_id == run->run_id
-            : p->package != NULL ? run->state == FLEET_QUEUED && !run->nested &&
-                                       strcmp(p->package, run->def->name) == 0
-                                 : p->group == NULL)
-            return true;
-    }
-    return run->parent_task != NULL && is_paused(run->parent_task->run);
-}
-
 void
 agent_steer_pause_run(AgentRun *run)
 {
-    fleet_engine_pause(agent.engine, run->handle, is_paused(run), fleet_clock_now());
+    fleet_engine_pause(agent.engine, run->handle, agent_pause_of_run(run), fleet_clock_now());
 }
 
 void
 agent_steer_pause(void)
 {
-    MemoryContext before,
-        context = AllocSetContextCreate(agent.context, "pg_fleet pauses", ALLOCSET_SMALL_SIZES);
-
-    before = MemoryContextSwitchTo(context);
-    npauses = fleet_pause_read(&pauses);
-    MemoryContextSwitchTo(before);
-    if (pauses_context != NULL)
-        MemoryContextDelete(pauses_context);
-    pauses_context = context;
-    agent_servers_pause(pauses, npauses);
+    agent_pauses_read();
+    agent_servers_pause();
     agent_runs_each(agent_steer_pause_run);
     turn_again();
 }

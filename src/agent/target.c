@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "agent/target.h"
+#include "agent/pause.h"
 #include "agent/ground.h"
 #include "mb/pg_wchar.h"
 #include "security.h"
@@ -134,7 +135,7 @@ all_paused(const uint32 *members, uint32 n)
 {
     for (uint32 i = 0; i < n; i++)
     {
-        if (members[i] < AGENT_FIRST_SERVER || all[members[i]]->paused == NULL)
+        if (members[i] < AGENT_FIRST_SERVER || agent_pause_of_server(all[members[i]]) == NULL)
             return false;
     }
     return true;
@@ -176,7 +177,9 @@ target_define(Target *target)
     fleet_placer_target(fleet_engine_placer(agent.engine), target->number, members, n);
     target->as_of = version;
     target->paused = n > 0 && all_paused(members, n);
-    target_hindered(target, n == 0 ? why.data : target->paused ? all[members[0]]->paused : NULL);
+    target_hindered(target, n == 0           ? why.data
+                            : target->paused ? agent_pause_of_server(all[members[0]])
+                                             : NULL);
     pfree(why.data);
     pfree(hopeless);
     pfree(members);
