@@ -168,7 +168,7 @@ $run = ran('outer');
 $pid = $f->agent_pid;
 $f->point('parent', 'agent_purge', 'error 3');
 $f->sql(q{SELECT fleet.purge(older_than => '0')});
-$f->point_fired('parent', 'agent_purge');
+$f->point_fired('parent', 'agent_purge', 'a slice raises an error');
 $f->run_is($f->start('fails'), 'failed', 'an error in a purge is the purge\'s alone');
 is($f->agent_pid, $pid, 'and not the end of the agent');
 like(slurp_file($f->parent->logfile), qr/history could not be purged: test point "agent_purge"/, 'it is told in the log');

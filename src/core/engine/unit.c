@@ -256,6 +256,25 @@ fleet_eng_detach(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit)
     unit->flags &= (uint16_t) ~(UNIT_BACKLOG | UNIT_UNSENT);
 }
 
+/* Its constraints hold, and nothing of it is under way. */
+static bool
+waits_ready(const Unit *unit, FleetTaskRef ref)
+{
+    return unit->state == FLEET_RETRYING ||
+           (unit->state == FLEET_QUEUED && (ref.item > 0 || (unit->flags & UNIT_READY)));
+}
+
+/* True: it was to be skipped, and is; the caller propagates. */
+bool
+fleet_eng_skip_waiting(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, FleetTime now)
+{
+    if (!(unit->flags & UNIT_LEFT_OUT) || !waits_ready(unit, ref))
+        return false;
+    unit->flags |= FLEET_BUG_SKIPPED_NOT_PASSED ? 0 : UNIT_PASSED;
+    fleet_eng_settle(engine, run, ref, unit, FLEET_EVENT_SKIP, now);
+    return true;
+}
+
 /* Queued again: to the placer, or behind the throttle. */
 static void
 requeue(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, FleetTime now)
