@@ -239,7 +239,6 @@ extern void fleet_eng_items_stop(FleetEngine *engine, Run *run, Each *each, Flee
 extern void fleet_eng_items_free(FleetEngine *engine, Each *each);
 extern void fleet_eng_items_again(FleetEngine *engine, Run *run, Each *each, FleetTime now);
 
-/* ---- steer.c ---- */
 extern bool fleet_eng_skip_waiting(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit,
                                    FleetTime now);
 
