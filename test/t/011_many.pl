@@ -64,6 +64,12 @@ is($f->sql("SELECT string_agg(DISTINCT state, ',') FROM fleet.task_run WHERE run
 # Links to many of the servers are open.  First let everything come to rest: the runners end.
 $f->package('noop', t => { sql => 'SELECT 1' });
 $f->run_is($f->start('noop'), 'succeeded', 'something local');
+# What an agent does a minute after its start, and then every hour, is done now: a purge of history, which makes the plans of its statements.
+for my $node (qw(parent a1))
+{
+    $f->sql_on($node, 'SELECT fleet.purge()');
+    $f->wait_for($node, 'SELECT count(*) FROM fleet_catalog.purge_request', '0', "$node: nothing is to be purged");
+}
 $f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'pg_fleet runner%'}, '0', 'runners have gone');
 # The cancels above went over side connections, which are closed when they have been idle for 30 seconds,
 # each at its own time.
