@@ -283,10 +283,11 @@ COMMENT ON VIEW fleet.step IS 'Steps of the jobs';
 CREATE VIEW fleet.package WITH (security_barrier) AS
 SELECT p.name AS package, pg_catalog.pg_get_userbyid(p.owner) AS owner,
        (SELECT count(*) FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id) AS tasks, p.overlap, p.priority, p.changed_at,
-       p.deployed_from, p.params, p.description,
+       p.deployed_from,
        (SELECT k.keep_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_days,
        (SELECT k.keep_runs FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_runs,
-       (SELECT k.keep_failed_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_failed_days
+       (SELECT k.keep_failed_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_failed_days,
+       p.params, p.description
   FROM fleet_catalog.package AS p
  WHERE fleet_catalog.is_visible(p.owner);
 COMMENT ON VIEW fleet.package IS 'Packages defined in this database';

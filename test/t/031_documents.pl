@@ -92,6 +92,7 @@ my %read_first = (
     job_run => 'job_run_id job state row_count sqlstate started_at',
     log => 'run_id task item step seq level',
     package => 'package owner tasks overlap priority changed_at',
+    paused => 'what run_id package on_group paused_at paused_by',
     precedence => 'package from_task to_task on_outcome condition',
     progress => 'run_id package state total done failed elapsed eta',
     quarantine => 'kind run_id job_run_id server job quarantined ends',
@@ -142,6 +143,7 @@ INSERT INTO fleet_catalog.quarantine (kind, id, ends, work, sqlstate, message)
 SELECT 'deployment', d.deployment_id, 3, 'work_deployed', '22012', 'division by zero' FROM fleet_catalog.deployment AS d
 UNION ALL SELECT 'run', :run, 2, 'work_write', '22012', 'division by zero'
 UNION ALL SELECT 'job run', :job_run, 4, 'work_write', '22012', 'division by zero';
+INSERT INTO fleet_catalog.pause (package, reason, paused_by) VALUES ('load_orders', 'source is down', 'planner');
 INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_database, cron_job) SELECT 'load_orders', s.owner, '0 2 * * 1-5', '{}', 'postgres', 12 FROM fleet_catalog.server AS s;
 SQL
 
