@@ -29,13 +29,13 @@ COMMENT ON FUNCTION fleet_catalog.steered_run(bigint) IS 'An open run of which t
 -- A task of it, or an item: number, state, and what its for_each is.
 CREATE FUNCTION fleet_catalog.steered_task(a_run fleet_catalog.run, a_task text, a_item integer,
                                            OUT task_no integer, OUT state smallint, OUT expanded boolean, OUT whole smallint, OUT completion text) RETURNS record
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_body jsonb := (SELECT d.body FROM fleet_catalog.definition AS d WHERE d.hash = a_run.definition);
     v_task jsonb;
 BEGIN
     PERFORM fleet_catalog.check_task_names(v_body, ARRAY[a_task]);
-    SELECT t.task, t.n - 1 INTO v_task, task_no FROM jsonb_array_elements(v_body -> 'tasks') WITH ORDINALITY AS t (task, n) WHERE t.task ->> 'name' = a_task;
+    SELECT t.task, (t.n - 1)::integer INTO v_task, task_no FROM jsonb_array_elements(v_body -> 'tasks') WITH ORDINALITY AS t (task, n) WHERE t.task ->> 'name' = a_task;
     completion := v_task ->> 'completion';
     SELECT t.state INTO whole FROM fleet_catalog.task_run AS t WHERE t.run_id = a_run.run_id AND t.task_no = steered_task.task_no AND t.item = 0;
     whole := coalesce(whole, fleet_catalog.state_code('queued'));
@@ -204,16 +204,16 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a package and a group cannot be paused or resumed at once',
             HINT = 'Specify "package" or "on_group", or neither for everything.';
     ELSIF a_package IS NOT NULL THEN
-        SELECT p.owner INTO v_owner FROM fleet_catalog.package AS p WHERE p.name = a_package;
+        SELECT p.owner::oid INTO v_owner FROM fleet_catalog.package AS p WHERE p.name = a_package;
         IF NOT FOUND OR NOT fleet_catalog.may_cancel(v_owner) THEN
             PERFORM fleet_catalog.get_package(a_package);
             PERFORM fleet_catalog.deny('package', a_package, v_owner);
         END IF;
     ELSIF a_group IS NOT NULL THEN
-        SELECT g.owner INTO v_owner FROM fleet_catalog.server_group AS g WHERE g.name = a_group;
+        SELECT g.owner::oid INTO v_owner FROM fleet_catalog.server_group AS g WHERE g.name = a_group;
         IF NOT FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('group "%s" does not exist', a_group),
-                HINT = 'Groups are listed in fleet.server_group.';
+                HINT = 'Groups are listed in fleet.group.';
         ELSIF NOT fleet_catalog.may_cancel(v_owner) THEN
             PERFORM fleet_catalog.deny('group', a_group, v_owner);
         END IF;

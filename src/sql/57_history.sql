@@ -6,20 +6,24 @@
 --
 -- Stages: 0 begin, 1 rows of what is purged already, 2 job runs, 3 runs, 4 their rows, 5 definitions, 6 durations, 7 over.
 
-CREATE FUNCTION fleet_catalog.row_deleted() RETURNS trigger
+-- A run or job run was deleted, by the agent or by hand: the rows that belong to it are to follow.
+CREATE FUNCTION fleet_catalog.run_deleted() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF TG_RELID = 'fleet_catalog.run'::regclass THEN
-        INSERT INTO fleet_catalog.purged (run_id) VALUES (OLD.run_id);
-    ELSE
-        INSERT INTO fleet_catalog.purged (job_run_id) VALUES (OLD.job_run_id);
-    END IF;
+    INSERT INTO fleet_catalog.purged (run_id) VALUES (OLD.run_id);
     RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.row_deleted() IS 'A run or job run was deleted, by the agent or by hand: the rows that belong to it are to follow';
-CREATE TRIGGER run_deleted AFTER DELETE ON fleet_catalog.run FOR EACH ROW EXECUTE FUNCTION fleet_catalog.row_deleted();
-CREATE TRIGGER job_run_deleted AFTER DELETE ON fleet_catalog.job_run FOR EACH ROW EXECUTE FUNCTION fleet_catalog.row_deleted();
+CREATE TRIGGER run_deleted AFTER DELETE ON fleet_catalog.run FOR EACH ROW EXECUTE FUNCTION fleet_catalog.run_deleted();
+
+CREATE FUNCTION fleet_catalog.job_run_deleted() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO fleet_catalog.purged (job_run_id) VALUES (OLD.job_run_id);
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER job_run_deleted AFTER DELETE ON fleet_catalog.job_run FOR EACH ROW EXECUTE FUNCTION fleet_catalog.job_run_deleted();
 
 -- What ended before this is not kept; -infinity: for ever.
 CREATE FUNCTION fleet_catalog.keep_from(a_days integer) RETURNS timestamptz
@@ -271,8 +275,8 @@ BEGIN
                         SELECT n.run_id FROM gone AS g JOIN fleet_catalog.run AS n ON n.parent_run_id = g.run_id)
                     SELECT g.run_id FROM gone AS g);
     v_job_runs := ARRAY(SELECT j.job_run_id FROM fleet_catalog.job_run AS j WHERE fleet_catalog.job_run_is_due(j, v_before));
-    runs := cardinality(v_runs);
-    job_runs := cardinality(v_job_runs);
+    runs := cardinality(v_runs)::bigint;
+    job_runs := cardinality(v_job_runs)::bigint;
     IF a_dry_run THEN
         SELECT count(*) INTO task_runs FROM fleet_catalog.task_run AS t WHERE t.run_id = ANY (v_runs);
         SELECT count(*) INTO log_lines FROM fleet_catalog.log_line AS l WHERE l.run_id = ANY (v_runs) OR l.job_run_id = ANY (v_job_runs);
