@@ -97,6 +97,7 @@ SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.retention (package_id, k
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.retention (package_id, keep_runs) VALUES (1000001, %s)', d)) FROM unnest(ARRAY[0, 1000001]) AS d;
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.retention (package_id) VALUES (1000009)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.retention (package_id) VALUES (1000001), (1000001)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.used_key (package, run_key) VALUES ('a', 'b'), ('a', 'b')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.purge_request (purge_id) VALUES (1000001), (1000001)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, sql) VALUES (1000009, 0, 'a', 'sql', 'SELECT 1')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, sql) VALUES (1000001, 0, 'z', 'sql', 'SELECT 1')$$);

@@ -50,7 +50,9 @@ SELECT count(*), count(DISTINCT run_uuid) FROM fleet.run;
 -- the same key makes the same uuid, even if the first row was lost
 RESET ROLE;
 SELECT run_uuid AS uuid FROM fleet_catalog.run WHERE run_id = :first \gset
+SET LOCAL session_replication_role = replica; -- it is not that somebody deletes it
 DELETE FROM fleet_catalog.run WHERE run_id = :first;
+SET LOCAL session_replication_role = origin;
 SET LOCAL ROLE regress_fleet_runner;
 SELECT fleet.run_parent_package('day', params => '{"day": 1}', run_key => 'k1') AS again \gset
 SELECT run_uuid = :'uuid' AS same_uuid FROM fleet.run WHERE run_id = :again;

@@ -107,7 +107,10 @@ inbox_load(const Inbox *inbox)
     if (inbox->nruns > 0)
         agent_runs_load(inbox->run_ids, inbox->nruns);
     for (int i = 0; i < inbox->nskips; i++)
-        agent_steer_skip(inbox->skip_ids[i]);
+    {
+        if (i == 0 || inbox->skip_ids[i] != inbox->skip_ids[i - 1]) /* many of one run: once */
+            agent_steer_skip(inbox->skip_ids[i]);
+    }
 }
 
 void

@@ -190,17 +190,18 @@ agent_run_hindered(AgentRun *run, uint32 task, const char *why)
 void
 agent_run_skips(AgentRun *run, const FleetSkipRow *rows, int n)
 {
-    FleetSkipRow *skips;
-
-    if (n == run->nskips)
-        return; /* rows are added only, but for those of what failed */
-    skips = MemoryContextAllocHuge(run->context, sizeof(FleetSkipRow) * (Size) Max(n, 1));
+    if (n == 0 && run->nskips == 0)
+        return;
+    if (run->skip_context == NULL)
+        run->skip_context =
+            AllocSetContextCreate(run->context, "pg_fleet skips", ALLOCSET_SMALL_SIZES);
+    MemoryContextReset(run->skip_context);
+    run->skips = MemoryContextAllocHuge(run->skip_context, sizeof(FleetSkipRow) * (Size) Max(n, 1));
     for (int i = 0; i < n; i++)
     {
-        skips[i] = rows[i];
-        skips[i].why = MemoryContextStrdup(run->context, rows[i].why);
+        run->skips[i] = rows[i];
+        run->skips[i].why = MemoryContextStrdup(run->skip_context, rows[i].why);
     }
-    run->skips = skips; /* the array before it goes with the run */
     run->nskips = n;
 }
 

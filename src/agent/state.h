@@ -219,6 +219,7 @@ struct AgentRun
     bool nested;               /* it belongs to a task or a step */
     FleetSkipRow *skips;       /* what is to be left out by request, sorted */
     int nskips;
+    MemoryContext skip_context; /* of them; NULL: there were none yet */
     char **hindered;  /* per task: what its item 0's row says of why nothing of it is placed */
     dlist_head tasks; /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */

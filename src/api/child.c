@@ -296,7 +296,10 @@ find_hash(FleetRows *jobs, Oid owner, KnownJob *job)
     Datum keys[] = {fleet_rows_get(jobs, DEFINED_JOB_ID, &isnull),
                     CStringGetTextDatum(owner_name == NULL ? "" : owner_name)};
     FleetRows *rows = fleet_rows_open(&fleet_table_job_snapshot, false);
-    bool found = fleet_rows_find(rows, SNAPSHOT_BY_JOB, keys, 2);
+    /* the lock of fleet_catalog.store_definition(): its document is not purged meanwhile */
+    bool found = DatumGetBool(DirectFunctionCall2(pg_try_advisory_xact_lock_shared_int4,
+                                                  Int32GetDatum(1179407681), Int32GetDatum(0))) &&
+                 fleet_rows_find(rows, SNAPSHOT_BY_JOB, keys, 2);
 
     if (found)
     {

@@ -410,6 +410,8 @@ COMMENT ON FUNCTION fleet_catalog.own_database() IS 'This database';
 -- the identity; the agent then makes the run's uuid too.
 CREATE FUNCTION fleet_catalog.uuid_of_key(a_package text, a_run_key text) RETURNS uuid
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT fleet_catalog.content_hash(i.parent_uuid::text || '/' || a_package || '/' || a_run_key) FROM fleet_catalog.identity AS i
+SELECT fleet_catalog.content_hash(i.parent_uuid::text || '/' || a_package || '/' || a_run_key
+           || coalesce((SELECT '/' || k.uses FROM fleet_catalog.used_key AS k WHERE k.package = a_package AND k.run_key = a_run_key), ''))
+  FROM fleet_catalog.identity AS i
 $$;
 COMMENT ON FUNCTION fleet_catalog.uuid_of_key(text, text) IS 'The uuid of the run of a package that has this key; null if this parent has no identity yet';

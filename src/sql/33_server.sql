@@ -83,17 +83,17 @@ $$;
 
 -- What names a server or a group (a_key: server or on_group), for the error of who takes the name away.  A run that is
 -- open keeps the name in its document.
-CREATE FUNCTION fleet_catalog.uses_of(a_key text, a_name text) RETURNS TABLE (place integer, what text)
+CREATE FUNCTION fleet_catalog.uses_of(a_key text, a_name text) RETURNS TABLE (place integer, what text, owner oid)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT 2, format('task "%s" of package "%s"', t.name, p.name)
+SELECT 2, format('task "%s" of package "%s"', t.name, p.name), p.owner::oid
   FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
  WHERE a_name = CASE a_key WHEN 'server' THEN t.server ELSE t.on_group END
 UNION ALL
-SELECT 3, format('run %s', r.run_id)
+SELECT 3, format('run %s', r.run_id), r.owner::oid
   FROM fleet_catalog.run AS r JOIN fleet_catalog.definition AS d ON d.hash = r.definition
  WHERE NOT fleet_catalog.is_final(r.state) AND fleet_catalog.document_uses(d.body, a_key, a_name)
 UNION ALL
-SELECT 4, format('job run %s', j.job_run_id)
+SELECT 4, format('job run %s', j.job_run_id), j.owner::oid
   FROM fleet_catalog.job_run AS j JOIN fleet_catalog.definition AS d ON d.hash = j.definition
  WHERE j.finished_at IS NULL AND fleet_catalog.document_uses(d.body, a_key, a_name)
 $$;
@@ -120,7 +120,8 @@ BEGIN
     IF NOT FOUND OR fleet_catalog.may_become(a_role, v_owner) THEN
         RETURN;
     END IF;
-    v_uses := fleet_catalog.list_uses(ARRAY(SELECT u.what FROM fleet_catalog.uses_of('server', a_name) AS u ORDER BY u.place, u.what LIMIT 11));
+    v_uses := fleet_catalog.list_uses(ARRAY(SELECT CASE WHEN fleet_catalog.sees(u.owner) THEN u.what ELSE 'what belongs to others' END FROM fleet_catalog.uses_of('server', a_name) AS u
+                                            GROUP BY 1 ORDER BY min(u.place), 1 LIMIT 11));
     IF v_uses IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = format('permission denied for the server name "%s"', a_name),
             DETAIL = format('It is the name of a server of role "%s", and used. %s', pg_get_userbyid(v_owner), v_uses),
@@ -322,7 +323,7 @@ DECLARE
 BEGIN
     FOR v_server IN SELECT s.server_id, s.name AS old, s.owner, f.srvname AS new FROM fleet_catalog.server AS s
                       JOIN pg_foreign_server AS f ON f.oid = s.foreign_server WHERE f.srvname <> s.name LOOP
-        PERFORM fleet_catalog.check_free_name(v_server.new, v_server.owner);
+        PERFORM fleet_catalog.check_free_name(v_server.new, v_server.owner), fleet_catalog.check_free_name(v_server.new, fleet_catalog.caller());
         IF EXISTS (SELECT FROM fleet_catalog.server AS s WHERE s.name = v_server.new) THEN
             RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('server "%s" is already registered', v_server.new),
                 DETAIL = 'Its foreign server was dropped.', HINT = format('Remove it first, with fleet.remove_server(%L).', v_server.new);
@@ -353,7 +354,7 @@ $$;
 CREATE FUNCTION fleet_link.foreign_server_dropped() RETURNS event_trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet_link.foreign_server_dropped() IS 'Servers of the fleet whose foreign server is dropped have none';
-CREATE EVENT TRIGGER fleet_foreign_server_dropped ON sql_drop WHEN TAG IN ('DROP SERVER', 'DROP FOREIGN DATA WRAPPER', 'DROP EXTENSION', 'DROP OWNED')
+CREATE EVENT TRIGGER fleet_foreign_server_dropped ON sql_drop WHEN TAG IN ('DROP SERVER', 'DROP FOREIGN DATA WRAPPER', 'DROP EXTENSION', 'DROP OWNED', 'DROP SCHEMA', 'DROP FUNCTION')
     EXECUTE FUNCTION fleet_link.foreign_server_dropped();
 COMMENT ON EVENT TRIGGER fleet_foreign_server_dropped IS 'Servers of the fleet whose foreign server is dropped have none';
 

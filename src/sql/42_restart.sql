@@ -100,7 +100,7 @@ BEGIN
       JOIN fleet_catalog.task_run AS t ON t.run_id = s.run_id AND t.task_no = s.task_no AND t.item = 0 AND t.state = fleet_catalog.state_code('skipped')
       JOIN fleet_catalog.definition_task AS o ON o.hash = r.definition AND o.task_no = s.task_no
       JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.name = o.name
-     WHERE r.run_id = v_run.restart_of;
+     WHERE r.run_id = v_run.restart_of AND v_plan.parts[d.task_no + 1] = 4;
     IF v_run.restart_definition = 'same' THEN
         INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds)
         SELECT a_run_id, c.from_task, c.to_task, c.holds
@@ -274,10 +274,14 @@ BEGIN
       FROM fleet_catalog.definition AS d
      CROSS JOIN jsonb_path_query(d.body, '$.** ? (@.kind == "job")') AS t (task)
      CROSS JOIN LATERAL (
-           SELECT 'server' AS what, s.name::text AS name, s.owner, s.named_at FROM fleet_catalog.server AS s WHERE s.name = t.task ->> 'server'
+           SELECT 'server' AS what, s.name::text AS name, s.owner, s.named_at FROM fleet_catalog.server AS s
+            WHERE s.name = t.task ->> 'server' OR t.task ->> 'server' = ANY (s.former_names)
            UNION ALL
            SELECT 'group', g.name, g.owner, g.named_at FROM fleet_catalog.server_group AS g WHERE g.name = t.task ->> 'on_group') AS x
-     WHERE d.hash = a_run.definition AND x.named_at > a_run.queued_at AND NOT fleet_catalog.may_become(a_run.owner, x.owner)
+     WHERE d.hash = a_run.definition AND x.named_at > a_run.queued_at AND x.owner::oid <> a_run.owner::oid
+       -- a superuser may become anybody, and means nobody else by that
+       AND ((SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = a_run.owner) AND NOT coalesce((SELECT r.rolsuper FROM pg_roles AS r WHERE r.oid = x.owner), false)
+            OR NOT fleet_catalog.may_become(a_run.owner, x.owner))
      ORDER BY x.what, x.name LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('%s "%s" is not the one that run %s knew', v_taken.what, v_taken.name, a_run.run_id),

@@ -182,7 +182,10 @@ COMMENT ON FUNCTION fleet_catalog.templates(jsonb, integer) IS 'The templates in
 CREATE FUNCTION fleet_catalog.check_template_count(a_params jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF (SELECT count(*) FROM fleet_catalog.templates(a_params)) > 1000 THEN
+    IF (SELECT count(*) FROM jsonb_path_query(a_params, '$.**')) > 10000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'parameters with templates have too many values',
+            HINT = 'At most 10,000 are allowed. Put the data into a table and pass its key.';
+    ELSIF (SELECT count(*) FROM fleet_catalog.templates(a_params)) > 1000 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'parameters have too many templates',
             HINT = 'At most 1000 are allowed.';
     END IF;
@@ -275,9 +278,20 @@ CREATE FUNCTION fleet_catalog.resolve_params(a_run_id bigint, a_task_no integer,
 DECLARE
     v_run fleet_catalog.run;
     v_params jsonb;
+    v_template record;
+    v_bytes bigint := pg_column_size(a_params)::bigint;
 BEGIN
     PERFORM fleet_catalog.check_template_count(a_params);
     SELECT r.* INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    -- what would be much too large is not put together first
+    FOR v_template IN SELECT t.key, t.name, count(*) AS n FROM fleet_catalog.templates(a_params) AS t WHERE t.key <> '$literal' GROUP BY t.key, t.name LOOP
+        v_bytes := v_bytes + v_template.n * coalesce(pg_column_size(fleet_catalog.template_value(v_run, a_task_no, v_template.key, v_template.name)), 4);
+        IF v_bytes > 1000000 THEN
+            RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'params are too large',
+                DETAIL = format('With what their templates stand for, they have more than %s bytes.', v_bytes),
+                HINT = 'The limit is 1,000,000 bytes. Put the data into a table and pass its key.';
+        END IF;
+    END LOOP;
     SELECT coalesce(jsonb_object_agg(e.k, fleet_catalog.resolve_value(v_run, a_task_no, e.v)), '{}') INTO v_params FROM jsonb_each(a_params) AS e (k, v);
     PERFORM fleet_catalog.check_params(v_params);
     RETURN v_params;

@@ -126,7 +126,9 @@ BEGIN
             HINT = 'Items are started once more while their task is running, or when it has failed.';
     END IF;
     DELETE FROM fleet_catalog.skip_request AS s WHERE s.run_id = a_run_id AND s.task_no = v_task.task_no AND a_item IS NOT DISTINCT FROM NULLIF(s.item, 0);
-    INSERT INTO fleet_catalog.retry_request (run_id, task_no, item) VALUES (a_run_id, v_task.task_no, coalesce(a_item, 0));
+    INSERT INTO fleet_catalog.retry_request (run_id, task_no, item)
+    SELECT a_run_id, v_task.task_no, coalesce(a_item, 0)
+     WHERE NOT EXISTS (SELECT FROM fleet_catalog.retry_request AS q WHERE q.run_id = a_run_id AND q.task_no = v_task.task_no AND q.item = coalesce(a_item, 0));
     PERFORM fleet_catalog.wake('retry', a_run_id);
 END
 $$;
@@ -166,7 +168,10 @@ DECLARE
 BEGIN
     -- of runs that have ended there is nothing to keep
     DELETE FROM fleet_catalog.pause AS p
-     WHERE p.run_id IS NOT NULL AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.run_id = p.run_id AND NOT fleet_catalog.is_final(r.state));
+     WHERE p.pause_id = ANY (ARRAY(
+           SELECT o.pause_id FROM fleet_catalog.pause AS o
+            WHERE o.run_id IS NOT NULL AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.run_id = o.run_id AND NOT fleet_catalog.is_final(r.state))
+              FOR UPDATE SKIP LOCKED)); -- nobody waits for who tidies up
     INSERT INTO fleet_catalog.pause (run_id, package, on_group, reason) VALUES (a_run_id, a_package, a_group, a_reason) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         SELECT p.said INTO v_said FROM fleet_catalog.pause_said AS p

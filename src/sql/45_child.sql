@@ -149,6 +149,7 @@ BEGIN
           LEFT JOIN fleet_catalog.job AS j ON j.name = n.name AND fleet_catalog.may_use(j.owner)
           LEFT JOIN fleet_catalog.job_snapshot AS c
                  ON c.job_id = j.job_id AND c.owner = fleet_catalog.role_name(j.owner) AND c.writer = j.xmin AND c.place = j.ctid
+                AND pg_try_advisory_xact_lock_shared(1179407681, 0) -- its document is not purged meanwhile
                -- OFFSET: so that the function is not called first and asked about afterwards
           LEFT JOIN LATERAL (SELECT t.* FROM fleet_catalog.try_snapshot_job(n.name) AS t WHERE c.hash IS NULL OFFSET 0) AS s ON true
     ), inserted AS (

@@ -6,11 +6,16 @@
 --
 -- Stages: 0 begin, 1 rows of what is purged already, 2 job runs, 3 runs, 4 their rows, 5 definitions, 6 durations, 7 over.
 
--- A run or job run was deleted, by the agent or by hand: the rows that belong to it are to follow.
+-- A run or job run was deleted, by the agent or by hand: the rows that belong to it are to follow.  Who asks for a run
+-- with its key again gets one with other tokens: servers still know the old ones, and would answer that it is done.
 CREATE FUNCTION fleet_catalog.run_deleted() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     INSERT INTO fleet_catalog.purged (run_id) VALUES (OLD.run_id);
+    IF OLD.run_key IS NOT NULL AND OLD.restart_of IS NULL THEN
+        INSERT INTO fleet_catalog.used_key AS k (package, run_key) VALUES (OLD.package, OLD.run_key)
+        ON CONFLICT (package, run_key) DO UPDATE SET uses = k.uses + 1;
+    END IF;
     RETURN NULL;
 END
 $$;
@@ -36,64 +41,94 @@ CREATE FUNCTION fleet_catalog.keep_days() RETURNS integer
 SELECT current_setting('fleet.keep_days')::integer
 $$;
 
--- Is a run that has ended, and is no part of another one, kept no longer?  By its package's rules, or all that ended before a_before.
-CREATE FUNCTION fleet_catalog.is_due(a_run fleet_catalog.run, a_before timestamptz) RETURNS boolean
+-- Of packages that keep so many runs: the oldest run that is among them, by package.
+CREATE FUNCTION fleet_catalog.keep_cuts(a_packages text[]) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce(jsonb_object_agg(p.name, c.run_id), '{}')
+  FROM fleet_catalog.retention AS k JOIN fleet_catalog.package AS p ON p.package_id = k.package_id
+ CROSS JOIN LATERAL (SELECT r.run_id FROM fleet_catalog.run AS r
+                      WHERE r.package = p.name AND fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
+                      ORDER BY r.run_id DESC OFFSET k.keep_runs - 1 LIMIT 1) AS c
+ WHERE k.keep_runs IS NOT NULL AND p.name = ANY (a_packages)
+$$;
+
+-- Is a run that has ended, and is no part of another one, kept no longer?  By its package's rules, or because it ended before
+-- a_before (null: by the rules only).
+CREATE FUNCTION fleet_catalog.is_due(a_run fleet_catalog.run, a_before timestamptz, a_cuts jsonb) RETURNS boolean
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_rule fleet_catalog.retention;
-    v_failed boolean := a_run.state NOT IN (fleet_catalog.state_code('succeeded'), fleet_catalog.state_code('skipped'));
 BEGIN
     IF NOT fleet_catalog.is_final(a_run.state) OR a_run.finished_at IS NULL THEN
         RETURN false;
-    ELSIF a_before IS NOT NULL THEN
-        RETURN a_run.finished_at < a_before;
+    ELSIF a_run.finished_at < a_before THEN
+        RETURN true;
     END IF;
     SELECT k.* INTO v_rule FROM fleet_catalog.retention AS k JOIN fleet_catalog.package AS p ON p.package_id = k.package_id WHERE p.name = a_run.package;
-    IF v_failed AND v_rule.keep_failed_days IS NOT NULL THEN
+    IF v_rule.keep_failed_days IS NOT NULL AND a_run.state NOT IN (fleet_catalog.state_code('succeeded'), fleet_catalog.state_code('skipped')) THEN
         RETURN a_run.finished_at < fleet_catalog.keep_from(v_rule.keep_failed_days);
     END IF;
     RETURN a_run.finished_at < fleet_catalog.keep_from(coalesce(v_rule.keep_days, fleet_catalog.keep_days()))
-        OR (v_rule.keep_runs IS NOT NULL
-            AND a_run.run_id < (SELECT r.run_id FROM fleet_catalog.run AS r
-                                 WHERE r.package = a_run.package AND fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
-                                 ORDER BY r.run_id DESC OFFSET v_rule.keep_runs - 1 LIMIT 1));
+        OR coalesce(a_run.run_id < (a_cuts ->> a_run.package)::bigint, false);
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.is_due(fleet_catalog.run, timestamptz) IS 'Is a run over, and kept no longer?';
+COMMENT ON FUNCTION fleet_catalog.is_due(fleet_catalog.run, timestamptz, jsonb) IS 'Is a run over, and kept no longer?';
 
--- A part goes after the whole, and what was restarted after, or with, the run that restarts it, which refers to it.
-CREATE FUNCTION fleet_catalog.may_go(a_run fleet_catalog.run, a_before timestamptz) RETURNS boolean
+-- The run, what it restarts and what restarts it, and so on.
+CREATE FUNCTION fleet_catalog.chain(a_run_id bigint) RETURNS SETOF bigint
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE chain (run_id) AS (
+    SELECT a_run_id
+    UNION
+    SELECT n.run_id FROM chain AS c
+     CROSS JOIN LATERAL (SELECT o.run_id FROM fleet_catalog.run AS r JOIN fleet_catalog.run AS o ON o.run_id = r.restart_of WHERE r.run_id = c.run_id
+                         UNION ALL
+                         SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.restart_of = c.run_id AND r.parent_run_id IS NULL) AS n)
+SELECT c.run_id FROM chain AS c
+$$;
+
+-- A part goes after the whole; runs that restart each other refer to each other, and go at once.
+CREATE FUNCTION fleet_catalog.may_go(a_run fleet_catalog.run, a_before timestamptz, a_cuts jsonb) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT CASE
     WHEN a_run.parent_run_id IS NOT NULL THEN fleet_catalog.is_final(a_run.state)
         AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.run_id = a_run.parent_run_id)
     WHEN a_run.parent_job_run_id IS NOT NULL THEN fleet_catalog.is_final(a_run.state)
         AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.job_run_id = a_run.parent_job_run_id)
-    ELSE fleet_catalog.is_due(a_run, a_before) AND (
-        NOT EXISTS (SELECT FROM fleet_catalog.run AS n WHERE n.restart_of = a_run.run_id AND n.parent_run_id IS NULL)
-        OR (SELECT fleet_catalog.is_due(n, a_before) FROM fleet_catalog.run AS n WHERE n.run_id = fleet_catalog.newest_restart(a_run.run_id))) END
+    ELSE fleet_catalog.is_due(a_run, a_before, a_cuts)
+        AND NOT EXISTS (SELECT FROM fleet_catalog.chain(a_run.run_id) AS c (run_id) JOIN fleet_catalog.run AS r ON r.run_id = c.run_id
+                         WHERE r.run_id <> a_run.run_id AND NOT fleet_catalog.is_due(r, a_before, a_cuts)) END
 $$;
-COMMENT ON FUNCTION fleet_catalog.may_go(fleet_catalog.run, timestamptz) IS 'May a run be purged now?';
+COMMENT ON FUNCTION fleet_catalog.may_go(fleet_catalog.run, timestamptz, jsonb) IS 'May a run be purged now?';
 
--- The next runs in the order of their numbers.  Who restarts one has locked its row: it stays.
+-- The next runs in the order of their numbers.  Who restarts one has locked its row: it stays, with its chain.
 CREATE FUNCTION fleet_catalog.purge_runs(INOUT after bigint, a_before timestamptz, a_count integer, OUT n bigint)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     v_last bigint;
     v_ids bigint[];
+    v_cuts jsonb;
     v_due bigint[];
+    v_rows bigint;
 BEGIN
-    SELECT max(s.run_id), array_agg(s.run_id) FILTER (WHERE s.finished_at IS NOT NULL) INTO v_last, v_ids
-      FROM (SELECT r.run_id, r.finished_at FROM fleet_catalog.run AS r WHERE r.run_id > after ORDER BY r.run_id LIMIT a_count) AS s;
+    SELECT max(s.run_id), array_agg(s.run_id) FILTER (WHERE s.finished_at IS NOT NULL), fleet_catalog.keep_cuts(array_agg(DISTINCT s.package))
+      INTO v_last, v_ids, v_cuts
+      FROM (SELECT r.run_id, r.finished_at, r.package FROM fleet_catalog.run AS r WHERE r.run_id > after ORDER BY r.run_id LIMIT a_count) AS s;
     after := v_last;
     n := 0;
     LOOP
-        v_due := ARRAY(SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.run_id = ANY (v_ids) AND fleet_catalog.may_go(r, a_before) FOR UPDATE SKIP LOCKED);
+        v_due := ARRAY(SELECT r.run_id FROM fleet_catalog.run AS r
+                        WHERE r.run_id IN (SELECT c.run_id FROM fleet_catalog.run AS d CROSS JOIN LATERAL fleet_catalog.chain(d.run_id) AS c (run_id)
+                                            WHERE d.run_id = ANY (v_ids) AND fleet_catalog.may_go(d, a_before, v_cuts))
+                          FOR UPDATE SKIP LOCKED);
         EXIT WHEN v_due = '{}';
         -- with a snapshot that is newer than the locks: a restart that was committed before them is seen
-        DELETE FROM fleet_catalog.run AS r WHERE r.run_id = ANY (v_due) AND fleet_catalog.may_go(r, a_before);
-        EXIT WHEN NOT FOUND;
-        n := n + cardinality(v_due);
+        DELETE FROM fleet_catalog.run AS r
+         WHERE r.run_id = ANY (v_due) AND fleet_catalog.may_go(r, a_before, v_cuts)
+           AND NOT EXISTS (SELECT FROM fleet_catalog.chain(r.run_id) AS c (run_id) WHERE c.run_id <> ALL (v_due));
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        EXIT WHEN v_rows = 0;
+        n := n + v_rows;
     END LOOP; -- their nested runs
 END
 $$;
@@ -101,7 +136,7 @@ $$;
 -- Its parent knows all of it, or nobody else asked for it.
 CREATE FUNCTION fleet_catalog.job_run_is_due(a_run fleet_catalog.job_run, a_before timestamptz) RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT coalesce(a_run.finished_at < coalesce(a_before, fleet_catalog.keep_from(fleet_catalog.keep_days())), false)
+SELECT coalesce(a_run.finished_at < greatest(a_before, fleet_catalog.keep_from(fleet_catalog.keep_days())), false)
    AND (a_run.parent_uuid IS NULL OR a_run.acknowledged_at IS NOT NULL)
 $$;
 COMMENT ON FUNCTION fleet_catalog.job_run_is_due(fleet_catalog.job_run, timestamptz) IS 'Is a job run over, known to its parent, and kept no longer?';
@@ -128,20 +163,29 @@ DECLARE
     v_purged fleet_catalog.purged;
     v_table text;
     v_rows bigint;
+    v_held bigint[] := '{}'::bigint[];
 BEGIN
     n := 0;
     WHILE n < a_count LOOP
-        SELECT p.* INTO v_purged FROM fleet_catalog.purged AS p LIMIT 1 FOR UPDATE SKIP LOCKED;
+        SELECT p.* INTO v_purged FROM fleet_catalog.purged AS p WHERE coalesce(p.run_id, - p.job_run_id) <> ALL (v_held) LIMIT 1 FOR UPDATE SKIP LOCKED;
         EXIT WHEN NOT FOUND;
         FOREACH v_table IN ARRAY CASE WHEN v_purged.run_id IS NULL THEN '{log_line,step_run,cancel_request}'
-                                 ELSE '{log_line,step_run,task_run,condition_result,cancel_request,skip_request,retry_request}' END::text[] LOOP
-            EXECUTE format('DELETE FROM fleet_catalog.%1$I AS d WHERE d.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.%1$I AS k WHERE k.%2$I = $1 LIMIT $2))',
+                                 ELSE '{log_line,step_run,task_run,condition_result,cancel_request,skip_request,retry_request,pause}' END::text[] LOOP
+            EXECUTE format('DELETE FROM fleet_catalog.%1$I AS d WHERE d.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.%1$I AS k WHERE k.%2$I = $1 LIMIT $2 FOR UPDATE SKIP LOCKED))',
                            v_table, CASE WHEN v_purged.run_id IS NULL THEN 'job_run_id' ELSE 'run_id' END)
               USING coalesce(v_purged.run_id, v_purged.job_run_id), a_count - n;
             GET DIAGNOSTICS v_rows = ROW_COUNT;
             n := n + v_rows;
         END LOOP;
         EXIT WHEN n = a_count; -- perhaps there is more of it
+        -- what a session is about to change is left for another time: nobody waits for it
+        IF EXISTS (SELECT FROM fleet_catalog.cancel_request AS q WHERE q.run_id = v_purged.run_id OR q.job_run_id = v_purged.job_run_id)
+           OR EXISTS (SELECT FROM fleet_catalog.skip_request AS q WHERE q.run_id = v_purged.run_id)
+           OR EXISTS (SELECT FROM fleet_catalog.retry_request AS q WHERE q.run_id = v_purged.run_id)
+           OR EXISTS (SELECT FROM fleet_catalog.pause AS q WHERE q.run_id = v_purged.run_id) THEN
+            v_held := v_held || coalesce(v_purged.run_id, - v_purged.job_run_id);
+            CONTINUE;
+        END IF;
         DELETE FROM fleet_catalog.purged AS p WHERE p.run_id = v_purged.run_id OR p.job_run_id = v_purged.job_run_id;
         n := n + 1;
     END LOOP;
@@ -149,7 +193,7 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.purge_rows(integer) IS 'Deletes about so many rows of runs and job runs that are gone';
 
--- Documents that no run and no job run has, of so many blocks.  A session that is about to use one holds the other side of
+-- Documents that no run, no job run and no job has, of so many blocks.  A session that is about to use one holds the other side of
 -- this lock until its COMMIT (store_definition): then this is done another time.
 CREATE FUNCTION fleet_catalog.purge_definitions(INOUT after bigint, OUT n bigint)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -165,6 +209,7 @@ BEGIN
              WHERE d.ctid >= format('(%s,0)', after)::tid AND d.ctid < format('(%s,0)', v_next)::tid
                AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.definition = d.hash)
                AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.definition = d.hash)
+               AND NOT EXISTS (SELECT FROM fleet_catalog.job_snapshot AS c WHERE c.hash = d.hash)
             RETURNING d.hash
         ), tasks AS (
             DELETE FROM fleet_catalog.definition_task AS t USING gone AS g WHERE t.hash = g.hash)
@@ -251,12 +296,13 @@ $$;
 CREATE FUNCTION fleet.purge(older_than interval DEFAULT NULL, dry_run boolean DEFAULT false, OUT runs bigint, OUT task_runs bigint, OUT job_runs bigint, OUT log_lines bigint)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.purge(interval, boolean)
-    IS 'Purges history now: by the rules, or all that ended so long ago. Returns what is to go, and with dry_run does nothing else; task_runs and log_lines are counted with dry_run only';
+    IS 'Purges history now: by the rules, and what ended so long ago. Returns what is to go, and with dry_run does nothing else; task_runs and log_lines are counted with dry_run only';
 
 CREATE FUNCTION fleet_catalog.purge(a_older_than interval, a_dry_run boolean, OUT runs bigint, OUT task_runs bigint, OUT job_runs bigint, OUT log_lines bigint)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     v_before timestamptz := now() - a_older_than;
+    v_cuts jsonb := fleet_catalog.keep_cuts((SELECT array_agg(p.name) FROM fleet_catalog.package AS p));
     v_runs bigint[];
     v_job_runs bigint[];
 BEGIN
@@ -270,7 +316,7 @@ BEGIN
     END IF;
     v_runs := ARRAY(WITH RECURSIVE gone AS (
                         SELECT r.run_id FROM fleet_catalog.run AS r
-                         WHERE r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL AND fleet_catalog.may_go(r, v_before)
+                         WHERE r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL AND fleet_catalog.may_go(r, v_before, v_cuts)
                         UNION
                         SELECT n.run_id FROM gone AS g JOIN fleet_catalog.run AS n ON n.parent_run_id = g.run_id)
                     SELECT g.run_id FROM gone AS g);

@@ -363,12 +363,15 @@ DECLARE
     v_all jsonb := (SELECT jsonb_object_agg(k.key, coalesce(nullif(a_object -> k.key, 'null'), fleet_catalog.json_value(k.preset)))
                       FROM fleet_catalog.document_keys('create_' || a_kind) AS k WHERE k.is_key);
     v_of jsonb := jsonb_build_object(a_kind, a_name);
+    v_id integer;
 BEGIN
     IF a_kind = 'job' AND EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_name) THEN
-        DELETE FROM fleet_catalog.step AS s WHERE s.job_id = (fleet_catalog.change_job(a_name)).job_id;
+        v_id := (fleet_catalog.change_job(a_name)).job_id;
+        DELETE FROM fleet_catalog.step AS s WHERE s.job_id = v_id;
         PERFORM fleet_catalog.call_for(v_path, 'alter_job', v_all || v_of);
     ELSIF a_kind = 'package' AND EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_name) THEN
-        DELETE FROM fleet_catalog.task AS t WHERE t.package_id = (fleet_catalog.change_package(a_name)).package_id;
+        v_id := (fleet_catalog.change_package(a_name)).package_id;
+        DELETE FROM fleet_catalog.task AS t WHERE t.package_id = v_id;
         PERFORM fleet_catalog.call_for(v_path, 'alter_package', v_all || v_of);
     ELSE
         PERFORM fleet_catalog.call_for(v_path, 'create_' || a_kind, v_all || v_of);

@@ -226,7 +226,15 @@ for my $case ([ 'a group', q{on_group => 'was hers'}, q{SELECT fleet.drop_group(
     $f->sql("SET ROLE alice; SELECT fleet.drop_package('old'); $give_up; RESET ROLE; SET ROLE mallory; $take");
     $f->fails("SET ROLE alice; SELECT fleet.restart_run($old)", '55000', "$what that is mallory's now: the run is not restarted into it",
         like => qr/\Q$named is not the one that run $old knew\E.*DETAIL:  Role "mallory" has given.*HINT/s);
-    $f->sql("RESET ROLE; ALTER ROLE alice SUPERUSER; SET ROLE alice; SELECT fleet.cancel_run(fleet.restart_run($old)); RESET ROLE; ALTER ROLE alice NOSUPERUSER");
+    $f->sql('ALTER ROLE alice SUPERUSER');
+    $f->fails("SET ROLE alice; SELECT fleet.restart_run($old)", '55000', "$what: nor is a superuser's, who may become mallory and does not mean him", like => qr/\Q$named is not the one/);
+    $f->sql('ALTER ROLE alice NOSUPERUSER');
+    if ($what eq 'a server')
+    {
+        $f->sql('SET ROLE mallory; ALTER SERVER "free name" RENAME TO "name z"; RESET ROLE');
+        $f->fails("SET ROLE alice; SELECT fleet.restart_run($old)", '55000', "$what: nor by a name that mallory's had", like => qr/server "name z" is not the one that run $old knew/);
+    }
+    $f->sql("GRANT mallory TO alice; SET ROLE alice; SELECT fleet.cancel_run(fleet.restart_run($old)); RESET ROLE; REVOKE mallory FROM alice");
     pass("$what: of who may act as mallory, it is");
 }
 $f->sql(q{SET ROLE mallory; SELECT fleet.alter_server('trap', groups => '{}'), fleet.drop_group('was hers')});

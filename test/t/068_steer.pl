@@ -55,6 +55,12 @@ is(message($run, 's2'), 'skipped by postgres: its source is down', 'it says by w
 is(starts('s2') . starts('s3'), '01', 'nothing of it started');
 $f->fails("SELECT fleet.skip_task($run, 's3')", '55000', 'a run that has ended', help => 1, like => 'restart_run');
 
+# a restart from the task that was skipped means it
+my $again = $f->sql("SELECT fleet.restart_run($run, from_task => 's2')");
+$f->run_is($again, 'succeeded', 'a restart from the task that was skipped');
+is(states($again), 'g1 succeeded, s2 succeeded, s3 succeeded', 'executes it');
+is(starts('g1') . starts('s2') . starts('s3'), '112', 'and what follows, and nothing else');
+
 # what waits for a retry is skipped at once
 $f->package('retries', task('r1', retries => 5, retry_wait => '1h', retry_sqlstates => '{P0001}'), task('r2', after => '{r1}'));
 break_it('r1');

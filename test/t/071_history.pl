@@ -122,6 +122,33 @@ put_back(100, $third);
 purged('SELECT fleet.purge()', 'purged');
 is(there(), '', 'all of the chain goes when the last of it is due');
 
+# It goes as a whole, also if the newest is kept for less than the one that it restarts.
+$f->sql(q{SELECT fleet.set_retention('fails', keep_days => 1, keep_failed_days => 7)});
+my $first = ran('fails', 'failed');
+$f->run_is($third = $f->sql("SELECT fleet.restart_run($first)"), 'failed', 'a restart');
+$f->sql("UPDATE fleet_catalog.run SET state = 11 WHERE run_id = $third"); # as if it had succeeded
+put_back(2, $first, $third);
+purged('SELECT fleet.purge()', 'purged');
+is(there(), "$first $third", 'the restart of a run that is kept is kept');
+put_back(6, $first, $third);
+purged('SELECT fleet.purge()', 'purged');
+is(there(), '', 'and goes with it');
+$f->sql(q{SELECT fleet.set_retention('fails')});
+
+# Nobody waits for a session: what it holds is left for the next time.
+$f->sql(qq{SELECT fleet.set_retention('fails', keep_days => 0)});
+my $held = ran('fails', 'failed');
+$f->sql("INSERT INTO fleet_catalog.skip_request (run_id, task_no, item) VALUES ($held, 0, 0)"); # as a skip that came too late leaves it
+$session->query_safe("BEGIN; SELECT FROM fleet_catalog.skip_request WHERE run_id = $held FOR UPDATE");
+$f->sql('SELECT fleet.purge()');
+$f->wait_for('parent', 'SELECT count(*) FROM fleet_catalog.purge_request', '0', 'a purge ends although a session holds a row of a purged run');
+is($f->sql("SELECT count(*) FROM fleet_catalog.task_run WHERE run_id = $held"), '0', 'all else of the run is gone');
+ran('fails', 'failed');
+$session->query_safe('ROLLBACK');
+purged('SELECT fleet.purge()', 'purged when it is free');
+is($f->sql("SELECT count(*) FROM fleet_catalog.skip_request WHERE run_id = $held"), '0', 'then it goes, too');
+$f->sql(q{SELECT fleet.set_retention('fails')});
+
 # ---- by hand -----------------------------------------------------------------------------------
 
 my $run = ran('outer');
@@ -143,6 +170,23 @@ $f->wait_for('a1', 'SELECT count(*) FROM fleet_catalog.job_run', '1', 'job runs 
 $f->wait_for('a1', 'SELECT count(*) FROM fleet_catalog.purged', '0', 'and what belongs to them');
 is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.step_run WHERE job_run_id <> $kept"), '0', 'their steps');
 is($f->sql_on('a1', 'SELECT max(job_run_id) FROM fleet_catalog.job_run'), $kept, 'but what the parent does not know yet');
+# the next run of the job, by an agent that has not seen its document
+my $child = $f->agent_pid('a1');
+$f->sql_on('a1', "SELECT pg_terminate_backend($child)");
+$f->wait_for('a1', "SELECT count(*) FROM pg_stat_activity WHERE pid = $child", '0', 'the agent there ends');
+ran('outer');
+
+# A key is used again after its run is gone: the servers, which keep theirs for themselves, do not say that it is done.
+$f->package('keyed', -params => '{"key": null}', a => { job => 'work', server => 'a1' });
+sub keyed { return $f->sql(q{SELECT fleet.run_parent_package('keyed', params => '{"key": "keyed"}', run_key => 'monday')}) }
+for my $times (1 .. 3)
+{
+    $run = keyed();
+    $f->run_is($run, 'succeeded', "the run of a key, $times");
+    is(keyed(), $run, 'the key is the run, as long as it is there');
+    is($f->effects('a1', 'keyed'), $times, '... and it was done');
+    purged(q{SELECT fleet.purge(older_than => '0')}, 'it is purged');
+}
 
 # ---- documents, and what was learned -----------------------------------------------------------
 
