@@ -327,7 +327,7 @@ typedef struct SimRow
     bool retry_asked; /* … started once more */
     FleetTime since, retry_at, estimate;
     uint32_t avoid;    /* server + 1 where the last attempt surely did not start */
-    uint32_t shy;      /* server + 1 that it avoids since a restart, whatever happened there */
+    uint32_t shy;      /* server + 1 that it may avoid: it was lost there, or an agent restarted since */
     uint32_t passed;   /* starts on its servers since it waits */
     uint64_t patience; /* … of which so many are allowed */
 } SimRow;

@@ -70,6 +70,11 @@ commit_state(Sim *s, uint32_t parent, SimRun *run, SimRow *row, const FleetDecis
         s->attempts[row->aid].not_started = true;
     if (row->state == FLEET_STARTING && d->state == FLEET_QUEUED)
         row->avoid = row->server + 1;
+    /* where it was lost it goes only if no other server is online */
+    if (row->state == FLEET_LOST && d->state == FLEET_QUEUED)
+        row->shy = row->server + 1;
+    if (d->state == FLEET_RETRYING && task->spec.on_lost == FLEET_LOST_RETRY)
+        row->shy = row->server + 1;
     if (FLEET_STATE_IS_FINAL(row->state) && d->ref.item == 0)
         steer_reopened(s, run, d->ref.task);
     row->state = (uint8_t) d->state;
