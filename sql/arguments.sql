@@ -182,7 +182,7 @@ SELECT fleet_link.forget_schedule('nothing');
 
 -- what links of a parent call
 SELECT fleet_link.agent_hello(NULL, '00000000-0000-0000-0000-00000000000a', 1, 'x');
-SELECT fleet_link.agent_hello(1, '00000000-0000-0000-0000-00000000000a', NULL, 'x');
+SELECT fleet_link.agent_hello(2, '00000000-0000-0000-0000-00000000000a', NULL, 'x');
 SELECT fleet_link.agent_start(NULL, 1, '{}', '{}', '{}');
 SELECT fleet_link.agent_start('00000000-0000-0000-0000-00000000000a', NULL, '{}', '{}', '{}');
 SELECT fleet_link.agent_start('00000000-0000-0000-0000-00000000000a', 1, '{}', '{}', '{}');

@@ -14,12 +14,13 @@ SELECT fleet.create_job('private');
 SELECT fleet.add_step('private', 's', 'SELECT 1');
 SET ROLE regress_fleet_etl;
 SELECT fleet_link.agent_hello(1, NULL, 1, 'x');
-SELECT fleet_link.agent_hello(2, :p, 1, 'x');
+SELECT fleet_link.agent_hello(3, :p, 1, 'x');
+SELECT fleet_link.agent_hello(1, :p, 1, 'x');
 BEGIN;
-SELECT agent_protocol, extension_version, instance IS NOT NULL AS instance, system_identifier <> 0 AS system, timeline FROM fleet_link.agent_hello(1, :p, 7, 'parent');
-SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 7, 'parent');
-SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 8, 'parent');
-SELECT agent_protocol FROM fleet_link.agent_hello(1, :q, 1, 'other');
+SELECT agent_protocol, extension_version, instance IS NOT NULL AS instance, system_identifier <> 0 AS system, timeline FROM fleet_link.agent_hello(2, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(2, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(2, :p, 8, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(2, :q, 1, 'other');
 -- starting: each token once; one bad element does not fail the others
 SELECT ord, job_run_id IS NOT NULL AS started, known, sqlstate, message FROM fleet_link.agent_start(:p, 8,
     ARRAY['00000000-0000-0000-0000-000000000001', '00000000-0000-0000-0000-000000000002', '00000000-0000-0000-0000-000000000003',
@@ -65,7 +66,7 @@ SELECT fleet_link.agent_acknowledge(:p, ARRAY['00000000-0000-0000-0000-000000000
 SELECT acknowledged_at IS NOT NULL AS acknowledged FROM fleet.job_run WHERE job_run_id = :id;
 -- somebody else sees and stops nothing of it, and cannot fence it
 SET LOCAL ROLE regress_fleet_foreign;
-SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 1000000, 'thief');
+SELECT agent_protocol FROM fleet_link.agent_hello(2, :p, 1000000, 'thief');
 SET LOCAL ROLE regress_fleet_etl;
 SELECT count(*) FROM fleet_link.agent_fetch(:p, 8, ARRAY[:id]::bigint[], ARRAY[0]);
 SET LOCAL ROLE regress_fleet_foreign;
@@ -76,9 +77,9 @@ SELECT ord, job_run_id, sqlstate FROM fleet_link.agent_start(:p, 1000000, ARRAY[
 -- an old epoch
 SET LOCAL ROLE regress_fleet_etl;
 SAVEPOINT s;
-SELECT fleet_link.agent_hello(1, :p, 7, 'old');
+SELECT fleet_link.agent_hello(2, :p, 7, 'old');
 ROLLBACK TO s;
-SELECT fleet_link.agent_hello(1, '00000000-0000-0000-0000-00000000000d', -1, 'never');
+SELECT fleet_link.agent_hello(2, '00000000-0000-0000-0000-00000000000d', -1, 'never');
 ROLLBACK TO s;
 SELECT fleet_link.agent_start(:p, 7, '{}', '{}', '{}');
 ROLLBACK TO s;
@@ -102,7 +103,7 @@ RESET ROLE;
 SELECT fleet_catalog.job_body('ship', '{}') AS document \gset
 SET ROLE regress_fleet_etl;
 BEGIN;
-SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(2, :p, 7, 'parent');
 SAVEPOINT s;
 SELECT fleet_link.agent_deploy(:p, 7, :'document');
 ROLLBACK TO s;
@@ -113,7 +114,7 @@ SELECT job, owner, deployed_from = :p AS deployed FROM fleet.job WHERE job = 'sh
 RESET ROLE;
 SELECT fleet_catalog.job_body('ship', '{}') = :'document' AS same;
 SET LOCAL ROLE regress_fleet_foreign;
-SELECT agent_protocol FROM fleet_link.agent_hello(1, :p, 7, 'parent');
+SELECT agent_protocol FROM fleet_link.agent_hello(2, :p, 7, 'parent');
 SAVEPOINT s;
 SELECT fleet_link.agent_deploy(:p, 7, :'document');
 ROLLBACK TO s;

@@ -254,6 +254,8 @@ agent_decide_link(AgentTask *task)
     error = agent_task_refused(task, &sqlstate);
     if (error == NULL && (here || !task->server->agent_mode))
         role = def->job_def->owner_oid;
+    else if (error == NULL)
+        role = agent_task_role(task);
     if (error == NULL && !here)
         agent_task_set_link(task, agent_link_get(task->server, role, &sqlstate, &error));
     if (error != NULL)

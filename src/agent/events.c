@@ -97,20 +97,21 @@ link_cancel_again(FleetServerLink *server_link)
 
 static void
 link_started(FleetServerLink *link, const FleetToken *token, FleetStartResult result,
-             const char *sqlstate, const char *message)
+             const FleetToken *definition, const char *sqlstate, const char *message)
 {
     FleetHand before = fleet_hand;
 
-    agent_remote_started(heard_of(link), token, result, sqlstate, message);
+    agent_remote_started(heard_of(link), token, result, definition, sqlstate, message);
     fleet_hand = before;
 }
 
 static void
-link_resumed(FleetServerLink *link, const FleetToken *token, bool known)
+link_resumed(FleetServerLink *link, const FleetToken *token, bool known,
+             const FleetToken *definition)
 {
     FleetHand before = fleet_hand;
 
-    agent_remote_resumed(heard_of(link), token, known);
+    agent_remote_resumed(heard_of(link), token, known, definition);
     fleet_hand = before;
 }
 

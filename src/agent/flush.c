@@ -37,6 +37,8 @@ task_row(const AgentTask *task, FleetTaskWrite *w)
     w->failures = task->failures;
     w->server_id = task->server != NULL ? task->server->server_id : 0;
     w->log_base = task->log_base;
+    w->definition_known = task->definition_known;
+    memcpy(w->definition, task->definition.bytes, sizeof(w->definition));
     w->row_count = -1;
 }
 

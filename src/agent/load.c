@@ -306,6 +306,8 @@ agent_runs_load(const int64 *ids, int n)
 typedef struct NestedStart
 {
     const char *package;
+    const char *definition; /* the document that has it ... */
+    const char *job;        /* ... in this job; NULL: in itself */
     Oid owner;
     const char *params;
     int32 priority;
@@ -326,21 +328,29 @@ nested_take(void *arg)
     if (n->task != NULL && n->task->run->restart)
         n->run_id = fleet_run_restart_nested(n->task->run->run_id, ref.task, ref.item, n->uuid);
     if (n->run_id == 0)
-        n->run_id =
-            fleet_run_insert_nested(n->package, n->owner, n->params, n->priority, n->uuid,
-                                    n->task != NULL ? n->task->run->run_id : 0, ref.task, ref.item,
-                                    n->local != NULL ? local_job_job_run_id(n->local) : 0, &n->why);
+        n->run_id = fleet_run_insert_nested(
+            n->package, n->definition, n->job, n->owner, n->params, n->priority, n->uuid,
+            n->task != NULL ? n->task->run->run_id : 0, ref.task, ref.item,
+            n->local != NULL ? local_job_job_run_id(n->local) : 0, &n->why);
     if (n->run_id != 0 && fleet_run_read(&n->run_id, 1, &row) == 1)
         run_take(row);
 }
 
-/* Its snapshot is taken now: what is wrong with the package is found now too. */
+/* As its run, or its job run, has it in its document.  What is wrong with the package is found now. */
 AgentRun *
 agent_run_nested(const char *package, Oid owner, const char *params, int32 priority,
                  AgentTask *task, LocalJob *local, FleetDiagnostics *failure)
 {
-    NestedStart nested = {package, owner, params, priority, .task = task, .local = local};
+    NestedStart nested = {.package = package,
+                          .owner = owner,
+                          .params = params,
+                          .priority = priority,
+                          .task = task,
+                          .local = local};
 
+    nested.definition = fleet_definition_hash(task != NULL ? task->run->def->definition
+                                                           : local_job_definition(local));
+    nested.job = task == NULL ? local_job_of_run(local) : NULL;
     if (task != NULL)
         agent_task_nested_uuid(task, nested.uuid);
     else

@@ -449,3 +449,15 @@ local_job_job_run_id(const LocalJob *local)
 {
     return local->job_run_id;
 }
+
+const FleetDefinition *
+local_job_definition(const LocalJob *local)
+{
+    return local->def->definition;
+}
+
+const char *
+local_job_of_run(const LocalJob *local)
+{
+    return local->job_run_id == 0 ? local->def->name : NULL;
+}

@@ -77,6 +77,9 @@ extern void local_job_nested_ended(LocalJob *local, FleetState state, const char
 /* The uuid of that run (37 bytes): by it the run is found again after a restart. */
 extern void local_job_nested_uuid(const LocalJob *local, char *uuid);
 extern int64 local_job_job_run_id(const LocalJob *local); /* of its job run; 0: none */
+/* The document that has its definition, and, if that is the one of a run, the job's name there. */
+extern const FleetDefinition *local_job_definition(const LocalJob *local);
+extern const char *local_job_of_run(const LocalJob *local);
 extern LocalJob *local_job_by_job_run(int64 job_run_id);
 
 /* ---- its link, of mode direct ---- */

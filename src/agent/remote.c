@@ -19,6 +19,8 @@
 #include "points.h"
 #include "utils/memutils.h"
 
+#define LACKED_MAX 3 /* starts of one attempt that found no document, each after one was sent */
+
 typedef struct TokenEntry
 {
     FleetToken token; /* hash key */
@@ -134,20 +136,32 @@ agent_remote_is_lost(const AgentTask *task)
     return task->linked && !task->acknowledge && task->result.diag.sqlstate == NULL;
 }
 
+/* The document goes along as far as the link does not know that the server has it. */
+static void
+start_on_link(AgentTask *task, AgentLink *link)
+{
+    const FleetJobDef *job = agent_task_job_sent(task);
+    FleetRemoteStart start = {.token = token_of(task),
+                              .job = task->run->def->tasks[task->ref.task].job,
+                              .params = task->params,
+                              .context = agent_given_context(task)};
+
+    if (job != NULL)
+    {
+        start.by_hash = fleet_text_uuid(job->hash, start.hash.bytes);
+        start.document = job->document;
+    }
+    fleet_link_start(link->link, &start, 1);
+}
+
 void
 agent_remote_start(AgentTask *task)
 {
-    FleetRemoteStart start = {0};
-
     if (task->token[0] == '\0') /* its server was of mode direct when it was placed */
         agent_task_token(task);
     attach(task, task->link);
-    start.token = token_of(task);
-    start.job = task->run->def->tasks[task->ref.task].job;
-    start.params = task->params;
-    start.context = agent_given_context(task);
     FLEET_POINT("remote_before_start");
-    fleet_link_start(task->link->link, &start, 1);
+    start_on_link(task, task->link);
 }
 
 static void
@@ -163,7 +177,7 @@ resume(AgentTask *task)
 void
 agent_remote_recover(AgentTask *task)
 {
-    attach(task, agent_link_again(task->server, task->run->owner));
+    attach(task, agent_link_again(task->server, agent_task_role(task)));
     task->acknowledged = task->state != FLEET_STARTING;
     resume(task);
     if (task->state == FLEET_CANCELING)
@@ -284,9 +298,32 @@ agent_remote_refused(AgentLink *link)
     }
 }
 
+/* Purged over there, or restored from before it came: it is sent once more.  But not for ever. */
+static void
+start_lacks(AgentTask *task, AgentLink *link)
+{
+    if (task->state == FLEET_CANCELING)
+        agent_task_finished(task, FLEET_CANCELED);
+    else if (++task->lacked < LACKED_MAX)
+        start_on_link(task, link);
+    else
+        agent_task_fail(task, FLEET_SQLSTATE_LACKS_DEFINITION,
+                        "the server does not keep the definition of the job that it is sent");
+}
+
+/* A job that is not defined here: what ran. */
+static void
+learn_definition(AgentTask *task, const FleetToken *definition)
+{
+    if (definition == NULL || agent_task_job_sent(task) != NULL)
+        return;
+    task->definition = *definition;
+    task->definition_known = true;
+}
+
 void
 agent_remote_started(AgentLink *link, const FleetToken *token, FleetStartResult result,
-                     const char *sqlstate, const char *message)
+                     const FleetToken *definition, const char *sqlstate, const char *message)
 {
     AgentTask *task = task_on_link(link, token);
 
@@ -296,6 +333,7 @@ agent_remote_started(AgentLink *link, const FleetToken *token, FleetStartResult 
     switch (result)
     {
         case FLEET_STARTED:
+            learn_definition(task, definition);
             task->acknowledged = true;
             task->unclear = false;
             (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
@@ -307,13 +345,15 @@ agent_remote_started(AgentLink *link, const FleetToken *token, FleetStartResult 
             else
                 agent_task_fail(task, sqlstate, message);
             break;
+        case FLEET_START_LACKS: start_lacks(task, link); break;
         case FLEET_START_UNCLEAR: task->unclear = true; break;
     }
     turn_again();
 }
 
 void
-agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known)
+agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known,
+                     const FleetToken *definition)
 {
     AgentTask *task = task_on_link(link, token);
 
@@ -324,19 +364,11 @@ agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known)
     switch (fleet_token_verdict(task->acknowledged ? FLEET_RUNNING : task->state, known))
     {
         case FLEET_TOKEN_ADOPT:
+            learn_definition(task, definition);
             task->acknowledged = true;
             (void) fleet_engine_accepted(agent.engine, task->ref, task->attempt, fleet_clock_now());
             break;
-        case FLEET_TOKEN_RESEND:
-        {
-            FleetRemoteStart start = {.token = *token,
-                                      .job = task->run->def->tasks[task->ref.task].job,
-                                      .params = task->params,
-                                      .context = agent_given_context(task)};
-
-            fleet_link_start(link->link, &start, 1);
-            break;
-        }
+        case FLEET_TOKEN_RESEND: start_on_link(task, link); break;
         case FLEET_TOKEN_LOST:
             if (task->state == FLEET_CANCELING && !task->acknowledged)
             {

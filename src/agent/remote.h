@@ -28,8 +28,10 @@ extern void agent_remote_down(AgentLink *link, const char *sqlstate, const char 
 /* The server has refused the link for too long. */
 extern void agent_remote_refused(AgentLink *link);
 extern void agent_remote_started(AgentLink *link, const FleetToken *token, FleetStartResult result,
-                                 const char *sqlstate, const char *message);
-extern void agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known);
+                                 const FleetToken *definition, const char *sqlstate,
+                                 const char *message);
+extern void agent_remote_resumed(AgentLink *link, const FleetToken *token, bool known,
+                                 const FleetToken *definition);
 extern void agent_remote_reported(AgentLink *link, const FleetRemoteReport *report);
 
 #endif

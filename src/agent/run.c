@@ -331,7 +331,8 @@ agent_run_create(const FleetRunRow *row)
         if (run->def->specs[t].kind == FLEET_TASK_JOB)
             run->def->specs[t].target = agent_target(
                 task->server, task->group, run->owner,
-                task->job_def != NULL ? task->job_def->owner_oid : InvalidOid, context);
+                task->job_def != NULL && !task->by_name ? task->job_def->owner_oid : InvalidOid,
+                context);
     }
     run->graph = fleet_graph_create(&alloc, run->def->specs, run->def->ntasks, run->def->edges,
                                     run->def->nedges, &error);

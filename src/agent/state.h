@@ -269,6 +269,9 @@ struct AgentTask
     bool acknowledged; /* remote: it is there */
     bool unclear;      /* remote: sent, and the connection broke before the answer */
     bool acknowledge;  /* remote: tell the child, once its end is durable here */
+    uint8 lacked;      /* remote: how often the server has said that it lacks the job's document */
+    bool definition_known; /* remote, by name: which version of the job the server runs ... */
+    FleetToken definition; /* ... namely this one */
     uint64 reported_turn;
     int log_line_seq; /* remote: last log line stored */
     char *waits;      /* it has not begun where it is, and why; NULL: not so */

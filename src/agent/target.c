@@ -24,7 +24,7 @@
 typedef struct TargetKey
 {
     Oid owner;                 /* a group's: of the run ... */
-    Oid job_owner;             /* ... and of the job; invalid: it is not defined here */
+    Oid job_owner;             /* ... and of the job; invalid: it is not defined here, or by name */
     char name[2 + NAME_BYTES]; /* "s:" server or "g:" group */
 } TargetKey;
 
@@ -95,7 +95,8 @@ judge(const AgentServer *server, const TargetKey *key, const char **why)
 {
     FleetLinkSpec spec;
     const char *sqlstate;
-    Oid role = server->agent_mode ? key->owner : key->job_owner;
+    bool by_name = server->agent_mode && !OidIsValid(key->job_owner);
+    Oid role = by_name ? key->owner : key->job_owner;
 
     if (key->name[0] == 's')
         return USABLE; /* it was named: what is missing is told by its failure */

@@ -257,6 +257,8 @@ agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures, AgentServer
     task->waits_changed = false;
     agent_result_clear(&task->result);
     task->stopped = false;
+    task->lacked = 0;
+    task->definition_known = false;
     if (task->server == NULL || task->server->agent_mode) /* else no other agent is told of it */
         agent_task_token(task);
     task->start_pending = true;
@@ -272,7 +274,7 @@ agent_task_cannot_start(AgentTask *task, const char *sqlstate, const char *messa
     task->error = MemoryContextStrdup(task->context, message);
 }
 
-/* May the run have a job of this database done, here or over a direct link?  NULL, or why not. */
+/* May the run have a job of this database done, wherever?  NULL, or why not. */
 static char *
 cannot_use_job(const AgentTask *task, const FleetTaskDef *def, const char **sqlstate)
 {
@@ -292,6 +294,23 @@ cannot_use_job(const AgentTask *task, const FleetTaskDef *def, const char **sqls
                     def->job);
 }
 
+const FleetJobDef *
+agent_task_job_sent(const AgentTask *task)
+{
+    const FleetTaskDef *def = &task->run->def->tasks[task->ref.task];
+
+    return def->job_def == NULL || def->by_name ? NULL : def->job_def;
+}
+
+Oid
+agent_task_role(const AgentTask *task)
+{
+    const FleetJobDef *job = agent_task_job_sent(task);
+
+    /* one that was dropped or renamed starts nothing; what had been started was the run's, as a rule */
+    return job != NULL && OidIsValid(job->owner_oid) ? job->owner_oid : task->run->owner;
+}
+
 char *
 agent_task_refused(const AgentTask *task, const char **sqlstate)
 {
@@ -299,7 +318,8 @@ agent_task_refused(const AgentTask *task, const char **sqlstate)
     bool here = task->run->def->specs[task->ref.task].kind != FLEET_TASK_JOB;
 
     *sqlstate = FLEET_SQLSTATE_UNDEFINED_OBJECT;
-    return def->job != NULL && (here || !task->server->agent_mode)
+    return def->job != NULL &&
+                   (here || !task->server->agent_mode || agent_task_job_sent(task) != NULL)
                ? cannot_use_job(task, def, sqlstate)
                : NULL;
 }

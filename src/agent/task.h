@@ -21,8 +21,12 @@ extern void agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures,
                                AgentServer *server);
 /* Instead of being started it fails so, after the commit.  Both are copied. */
 extern void agent_task_cannot_start(AgentTask *task, const char *sqlstate, const char *message);
-/* Why the run may not have the job done by this agent, here or over a direct link; NULL: it may, or
- * another agent does it. */
+/* The job that is sent along to a server of mode agent; NULL: it runs there by name. */
+extern const FleetJobDef *agent_task_job_sent(const AgentTask *task);
+/* As whose link a job of a server of mode agent is started: the job's owner's, or, by name, the run's. */
+extern Oid agent_task_role(const AgentTask *task);
+/* Why the run may not have the job done that is defined here; NULL: it may, or it is another agent's
+ * own. */
 extern char *agent_task_refused(const AgentTask *task, const char **sqlstate);
 extern void agent_task_cancel(AgentTask *task);
 extern void agent_tasks_cancel_again(AgentRun *run); /* those that are being stopped */

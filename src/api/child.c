@@ -229,15 +229,16 @@ typedef struct KnownJob
 {
     Datum name; /* text */
     Oid owner;
-    Datum params; /* jsonb */
-    Datum hash;   /* uuid */
+    Datum params;     /* jsonb */
+    Datum hash;       /* uuid */
+    pg_uuid_t *named; /* the document that the start names; NULL: it is the job of that name here */
 } KnownJob;
 
 typedef struct StartRequest
 {
     pg_uuid_t *parent;
     uint64 epoch, seen_epoch;
-    Elements tokens, jobs, params, contexts;
+    Elements tokens, jobs, params, contexts, hashes;
     KnownJob **job; /* of each */
 } StartRequest;
 
@@ -287,6 +288,15 @@ all_tokens_are_new(const StartRequest *request)
     return new;
 }
 
+/* The lock of fleet_catalog.store_definition(): until COMMIT, no document is purged.  A user may have
+ * it: then it is done otherwise. */
+static bool
+keep_documents(void)
+{
+    return DatumGetBool(DirectFunctionCall2(pg_try_advisory_xact_lock_shared_int4,
+                                            Int32GetDatum(1179407681), Int32GetDatum(0)));
+}
+
 /* The snapshot that was made of this very version of the job, if there is one. */
 static bool
 find_hash(FleetRows *jobs, Oid owner, KnownJob *job)
@@ -296,10 +306,7 @@ find_hash(FleetRows *jobs, Oid owner, KnownJob *job)
     Datum keys[] = {fleet_rows_get(jobs, DEFINED_JOB_ID, &isnull),
                     CStringGetTextDatum(owner_name == NULL ? "" : owner_name)};
     FleetRows *rows = fleet_rows_open(&fleet_table_job_snapshot, false);
-    /* the lock of fleet_catalog.store_definition(): its document is not purged meanwhile */
-    bool found = DatumGetBool(DirectFunctionCall2(pg_try_advisory_xact_lock_shared_int4,
-                                                  Int32GetDatum(1179407681), Int32GetDatum(0))) &&
-                 fleet_rows_find(rows, SNAPSHOT_BY_JOB, keys, 2);
+    bool found = keep_documents() && fleet_rows_find(rows, SNAPSHOT_BY_JOB, keys, 2);
 
     if (found)
     {
@@ -337,6 +344,32 @@ find_job(Datum name)
     return job;
 }
 
+/* A job as the parent has sent it, over a link of this role, whose it is here. */
+static KnownJob *
+find_received(Datum name, pg_uuid_t *hash)
+{
+    Oid role = fleet_caller_or_error();
+    Datum keys[] = {ObjectIdGetDatum(role), UUIDPGetDatum(hash)};
+    FleetRows *rows = fleet_rows_open(&fleet_table_received, false);
+    KnownJob *job = NULL;
+    bool isnull;
+
+    if (keep_documents() && fleet_rows_find(rows, RECEIVED_BY_KEY, keys, 2) &&
+        DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, name,
+                                             fleet_rows_get(rows, RECEIVED_JOB, &isnull))))
+    {
+        job = palloc0(sizeof(KnownJob));
+        job->name = name;
+        job->owner = role;
+        job->named = hash;
+        job->params =
+            PointerGetDatum(PG_DETOAST_DATUM_COPY(fleet_rows_get(rows, RECEIVED_PARAMS, &isnull)));
+        job->hash = datumCopy(fleet_rows_get(rows, RECEIVED_DEFINITION, &isnull), false, UUID_LEN);
+    }
+    fleet_rows_close(rows);
+    return job;
+}
+
 /* Parameters and contexts of jobs are objects; agent_start_any() says which are not. */
 static bool
 all_are_objects(const Elements *list, Size maximum)
@@ -350,19 +383,30 @@ all_are_objects(const Elements *list, Size maximum)
     return true;
 }
 
+static bool
+is_same_job(const KnownJob *job, Datum name, const pg_uuid_t *hash)
+{
+    return (job->named == NULL) == (hash == NULL) &&
+           (hash == NULL || memcmp(job->named->data, hash->data, UUID_LEN) == 0) &&
+           DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, job->name, name));
+}
+
 /* Few different jobs are started at once: the last one found is asked first. */
 static bool
 all_jobs_are_known(StartRequest *request)
 {
+    const Elements *hashes = &request->hashes;
+
     request->job = palloc(sizeof(KnownJob *) * (Size) Max(request->jobs.n, 1));
     for (int i = 0; i < request->jobs.n; i++)
     {
         Datum name = request->jobs.values[i];
+        pg_uuid_t *hash =
+            i < hashes->n && !hashes->nulls[i] ? DatumGetUUIDP(hashes->values[i]) : NULL;
         KnownJob *job = i > 0 ? request->job[i - 1] : NULL;
 
-        if (job == NULL ||
-            !DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, job->name, name)))
-            job = find_job(name);
+        if (job == NULL || !is_same_job(job, name, hash))
+            job = hash != NULL ? find_received(name, hash) : find_job(name);
         if (job == NULL)
             return false;
         request->job[i] = job;
@@ -385,9 +429,10 @@ insert_job_runs(FunctionCallInfo fcinfo, StartRequest *request)
         KnownJob *job = request->job[i];
         bool given = i < request->params.n && !request->params.nulls[i];
         int64 id = nextval_internal(sequence, false);
-        Datum values[5] = {Int32GetDatum(i + 1), Int64GetDatum(id), BoolGetDatum(false)};
-        bool nulls[5] = {false, false, false, true, true};
+        Datum values[6] = {Int32GetDatum(i + 1), Int64GetDatum(id), BoolGetDatum(false)};
+        bool nulls[6] = {false, false, false, true, true, job->named != NULL};
 
+        values[5] = job->hash;
         fleet_rows_create(rows);
         fleet_rows_set(rows, JOB_RUN_ID, Int64GetDatum(id));
         fleet_rows_set(rows, JOB_TOKEN, request->tokens.values[i]);
@@ -453,7 +498,8 @@ insert_all_or_none(FunctionCallInfo fcinfo, StartRequest *request)
     return inserted;
 }
 
-/* (parent_uuid, epoch, tokens, jobs, params, contexts) → (ord, job_run_id, known, sqlstate, message) */
+/* (parent_uuid, epoch, tokens, jobs, params, contexts, hashes)
+ * → (ord, job_run_id, known, sqlstate, message, definition) */
 Datum
 fleet_sql_agent_start(PG_FUNCTION_ARGS)
 {
@@ -467,12 +513,14 @@ fleet_sql_agent_start(PG_FUNCTION_ARGS)
     request.jobs = elements(fcinfo, 3, TEXTOID);
     request.params = elements(fcinfo, 4, JSONBOID);
     request.contexts = elements(fcinfo, 5, JSONBOID);
+    request.hashes = elements(fcinfo, 6, UUIDOID);
     begin_request(request.parent, ShareLock);
     request.epoch = (uint64) PG_GETARG_INT64(1);
     request.seen_epoch = check_epoch(request.parent, PG_GETARG_INT64(1), false);
     usual = request.tokens.n == request.jobs.n && request.params.n <= request.tokens.n &&
-            request.contexts.n <= request.tokens.n && !has_nulls(&request.tokens) &&
-            !has_nulls(&request.jobs) && all_are_objects(&request.params, PARAMS_MAX) &&
+            request.contexts.n <= request.tokens.n && request.hashes.n <= request.tokens.n &&
+            !has_nulls(&request.tokens) && !has_nulls(&request.jobs) &&
+            all_are_objects(&request.params, PARAMS_MAX) &&
             all_are_objects(&request.contexts, CONTEXT_MAX) && all_tokens_are_new(&request) &&
             all_jobs_are_known(&request) && insert_all_or_none(fcinfo, &request);
     end_request();

@@ -75,7 +75,7 @@ extern FleetExecDo fleet_exec_event(FleetExec *exec, FleetExecEvent event, Fleet
 /* ---- between a parent and a child ---- */
 
 /* Version of their requests and answers: both must have the same one. */
-#define FLEET_PROTOCOL 1
+#define FLEET_PROTOCOL 2
 
 typedef enum FleetStartAnswer
 {

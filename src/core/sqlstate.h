@@ -17,7 +17,9 @@
 /* Our own.  src/sql/45_child.sql raises the first two. */
 #define FLEET_SQLSTATE_EPOCH_ENDED "FE001"    /* the child has seen a later epoch of its parent */
 #define FLEET_SQLSTATE_OTHER_PROTOCOL "FE002" /* parent and child do not speak the same */
-#define FLEET_SQLSTATE_BAD_QUERY "F0001"      /* a for_each or a condition failed */
+#define FLEET_SQLSTATE_LACKS_DEFINITION                                                            \
+    "FE003"                              /* the child lacks the document that a start names */
+#define FLEET_SQLSTATE_BAD_QUERY "F0001" /* a for_each or a condition failed */
 
 #define FLEET_SQLSTATE_SUCCESSFUL_COMPLETION "00000"
 #define FLEET_SQLSTATE_WARNING "01000"

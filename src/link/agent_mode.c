@@ -67,6 +67,10 @@ fleet_link_start(FleetServerLink *link, const FleetRemoteStart *starts, int n)
             MemoryContextAllocZero(link->context, sizeof(AgentStart) + job + params + context);
 
         start->token = starts[i].token;
+        start->by_hash = starts[i].by_hash;
+        start->hash = starts[i].hash;
+        if (start->by_hash)
+            fleet_agent_document_need(agent, &start->hash, starts[i].document);
         start->job = (char *) (start + 1);
         start->params = start->job + job;
         start->context = start->params + params;
@@ -302,7 +306,7 @@ requeue(FleetAgentLink *agent, AgentCall *call)
         case TAG_START:
             for (int i = 0; i < call->n; i++)
                 fleet_link_callbacks.started(agent->conn.link, &call->starts[i]->token,
-                                             FLEET_START_UNCLEAR, NULL, NULL);
+                                             FLEET_START_UNCLEAR, NULL, NULL, NULL);
             break;
         case TAG_RESUME:
             for (int i = 0; i < call->n; i++)
@@ -320,6 +324,10 @@ requeue(FleetAgentLink *agent, AgentCall *call)
         case TAG_ACKNOWLEDGE: requeue_tokens(agent, &agent->acknowledges, call); break;
         case TAG_DEPLOY:
             dlist_push_head(&agent->deploys, &call->deploy->node);
+            call->deploy = NULL;
+            break;
+        case TAG_DOCUMENT:
+            dlist_push_head(&agent->documents, &call->deploy->node);
             call->deploy = NULL;
             break;
         case TAG_HELLO:
@@ -428,6 +436,7 @@ agent_spare_since(FleetConn *conn)
 
     if (hash_get_num_entries(agent->children) > 0 || !dlist_is_empty(&agent->starts) ||
         !dlist_is_empty(&agent->sent) || !dlist_is_empty(&agent->deploys) ||
+        !dlist_is_empty(&agent->documents) ||
         agent->cancels.n + agent->acknowledges.n + agent->resumes.n > 0)
         return FLEET_NEVER;
     return conn->heard_at;
@@ -464,6 +473,7 @@ agent_create(FleetServerLink *link)
     dlist_init(&agent->starts);
     dlist_init(&agent->sent);
     dlist_init(&agent->deploys);
+    dlist_init(&agent->documents);
     dlist_init(&agent->refused_starts);
     dlist_init(&agent->refused_deploys);
     dlist_init(&agent->fetch);
@@ -471,6 +481,7 @@ agent_create(FleetServerLink *link)
     agent->children = table_create(link, "fleet children", sizeof(FleetToken), sizeof(AgentChild));
     agent->by_id = table_create(link, "fleet child ids", sizeof(int64), sizeof(AgentId));
     agent->unknown = table_create(link, "fleet unknown ids", sizeof(int64), sizeof(int64));
+    agent->known = table_create(link, "fleet documents", sizeof(FleetToken), sizeof(AgentDocument));
     agent->report.context =
         AllocSetContextCreate(link->context, "fleet report", ALLOCSET_DEFAULT_SIZES);
 }

@@ -2,7 +2,7 @@
  * link/agent_mode.h
  *     What the files of mode agent share, each calling only those below it:
  *     agent_mode.c (queues, login, loss), agent_report.c (what comes back),
- *     agent_send.c, agent_child.c.
+ *     agent_send.c, agent_document.c, agent_child.c.
  */
 #ifndef FLEET_LINK_AGENT_MODE_H
 #define FLEET_LINK_AGENT_MODE_H
@@ -20,6 +20,7 @@ typedef enum AgentTag
     TAG_CANCEL,
     TAG_ACKNOWLEDGE,
     TAG_DEPLOY,
+    TAG_DOCUMENT,
     TAG_INSTALLED,    /* is the extension still there? */
     TAG_PREPARE_CALL, /* of the call that follows */
 } AgentTag;
@@ -47,22 +48,43 @@ typedef struct AgentId
     AgentChild *child;
 } AgentId;
 
+/* What the link knows of a document of a job, by its hash. */
+typedef enum AgentDocumentState
+{
+    DOCUMENT_QUEUED,  /* in agent->documents, or sent and not answered */
+    DOCUMENT_THERE,   /* the server had it */
+    DOCUMENT_REFUSED, /* it does not take it: "why", of what was waiting for it */
+} AgentDocumentState;
+
+typedef struct AgentDocument
+{
+    FleetToken hash; /* key */
+    AgentDocumentState state;
+    char *sqlstate, *message; /* REFUSED, in one allocation */
+} AgentDocument;
+
 typedef struct AgentStart
 {
     dlist_node node;
     FleetToken token;
+    bool by_hash;
+    FleetToken hash;
     char *job, *params, *context; /* in the same allocation */
     /* the answer */
     int64 id;
     bool known; /* it was there before */
+    bool defined;
+    FleetToken definition; /* what it runs, if it is by name */
     char sqlstate[6];
     char *message;
 } AgentStart;
 
+/* A document, to be deployed or (DOCUMENT) only to be there. */
 typedef struct AgentDeploy
 {
     dlist_node node;
     uint64 ref;
+    FleetToken hash; /* DOCUMENT */
     char *document;
     /* why it is not sent */
     char sqlstate[6];
@@ -78,6 +100,7 @@ typedef struct AgentCall
     AgentStart **starts;
     FleetToken *tokens; /* RESUME, CANCEL, ACKNOWLEDGE */
     int64 *ids;         /* RESUME: answers; NO_ANSWER: none came */
+    FleetToken *hashes; /* ... and what these run */
     AgentDeploy *deploy;
     bool failed;
     char sqlstate[6];
@@ -111,6 +134,8 @@ typedef struct FleetAgentLink
     dlist_head starts;
     dlist_head sent; /* AgentCall */
     dlist_head deploys;
+    dlist_head documents;                       /* AgentDeploy: to be sent before the starts */
+    HTAB *known;                                /* AgentDocument by hash */
     dlist_head refused_starts, refused_deploys; /* not sent: told at the end of the turn */
     dlist_head fetch;                           /* AgentChild */
     AgentTokens cancels, acknowledges, resumes;
@@ -139,6 +164,19 @@ extern void fleet_agent_known(FleetAgentLink *agent, AgentChild *child, int64 id
 extern void fleet_agent_child_forget(FleetAgentLink *agent, AgentChild *child);
 /* Numbers of children are only good on the connection that gave them. */
 extern void fleet_agent_forget_ids(FleetAgentLink *agent);
+
+/* agent_document.c */
+
+/* A start names it: it is sent first, unless the server is known to have it. */
+extern void fleet_agent_document_need(FleetAgentLink *agent, const FleetToken *hash,
+                                      const char *document);
+/* NULL: nothing is known of it. */
+extern AgentDocument *fleet_agent_document(FleetAgentLink *agent, const FleetToken *hash);
+extern void fleet_agent_document_there(FleetAgentLink *agent, const FleetToken *hash);
+extern void fleet_agent_document_refused(FleetAgentLink *agent, const FleetToken *hash,
+                                         const char *sqlstate, const char *message);
+/* The server says that it has it no longer. */
+extern void fleet_agent_document_lacks(FleetAgentLink *agent, const FleetToken *hash);
 
 /* agent_send.c */
 extern void fleet_agent_gather(FleetConn *conn);

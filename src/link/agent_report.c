@@ -283,6 +283,16 @@ answered_item(FleetAgentLink *agent, const AgentCall *call, const PGresult *resu
     return (int) fleet_agent_number(agent, result, row, 0, &number);
 }
 
+/* A uuid, if it is one. */
+static bool
+get_hash(const PGresult *result, int row, int column, FleetToken *hash)
+{
+    if (PQgetisnull(result, row, column) || PQgetlength(result, row, column) != sizeof(*hash))
+        return false;
+    memcpy(hash, PQgetvalue(result, row, column), sizeof(*hash));
+    return true;
+}
+
 static void
 start_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int row)
 {
@@ -297,6 +307,7 @@ start_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int ro
     start = call->starts[ord - 1];
     start->id = id;
     start->known = PQgetlength(result, row, 2) == 1 && PQgetvalue(result, row, 2)[0] != 0;
+    start->defined = get_hash(result, row, 5, &start->definition);
     if (start->id != 0)
         return;
     before = MemoryContextSwitchTo(agent->conn.link->context);
@@ -317,8 +328,11 @@ resume_row(FleetAgentLink *agent, AgentCall *call, const PGresult *result, int r
     int ord = answered_item(agent, call, result, row);
     int64 id = plain_number(agent, result, row, 1, "job_run_id", 8);
 
-    if (!agent->conn.lost)
-        call->ids[ord - 1] = id;
+    if (agent->conn.lost)
+        return;
+    call->ids[ord - 1] = id;
+    if (!get_hash(result, row, 3, &call->hashes[ord - 1]))
+        memset(&call->hashes[ord - 1], 0, sizeof(FleetToken));
 }
 
 static void
@@ -403,7 +417,7 @@ is_stale(const AgentCall *call, const PGresult *result)
 void
 fleet_agent_result(FleetConn *conn, const FleetExpect *expect, PGresult *result)
 {
-    static const int columns[] = {[TAG_START] = 5, [TAG_RESUME] = 3, [TAG_FETCH] = COLUMNS};
+    static const int columns[] = {[TAG_START] = 6, [TAG_RESUME] = 4, [TAG_FETCH] = COLUMNS};
     FleetAgentLink *agent = AGENT_OF(conn);
     ExecStatusType status = PQresultStatus(result);
     AgentCall *call = NULL;
@@ -471,6 +485,44 @@ is_transient(const char *sqlstate)
 }
 
 static void
+start_known(FleetAgentLink *agent, AgentStart *start)
+{
+    AgentChild *child = fleet_agent_child(agent, &start->token, true);
+
+    fleet_agent_known(agent, child, start->id);
+    /* It may have ended, and have told so to a parent that has lost it since: nothing will notify of
+     * it again. */
+    if (start->known && child->id != 0)
+        fleet_agent_dirty(agent, child);
+    fleet_link_callbacks.started(agent->conn.link, &start->token, FLEET_STARTED,
+                                 start->defined ? &start->definition : NULL, NULL, NULL);
+}
+
+/* If it lacks the document: because it has refused it, or has it no longer. */
+static void
+start_refused(FleetAgentLink *agent, AgentStart *start)
+{
+    FleetServerLink *link = agent->conn.link;
+    bool lacks =
+        start->by_hash && fleet_sqlstate_is(start->sqlstate, FLEET_SQLSTATE_LACKS_DEFINITION);
+    const AgentDocument *document = lacks ? fleet_agent_document(agent, &start->hash) : NULL;
+
+    if (document != NULL && document->state == DOCUMENT_REFUSED)
+        fleet_link_callbacks.started(link, &start->token, FLEET_NOT_STARTED, NULL,
+                                     document->sqlstate, document->message);
+    else if (lacks)
+    {
+        fleet_agent_document_lacks(agent, &start->hash);
+        fleet_link_callbacks.started(link, &start->token, FLEET_START_LACKS, NULL, NULL, NULL);
+    }
+    else
+        fleet_link_callbacks.started(
+            link, &start->token, FLEET_NOT_STARTED, NULL,
+            start->sqlstate[0] != '\0' ? start->sqlstate : FLEET_SQLSTATE_INTERNAL_ERROR,
+            start->message != NULL ? start->message : "the server gave no answer");
+}
+
+static void
 start_done(FleetAgentLink *agent, AgentCall *call)
 {
     FleetServerLink *link = agent->conn.link;
@@ -488,28 +540,22 @@ start_done(FleetAgentLink *agent, AgentCall *call)
     }
     for (int i = 0; i < call->n; i++)
     {
-        AgentStart *start = call->starts[i];
-
-        if (!call->failed && start->id != 0)
-        {
-            AgentChild *child = fleet_agent_child(agent, &start->token, true);
-
-            fleet_agent_known(agent, child, start->id);
-            /* It may have ended, and have told so to a parent that has lost it since: nothing will
-             * notify of it again. */
-            if (start->known && child->id != 0)
-                fleet_agent_dirty(agent, child);
-            fleet_link_callbacks.started(link, &start->token, FLEET_STARTED, NULL, NULL);
-        }
+        if (!call->failed && call->starts[i]->id != 0)
+            start_known(agent, call->starts[i]);
         else if (call->failed)
-            fleet_link_callbacks.started(link, &start->token, FLEET_NOT_STARTED, call->sqlstate,
-                                         call->message);
+            fleet_link_callbacks.started(link, &call->starts[i]->token, FLEET_NOT_STARTED, NULL,
+                                         call->sqlstate, call->message);
         else
-            fleet_link_callbacks.started(
-                link, &start->token, FLEET_NOT_STARTED,
-                start->sqlstate[0] != '\0' ? start->sqlstate : FLEET_SQLSTATE_INTERNAL_ERROR,
-                start->message != NULL ? start->message : "the server gave no answer");
+            start_refused(agent, call->starts[i]);
     }
+}
+
+static bool
+is_null_hash(const FleetToken *hash)
+{
+    static const FleetToken none;
+
+    return memcmp(hash, &none, sizeof(none)) == 0;
 }
 
 static void
@@ -550,7 +596,8 @@ resume_done(FleetAgentLink *agent, AgentCall *call)
         {
             hash_search(agent->children, &child->token, HASH_REMOVE, NULL);
         }
-        fleet_link_callbacks.resumed(agent->conn.link, &call->tokens[i], known);
+        fleet_link_callbacks.resumed(agent->conn.link, &call->tokens[i], known,
+                                     is_null_hash(&call->hashes[i]) ? NULL : &call->hashes[i]);
     }
 }
 
@@ -582,6 +629,23 @@ cancel_done(FleetAgentLink *agent, const AgentCall *call)
     fleet_link_callbacks.trouble(link, "a cancel was refused", call->message);
 }
 
+static void
+document_done(FleetAgentLink *agent, AgentCall *call)
+{
+    const FleetToken *hash = &call->deploy->hash;
+
+    if (!call->failed)
+        fleet_agent_document_there(agent, hash);
+    else if (is_transient(call->sqlstate))
+    {
+        dlist_push_head(&agent->documents, &call->deploy->node);
+        call->deploy = NULL;
+        fleet_conn_fail(&agent->conn, call->sqlstate, false, "%s", call->message);
+    }
+    else
+        fleet_agent_document_refused(agent, hash, call->sqlstate, call->message);
+}
+
 /* The Sync of the oldest call has come: what it did is committed there. */
 void
 fleet_agent_call_done(FleetAgentLink *agent, AgentCall *call)
@@ -601,6 +665,7 @@ fleet_agent_call_done(FleetAgentLink *agent, AgentCall *call)
                                           call->failed ? call->sqlstate : NULL,
                                           call->failed ? call->message : NULL);
             break;
+        case TAG_DOCUMENT: document_done(agent, call); break;
         case TAG_CANCEL: cancel_done(agent, call); break;
         case TAG_ACKNOWLEDGE:
             if (call->failed)

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "link/agent_mode.h"
+#include "points.h"
 #include "utils/memutils.h"
 
 #define CALL_MAX 500 /* items in a call */
@@ -28,11 +29,12 @@ call_create(FleetAgentLink *agent, uint8 tag, int n)
     call->n = n;
     if (tag == TAG_START)
         call->starts = palloc0(sizeof(*call->starts) * n);
-    else if (tag != TAG_FETCH && tag != TAG_DEPLOY)
+    else if (tag != TAG_FETCH && tag != TAG_DEPLOY && tag != TAG_DOCUMENT)
         call->tokens = palloc(sizeof(*call->tokens) * n);
     if (tag == TAG_RESUME)
     {
         call->ids = palloc(sizeof(int64) * n);
+        call->hashes = palloc0(sizeof(FleetToken) * n);
         for (int i = 0; i < n; i++)
             call->ids[i] = NO_ANSWER;
     }
@@ -56,6 +58,8 @@ fleet_agent_call_free(AgentCall *call)
         pfree(call->tokens);
     if (call->ids != NULL)
         pfree(call->ids);
+    if (call->hashes != NULL)
+        pfree(call->hashes);
     if (call->deploy != NULL)
     {
         pfree(call->deploy->document);
@@ -73,7 +77,7 @@ static const struct
     [TAG_START] = {"agent_start",
                    "SELECT * FROM fleet_link.agent_start($1::pg_catalog.uuid, $2::pg_catalog.int8,"
                    " $3::pg_catalog.uuid[], $4::pg_catalog.text[], $5::pg_catalog.jsonb[],"
-                   " $6::pg_catalog.jsonb[])"},
+                   " $6::pg_catalog.jsonb[], $7::pg_catalog.uuid[])"},
     [TAG_RESUME] =
         {"agent_resume",
          "SELECT * FROM fleet_link.agent_resume($1::pg_catalog.uuid, $2::pg_catalog.int8,"
@@ -90,6 +94,9 @@ static const struct
     [TAG_DEPLOY] = {"agent_deploy",
                     "SELECT fleet_link.agent_deploy($1::pg_catalog.uuid, $2::pg_catalog.int8,"
                     " $3::pg_catalog.jsonb)"},
+    [TAG_DOCUMENT] = {"agent_document",
+                      "SELECT fleet_link.agent_document($1::pg_catalog.uuid, $2::pg_catalog.int8,"
+                      " $3::pg_catalog.uuid, $4::pg_catalog.text)"},
 };
 
 /* Each call is a transaction of its own over there: its Sync says that it is committed. */
@@ -152,12 +159,21 @@ reason(FleetAgentLink *agent, const FleetDiagnostics *why, const char *what)
 }
 
 /* The texts of a start, as they are sent.  False: it cannot be, and would be an error of all in its
- * call; it is told of at the end. */
+ * call, or its document was refused; it is told of at the end. */
 static bool
 start_texts(FleetAgentLink *agent, AgentStart *start, const char **job, const char **params)
 {
+    const AgentDocument *document =
+        start->by_hash ? fleet_agent_document(agent, &start->hash) : NULL;
     FleetDiagnostics why;
 
+    if (document != NULL && document->state == DOCUMENT_REFUSED)
+    {
+        strlcpy(start->sqlstate, document->sqlstate, sizeof(start->sqlstate));
+        start->message = MemoryContextStrdup(agent->conn.link->context, document->message);
+        dlist_push_tail(&agent->refused_starts, &start->node);
+        return false;
+    }
     *job = fleet_text_for(agent->conn.encoding, start->job, &why);
     *params = *job == NULL ? NULL : fleet_text_for(agent->conn.encoding, start->params, &why);
     if (*params != NULL)
@@ -179,7 +195,7 @@ tell_refused(FleetAgentLink *agent)
             dlist_container(AgentStart, node, dlist_pop_head_node(&agent->refused_starts));
 
         fleet_link_agent_told();
-        fleet_link_callbacks.started(link, &start->token, FLEET_NOT_STARTED, start->sqlstate,
+        fleet_link_callbacks.started(link, &start->token, FLEET_NOT_STARTED, NULL, start->sqlstate,
                                      start->message);
         pfree(start->message);
         pfree(start);
@@ -203,7 +219,7 @@ static void
 send_starts(FleetAgentLink *agent, const char *epoch)
 {
     FleetServerLink *link = agent->conn.link;
-    StringInfoData tokens, jobs, params, contexts;
+    StringInfoData tokens, jobs, params, contexts, hashes;
     AgentCall *call;
     dlist_mutable_iter iter;
     int n = 0;
@@ -218,6 +234,7 @@ send_starts(FleetAgentLink *agent, const char *epoch)
     array_begin(&jobs);
     array_begin(&params);
     array_begin(&contexts);
+    array_begin(&hashes);
     call->n = 0;
     for (int i = 0; i < n && params.len < CALL_BYTES; i++)
     {
@@ -232,6 +249,10 @@ send_starts(FleetAgentLink *agent, const char *epoch)
         append_element(&jobs, job);
         append_element(&params, given);
         append_element(&contexts, fleet_text_or_ascii(agent->conn.encoding, start->context));
+        if (start->by_hash)
+            append_token(&hashes, &start->hash);
+        else
+            appendStringInfoString(&hashes, hashes.len > 1 ? ",NULL" : "NULL");
     }
     if (call->n == 0)
     {
@@ -242,10 +263,11 @@ send_starts(FleetAgentLink *agent, const char *epoch)
     appendStringInfoChar(&jobs, '}');
     appendStringInfoChar(&params, '}');
     appendStringInfoChar(&contexts, '}');
+    appendStringInfoChar(&hashes, '}');
     agent->starts_sent++;
-    call_send(agent, call, 6,
+    call_send(agent, call, 7,
               (const char *const[]){link->parent.uuid, epoch, tokens.data, jobs.data, params.data,
-                                    contexts.data});
+                                    contexts.data, hashes.data});
 }
 
 /* Takes up to CALL_MAX tokens from the list and sends them. */
@@ -336,6 +358,33 @@ send_deploy(FleetAgentLink *agent, const char *epoch)
     call_send(agent, call, 3, (const char *const[]){link->parent.uuid, epoch, document});
 }
 
+/* The starts that need it come behind it. */
+static void
+send_document(FleetAgentLink *agent, const char *epoch)
+{
+    FleetServerLink *link = agent->conn.link;
+    AgentDeploy *deploy =
+        dlist_container(AgentDeploy, node, dlist_pop_head_node(&agent->documents));
+    FleetDiagnostics why;
+    const char *document = fleet_text_for(agent->conn.encoding, deploy->document, &why);
+    char hash[37];
+    AgentCall *call;
+
+    if (document == NULL)
+    {
+        fleet_agent_document_refused(agent, &deploy->hash, why.sqlstate,
+                                     psprintf("definition of the job: %s", why.message));
+        pfree(deploy->document);
+        pfree(deploy);
+        return;
+    }
+    fleet_text_from_uuid(deploy->hash.bytes, hash);
+    call = call_create(agent, TAG_DOCUMENT, 1);
+    call->deploy = deploy;
+    call_send(agent, call, 4, (const char *const[]){link->parent.uuid, epoch, hash, document});
+    FLEET_POINT("document_sent");
+}
+
 /* ---- the end of a turn ---- */
 
 static void
@@ -350,6 +399,8 @@ agent_send_all(FleetAgentLink *agent)
         send_tokens(agent, &agent->cancels, TAG_CANCEL, epoch);
     while (!dlist_is_empty(&agent->deploys) && !agent->conn.lost)
         send_deploy(agent, epoch);
+    while (!dlist_is_empty(&agent->documents) && !agent->conn.lost)
+        send_document(agent, epoch);
     while (!dlist_is_empty(&agent->starts) && agent->starts_sent < STARTS_AT_ONCE &&
            !agent->conn.lost)
         send_starts(agent, epoch);
@@ -373,7 +424,7 @@ fleet_agent_gather(FleetConn *conn)
         return;
     if (agent->resumes.n == 0 && agent->cancels.n == 0 && agent->acknowledges.n == 0 &&
         dlist_is_empty(&agent->starts) && dlist_is_empty(&agent->fetch) &&
-        dlist_is_empty(&agent->deploys))
+        dlist_is_empty(&agent->deploys) && dlist_is_empty(&agent->documents))
         return;
     if (conn->link->scratch == NULL)
         conn->link->scratch =

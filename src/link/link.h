@@ -64,7 +64,7 @@ typedef struct FleetLinkSpec
     const char *const *values; /* both NULL-terminated */
 } FleetLinkSpec;
 
-/* A job run on another agent, as its parent names it: a uuid. */
+/* A job run on another agent, as its parent names it, or the hash of a document: a uuid. */
 typedef struct FleetToken
 {
     uint8 bytes[16];
@@ -74,6 +74,7 @@ typedef enum FleetStartResult
 {
     FLEET_STARTED, /* it is there, durably (new or had it already: no difference) */
     FLEET_NOT_STARTED, /* could not be sent or was refused before anything was written; sqlstate/message say why */
+    FLEET_START_LACKS,   /* it lacks the document after all, and did nothing: to be started again */
     FLEET_START_UNCLEAR, /* sent, connection lost: ask with fleet_link_resume() */
 } FleetStartResult;
 
@@ -101,11 +102,13 @@ typedef struct FleetLinkCallbacks
 
     /* A cancel was refused, a while ago: all that still apply are to be asked for again. */
     void (*cancel_again)(FleetServerLink *link);
-    /* Answers fleet_link_start().  sqlstate and message: NOT_STARTED only. */
+    /* Answers fleet_link_start().  definition: STARTED by name, the hash of what the server runs (NULL:
+     * it is not said); sqlstate and message: NOT_STARTED only. */
     void (*started)(FleetServerLink *link, const FleetToken *token, FleetStartResult result,
-                    const char *sqlstate, const char *message);
-    /* Answers fleet_link_resume(). */
-    void (*resumed)(FleetServerLink *link, const FleetToken *token, bool known);
+                    const FleetToken *definition, const char *sqlstate, const char *message);
+    /* Answers fleet_link_resume().  definition: of what is known, or NULL. */
+    void (*resumed)(FleetServerLink *link, const FleetToken *token, bool known,
+                    const FleetToken *definition);
     /* The child notified, and the link fetched. */
     void (*reported)(FleetServerLink *link, const FleetRemoteReport *report);
     /* Answers fleet_link_deploy().  sqlstate and message: NULL if ok. */
@@ -154,6 +157,10 @@ typedef struct FleetRemoteStart
     const char *job;
     const char *params;  /* JSON object */
     const char *context; /* JSON object */
+    bool by_hash;        /* this version of the job: */
+    FleetToken hash;
+    const char
+        *document; /* of that hash; sent before the start if the server is not known to have it */
 } FleetRemoteStart;
 
 /*

@@ -13,7 +13,7 @@
 --                                 purge_request, and of runs and job runs, with all that belongs to them (rows that no
 --                                 session holds), and of documents, that are kept no longer
 --   fleet.confirm_identity('new')  what is open in a copy, while its agent is paused
---   links of a parent             job_run.acknowledged_at of final rows, parent
+--   links of a parent             job_run.acknowledged_at of final rows, parent; INSERT and DELETE of received
 -- So a table in which the agent changes rows has no foreign key, which would lock them for a session, and no
 -- unique key that a session and the agent could both be about to insert (test/t/042_locks.pl).
 --
@@ -282,10 +282,25 @@ COMMENT ON TABLE fleet_catalog.precedence IS 'Precedence constraints between the
 -- A run keeps what it was started with: documents addressed by their content.
 CREATE TABLE fleet_catalog.definition (
     hash uuid PRIMARY KEY,                  -- first 16 bytes of sha256 of the body's text (or random)
-    kind text NOT NULL CHECK (kind IN ('package', 'job')),
+    kind text NOT NULL CHECK (kind IN ('package', 'job', 'received')),
     body jsonb NOT NULL
 );
-COMMENT ON TABLE fleet_catalog.definition IS 'Snapshots of packages and jobs as runs used them';
+COMMENT ON TABLE fleet_catalog.definition IS 'Snapshots of packages and jobs as runs used them; received: of a job, as a parent sent it';
+
+-- As a child: documents of jobs that parents sent along with starts.  A start names one by its hash, and only what came over
+-- links of its own role counts.  Each may go at any time: a start that does not find its document is told so, and it comes again.
+CREATE TABLE fleet_catalog.received (
+    role        fleet_catalog.role NOT NULL, -- as which the link logged in; it owns the job runs
+    hash        uuid NOT NULL,              -- as the parent names it
+    definition  uuid NOT NULL,              -- fleet_catalog.definition.hash; the same, as a rule
+    job         text NOT NULL,
+    params      jsonb NOT NULL,             -- the job's own
+    parent_uuid uuid NOT NULL,              -- who sent it first
+    received_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
+    PRIMARY KEY (role, hash)
+);
+CREATE INDEX received_definition ON fleet_catalog.received (definition); -- is a document still used?
+COMMENT ON TABLE fleet_catalog.received IS 'Documents of jobs that parents sent along with starts, by the role of the link';
 
 -- Tasks of the package documents, so that views need not open a document for every row.
 CREATE TABLE fleet_catalog.definition_task (
@@ -296,6 +311,7 @@ CREATE TABLE fleet_catalog.definition_task (
     job      text,
     package  text,
     for_each boolean NOT NULL,
+    job_hash uuid,                          -- of the document of its job; null: not defined here, or used by name
     PRIMARY KEY (hash, task_no)
 );
 COMMENT ON TABLE fleet_catalog.definition_task IS 'Tasks of the package snapshots, written with them';
@@ -377,6 +393,7 @@ CREATE TABLE fleet_catalog.task_run (
     output      text,
     carried_from bigint,                    -- succeeded without a start: the run in which it did; queued: whose items or nested
                                             -- run it takes over when it begins
+    definition  uuid,                       -- of a job that is not defined here: the version that the server ran
     PRIMARY KEY (run_id, task_no, item)
 ) WITH (fillfactor = 30);
 COMMENT ON TABLE fleet_catalog.task_run IS 'One row a task of a run, or an item of its for_each';

@@ -75,6 +75,11 @@ BEGIN
                'packages', coalesce((SELECT jsonb_object_agg(n.name, fleet_catalog.package_body(n.name, v_path))
                                        FROM fleet_catalog.package AS n
                                       WHERE n.name IN (SELECT t.package FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id)), '{}'))
+           -- Anybody may define a job.  One whose owner the package's owner may not act as is not what its tasks mean by the name:
+           -- on servers of mode agent they go on by name.
+           || coalesce((SELECT jsonb_build_object('by_name', jsonb_agg(j.name ORDER BY j.name)) FROM fleet_catalog.job AS j
+                         WHERE j.name IN (SELECT t.job FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id)
+                           AND NOT coalesce(fleet_catalog.may_become(p.owner, j.owner), false) HAVING count(*) > 0), '{}')
       INTO v_body FROM fleet_catalog.package AS p WHERE p.name = a_name;
     RETURN v_body;
 END
@@ -88,18 +93,22 @@ CREATE FUNCTION fleet_catalog.store_definition(a_kind text, a_body jsonb) RETURN
 DECLARE
     -- content_hash(), written out: this is on the path of every run
     v_hash uuid := encode(substr(sha256(convert_to(a_body::text, 'UTF8')), 1, 16), 'hex')::uuid;
+    v_kind text;
 BEGIN
     IF current_setting('transaction_isolation') <> 'read committed' OR NOT pg_try_advisory_xact_lock_shared(1179407681, 0) THEN
         v_hash := gen_random_uuid(); -- it may have been purged since our snapshot, or is being purged now
     END IF;
-    IF NOT EXISTS (SELECT FROM fleet_catalog.definition AS d WHERE d.hash = v_hash) THEN
-        IF NOT pg_try_advisory_xact_lock(1179407680, hashtext(v_hash::text)) THEN
+    SELECT d.kind INTO v_kind FROM fleet_catalog.definition AS d WHERE d.hash = v_hash;
+    IF v_kind IS DISTINCT FROM a_kind THEN
+        IF v_kind IS NOT NULL OR NOT pg_try_advisory_xact_lock(1179407680, hashtext(v_hash::text)) THEN
             v_hash := gen_random_uuid();
         END IF;
         INSERT INTO fleet_catalog.definition (hash, kind, body) VALUES (v_hash, a_kind, a_body) ON CONFLICT DO NOTHING;
         IF FOUND AND a_kind = 'package' THEN
-            INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each)
-            SELECT v_hash, (t ->> 'task_no')::integer, t ->> 'name', t ->> 'kind', t ->> 'job', t ->> 'package', t ->> 'for_each' IS NOT NULL
+            INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, job_hash)
+            SELECT v_hash, (t ->> 'task_no')::integer, t ->> 'name', t ->> 'kind', t ->> 'job', t ->> 'package', t ->> 'for_each' IS NOT NULL,
+                   CASE WHEN NOT coalesce(a_body -> 'by_name' ? (t ->> 'job'), false) OR num_nonnulls(t ->> 'server', t ->> 'on_group') = 0
+                        THEN fleet_catalog.content_hash((a_body -> 'jobs' -> (t ->> 'job'))::text) END
               FROM jsonb_array_elements(a_body -> 'tasks') AS t;
         END IF;
     END IF;
@@ -203,22 +212,65 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.choose_tasks(jsonb, text[], text, text[]) IS 'A package''s document, with the tasks left out that are not chosen';
 
-CREATE FUNCTION fleet_catalog.checked_body(a_name text) RETURNS jsonb
+CREATE FUNCTION fleet_catalog.check_package_body(a_body jsonb) RETURNS jsonb
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_body jsonb := fleet_catalog.package_body(a_name, '{}');
 BEGIN
-    IF v_body -> 'tasks' = '[]' THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('package "%s" has no tasks', a_name),
+    IF a_body -> 'tasks' = '[]' THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('package "%s" has no tasks', a_body ->> 'name'),
             HINT = 'Add one with fleet.add_task().';
     END IF;
-    IF v_body -> 'jobs' <> '{}' THEN
-        PERFORM fleet_catalog.check_job_body(j.value) FROM jsonb_each(v_body -> 'jobs') AS j;
+    IF a_body -> 'jobs' <> '{}' THEN
+        PERFORM fleet_catalog.check_job_body(j.value) FROM jsonb_each(a_body -> 'jobs') AS j;
     END IF;
-    RETURN v_body;
+    RETURN a_body;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_package_body(jsonb) IS 'The same document of a package; an error if it or one of its jobs cannot run';
+
+CREATE FUNCTION fleet_catalog.checked_body(a_name text) RETURNS jsonb
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN fleet_catalog.check_package_body(fleet_catalog.package_body(a_name, '{}'));
 END
 $$;
 COMMENT ON FUNCTION fleet_catalog.checked_body(text) IS 'The document of a package, with all that it needs in itself';
+
+-- As it is where it was sent to: all that is in it belongs to who sent it.
+CREATE FUNCTION fleet_catalog.owned_body(a_body jsonb, a_owner text) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_key text;
+BEGIN
+    a_body := a_body || jsonb_build_object('owner', a_owner);
+    FOREACH v_key IN ARRAY '{jobs,packages}'::text[] LOOP
+        IF a_body -> v_key <> '{}' THEN
+            a_body := jsonb_set(a_body, ARRAY[v_key], (SELECT jsonb_object_agg(x.key, fleet_catalog.owned_body(x.value, a_owner)) FROM jsonb_each(a_body -> v_key) AS x));
+        END IF;
+    END LOOP;
+    RETURN a_body;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.owned_body(jsonb, text) IS 'The document of a job or package, with all jobs and packages in it, as this role''s';
+
+-- For the agent: the package that a task of a run, or a step of a job, runs, as it was when that run or job run was asked for.
+-- a_job: the job of a run, whose step it is; null: a task of the run, or a step of a job run.
+CREATE FUNCTION fleet_catalog.inner_package(a_definition uuid, a_job text, a_package text, a_owner oid, OUT body jsonb, OUT owner oid)
+    RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_outer fleet_catalog.definition;
+BEGIN
+    SELECT d.* INTO v_outer FROM fleet_catalog.definition AS d WHERE d.hash = a_definition;
+    body := CASE WHEN a_job IS NULL THEN v_outer.body ELSE v_outer.body -> 'jobs' -> a_job END -> 'packages' -> a_package;
+    IF v_outer.kind = 'received' THEN
+        body := fleet_catalog.owned_body(body, fleet_catalog.role_name(a_owner));
+    END IF;
+    SELECT r.oid INTO owner FROM pg_roles AS r WHERE r.rolname = body ->> 'owner' AND fleet_catalog.may_become(a_owner, r.oid);
+    IF owner IS NOT NULL THEN
+        body := fleet_catalog.check_package_body(body);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.inner_package(uuid, text, text, oid) IS 'A package in the document of a run or job run, and its owner, if this role may act as it';
 
 CREATE FUNCTION fleet_catalog.snapshot_package(a_name text) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

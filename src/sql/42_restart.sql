@@ -161,6 +161,7 @@ CREATE FUNCTION fleet_catalog.restart_nested(a_run_id bigint, a_task_no integer,
 DECLARE
     v_parent fleet_catalog.run;
     v_old fleet_catalog.run;
+    v_inner record;
     v_definition uuid;
     v_run_id bigint;
 BEGIN
@@ -178,10 +179,11 @@ BEGIN
     END IF;
     v_definition := v_old.definition;
     IF v_parent.restart_definition = 'current' THEN
-        IF NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = v_old.package AND p.owner = v_old.owner) THEN
+        SELECT i.* INTO v_inner FROM fleet_catalog.inner_package(v_parent.definition, NULL, v_old.package, v_parent.owner) AS i;
+        IF v_inner.owner IS DISTINCT FROM v_old.owner::oid THEN
             RETURN NULL;
         END IF;
-        v_definition := fleet_catalog.snapshot_package(v_old.package);
+        v_definition := fleet_catalog.store_definition('package', v_inner.body);
     END IF;
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, parent_run_id, parent_task_no, parent_item,
                                    requested_by, restart_of, restart_unknown, restart_definition)

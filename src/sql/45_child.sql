@@ -1,7 +1,7 @@
 -- 45_child.sql: what links of a parent call on a server in mode agent.  A busy parent starts thousands
 -- of jobs a second through these: what it calls for each child is in C (api/child.c).
 --
--- Errors: FE001 the epoch is lower than one already seen from that parent, FE002 protocols do not fit.
+-- Errors: FE001 the epoch is lower than one already seen from that parent, FE002 protocols do not fit, FE003 a document is not here.
 
 CREATE FUNCTION fleet_catalog.protocol() RETURNS integer
     LANGUAGE C IMMUTABLE AS 'MODULE_PATHNAME', 'fleet_sql_protocol';
@@ -69,11 +69,11 @@ CREATE FUNCTION fleet_catalog.check_epoch(a_parent_uuid uuid, a_epoch bigint) RE
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_check_epoch';
 COMMENT ON FUNCTION fleet_catalog.check_epoch(uuid, bigint) IS 'Keeps out a hello of this parent until COMMIT; raises FE001 if a higher epoch was seen from it';
 
-CREATE FUNCTION fleet_link.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[], contexts jsonb[] DEFAULT NULL)
-    RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
+CREATE FUNCTION fleet_link.agent_start(parent_uuid uuid, epoch bigint, tokens uuid[], jobs text[], params jsonb[], contexts jsonb[] DEFAULT NULL, hashes uuid[] DEFAULT NULL)
+    RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text, definition uuid)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.agent_start(uuid, bigint, uuid[], text[], jsonb[], jsonb[])
-    IS 'For links of a parent: starts jobs, each token once. contexts: fleet.context of their steps';
+COMMENT ON FUNCTION fleet_link.agent_start(uuid, bigint, uuid[], text[], jsonb[], jsonb[], uuid[])
+    IS 'For links of a parent: starts jobs, each token once. contexts: fleet.context of their steps; hashes: of what agent_document() brought, null: the job of that name here; definition: the version that such a one has';
 
 -- Snapshot of a job, or why there is none: one job's fault must not fail the others.
 CREATE FUNCTION fleet_catalog.try_snapshot_job(a_name text, OUT hash uuid, OUT owner oid, OUT params jsonb, OUT err_code text, OUT err_text text)
@@ -121,49 +121,74 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.keep_snapshot(text, uuid) IS 'Records which snapshot belongs to the current version of a job';
 
-CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[], a_contexts jsonb[])
-    RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
+CREATE FUNCTION fleet_catalog.agent_start(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[], a_contexts jsonb[], a_hashes uuid[])
+    RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text, definition uuid)
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_agent_start';
-COMMENT ON FUNCTION fleet_catalog.agent_start(uuid, bigint, uuid[], text[], jsonb[], jsonb[])
+COMMENT ON FUNCTION fleet_catalog.agent_start(uuid, bigint, uuid[], text[], jsonb[], jsonb[], uuid[])
     IS 'Inserts job runs for known jobs and new tokens; leaves anything else to agent_start_any()';
 
+-- A document that came, by its hash; FE003: it is not here, or is about to go.  Where a user is in the way of the lock that
+-- keeps it, a copy of it does.
+CREATE FUNCTION fleet_catalog.use_received(a_hash uuid, a_job text, OUT hash uuid, OUT owner oid, OUT params jsonb, OUT err_code text, OUT err_text text)
+    RETURNS record LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_kept boolean := pg_try_advisory_xact_lock_shared(1179407681, 0);
+    v_received fleet_catalog.received;
+BEGIN
+    SELECT c.* INTO v_received FROM fleet_catalog.received AS c WHERE c.role = fleet_catalog.caller() AND c.hash = a_hash AND c.job = a_job;
+    hash := CASE WHEN v_kept THEN v_received.definition
+            ELSE (SELECT fleet_catalog.store_definition('received', d.body) FROM fleet_catalog.definition AS d WHERE d.hash = v_received.definition) END;
+    owner := fleet_catalog.caller();
+    params := v_received.params;
+    IF hash IS NULL THEN
+        err_code := 'FE003';
+        err_text := format('definition %s of job "%s" is not on this server', a_hash, a_job);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.use_received(uuid, text) IS 'The document of a job that came over a link of the caller, kept until COMMIT';
+
 -- After agent_start() has locked the parent and checked its epoch.
-CREATE FUNCTION fleet_catalog.agent_start_any(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[], a_contexts jsonb[])
-    RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text)
+CREATE FUNCTION fleet_catalog.agent_start_any(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[], a_jobs text[], a_params jsonb[], a_contexts jsonb[], a_hashes uuid[])
+    RETURNS TABLE (ord integer, job_run_id bigint, known boolean, sqlstate text, message text, definition uuid)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     v_new uuid[];
     v_names text[];
+    v_hashes uuid[];
     v_sqlstates text[];
     v_messages text[];
 BEGIN
     WITH wanted AS MATERIALIZED (
-        SELECT w.token, w.job, w.params, w.context FROM unnest(a_tokens, a_jobs, a_params, a_contexts) AS w (token, job, params, context)
+        SELECT w.token, w.job, w.params, w.context, w.hash
+          FROM unnest(a_tokens, a_jobs, a_params, a_contexts, a_hashes) AS w (token, job, params, context, hash)
          WHERE coalesce(jsonb_typeof(w.params), 'object') = 'object' AND coalesce(pg_column_size(w.params), 0) <= 1000000
            AND coalesce(jsonb_typeof(w.context), 'object') = 'object' AND coalesce(pg_column_size(w.context), 0) <= 10000
     ), job AS MATERIALIZED (
-        SELECT n.name, coalesce(c.hash, s.hash) AS hash, coalesce(j.owner, s.owner) AS owner,
-               coalesce(j.params, s.params) AS params, s.err_code, s.err_text
-          FROM (SELECT DISTINCT w.job FROM wanted AS w WHERE w.job IS NOT NULL) AS n (name)
-          LEFT JOIN fleet_catalog.job AS j ON j.name = n.name AND fleet_catalog.may_use(j.owner)
+        SELECT n.name, n.named, coalesce(c.hash, s.hash, u.hash) AS hash, coalesce(j.owner, s.owner, u.owner) AS owner,
+               coalesce(j.params, s.params, u.params) AS params, coalesce(s.err_code, u.err_code) AS err_code, coalesce(s.err_text, u.err_text) AS err_text
+          FROM (SELECT DISTINCT w.job, w.hash FROM wanted AS w WHERE w.job IS NOT NULL) AS n (name, named)
+          LEFT JOIN fleet_catalog.job AS j ON j.name = n.name AND n.named IS NULL AND fleet_catalog.may_use(j.owner)
           LEFT JOIN fleet_catalog.job_snapshot AS c
                  ON c.job_id = j.job_id AND c.owner = fleet_catalog.role_name(j.owner) AND c.writer = j.xmin AND c.place = j.ctid
                 AND pg_try_advisory_xact_lock_shared(1179407681, 0) -- its document is not purged meanwhile
                -- OFFSET: so that the function is not called first and asked about afterwards
-          LEFT JOIN LATERAL (SELECT t.* FROM fleet_catalog.try_snapshot_job(n.name) AS t WHERE c.hash IS NULL OFFSET 0) AS s ON true
+          LEFT JOIN LATERAL (SELECT t.* FROM fleet_catalog.try_snapshot_job(n.name) AS t WHERE n.named IS NULL AND c.hash IS NULL OFFSET 0) AS s ON true
+          LEFT JOIN LATERAL (SELECT t.* FROM fleet_catalog.use_received(n.named, n.name) AS t WHERE n.named IS NOT NULL OFFSET 0) AS u ON true
     ), inserted AS (
         INSERT INTO fleet_catalog.job_run (token, job, definition, owner, parent_uuid, parent_role, params, context)
         SELECT w.token, w.job, j.hash, j.owner, a_parent_uuid, fleet_catalog.caller(), j.params || coalesce(w.params, '{}'), w.context
-          FROM wanted AS w JOIN job AS j ON j.name = w.job
+          FROM wanted AS w JOIN job AS j ON j.name = w.job AND j.named IS NOT DISTINCT FROM w.hash
          WHERE j.hash IS NOT NULL AND w.token IS NOT NULL
         ON CONFLICT (token) DO NOTHING
         RETURNING token, fleet_catalog.wake('job_run', job_run_id)
     )
     SELECT (SELECT array_agg(i.token) FROM inserted AS i),
-           b.names, b.sqlstates, b.messages
-      INTO v_new, v_names, v_sqlstates, v_messages
-      FROM (SELECT array_agg(j.name), array_agg(j.err_code), array_agg(j.err_text) FROM job AS j WHERE j.hash IS NULL) AS b (names, sqlstates, messages);
+           b.names, b.hashes, b.sqlstates, b.messages
+      INTO v_new, v_names, v_hashes, v_sqlstates, v_messages
+      FROM (SELECT array_agg(j.name), array_agg(j.named), array_agg(j.err_code), array_agg(j.err_text) FROM job AS j WHERE j.hash IS NULL)
+           AS b (names, hashes, sqlstates, messages);
     RETURN QUERY
     SELECT w.ord::integer, r.job_run_id, r.job_run_id IS NOT NULL AND n.token IS NULL,
            CASE WHEN r.job_run_id IS NULL THEN coalesce(b.sqlstate, CASE WHEN o.token IS NOT NULL THEN '42710' WHEN w.token IS NULL OR w.job IS NULL THEN '22004' ELSE '22023' END) END,
@@ -173,30 +198,32 @@ BEGIN
                                              THEN 'the context of a job must be a JSON object of at most 10,000 bytes'
                                              ELSE 'the parameters of a job must be a JSON object of at most 1,000,000 bytes' END
                                         WHEN o.parent_uuid IS DISTINCT FROM a_parent_uuid THEN 'the token belongs to another parent'
-                                        ELSE 'the token belongs to another role or job' END) END
-      FROM unnest(a_tokens, a_jobs, a_contexts) WITH ORDINALITY AS w (token, job, context, ord)
+                                        ELSE 'the token belongs to another role or job' END) END,
+           CASE WHEN r.job <> '' THEN r.definition END
+      FROM unnest(a_tokens, a_jobs, a_contexts, a_hashes) WITH ORDINALITY AS w (token, job, context, hash, ord)
       LEFT JOIN fleet_catalog.job_run AS o ON o.token = w.token
       -- one that was canceled before it arrived has no job
       LEFT JOIN fleet_catalog.job_run AS r
              ON r.token = w.token AND r.parent_uuid = a_parent_uuid AND r.parent_role = fleet_catalog.caller() AND r.job IN (w.job, '')
       LEFT JOIN unnest(v_new) AS n (token) ON n.token = w.token
-      LEFT JOIN unnest(v_names, v_sqlstates, v_messages) AS b (name, sqlstate, message) ON b.name = w.job
+      LEFT JOIN unnest(v_names, v_hashes, v_sqlstates, v_messages) AS b (name, hash, sqlstate, message) ON b.name = w.job AND b.hash IS NOT DISTINCT FROM w.hash
      ORDER BY w.ord;
 END
 $$;
 
-CREATE FUNCTION fleet_link.agent_resume(parent_uuid uuid, epoch bigint, tokens uuid[]) RETURNS TABLE (ord integer, job_run_id bigint, state integer)
+CREATE FUNCTION fleet_link.agent_resume(parent_uuid uuid, epoch bigint, tokens uuid[])
+    RETURNS TABLE (ord integer, job_run_id bigint, state integer, definition uuid)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet_link.agent_resume(uuid, bigint, uuid[]) IS 'For links of a parent: what is known of these tokens';
 
 CREATE FUNCTION fleet_catalog.agent_resume(a_parent_uuid uuid, a_epoch bigint, a_tokens uuid[])
-    RETURNS TABLE (ord integer, job_run_id bigint, state integer)
+    RETURNS TABLE (ord integer, job_run_id bigint, state integer, definition uuid)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
     RETURN QUERY
-    SELECT w.ord::integer, r.job_run_id, r.state::integer
+    SELECT w.ord::integer, r.job_run_id, r.state::integer, CASE WHEN r.job <> '' THEN r.definition END
       FROM unnest(a_tokens) WITH ORDINALITY AS w (token, ord)
       -- What another role has begun with it is no start of this one, though it may see it.  (A user mapping may name another
       -- role now than it did at the start.)
@@ -370,6 +397,155 @@ BEGIN
            step_no integer, name text, command text, package text, on_success text, success_goto text, on_failure text, failure_goto text,
            retries integer, retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, on_unknown text,
            transactional boolean, single boolean, run_as text);
+END
+$$;
+
+-- ---- documents that come with starts -----------------------------------------------------------
+
+-- Rows as a document has them, by the constraints that they would meet in their table.
+CREATE FUNCTION fleet_catalog.check_rows(a_table regclass, a_what text, a_rows jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c_rows CONSTANT jsonb := (
+        SELECT coalesce(jsonb_agg(x.row || CASE WHEN x.row ? 'retry_wait_us' THEN
+                   jsonb_build_object('retry_wait', fleet_catalog.from_microseconds((x.row ->> 'retry_wait_us')::bigint),
+                                      'retry_max', fleet_catalog.from_microseconds((x.row ->> 'retry_max_us')::bigint),
+                                      'timeout', fleet_catalog.from_microseconds((x.row ->> 'timeout_us')::bigint),
+                                      'enabled', NOT x.row ? 'left_out') ELSE '{}' END - '{run_as}'::text[] ORDER BY x.n), '[]')
+          FROM jsonb_array_elements(a_rows) WITH ORDINALITY AS x (row, n));
+    c_holds CONSTANT text := (
+        SELECT string_agg(format('coalesce((%s), true)', pg_get_expr(c.conbin, c.conrelid)), ' AND ') FROM pg_constraint AS c
+         WHERE c.conrelid = a_table AND c.contype = 'c');
+    c_given CONSTANT text := (
+        SELECT string_agg(format('r.%I', a.attname), ', ') FROM pg_attribute AS a
+         WHERE a.attrelid = a_table AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull AND a.attname NOT IN ('job_id', 'package_id'));
+    v_wrong text;
+BEGIN
+    EXECUTE format('SELECT coalesce(to_jsonb(r)::text, ''null'') FROM jsonb_populate_recordset(NULL::%s, $1) AS r WHERE NOT (num_nulls(%s) = 0 AND %s) LIMIT 1',
+                   a_table, c_given, coalesce(c_holds, 'true'))
+       INTO v_wrong USING c_rows;
+    IF v_wrong IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = format('the definition of the job has an invalid %s', a_what),
+            DETAIL = left(v_wrong, 1000), HINT = 'This is not what pg_fleet of this version sends.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_rows(regclass, text, jsonb) IS 'Error if rows of a document break a constraint of the table';
+
+CREATE FUNCTION fleet_catalog.check_received_work(a_rows jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_row record;
+BEGIN
+    FOR v_row IN SELECT x.* FROM jsonb_to_recordset(a_rows) AS x (name text, params jsonb, retry_wait_us bigint, retry_max_us bigint,
+                                                                  timeout_us bigint, retry_states text[], run_as text) LOOP
+        PERFORM fleet_catalog.check_name('step', v_row.name);
+        PERFORM fleet_catalog.check_span('retry_wait', fleet_catalog.from_microseconds(v_row.retry_wait_us));
+        PERFORM fleet_catalog.check_span('retry_wait_max', fleet_catalog.from_microseconds(v_row.retry_max_us));
+        PERFORM fleet_catalog.check_span('timeout', fleet_catalog.from_microseconds(v_row.timeout_us), true);
+        PERFORM fleet_catalog.check_retry_sqlstates(v_row.retry_states);
+        IF v_row.params IS NOT NULL THEN
+            PERFORM fleet_catalog.check_params(v_row.params);
+        END IF;
+        IF v_row.run_as IS NOT NULL THEN
+            PERFORM fleet_catalog.check_run_as(fleet_catalog.caller(), fleet_catalog.deploy_role(v_row.run_as)::oid);
+        END IF;
+    END LOOP;
+    IF (SELECT count(*) <> count(DISTINCT x ->> 'name') FROM jsonb_array_elements(a_rows) AS x) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = 'the definition of the job has two parts of the same name';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_received_work(jsonb) IS 'Error if steps or tasks of a document that came are not what add_step() or add_task() accept';
+
+-- The keys that it must have, and of which types; more do no harm.
+CREATE FUNCTION fleet_catalog.check_received_keys(a_body jsonb, a_arrays text[], a_objects text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF jsonb_typeof(a_body) IS DISTINCT FROM 'object' OR jsonb_typeof(a_body -> 'name') IS DISTINCT FROM 'string'
+       OR EXISTS (SELECT FROM unnest(a_arrays) AS k (key) WHERE jsonb_typeof(a_body -> k.key) IS DISTINCT FROM 'array')
+       OR EXISTS (SELECT FROM unnest(a_objects) AS k (key) WHERE jsonb_typeof(a_body -> k.key) IS DISTINCT FROM 'object')
+       OR EXISTS (SELECT FROM unnest(a_arrays) AS k (key), jsonb_array_elements(a_body -> k.key) AS x WHERE jsonb_typeof(x) <> 'object') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid job document',
+            HINT = 'It must have the keys name, params, steps and packages.';
+    END IF;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.check_received_package(a_body jsonb, a_path text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_path text[] := fleet_catalog.check_path(a_path, format('package "%s"', a_body ->> 'name'));
+BEGIN
+    PERFORM fleet_catalog.check_received_keys(a_body, '{tasks,precedence}', '{params,jobs,packages}');
+    PERFORM fleet_catalog.check_name('package', a_body ->> 'name');
+    PERFORM fleet_catalog.check_params(a_body -> 'params');
+    PERFORM fleet_catalog.check_count(a_body -> 'tasks', 'tasks', 10000);
+    PERFORM fleet_catalog.check_count(a_body -> 'precedence', 'precedence constraints', 1000000);
+    PERFORM fleet_catalog.check_choice('overlap', coalesce(a_body ->> 'overlap', 'parallel'), 'parallel', 'skip', 'queue', 'replace');
+    PERFORM fleet_catalog.check_range('priority', coalesce((a_body ->> 'priority')::integer, 0), -1000, 1000);
+    PERFORM fleet_catalog.check_rows('fleet_catalog.task', 'task', a_body -> 'tasks');
+    PERFORM fleet_catalog.check_received_work(a_body -> 'tasks');
+    PERFORM fleet_catalog.check_graph(
+        (SELECT coalesce(array_agg(t.task ->> 'name' ORDER BY t.n), '{}') FROM jsonb_array_elements(a_body -> 'tasks') WITH ORDINALITY AS t (task, n)),
+        (SELECT coalesce(array_agg((e ->> 'from')::integer), '{}') FROM jsonb_array_elements(a_body -> 'precedence') AS e),
+        (SELECT coalesce(array_agg((e ->> 'to')::integer), '{}') FROM jsonb_array_elements(a_body -> 'precedence') AS e));
+    PERFORM fleet_catalog.check_received_package(p.value, v_path) FROM jsonb_each(a_body -> 'packages') AS p;
+    PERFORM fleet_catalog.check_received_job(j.value, v_path) FROM jsonb_each(a_body -> 'jobs') AS j;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.check_received_job(a_body jsonb, a_path text[]) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_path text[] := fleet_catalog.check_path(a_path, format('job "%s"', a_body ->> 'name'));
+BEGIN
+    PERFORM fleet_catalog.check_received_keys(a_body, '{steps}', '{params,packages}');
+    PERFORM fleet_catalog.check_name('job', a_body ->> 'name');
+    PERFORM fleet_catalog.check_params(a_body -> 'params');
+    PERFORM fleet_catalog.check_count(a_body -> 'steps', 'steps', 1000);
+    PERFORM fleet_catalog.check_rows('fleet_catalog.step', 'step', a_body -> 'steps');
+    PERFORM fleet_catalog.check_received_work(a_body -> 'steps');
+    IF EXISTS (SELECT FROM jsonb_array_elements(a_body -> 'steps') WITH ORDINALITY AS s (step, n)
+                WHERE (s.step ->> 'step_no')::integer <> s.n OR (s.step ->> 'success_goto_no')::integer NOT BETWEEN 1 AND jsonb_array_length(a_body -> 'steps')
+                   OR (s.step ->> 'failure_goto_no')::integer NOT BETWEEN 1 AND jsonb_array_length(a_body -> 'steps')) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = 'the steps of the definition of the job are numbered wrongly';
+    END IF;
+    PERFORM fleet_catalog.check_job_body(a_body);
+    PERFORM fleet_catalog.check_received_package(p.value, v_path) FROM jsonb_each(a_body -> 'packages') AS p;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_received_job(jsonb, text[]) IS 'Error unless this is a job''s document that the caller may execute as his own';
+
+CREATE FUNCTION fleet_link.agent_document(parent_uuid uuid, epoch bigint, hash uuid, document text) RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet_link.agent_document(uuid, bigint, uuid, text)
+    IS 'For links of a parent: a job''s document, of this hash, for starts that name it; what they start belongs to the caller';
+
+-- A role's newest 1,000 documents stay; of the others nothing is lost, they come again when they are needed.
+CREATE FUNCTION fleet_catalog.agent_document(a_parent_uuid uuid, a_epoch bigint, a_hash uuid, a_document text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
+DECLARE
+    c_most CONSTANT integer := 16 * 1024 * 1024;
+    v_body jsonb;
+BEGIN
+    PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
+    PERFORM fleet_catalog.check_given('hash', a_hash::text, 'document', left(a_document, 1));
+    IF octet_length(a_document) > c_most THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'the definition of the job is too large',
+            DETAIL = format('It has %s bytes, and at most %s are allowed.', octet_length(a_document), c_most);
+    ELSIF fleet_catalog.content_hash(a_document) <> a_hash THEN
+        RAISE EXCEPTION USING ERRCODE = 'data_corrupted', MESSAGE = 'the definition of the job is not the one that its hash names',
+            DETAIL = format('Its hash is %s instead of %s.', fleet_catalog.content_hash(a_document), a_hash);
+    END IF;
+    v_body := a_document::jsonb;
+    PERFORM fleet_catalog.check_received_job(v_body, '{}');
+    DELETE FROM fleet_catalog.received AS c
+     WHERE c.ctid = ANY (ARRAY(SELECT o.ctid FROM fleet_catalog.received AS o WHERE o.role = fleet_catalog.caller() AND o.hash <> a_hash
+                                ORDER BY o.received_at DESC, o.hash OFFSET 999 FOR UPDATE SKIP LOCKED));
+    INSERT INTO fleet_catalog.received AS c (role, hash, definition, job, params, parent_uuid)
+    VALUES (fleet_catalog.caller(), a_hash, fleet_catalog.store_definition('received', v_body), v_body ->> 'name', v_body -> 'params', a_parent_uuid)
+    ON CONFLICT (role, hash) DO UPDATE SET definition = excluded.definition, received_at = now();
 END
 $$;
 

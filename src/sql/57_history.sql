@@ -203,13 +203,18 @@ DECLARE
 BEGIN
     n := 0;
     IF after < v_blocks AND pg_try_advisory_xact_lock(1179407681, 0) THEN
-        -- two statements: what was committed before the lock is seen
+        -- further statements: what was committed before the lock is seen
+        DELETE FROM fleet_catalog.received AS c -- it comes again with the next start that needs it
+         WHERE c.ctid = ANY (ARRAY(SELECT o.ctid FROM fleet_catalog.received AS o
+                                    WHERE o.received_at < now() - interval '1 hour'
+                                      AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.definition = o.definition) FOR UPDATE SKIP LOCKED));
         WITH gone AS (
             DELETE FROM fleet_catalog.definition AS d
              WHERE d.ctid >= format('(%s,0)', after)::tid AND d.ctid < format('(%s,0)', v_next)::tid
                AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.definition = d.hash)
                AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.definition = d.hash)
                AND NOT EXISTS (SELECT FROM fleet_catalog.job_snapshot AS c WHERE c.hash = d.hash)
+               AND NOT EXISTS (SELECT FROM fleet_catalog.received AS c WHERE c.definition = d.hash)
             RETURNING d.hash
         ), tasks AS (
             DELETE FROM fleet_catalog.definition_task AS t USING gone AS g WHERE t.hash = g.hash)

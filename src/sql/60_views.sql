@@ -25,6 +25,7 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
        CASE WHEN fleet_catalog.is_final(t.state) THEN t.finished_at END AS finished_at,
        CASE WHEN t.state = fleet_catalog.state_code('retrying') THEN t.finished_at END AS retry_at,
        t.queued_at, r.package, t.task_no,
+       CASE WHEN t.attempt > 0 THEN coalesce(d.job_hash, t.definition) END AS job_definition,
        -- not before the server has it, where a role that knew it could take it first
        CASE WHEN t.state = fleet_catalog.state_code('running') OR fleet_catalog.is_final(t.state) THEN
            fleet_catalog.token((SELECT i.secret FROM fleet_catalog.identity AS i), r.run_uuid, d.name, t.item, t.attempt::integer) END AS token,
@@ -73,7 +74,11 @@ CREATE VIEW fleet.job_log WITH (security_barrier) AS
 SELECT s.run_id, d.name AS task, s.item, v.name AS server, s.step, fleet_catalog.state_name(s.state) AS state,
        s.sqlstate, s.finished_at - s.started_at AS duration, s.attempt::integer AS attempt, s.row_count, d.job, r.package,
        s.started_at, s.finished_at, NULL::bigint AS job_run_id, s.task_attempt::integer AS task_attempt,
-       s.step_no::integer AS step_no, s.message, s.detail, s.hint, s.context, s.output
+       s.step_no::integer AS step_no,
+       -- what a server ran by name is known of the last attempt
+       coalesce(d.job_hash, (SELECT t.definition FROM fleet_catalog.task_run AS t
+                              WHERE t.run_id = s.run_id AND t.task_no = s.task_no AND t.item = s.item AND t.attempt = s.task_attempt)) AS job_definition,
+       s.message, s.detail, s.hint, s.context, s.output
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
@@ -82,7 +87,7 @@ SELECT s.run_id, d.name AS task, s.item, v.name AS server, s.step, fleet_catalog
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, s.step, fleet_catalog.state_name(s.state), s.sqlstate, s.finished_at - s.started_at,
        s.attempt::integer, s.row_count, j.job, NULL, s.started_at, s.finished_at, s.job_run_id, s.task_attempt::integer,
-       s.step_no::integer, s.message, s.detail, s.hint, s.context, s.output
+       s.step_no::integer, j.definition, s.message, s.detail, s.hint, s.context, s.output
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
  WHERE s.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner);

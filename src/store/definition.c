@@ -19,7 +19,8 @@
 static FleetStatement body_statement = {
     "SELECT d.body, d.body OPERATOR(pg_catalog.->>) 'name'"
     "  FROM fleet_catalog.definition AS d"
-    " WHERE d.hash OPERATOR(pg_catalog.=) $1 AND d.kind OPERATOR(pg_catalog.=) $2",
+    " WHERE d.hash OPERATOR(pg_catalog.=) $1"
+    "   AND CASE d.kind WHEN 'received' THEN 'job' ELSE d.kind END OPERATOR(pg_catalog.=) $2",
     2,
     {UUIDOID, TEXTOID},
     NULL};
@@ -53,7 +54,8 @@ static FleetStatement edges_statement = {
     NULL};
 
 static FleetStatement jobs_statement = {
-    "SELECT j.key, j.value"
+    "SELECT j.key, j.value, j.value::text, fleet_catalog.content_hash(j.value::text)::text,"
+    "       COALESCE(($1 OPERATOR(pg_catalog.->) 'by_name') OPERATOR(pg_catalog.?) j.key, false)"
     "  FROM pg_catalog.jsonb_each(COALESCE($1 OPERATOR(pg_catalog.->) 'jobs', '{}')) AS j",
     1,
     {JSONBOID},
@@ -319,11 +321,18 @@ read_jobs(FleetPackageDef *package, Datum body)
         bool isnull;
         Datum value = SPI_getbinval(table->vals[i], table->tupdesc, 2, &isnull);
         FleetJobDef *job = read_job(value, package->context);
+        bool by_name = fleet_column_bool(table->vals[i], table->tupdesc, 5);
 
+        job->document = fleet_column_text(table->vals[i], table->tupdesc, 3, package->context);
+        job->hash = fleet_column_text(table->vals[i], table->tupdesc, 4, package->context);
         for (uint32 t = 0; t < package->ntasks; t++)
         {
-            if (package->tasks[t].job != NULL && strcmp(package->tasks[t].job, name) == 0)
-                package->tasks[t].job_def = job;
+            FleetTaskDef *task = &package->tasks[t];
+
+            if (task->job == NULL || strcmp(task->job, name) != 0)
+                continue;
+            task->job_def = job;
+            task->by_name = by_name;
         }
     }
     SPI_freetuptable(table);
@@ -404,6 +413,12 @@ leave(void *arg)
     unused_size += definition->size;
     while (unused_size > FLEET_DEFINITION_UNUSED)
         forget(dlist_container(FleetDefinition, unused_node, dlist_head_node(&unused)));
+}
+
+const char *
+fleet_definition_hash(const FleetDefinition *definition)
+{
+    return definition->key.hash;
 }
 
 void

@@ -40,6 +40,8 @@ typedef struct FleetJobDef
     FleetDefinition *definition; /* what it is part of */
     char *name;
     Oid owner_oid;     /* InvalidOid: the role is gone */
+    char *hash;        /* of its document, as text ... */
+    char *document;    /* ... in a package: for servers of mode agent; NULL: no other needs it */
     char *params;      /* defaults, JSON object */
     bool leaves_clean; /* its steps leave nothing in their session */
     uint16 nsteps;
@@ -68,6 +70,8 @@ typedef struct FleetTaskDef
     char *for_each;
     char *left_out;       /* why it is left out of this run; NULL: it is not */
     FleetJobDef *job_def; /* NULL: not defined here (agent servers have their own) */
+    bool by_name;         /* it is, but by a role that the package's owner may not act as: agent
+                             servers have their own */
 } FleetTaskDef;
 
 typedef struct FleetPackageDef
@@ -86,6 +90,9 @@ typedef struct FleetPackageDef
 /* "hash" as text; "user" begins to use it.  ERROR if there is no such snapshot, or if it is invalid. */
 extern FleetPackageDef *fleet_definition_package(const char *hash, MemoryContext user);
 extern FleetJobDef *fleet_definition_job(const char *hash, MemoryContext user);
+
+/* Its hash as text. */
+extern const char *fleet_definition_hash(const FleetDefinition *definition);
 
 /* One more user of a definition that has one. */
 extern void fleet_definition_use(FleetDefinition *definition, MemoryContext user);

@@ -13,17 +13,17 @@
 static FleetStatement insert_statement = {
     "INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params,"
     " parent_run_id, parent_task_no, parent_item, parent_job_run_id, requested_by)"
-    "SELECT $1, p.name, fleet_catalog.snapshot_package(p.name), p.owner, $2,"
-    "       p.params OPERATOR(pg_catalog.||) $3, $4, $5, $6, $7,"
+    "SELECT $1, $8, fleet_catalog.store_definition('package', i.body), i.owner, $2,"
+    "       (i.body OPERATOR(pg_catalog.->) 'params') OPERATOR(pg_catalog.||) $3, $4, $5, $6, $7,"
     "       COALESCE((SELECT r.requested_by FROM fleet_catalog.run AS r"
     "                  WHERE r.run_id OPERATOR(pg_catalog.=) $4),"
     "                (SELECT j.requested_by FROM fleet_catalog.job_run AS j"
     "                  WHERE j.job_run_id OPERATOR(pg_catalog.=) $7), SESSION_USER)"
-    "  FROM fleet_catalog.package AS p"
-    " WHERE p.name OPERATOR(pg_catalog.=) $8 AND fleet_catalog.may_become($9, p.owner)"
+    "  FROM fleet_catalog.inner_package($10, $11, $8, $9) AS i WHERE i.owner IS NOT NULL"
     " RETURNING run_id",
-    9,
-    {UUIDOID, INT4OID, JSONBOID, INT8OID, INT4OID, INT4OID, INT8OID, TEXTOID, OIDOID},
+    11,
+    {UUIDOID, INT4OID, JSONBOID, INT8OID, INT4OID, INT4OID, INT8OID, TEXTOID, OIDOID, UUIDOID,
+     TEXTOID},
     NULL};
 
 static FleetStatement state_statement = {"SELECT r.state, r.message FROM fleet_catalog.run AS r"
@@ -33,9 +33,10 @@ static FleetStatement state_statement = {"SELECT r.state, r.message FROM fleet_c
                                          NULL};
 
 int64
-fleet_run_insert_nested(const char *package, Oid owner, const char *params, int32 priority,
-                        const char *run_uuid, int64 parent_run_id, uint32 parent_task,
-                        uint32 parent_item, int64 parent_job_run_id, char **why)
+fleet_run_insert_nested(const char *package, const char *definition, const char *job, Oid owner,
+                        const char *params, int32 priority, const char *run_uuid,
+                        int64 parent_run_id, uint32 parent_task, uint32 parent_item,
+                        int64 parent_job_run_id, char **why)
 {
     Datum values[] = {DirectFunctionCall1(uuid_in, CStringGetDatum(run_uuid)),
                       Int32GetDatum(priority),
@@ -45,14 +46,18 @@ fleet_run_insert_nested(const char *package, Oid owner, const char *params, int3
                       Int32GetDatum((int32) parent_item),
                       Int64GetDatum(parent_job_run_id),
                       CStringGetTextDatum(package),
-                      ObjectIdGetDatum(owner)};
-    char nulls[] = "         ";
+                      ObjectIdGetDatum(owner),
+                      DirectFunctionCall1(uuid_in, CStringGetDatum(definition)),
+                      job != NULL ? CStringGetTextDatum(job) : (Datum) 0};
+    char nulls[] = "           ";
     int64 run_id = 0;
 
     if (parent_run_id == 0)
         nulls[3] = nulls[4] = nulls[5] = 'n';
     if (parent_job_run_id == 0)
         nulls[6] = 'n';
+    if (job == NULL)
+        nulls[10] = 'n';
     if (fleet_statement_run(&insert_statement, values, nulls) == 1)
         run_id = fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
     else

@@ -200,6 +200,8 @@ write_task_states(FleetRows *rows)
         set_text(rows, TASK_SQLSTATE, w->diag.sqlstate);
         set_text(rows, TASK_MESSAGE, w->diag.message);
         set_text(rows, TASK_OUTPUT, w->output);
+        if (w->definition_known)
+            fleet_rows_set(rows, TASK_DEFINITION, PointerGetDatum(w->definition));
         fleet_rows_update(rows);
         fleet_place_remember(&place, rows, w->state);
     }
@@ -240,7 +242,7 @@ write_task_starts(FleetRows *rows)
         set_int2(rows, TASK_ATTEMPT, w->attempt);
         set_int4(rows, TASK_SERVER_ID, w->server_id, 0);
         set_int4(rows, TASK_LOG_SEQ, w->log_base, -1);
-        for (int column = TASK_STARTED_AT; column <= TASK_OUTPUT; column++)
+        for (int column = TASK_STARTED_AT; column <= TASK_DEFINITION; column++)
             fleet_rows_set_null(rows, column);
         fleet_rows_update(rows);
         fleet_place_remember(&place, rows, FLEET_STARTING);

@@ -72,6 +72,8 @@ typedef struct FleetTaskWrite
     const char *output;
     const char *params; /* NULL: leave; JSON object */
     Jsonb *document;    /* … as it is stored: not the caller's */
+    bool definition_known;
+    uint8 definition[16]; /* of a job that is not defined here; else it is left */
 } FleetTaskWrite;
 
 /* An item's own parameters, as text and as jsonb. */

@@ -16,10 +16,10 @@ FleetTable fleet_table_run = {
 
 FleetTable fleet_table_task_run = {
     .name = "task_run",
-    .ncolumns = 16,
+    .ncolumns = 17,
     .columns = {"run_id", "task_no", "item", "queued_at", "params", "log_seq", "state", "attempt",
                 "failures", "server_id", "started_at", "finished_at", "row_count", "sqlstate",
-                "message", "output"},
+                "message", "output", "definition"},
     .indexes = {"task_run_pkey"},
 };
 
@@ -81,4 +81,11 @@ FleetTable fleet_table_job_snapshot = {
     .ncolumns = 5,
     .columns = {"job_id", "writer", "place", "owner", "hash"},
     .indexes = {"job_snapshot_pkey"},
+};
+
+FleetTable fleet_table_received = {
+    .name = "received",
+    .ncolumns = 5,
+    .columns = {"role", "hash", "definition", "job", "params"},
+    .indexes = {"received_pkey"},
 };

@@ -40,7 +40,8 @@ enum
     TASK_ROW_COUNT,
     TASK_SQLSTATE,
     TASK_MESSAGE,
-    TASK_OUTPUT
+    TASK_OUTPUT,
+    TASK_DEFINITION
 };
 enum
 {
@@ -189,5 +190,19 @@ enum
     SNAPSHOT_BY_JOB /* job_id, owner */
 };
 extern FleetTable fleet_table_job_snapshot;
+
+enum
+{
+    RECEIVED_ROLE,
+    RECEIVED_HASH,
+    RECEIVED_DEFINITION,
+    RECEIVED_JOB,
+    RECEIVED_PARAMS
+};
+enum
+{
+    RECEIVED_BY_KEY /* role, hash */
+};
+extern FleetTable fleet_table_received;
 
 #endif

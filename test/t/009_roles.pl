@@ -260,7 +260,7 @@ $f->sql('CREATE SCHEMA fleet_test; GRANT USAGE ON SCHEMA fleet_test TO PUBLIC;'
       . 'CREATE FUNCTION fleet_test.tokens() RETURNS uuid[] LANGUAGE sql SECURITY DEFINER AS $$SELECT array_agg(token) FROM fleet_catalog.job_run$$');
 is($session{$super}->sql(q{SELECT string_agg(DISTINCT proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace)}),
     join(' ', sort keys %stranger), 'every function of schemas fleet and fleet_link is tried below');
-like($session{bob}->say("SELECT agent_protocol FROM fleet_link.agent_hello(1, '$uuid', 1, 'x')"), qr/^1$/, 'he comes as a parent of his own');
+like($session{bob}->say("SELECT agent_protocol FROM fleet_link.agent_hello(2, '$uuid', 1, 'x')"), qr/^2$/, 'he comes as a parent of his own');
 for my $function (sort grep { $stranger{$_} } keys %stranger)
 {
     my ($sql, $expected) = @{ $stranger{$function} };

@@ -39,7 +39,7 @@ SQL
 $f->sql_on('a1', 'CREATE ROLE stranger LOGIN');
 for my $hello ([ 'etl', $parent, 5 ], [ 'etl', $other_parent, 1 ], [ 'stranger', $parent, 5 ], [ 'stranger', $other_parent, 1 ])
 {
-    $f->sql_as($hello->[0], "SELECT agent_protocol FROM fleet_link.agent_hello(1, '$hello->[1]', $hello->[2], 'by hand')", on => 'a1');
+    $f->sql_as($hello->[0], "SELECT agent_protocol FROM fleet_link.agent_hello(2, '$hello->[1]', $hello->[2], 'by hand')", on => 'a1');
 }
 $f->sql_as('stranger', q{SELECT fleet.create_job('strange'); SELECT fleet.add_step('strange', 's', 'SELECT 1')}, on => 'a1');
 my $work = uuid();
@@ -75,7 +75,7 @@ is($f->sql_as('etl', "SELECT count(job_run_id) FROM fleet_link.agent_resume('$pa
 $f->sql_on('a1', 'REVOKE fleet_reader FROM etl');
 # a role that may act as who owns the job is another one for a start, and not for what has begun: a mapping may have changed
 $f->sql_on('a1', 'CREATE ROLE etl2 LOGIN; GRANT etl TO etl2');
-$f->sql_as('etl2', "SELECT agent_protocol FROM fleet_link.agent_hello(1, '$parent', 5, 'by hand')", on => 'a1');
+$f->sql_as('etl2', "SELECT agent_protocol FROM fleet_link.agent_hello(2, '$parent', 5, 'by hand')", on => 'a1');
 is(start_as('etl2', $parent, 5, $work, 'work'), 'f 42710 the token belongs to another role or job', 'a member of the role does not start with its token');
 is($f->sql_as('etl2', "SELECT count(job_run_id) FROM fleet_link.agent_resume('$parent', 5, ARRAY['$work']::uuid[])", on => 'a1'), '1', 'but attaches to what it has begun');
 is($f->witnessed($taken, 'start'), 0, 'nothing of ours ran for it');
@@ -135,7 +135,7 @@ is(join(' ', map { ($f->witnessed($_, 'other'), $f->witnessed($_, 'other 2')) } 
 
 my $late = uuid();
 my %request = (
-    hello  => sub { "SELECT fleet_link.agent_hello(1, '$_[0]', $_[1], 'old')" },
+    hello  => sub { "SELECT fleet_link.agent_hello(2, '$_[0]', $_[1], 'old')" },
     start  => sub { "SELECT fleet_link.agent_start('$_[0]', $_[1], ARRAY['$late']::uuid[], ARRAY['work'], NULL)" },
     known  => sub { "SELECT fleet_link.agent_start('$_[0]', $_[1], ARRAY['$work']::uuid[], ARRAY['work'], NULL)" },
     resume => sub { "SELECT fleet_link.agent_resume('$_[0]', $_[1], ARRAY['$open']::uuid[])" },
@@ -155,9 +155,9 @@ is($f->sql_on('a1', "SELECT count(*) FROM fleet_catalog.cancel_request WHERE job
 is($f->sql_on('a1', q{SELECT count(*) FROM fleet_catalog.job WHERE name = 'late'}), '0', 'nor deployed');
 is($f->sql_on('a1', "SELECT string_agg(role || ' ' || epoch, ' ' ORDER BY role::text) FROM fleet_catalog.parent WHERE parent_uuid = '$parent'"), 'etl 5 etl2 5 stranger 5',
     'the epoch did not go back');
-$f->sql_as('stranger', "SELECT fleet_link.agent_hello(1, '$parent', 99, 'raised by a stranger')", on => 'a1');
+$f->sql_as('stranger', "SELECT fleet_link.agent_hello(2, '$parent', 99, 'raised by a stranger')", on => 'a1');
 is($f->sql_as('etl', "SELECT count(job_run_id) FROM fleet_link.agent_resume('$parent', 5, ARRAY['$open']::uuid[])", on => 'a1'), '1', 'an epoch that another role raises is that role\'s');
-$f->sql_as('etl', "SELECT fleet_link.agent_hello(1, '$parent', 6, 'new')", on => 'a1');
+$f->sql_as('etl', "SELECT fleet_link.agent_hello(2, '$parent', 6, 'new')", on => 'a1');
 $f->fails($request{start}->($parent, 5), 'FE001', 'after the hello of a new epoch the old one is refused', as => 'etl', on => 'a1', like => qr/epoch 5 of parent/);
 $f->sql_as('etl', "SELECT fleet_link.agent_cancel('$parent', 6, ARRAY['$open']::uuid[])", on => 'a1');
 $f->wait_for('a1', "SELECT state || ' ' || sqlstate FROM fleet.job_run WHERE token = '$open'", 'canceled 57014', 'and the new one cancels');

@@ -157,7 +157,7 @@ ok(works('nobody holds anything'), 'it works without all that');
 # ---- each function ------------------------------------------------------------------------------
 
 # {…} is filled in: run and job run that are open, a token of that run on a1, who the parent is there.
-my $hello = q{SELECT fleet_link.agent_hello(1, '{uuid}', {epoch}, 'alice')};
+my $hello = q{SELECT fleet_link.agent_hello(2, '{uuid}', {epoch}, 'alice')};
 my %call = (
     'fleet.add_precedence'   => q{SELECT fleet.add_precedence('both', 'here', 'direct')},
     'fleet.add_server'       => q{SELECT fleet.add_server('new', 'host=127.0.0.1 port=1', username => 'alice', password => 'secret')},
@@ -396,7 +396,7 @@ for my $node (qw(parent a1))
 my $here = alice('parent', 'fresh', 'alice');
 is(hold($here, q{SELECT fleet.create_package('first'); SELECT fleet.add_task('first', 't', sql => 'SELECT 1'); SELECT fleet.run_parent_package('first', run_key => 'first')}), '', 'fresh: the first run, with a key, is requested');
 my $there = alice('a1', 'fresh', 'alice');
-is(hold($there, q{SELECT fleet_link.agent_hello(1, gen_random_uuid(), 1, 'alice')}), '', 'fresh: on a server, a parent is the first to come');
+is(hold($there, q{SELECT fleet_link.agent_hello(2, gen_random_uuid(), 1, 'alice')}), '', 'fresh: on a server, a parent is the first to come');
 define('fresh');
 works('fresh', db => 'fresh', on => 'a1');
 my $FIRST = q{SELECT state, run_uuid = fleet_catalog.content_hash(parent_uuid || '/first/first') FROM fleet.run, fleet.agent_status() WHERE package = 'first'};

@@ -138,7 +138,7 @@ flat('a1', 'new parents ask', sub {
     my $expected = $f->sql_on('a1', $ended) + $n;
     $f->sql_on('a1', 'SET ROLE etl; ' . join '; ', map {
         my $parent = sprintf '00000000-0000-4000-8000-%012d', ++$parents;
-        "SELECT fleet_link.agent_hello(1, '$parent', 1, 'parent'); "
+        "SELECT fleet_link.agent_hello(2, '$parent', 1, 'parent'); "
           . "SELECT fleet_link.agent_start('$parent', 1, ARRAY[gen_random_uuid()], '{noop}', ARRAY['{}']::jsonb[])" } 1 .. $n);
     $f->wait_for('a1', $ended, $expected, "$n new parents have had a job run");
 });

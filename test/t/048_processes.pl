@@ -113,7 +113,7 @@ my %argument = (
     'fleet_link.agent_hello' => q{fleet_catalog_protocol, gen_random_uuid(), 1, 'x'}, 'fleet_link.watch_run' => "$ended, NULL, NULL",
     'fleet_link.may_wait' => "$open, '1 s'", 'fleet_link.run_news' => "$open, '{}'", 'fleet_link.run_failure' => $ended,
 );
-$argument{'fleet_link.agent_hello'} =~ s/fleet_catalog_protocol/1/;
+$argument{'fleet_link.agent_hello'} =~ s/fleet_catalog_protocol/2/;
 my @functions = map { [ split /\|/ ] } split /\n/, $f->sql(q{
     SELECT p.pronamespace::regnamespace || '.' || p.proname, p.prokind, p.pronargs - p.pronargdefaults, pg_get_function_identity_arguments(p.oid)
       FROM pg_proc p WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace) AND p.prorettype <> 'event_trigger'::regtype ORDER BY 1});

@@ -59,7 +59,7 @@ is($f->sql(q{SELECT count(DISTINCT server) FROM fleet.task_run WHERE package = '
 # ---- hellos ------------------------------------------------------------------------------------
 
 my $uuid = '00000000-0000-0000-0000-0000000000aa';
-sub hello { return "SELECT agent_protocol FROM fleet_link.agent_hello(1, '$uuid', $_[0], '$_[1]')" }
+sub hello { return "SELECT agent_protocol FROM fleet_link.agent_hello(2, '$uuid', $_[0], '$_[1]')" }
 my $row = "SELECT epoch, name, xmin FROM fleet_catalog.parent WHERE parent_uuid = '$uuid'";
 $f->sql_as('etl', hello(7, 'p'), on => 'a1');
 my $before = $f->sql_on('a1', $row);

@@ -48,7 +48,7 @@ for my $file ("$dir/pipe", '/proc/self/fd/3', '/proc/self/status', '/dev/zero', 
 # ---- sizes --------------------------------------------------------------------------------------
 
 my $uuid = '00000000-0000-0000-0000-0000000000ee';
-$f->sql_as('etl', "SELECT fleet_link.agent_hello(1, '$uuid', 1, 'eve'); SELECT fleet.create_job('mine'); SELECT fleet.add_step('mine', 's', 'SELECT 1')", on => 'a1');
+$f->sql_as('etl', "SELECT fleet_link.agent_hello(2, '$uuid', 1, 'eve'); SELECT fleet.create_job('mine'); SELECT fleet.add_step('mine', 's', 'SELECT 1')", on => 'a1');
 for my $case ([ 'one too large', q{ARRAY[jsonb_build_object('k', repeat('x', 1100000))]}, '22023' ], [ 'one that is not', q{ARRAY[jsonb_build_object('k', repeat('x', 900000))]}, '' ])
 {
     my ($name, $params, $sqlstate) = @$case;
