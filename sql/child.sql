@@ -29,6 +29,28 @@ SELECT ord, job_run_id IS NOT NULL AS started, known, sqlstate, message FROM fle
 SELECT ord, known FROM fleet_link.agent_start(:p, 8, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[], ARRAY['etl'], NULL);
 SELECT ord, job_run_id, sqlstate, message FROM fleet_link.agent_start(:q, 1, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[], ARRAY['etl'], ARRAY['{}']::jsonb[]);
 SELECT job, state, params, owner, parent FROM fleet.job_run;
+-- a job that came along: by its hash, and as whatever role has sent it
+SAVEPOINT sent;
+\set document '{"name": "sent", "params": {"p": 1}, "packages": {}, "steps": [{"name": "s", "step_no": 1, "command": "SELECT 1", "on_success": "next", "on_failure": "quit_failure", "retries": 0, "retry_wait_us": 1, "retry_max_us": 1, "on_unknown": "fail", "single": true}]}'
+SELECT :'document'::jsonb::text AS document \gset
+SELECT encode(substr(sha256(convert_to(:'document', 'UTF8')), 1, 16), 'hex')::uuid AS hash \gset
+SELECT ord, job_run_id, sqlstate, message FROM fleet_link.agent_start(:p, 8, ARRAY['00000000-0000-0000-0000-000000000021']::uuid[], ARRAY['sent'], NULL, NULL, ARRAY[:'hash']::uuid[]);
+SELECT fleet_link.agent_document(:p, 8, :'hash', :'document');
+SELECT ord, job_run_id IS NOT NULL AS started, known, sqlstate, message, definition FROM fleet_link.agent_start(:p, 8,
+    ARRAY['00000000-0000-0000-0000-000000000021', '00000000-0000-0000-0000-000000000022']::uuid[], ARRAY['sent', 'sent'], ARRAY['{"p": 2}', NULL]::jsonb[], NULL, ARRAY[:'hash', :'hash']::uuid[]);
+-- by the slower way: one by hash, one by name, one that is not there, one of another name
+SELECT ord, job_run_id IS NOT NULL AS started, known, sqlstate, message, definition IS NOT NULL AS defined FROM fleet_link.agent_start(:p, 8,
+    ARRAY['00000000-0000-0000-0000-000000000021', '00000000-0000-0000-0000-000000000023', '00000000-0000-0000-0000-000000000024', '00000000-0000-0000-0000-000000000025']::uuid[],
+    ARRAY['sent', 'etl', 'sent', 'etl'], NULL, NULL, ARRAY[:'hash', NULL, '00000000-0000-0000-0000-000000000001', :'hash']::uuid[]);
+SELECT job, definition = :'hash' AS by_hash, owner, params FROM fleet.job_run WHERE job = 'sent' ORDER BY job_run_id;
+SELECT ord, definition = :'hash' AS by_hash FROM fleet_link.agent_resume(:p, 8, ARRAY['00000000-0000-0000-0000-000000000021']::uuid[]);
+SAVEPOINT wrong;
+SELECT fleet_link.agent_document(:p, 7, :'hash', :'document');
+ROLLBACK TO wrong;
+SELECT fleet_link.agent_document(:p, 8, '00000000-0000-0000-0000-000000000001', '{}');
+ROLLBACK TO wrong;
+SELECT fleet_link.agent_document(:p, 8, NULL, '{}');
+ROLLBACK TO sent;
 SELECT ord, job_run_id IS NOT NULL AS there, state FROM fleet_link.agent_resume(:p, 8, ARRAY['00000000-0000-0000-0000-000000000009', '00000000-0000-0000-0000-000000000001']::uuid[]);
 SELECT ord, job_run_id IS NOT NULL AS there, state FROM fleet_link.agent_resume(:q, 1, ARRAY['00000000-0000-0000-0000-000000000001']::uuid[]);
 -- what the agent would write

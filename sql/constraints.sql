@@ -40,6 +40,7 @@ INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, sql) VALUES
 INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task) VALUES (1000001, 'a', 'b');
 INSERT INTO fleet_catalog.definition VALUES ('00000000-0000-0000-0000-00000000000d', 'package', '{}');
 INSERT INTO fleet_catalog.definition_task VALUES ('00000000-0000-0000-0000-00000000000d', 0, 'a', 'sql', NULL, NULL, false);
+INSERT INTO fleet_catalog.received VALUES (10, '00000000-0000-0000-0000-00000000000e', '00000000-0000-0000-0000-00000000000d', 'regress_j', '{}', '00000000-0000-0000-0000-0000000000cc');
 INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document) VALUES (1000001, 'regress_j', 10, '00000000-0000-0000-0000-00000000000d', '{}');
 INSERT INTO fleet_catalog.run (run_id, run_uuid, package, definition, owner, state, run_key)
 VALUES (1000001, '00000000-0000-0000-0000-0000000000aa', 'regress_p', '00000000-0000-0000-0000-00000000000d', 10, 11, 'key');
@@ -124,6 +125,8 @@ INSERT INTO broken VALUES ('precedence', 'precedence_package_id_fkey', '23503');
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.definition VALUES ('00000000-0000-0000-0000-00000000000d', 'job', '{}')$$);
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.definition SET kind = 'step' WHERE hash = '00000000-0000-0000-0000-00000000000d'$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.definition_task VALUES ('00000000-0000-0000-0000-00000000000d', 0, 'b', 'sql', NULL, NULL, false)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.received VALUES (10, '00000000-0000-0000-0000-00000000000e', '00000000-0000-0000-0000-00000000000d', 'other', '{}', '00000000-0000-0000-0000-0000000000cc')$$);
+SELECT pg_temp.breaks($$UPDATE fleet_catalog.received SET params = NULL WHERE hash = '00000000-0000-0000-0000-00000000000e'$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.deployment SELECT d.* FROM fleet_catalog.deployment AS d WHERE d.server_id = 1000001$$);
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.deployment SET state = 'lost' WHERE server_id = 1000001$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job_snapshot VALUES (1000001, '1', '(0,1)', 'x', '00000000-0000-0000-0000-00000000000d')$$);

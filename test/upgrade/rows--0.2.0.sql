@@ -41,10 +41,12 @@ INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome
 
 INSERT INTO fleet_catalog.definition (hash, kind, body)
 VALUES ('00000000-0000-0000-0000-0000000000d1', 'package', '{"name": "kept"}'), ('00000000-0000-0000-0000-0000000000d2', 'job', '{"name": "kept job"}');
-INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each)
-VALUES ('00000000-0000-0000-0000-0000000000d1', 0, 'first', 'sql', NULL, NULL, true),
-       ('00000000-0000-0000-0000-0000000000d1', 1, 'second', 'job', 'kept job', NULL, false),
-       ('00000000-0000-0000-0000-0000000000d1', 2, 'third', 'package', NULL, 'kept', false);
+INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, job_hash)
+VALUES ('00000000-0000-0000-0000-0000000000d1', 0, 'first', 'sql', NULL, NULL, true, NULL),
+       ('00000000-0000-0000-0000-0000000000d1', 1, 'second', 'job', 'kept job', NULL, false, '00000000-0000-0000-0000-0000000000d2'),
+       ('00000000-0000-0000-0000-0000000000d1', 2, 'third', 'package', NULL, 'kept', false, NULL);
+INSERT INTO fleet_catalog.received (role, hash, definition, job, params, parent_uuid)
+VALUES (current_user::regrole, '00000000-0000-0000-0000-0000000000d2', '00000000-0000-0000-0000-0000000000d2', 'kept job', '{"p": 7}', '00000000-0000-0000-0000-00000000000a');
 INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, state, message, deployed_at)
 VALUES (1, 'kept job', current_user::regrole, '00000000-0000-0000-0000-0000000000d2', '{}', 'failed', 'no room', '2026-01-01 00:00+00');
 
