@@ -324,10 +324,11 @@ typedef struct SimRow
     bool carried;
     bool skip;        /* it is to be skipped */
     bool skip_told;   /* volatile: … and the engine knows */
+    bool skip_late;   /* volatile: … since it began */
     bool retry_asked; /* … started once more */
     FleetTime since, retry_at, estimate;
-    uint32_t avoid;    /* server + 1 where the last attempt surely did not start */
-    uint32_t shy;      /* server + 1 that it may avoid: it was lost there, or an agent restarted since */
+    uint32_t avoid; /* server + 1 where the last attempt surely did not start */
+    uint32_t shy; /* server + 1 that it may avoid: it was lost there, or an agent restarted since */
     uint32_t passed;   /* starts on its servers since it waits */
     uint64_t patience; /* … of which so many are allowed */
 } SimRow;

@@ -79,6 +79,8 @@ commit_state(Sim *s, uint32_t parent, SimRun *run, SimRow *row, const FleetDecis
         steer_reopened(s, run, d->ref.task);
     row->state = (uint8_t) d->state;
     row->since = s->now;
+    if (d->state == FLEET_QUEUED || d->state == FLEET_RETRYING)
+        row->skip_told |= row->skip_late;
     if (d->state == FLEET_RETRYING)
         row->retry_at = d->at;
     if (d->state == FLEET_LOST)

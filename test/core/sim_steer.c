@@ -101,6 +101,19 @@ forget_questions(Sim *s, SimParent *p, uint32_t number)
         run->question[e] += !fleet_engine_asks(p->engine, p->vruns[number].handle, e);
 }
 
+/* A start that was decided in this turn is not undone: it is skipped instead of a retry. */
+static void
+feed_skip(Sim *s, SimParent *p, SimRow *row, FleetTaskRef ref)
+{
+    FleetState state = fleet_engine_task_state(p->engine, ref);
+    bool waits = state == FLEET_QUEUED || state == FLEET_RETRYING;
+
+    if (!fleet_engine_skip(p->engine, ref, s->now))
+        return;
+    row->skip_told |= waits;
+    row->skip_late |= !waits;
+}
+
 void
 steer_feed(Sim *s, uint32_t parent, SimInbox *in)
 {
@@ -114,8 +127,7 @@ steer_feed(Sim *s, uint32_t parent, SimInbox *in)
     catalog_row_place(&p->catalog.runs[in->run], &s->c->packages[p->catalog.runs[in->run].package],
                       in->row, &ref.task, &ref.item);
     if (in->kind == IN_SKIP)
-        p->catalog.runs[in->run].rows[in->row].skip_told |=
-            fleet_engine_skip(p->engine, ref, s->now);
+        feed_skip(s, p, &p->catalog.runs[in->run].rows[in->row], ref);
     else if (fleet_engine_run_behind(p->engine, ref.run))
         in->state = 2; /* its rows are not what the engine knows: later */
     else

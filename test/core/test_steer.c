@@ -428,6 +428,57 @@ a_pause_survives(void **state)
     harness_free(h);
 }
 
+/* a and b; c needs one of: a's success, b's completion with a condition. */
+static Harness *
+asked(void)
+{
+    Harness *h = harness_new();
+
+    tasks(h, 3);
+    h->tasks[2].join = FLEET_JOIN_ANY;
+    harness_edge(h, 0, 2, FLEET_ON_SUCCESS);
+    h->edges[harness_edge(h, 1, 2, FLEET_ON_COMPLETION)].conditional = true;
+    harness_run(h);
+    finish(h, 0, 0, FLEET_FAILED);
+    finish(h, 1, 0, FLEET_FAILED);
+    assert_int_equal(counted(h, FLEET_DO_CONDITION), 1);
+    return h;
+}
+
+static void
+a_condition_is_asked_for_once(void **state)
+{
+    Harness *h = asked();
+
+    (void) state;
+    retry(h, 0, 0);
+    assert_int_equal(counted(h, FLEET_DO_CONDITION), 0); /* the answer is still to come */
+    assert_true(fleet_engine_asks(h->engine, h->run, 1));
+    assert_true(fleet_engine_condition(h->engine, h->run, 1, false, h->now));
+    finish(h, 0, 0, FLEET_SUCCEEDED);
+    assert_non_null(found(h, FLEET_DO_START, 2, 0));
+    harness_free(h);
+}
+
+static void
+a_condition_whose_answer_was_not_needed_is_asked_for_again(void **state)
+{
+    Harness *h = asked();
+
+    (void) state;
+    retry(h, 0, 0);
+    leave_out(h, 2, 0);
+    finish(h, 0, 0, FLEET_FAILED);
+    retry(h, 1, 0); /* what it says of its end is about the old one */
+    assert_false(fleet_engine_asks(h->engine, h->run, 1));
+    finish(h, 1, 0, FLEET_FAILED);
+    assert_int_equal(counted(h, FLEET_DO_CONDITION), 1);
+    assert_true(fleet_engine_condition(h->engine, h->run, 1, true, h->now));
+    harness_turn(h);
+    assert_int_equal(state_of(h, 2, 0), FLEET_SKIPPED);
+    harness_free(h);
+}
+
 int
 main(void)
 {
@@ -444,6 +495,8 @@ main(void)
         cmocka_unit_test(items_are_retried),
         cmocka_unit_test(fail_fast_is_retried_as_a_whole),
         cmocka_unit_test(a_query_is_asked_again),
+        cmocka_unit_test(a_condition_is_asked_for_once),
+        cmocka_unit_test(a_condition_whose_answer_was_not_needed_is_asked_for_again),
         cmocka_unit_test(nothing_new_starts),
         cmocka_unit_test(a_paused_run_does_not_begin),
         cmocka_unit_test(a_paused_run_is_canceled),

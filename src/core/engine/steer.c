@@ -101,6 +101,20 @@ not_begun(const Run *run, uint32_t task)
            (each == NULL || (!each->asked && !each->known));
 }
 
+/* Answers that came after it was decided were nobody's business: those conditions are asked for again. */
+static void
+forget_asked(Run *run, uint32_t task)
+{
+    uint32_t n;
+    const uint32_t *in = fleet_graph_in(run->graph, task, &n);
+
+    for (uint32_t i = 0; i < n; i++)
+    {
+        if (run->edges[in[i]] == EDGE_ASKED)
+            run->edges[in[i]] = EDGE_OPEN;
+    }
+}
+
 /* What follows "task", over those that it keeps from running, counts its edges in anew. */
 static void
 reopen_followers(FleetEngine *engine, Run *run, uint32_t task)
@@ -125,6 +139,7 @@ reopen_followers(FleetEngine *engine, Run *run, uint32_t task)
                 continue;
             if (was_passed_over(run, to) && !FLEET_BUG_RETRY_LEAVES_SKIPPED)
             {
+                forget_asked(run, to);
                 reopen(run, (FleetTaskRef){run->id, to, 0}, unit);
                 fleet_eng_tell(engine, FLEET_DO_STATE, (FleetTaskRef){run->id, to, 0}, unit);
                 unit->flags |= UNIT_REOPENED;
@@ -132,6 +147,8 @@ reopen_followers(FleetEngine *engine, Run *run, uint32_t task)
             }
             else if (not_begun(run, to))
             {
+                if (!fleet_eng_is_undecided(&run->tasks[to]))
+                    forget_asked(run, to);
                 fleet_eng_detach(engine, run, (FleetTaskRef){run->id, to, 0}, unit);
                 unit->flags &= (uint16_t) ~UNIT_READY;
                 unit->flags |= UNIT_REOPENED;
@@ -157,9 +174,8 @@ resolve_again(FleetEngine *engine, Run *run, uint32_t task, FleetTime now)
         if (!FLEET_STATE_IS_FINAL(source->state) || (source->flags & UNIT_REOPENED) ||
             !fleet_eng_is_undecided(&run->tasks[task]))
             continue;
-        if (run->edges[in[i]] == EDGE_ASKED) /* of the answers, the first one counts */
-            run->edges[in[i]] = EDGE_OPEN;
-        fleet_eng_resolve_edge(engine, run, in[i], now);
+        if (run->edges[in[i]] != EDGE_ASKED)
+            fleet_eng_resolve_edge(engine, run, in[i], now);
     }
 }
 
@@ -193,7 +209,10 @@ retry_task(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, FleetTim
     if (each != NULL)
         each->asked = each->failed = each->stopping = false;
     if (unit->attempt == 0)
+    {
+        forget_asked(run, ref.task);
         unit->flags |= UNIT_REOPENED;
+    }
     else
     {
         unit->flags |= UNIT_READY;
