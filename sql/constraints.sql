@@ -93,6 +93,9 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.package (name, owner) VALUES (
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.package (package_id, name, owner) VALUES (1000001, 'regress_r', 10)$$);
 SELECT pg_temp.breaks(format('UPDATE fleet_catalog.package SET %s WHERE package_id = 1000001', change)) FROM unnest(ARRAY[
     $$name = ''$$, $$name = repeat('x', 201)$$, $$params = '[]'$$, $$overlap = 'perhaps'$$, 'priority = -1001', 'priority = 1001']) AS change;
+SELECT pg_temp.breaks($$UPDATE fleet_catalog.package SET container_task = 'a' WHERE package_id = 1000001$$);
+SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.package (name, owner, container_of, container_task, root_id) VALUES (%s)', v)) FROM unnest(ARRAY[
+    $$'c', 10, 1000009, 'a', 1000001$$, $$'c', 10, 1000001, 'a', 1000009$$, $$'c', 10, 1000001, 'a', 1000001), ('d', 10, 1000001, 'a', 1000001$$]) AS v;
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.retention (package_id, keep_days) VALUES (1000001, %s)', d)) FROM unnest(ARRAY[-2, 36501]) AS d;
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.retention (package_id, keep_failed_days) VALUES (1000001, %s)', d)) FROM unnest(ARRAY[-2, 36501]) AS d;
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.retention (package_id, keep_runs) VALUES (1000001, %s)', d)) FROM unnest(ARRAY[0, 1000001]) AS d;

@@ -133,12 +133,6 @@ append(char *buffer, size_t size, size_t at, size_t reserve, const char *text)
 static bool
 check_tasks(const FleetTaskSpec *tasks, uint32_t ntasks, FleetError *error)
 {
-    if (ntasks == 0)
-    {
-        snprintf(error->message, sizeof(error->message), "the package has no task");
-        snprintf(error->hint, sizeof(error->hint), "Add at least one task.");
-        return false;
-    }
     for (uint32_t t = 0; t < ntasks; t++)
     {
         double share = tasks[t].min_share;

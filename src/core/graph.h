@@ -104,7 +104,7 @@ typedef struct FleetGraph FleetGraph;
 /*
  * Checks and indexes a definition; copies everything.  NULL with *error set
  * for: a cycle (the message names its path: «a → b → a»), an edge to itself,
- * a duplicate edge (same from, to), an index out of range, no task at all,
+ * a duplicate edge (same from, to), an index out of range,
  * min_share outside 0 … 1.
  */
 extern FleetGraph *fleet_graph_create(const FleetAlloc *alloc, const FleetTaskSpec *tasks,

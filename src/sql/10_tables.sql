@@ -220,9 +220,16 @@ CREATE TABLE fleet_catalog.package (
     overlap       text NOT NULL DEFAULT 'parallel' CHECK (overlap IN ('parallel', 'skip', 'queue', 'replace')),
     priority      integer NOT NULL DEFAULT 0 CHECK (priority BETWEEN -1000 AND 1000),
     deployed_from uuid,
+    -- The tasks in a container are a package too (29_container.sql): of this task, which is in that package, ...
+    container_of   integer REFERENCES fleet_catalog.package ON DELETE CASCADE,
+    container_task text,
+    root_id        integer REFERENCES fleet_catalog.package ON DELETE CASCADE, -- ... and a part of this one, which is no container
+    CONSTRAINT package_container UNIQUE (container_of, container_task),
+    CHECK (pg_catalog.num_nulls(container_of, container_task, root_id) IN (0, 3)),
     changed_at    timestamptz NOT NULL DEFAULT pg_catalog.now()
 );
-COMMENT ON TABLE fleet_catalog.package IS 'Packages: graphs of tasks';
+COMMENT ON TABLE fleet_catalog.package IS 'Packages: graphs of tasks; also the tasks of each container';
+CREATE INDEX package_root ON fleet_catalog.package (root_id) WHERE root_id IS NOT NULL;
 
 -- Without a row, or for what is null: the setting fleet.keep_days.
 CREATE TABLE fleet_catalog.retention (

@@ -334,10 +334,13 @@ BEGIN
         PERFORM fleet_catalog.check_name('package', a_name);
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" does not exist', a_name),
             HINT = fleet_catalog.known((SELECT array_agg(p.name ORDER BY p.name) FROM fleet_catalog.package AS p
-                                         WHERE fleet_catalog.sees(p.owner)), 'fleet.create_package()');
+                                         WHERE p.root_id IS NULL AND fleet_catalog.sees(p.owner)), 'fleet.create_package()');
     END IF;
     IF NOT fleet_catalog.may_use(v_package.owner) THEN
         PERFORM fleet_catalog.deny('package', a_name, v_package.owner);
+    END IF;
+    IF v_package.root_id IS NOT NULL THEN
+        PERFORM fleet_catalog.refuse_container(v_package);
     END IF;
     RETURN v_package;
 END

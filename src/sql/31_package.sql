@@ -102,17 +102,18 @@ CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, j
                                retry_wait interval DEFAULT '5s', retry_wait_max interval DEFAULT '5min', retry_sqlstates text[] DEFAULT NULL,
                                timeout interval DEFAULT NULL, after text[] DEFAULT '{}', after_failure_of text[] DEFAULT '{}',
                                after_completion_of text[] DEFAULT '{}',
-                               transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true, enabled boolean DEFAULT true) RETURNS integer
+                               transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true, enabled boolean DEFAULT true,
+                               container boolean DEFAULT false) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean)
-    IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, or a nested package; returns its number, from 0';
+COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean)
+    IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, a nested package, or a container of tasks that are named by their path, as in stage/load; returns its number, from 0';
 
 CREATE FUNCTION fleet_catalog.check_task_target(a_job text, a_server text, a_on_group text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF a_job IS NULL AND num_nonnulls(a_server, a_on_group) > 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a job can run on a server or group',
-            DETAIL = 'SQL and nested packages run on this server.',
+            DETAIL = 'SQL, nested packages and containers run on this server.',
             HINT = 'Create a job that runs the SQL, and name it with job => ''job''.';
     ELSIF a_job IS NOT NULL AND num_nonnulls(a_server, a_on_group) > 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job must run either on a server or on a group',
@@ -133,13 +134,13 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.add_edges(a_package fleet_catalog.package, a_from text[], a_to text, a_on_outcome text) RETURNS void
+CREATE FUNCTION fleet_catalog.add_edges(a_package fleet_catalog.package, a_holder integer, a_from text[], a_to text, a_on_outcome text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_from text;
 BEGIN
     FOREACH v_from IN ARRAY a_from LOOP
-        PERFORM fleet_catalog.add_precedence_row(a_package, v_from, a_to, a_on_outcome, NULL);
+        PERFORM fleet_catalog.add_precedence_row(a_package, a_holder, v_from, a_to, a_on_outcome, NULL);
     END LOOP;
 END
 $$;
@@ -150,19 +151,19 @@ CREATE FUNCTION fleet_catalog.add_task(a_package text, a_task text, a_sql text, 
                                        a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_wait_max interval,
                                        a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
                                        a_after_completion_of text[],
-                                       a_transactional boolean, a_check_syntax boolean, a_enabled boolean) RETURNS integer
+                                       a_transactional boolean, a_check_syntax boolean, a_enabled boolean, a_container boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
+    v_place record := fleet_catalog.place(v_package, a_task);
     v_task_no integer;
 BEGIN
-    PERFORM fleet_catalog.check_name('task', a_task);
     PERFORM fleet_catalog.check_given('after', a_after::text, 'after_failure_of', a_after_failure_of::text,
-                                      'after_completion_of', a_after_completion_of::text, 'enabled', a_enabled::text);
-    IF num_nonnulls(a_sql, a_job, a_nested) <> 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a task must be exactly one of SQL, a job or a package',
-            DETAIL = CASE WHEN num_nonnulls(a_sql, a_job, a_nested) = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
-            HINT = 'Specify exactly one of the arguments "sql", "job" and "nested".';
+                                      'after_completion_of', a_after_completion_of::text, 'enabled', a_enabled::text, 'container', a_container::text);
+    IF num_nonnulls(a_sql, a_job, a_nested) + a_container::integer <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a task must be exactly one of SQL, a job, a package or a container',
+            DETAIL = CASE WHEN num_nonnulls(a_sql, a_job, a_nested) + a_container::integer = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
+            HINT = 'Specify exactly one of the arguments "sql", "job", "nested" and "container".';
     END IF;
     IF a_transactional IS NOT NULL AND a_sql IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a task that is SQL can be marked as transactional or not',
@@ -170,7 +171,7 @@ BEGIN
     END IF;
     PERFORM fleet_catalog.check_task_target(a_job, a_server, a_on_group);
     PERFORM fleet_catalog.check_params(a_params);
-    PERFORM fleet_catalog.check_templates(v_package, a_params);
+    PERFORM fleet_catalog.check_templates(v_package, v_place.package_id, a_params);
     PERFORM fleet_catalog.check_range('throttle', a_throttle, 0, 1000000);
     PERFORM fleet_catalog.check_range('minimum_share', a_minimum_share, 0, 1);
     PERFORM fleet_catalog.check_choice('completion', a_completion, 'fail_fast', 'continue', 'minimum_share', 'started');
@@ -185,25 +186,28 @@ BEGIN
     IF a_nested IS NOT NULL THEN
         PERFORM fleet_catalog.get_package(a_nested);
     END IF;
-    IF EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id AND t.name = a_task) THEN
+    IF EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = v_place.package_id AND t.name = v_place.task) THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already has a task "%s"', a_package, a_task),
             HINT = 'Choose another name, or drop the existing one with fleet.drop_task().';
     END IF;
-    v_task_no := coalesce((SELECT max(t.task_no) + 1 FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id), 0);
+    v_task_no := coalesce((SELECT max(t.task_no) + 1 FROM fleet_catalog.task AS t WHERE t.package_id = v_place.package_id), 0);
     IF v_task_no >= 10000 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('package "%s" has too many tasks', a_package),
-            HINT = 'A package can have at most 10000 tasks. Use for_each, or nested packages.';
+            HINT = 'A package can have at most 10000 tasks. Use for_each, containers, or nested packages.';
+    END IF;
+    IF a_container THEN
+        a_nested := fleet_catalog.make_container(v_place.package_id, v_place.task);
     END IF;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max,
                                     retry_states, timeout, transactional, enabled)
-    VALUES (v_package.package_id, v_task_no, a_task,
+    VALUES (v_place.package_id, v_task_no, v_place.task,
             CASE WHEN a_job IS NOT NULL THEN 'job' WHEN a_sql IS NOT NULL THEN 'sql' ELSE 'package' END,
             a_job, a_server, a_on_group, a_sql, a_nested, a_params, a_for_each, a_throttle, a_completion, a_minimum_share, a_balance,
             a_wait_for, a_on_lost, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout, a_transactional, a_enabled);
-    PERFORM fleet_catalog.add_edges(v_package, a_after, a_task, 'success');
-    PERFORM fleet_catalog.add_edges(v_package, a_after_failure_of, a_task, 'failure');
-    PERFORM fleet_catalog.add_edges(v_package, a_after_completion_of, a_task, 'completion');
+    PERFORM fleet_catalog.add_edges(v_package, v_place.package_id, a_after, v_place.task, 'success');
+    PERFORM fleet_catalog.add_edges(v_package, v_place.package_id, a_after_failure_of, v_place.task, 'failure');
+    PERFORM fleet_catalog.add_edges(v_package, v_place.package_id, a_after_completion_of, v_place.task, 'completion');
     IF a_nested IS NOT NULL OR a_job IS NOT NULL THEN
         PERFORM fleet_catalog.package_body(a_package, '{}'); -- ERROR if it contains itself
     END IF;
@@ -216,8 +220,7 @@ CREATE FUNCTION fleet_catalog.no_such_task(a_package fleet_catalog.package, a_ta
 BEGIN
     PERFORM fleet_catalog.check_name('task', a_task);
     RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" has no task "%s"', a_package.name, a_task),
-        HINT = fleet_catalog.known((SELECT array_agg(t.name ORDER BY t.task_no) FROM fleet_catalog.task AS t
-                                     WHERE t.package_id = a_package.package_id), 'fleet.add_task()');
+        HINT = fleet_catalog.known((SELECT array_agg(t.path ORDER BY t.ord) FROM fleet_catalog.tree(a_package.package_id) AS t), 'fleet.add_task()');
 END
 $$;
 
@@ -230,41 +233,48 @@ CREATE FUNCTION fleet_catalog.alter_task(a_package text, a_task text, a_enabled 
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
+    v_place record := fleet_catalog.place(v_package, a_task);
 BEGIN
-    UPDATE fleet_catalog.task AS t SET enabled = coalesce(a_enabled, t.enabled) WHERE t.package_id = v_package.package_id AND t.name = a_task;
+    UPDATE fleet_catalog.task AS t SET enabled = coalesce(a_enabled, t.enabled) WHERE t.package_id = v_place.package_id AND t.name = v_place.task;
     IF NOT FOUND THEN
         PERFORM fleet_catalog.no_such_task(v_package, a_task);
     END IF;
 END
 $$;
 
-CREATE FUNCTION fleet.drop_task(package text, task text) RETURNS void
+CREATE FUNCTION fleet.drop_task(package text, task text, cascade boolean DEFAULT false) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.drop_task(text, text) IS 'Drops a task with its precedence constraints';
+COMMENT ON FUNCTION fleet.drop_task(text, text, boolean) IS 'Drops a task with its precedence constraints; cascade: also a container that has tasks, with them';
 
-CREATE FUNCTION fleet_catalog.drop_task(a_package text, a_task text) RETURNS void
+CREATE FUNCTION fleet_catalog.drop_task(a_package text, a_task text, a_cascade boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
+    v_place record := fleet_catalog.place(v_package, a_task);
     v_no integer;
     v_user text;
+    v_count bigint;
 BEGIN
-    SELECT t.name INTO v_user FROM fleet_catalog.task AS t
-     WHERE t.package_id = v_package.package_id AND t.name <> a_task AND fleet_catalog.may_have_templates(t.params)
-       AND EXISTS (SELECT FROM fleet_catalog.templates(t.params) AS u WHERE u.key IN ('$output', '$outcome') AND u.name = a_task)
-     ORDER BY t.task_no LIMIT 1;
+    PERFORM fleet_catalog.check_given('cascade', a_cascade::text);
+    SELECT count(*) INTO v_count FROM fleet_catalog.tree(v_package.package_id) AS t WHERE starts_with(t.path, a_task || '/');
+    IF v_count > 0 AND NOT a_cascade THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop container "%s" because it has tasks', a_task),
+            DETAIL = format('Tasks in it: %s.', v_count), HINT = 'Use cascade => true to drop them too.';
+    END IF;
+    SELECT u.path INTO v_user FROM fleet_catalog.users_of(v_package.package_id, v_place.package_id, v_place.task) AS u
+     WHERE u.path <> a_task AND NOT starts_with(u.path, a_task || '/') LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
             MESSAGE = format('cannot drop task "%s" because the parameters of task "%s" refer to it', a_task, v_user),
             HINT = 'Drop that task first.';
     END IF;
-    DELETE FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id AND t.name = a_task RETURNING t.task_no INTO v_no;
+    DELETE FROM fleet_catalog.task AS t WHERE t.package_id = v_place.package_id AND t.name = v_place.task RETURNING t.task_no INTO v_no;
     IF NOT FOUND THEN
         PERFORM fleet_catalog.no_such_task(v_package, a_task);
     END IF;
     FOR v_no IN SELECT t.task_no FROM fleet_catalog.task AS t
-                 WHERE t.package_id = v_package.package_id AND t.task_no > v_no ORDER BY t.task_no LOOP
-        UPDATE fleet_catalog.task AS t SET task_no = t.task_no - 1 WHERE t.package_id = v_package.package_id AND t.task_no = v_no;
+                 WHERE t.package_id = v_place.package_id AND t.task_no > v_no ORDER BY t.task_no LOOP
+        UPDATE fleet_catalog.task AS t SET task_no = t.task_no - 1 WHERE t.package_id = v_place.package_id AND t.task_no = v_no;
     END LOOP;
 END
 $$;
@@ -282,27 +292,29 @@ SELECT fleet_catalog.check_graph(
  WHERE c.package_id = a_package_id
 $$;
 
-CREATE FUNCTION fleet_catalog.add_precedence_row(a_package fleet_catalog.package, a_from text, a_to text, a_on_outcome text,
+-- a_to: in the container a_holder; a_from: as the user writes it.
+CREATE FUNCTION fleet_catalog.add_precedence_row(a_package fleet_catalog.package, a_holder integer, a_from text, a_to text, a_on_outcome text,
                                                  a_condition text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    v_from text := fleet_catalog.edge_from(a_package, a_holder, a_from, a_to);
     v_task text;
 BEGIN
-    FOREACH v_task IN ARRAY ARRAY[a_from, a_to] LOOP
-        IF NOT EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = a_package.package_id AND t.name = v_task) THEN
-            PERFORM fleet_catalog.no_such_task(a_package, v_task);
+    FOREACH v_task IN ARRAY ARRAY[v_from, a_to] LOOP
+        IF NOT EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = a_holder AND t.name = v_task) THEN
+            PERFORM fleet_catalog.no_such_task(a_package, CASE WHEN v_task IS NULL THEN NULL ELSE fleet_catalog.prefix_of(fleet_catalog.get_part(a_holder)) || v_task END);
         END IF;
     END LOOP;
     PERFORM fleet_catalog.check_choice('on_outcome', a_on_outcome, 'success', 'failure', 'completion');
     IF a_condition IS NOT NULL THEN
         PERFORM fleet_catalog.check_command(a_condition, 'condition');
     END IF;
-    IF a_from = a_to THEN
+    IF v_from = a_to THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = format('task "%s" cannot come after itself', a_from),
             HINT = 'To run it again after a failure, set its retries.';
     END IF;
     INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition)
-    VALUES (a_package.package_id, a_from, a_to, a_on_outcome, a_condition)
+    VALUES (a_holder, v_from, a_to, a_on_outcome, a_condition)
     ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
@@ -310,7 +322,7 @@ BEGIN
             DETAIL = 'There is at most one precedence constraint from one task to another.',
             HINT = 'Drop that one with fleet.drop_precedence().';
     END IF;
-    PERFORM fleet_catalog.check_package(a_package.package_id);
+    PERFORM fleet_catalog.check_package(a_holder);
 END
 $$;
 
@@ -322,8 +334,11 @@ COMMENT ON FUNCTION fleet.add_precedence(text, text, text, text, text)
 
 CREATE FUNCTION fleet_catalog.add_precedence(a_package text, a_from_task text, a_to_task text, a_on_outcome text, a_condition text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
+    v_to record := fleet_catalog.place(v_package, a_to_task);
 BEGIN
-    PERFORM fleet_catalog.add_precedence_row(fleet_catalog.change_package(a_package), a_from_task, a_to_task, a_on_outcome, a_condition);
+    PERFORM fleet_catalog.add_precedence_row(v_package, v_to.package_id, a_from_task, v_to.task, a_on_outcome, a_condition);
 END
 $$;
 
@@ -335,11 +350,11 @@ CREATE FUNCTION fleet_catalog.drop_precedence(a_package text, a_from_task text, 
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
+    v_to record := fleet_catalog.place(v_package, a_to_task);
 BEGIN
-    PERFORM fleet_catalog.check_name('task', a_from_task);
-    PERFORM fleet_catalog.check_name('task', a_to_task);
+    PERFORM fleet_catalog.check_task_name(a_from_task);
     DELETE FROM fleet_catalog.precedence AS c
-     WHERE c.package_id = v_package.package_id AND c.from_task = a_from_task AND c.to_task = a_to_task;
+     WHERE c.package_id = v_to.package_id AND c.from_task = fleet_catalog.edge_from(v_package, v_to.package_id, a_from_task, v_to.task) AND c.to_task = v_to.task;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = format('package "%s" has no precedence constraint from "%s" to "%s"', a_package, a_from_task, a_to_task),

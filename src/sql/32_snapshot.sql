@@ -16,11 +16,13 @@ BEGIN
 END
 $$;
 
--- A task that is left out of the run has a "left_out", the reason.  With RETURN, it becomes part of the query that calls it.
+-- A task that is left out of the run has a "left_out", the reason; a container, and what is in it, "container".  With RETURN, it becomes part of the query that calls it.
 CREATE FUNCTION fleet_catalog.task_json(a_task fleet_catalog.task) RETURNS jsonb
     LANGUAGE sql STABLE
     RETURN to_jsonb(a_task) - '{package_id,retry_wait,retry_max,timeout,enabled}'::text[]
         || CASE WHEN a_task.enabled THEN '{}'::jsonb ELSE '{"left_out": "disabled"}' END
+        || CASE WHEN a_task.kind <> 'package' OR NOT EXISTS (SELECT FROM fleet_catalog.package AS c WHERE c.container_of = a_task.package_id AND c.container_task = a_task.name)
+                THEN '{}'::jsonb ELSE '{"container": true}' END
         || jsonb_build_object(
             'retry_wait_us', fleet_catalog.microseconds(a_task.retry_wait), 'retry_max_us', fleet_catalog.microseconds(a_task.retry_max),
             'timeout_us', fleet_catalog.microseconds(a_task.timeout));
@@ -80,6 +82,7 @@ BEGIN
            || coalesce((SELECT jsonb_build_object('by_name', jsonb_agg(j.name ORDER BY j.name)) FROM fleet_catalog.job AS j
                          WHERE j.name IN (SELECT t.job FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id)
                            AND NOT coalesce(fleet_catalog.may_become(p.owner, j.owner), false) HAVING count(*) > 0), '{}')
+           || CASE WHEN p.root_id IS NULL THEN '{}'::jsonb ELSE '{"container": true}' END
       INTO v_body FROM fleet_catalog.package AS p WHERE p.name = a_name;
     RETURN v_body;
 END
@@ -158,51 +161,130 @@ BEGIN
 END
 $$;
 
+-- The document of what is in a container, in that of the package or container around it; null: there is no such container.
+CREATE FUNCTION fleet_catalog.container_body(a_body jsonb, a_task text) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT a_body -> 'packages' -> (t.task ->> 'package') FROM jsonb_array_elements(a_body -> 'tasks') AS t (task)
+ WHERE t.task ->> 'name' = a_task AND t.task ? 'container'
+$$;
+COMMENT ON FUNCTION fleet_catalog.container_body(jsonb, text) IS 'What is in a container, in a document';
+
+CREATE FUNCTION fleet_catalog.has_path(a_body jsonb, a_path text) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_head text := split_part(a_path, '/', 1);
+BEGIN
+    RETURN coalesce(EXISTS (SELECT FROM jsonb_array_elements(a_body -> 'tasks') AS t (task) WHERE t.task ->> 'name' = a_path)
+                    OR length(a_path) > length(v_head) AND fleet_catalog.container_body(a_body, v_head) IS NOT NULL
+                       AND fleet_catalog.has_path(fleet_catalog.container_body(a_body, v_head), substr(a_path, length(v_head) + 2)), false);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.has_path(jsonb, text) IS 'Has a document a task with this path?';
+
 -- Tasks of a document that others need that are not there.
 CREATE FUNCTION fleet_catalog.check_task_names(a_body jsonb, a_names text[]) RETURNS void
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_known text[] := ARRAY(SELECT t.task ->> 'name' FROM jsonb_array_elements(a_body -> 'tasks') WITH ORDINALITY AS t (task, n) ORDER BY t.n);
-    v_unknown text[] := ARRAY(SELECT u.name FROM unnest(a_names) WITH ORDINALITY AS u (name, n) WHERE u.name <> ALL (v_known) OR u.name IS NULL ORDER BY u.n);
+    v_unknown text[] := ARRAY(SELECT u.name FROM unnest(a_names) WITH ORDINALITY AS u (name, n) WHERE NOT fleet_catalog.has_path(a_body, u.name) ORDER BY u.n);
 BEGIN
     IF v_unknown <> '{}' THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object',
             MESSAGE = format('package "%s" has no task %s', a_body ->> 'name',
                              (SELECT string_agg(coalesce('"' || u || '"', 'null'), ', ') FROM unnest(v_unknown) AS u)),
-            HINT = fleet_catalog.known(v_known, 'fleet.add_task()');
+            HINT = fleet_catalog.known(ARRAY(SELECT t.task ->> 'name' FROM jsonb_array_elements(a_body -> 'tasks') WITH ORDINALITY AS t (task, n) ORDER BY t.n), 'fleet.add_task()');
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_task_names(jsonb, text[]) IS 'Error if a package''s document has no tasks of these names';
+COMMENT ON FUNCTION fleet_catalog.check_task_names(jsonb, text[]) IS 'Error if a package''s document has no tasks of these names or paths';
 
--- a_names: tasks that are left out for this reason, unless they are already.
-CREATE FUNCTION fleet_catalog.leave_out(a_body jsonb, a_names text[], a_reason text) RETURNS jsonb
+-- Of paths: those that lead into this container, from there on.
+CREATE FUNCTION fleet_catalog.paths_in(a_paths text[], a_container text) RETURNS text[]
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT jsonb_set(a_body, '{tasks}', (
-    SELECT jsonb_agg(CASE WHEN t.task ->> 'name' = ANY (a_names) THEN jsonb_build_object('left_out', a_reason) || t.task ELSE t.task END ORDER BY t.n)
-      FROM jsonb_array_elements(a_body -> 'tasks') WITH ORDINALITY AS t (task, n)))
+SELECT coalesce(array_agg(substr(p.path, length(a_container) + 2) ORDER BY p.n), '{}') FROM unnest(a_paths) WITH ORDINALITY AS p (path, n)
+ WHERE starts_with(p.path, a_container || '/')
+$$;
+COMMENT ON FUNCTION fleet_catalog.paths_in(text[], text) IS 'Those of some paths that lead into a container, seen from inside';
+
+-- a_names: tasks, also in containers, that are left out for this reason, unless they are already.
+CREATE FUNCTION fleet_catalog.leave_out(a_body jsonb, a_names text[], a_reason text) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_body jsonb := a_body;
+    v_container text;
+BEGIN
+    IF a_names = '{}' THEN
+        RETURN a_body;
+    END IF;
+    v_body := jsonb_set(v_body, '{tasks}', (
+        SELECT coalesce(jsonb_agg(CASE WHEN t.task ->> 'name' = ANY (a_names) THEN jsonb_build_object('left_out', a_reason) || t.task ELSE t.task END ORDER BY t.n), '[]')
+          FROM jsonb_array_elements(a_body -> 'tasks') WITH ORDINALITY AS t (task, n)));
+    FOR v_container IN SELECT t.task ->> 'name' FROM jsonb_array_elements(a_body -> 'tasks') AS t (task)
+                        WHERE t.task ? 'container' AND fleet_catalog.paths_in(a_names, t.task ->> 'name') <> '{}' LOOP
+        v_body := jsonb_set(v_body, ARRAY['packages', fleet_catalog.container_body(v_body, v_container) ->> 'name'],
+            fleet_catalog.leave_out(fleet_catalog.container_body(v_body, v_container), fleet_catalog.paths_in(a_names, v_container), a_reason));
+    END LOOP;
+    RETURN v_body;
+END
 $$;
 COMMENT ON FUNCTION fleet_catalog.leave_out(jsonb, text[], text) IS 'A package''s document, with tasks left out';
+
+-- Of a document: the tasks that were left out by choice, by the reason; not those that are disabled.
+CREATE FUNCTION fleet_catalog.left_out(a_body jsonb) RETURNS TABLE (path text, reason text)
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE part (body, prefix) AS (
+    SELECT a_body, ''
+     UNION ALL
+    SELECT p.body -> 'packages' -> (t.task ->> 'package'), p.prefix || (t.task ->> 'name') || '/'
+      FROM part AS p, jsonb_array_elements(p.body -> 'tasks') AS t (task) WHERE t.task ? 'container')
+SELECT p.prefix || (t.task ->> 'name'), t.task ->> 'left_out' FROM part AS p, jsonb_array_elements(p.body -> 'tasks') AS t (task) WHERE t.task ->> 'left_out' <> 'disabled'
+$$;
+COMMENT ON FUNCTION fleet_catalog.left_out(jsonb) IS 'Paths of the tasks that a run was asked to leave out, with the reason of each';
+
+-- Of a document, leaves out what is not chosen: chosen are a_only, and a_from with all that follows it.  A path into a container
+-- chooses the container, with that of it.
+CREATE FUNCTION fleet_catalog.choose_only(a_body jsonb, a_only text[], a_from text) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_body jsonb := a_body;
+    v_whole text[]; -- chosen with all that is in them
+    v_part text[];  -- chosen for what of it is chosen
+    v_container text;
+BEGIN
+    WITH RECURSIVE task AS (
+        SELECT (t ->> 'task_no')::integer AS no, t ->> 'name' AS name FROM jsonb_array_elements(a_body -> 'tasks') AS t
+    ), follows AS (
+        SELECT t.no FROM task AS t WHERE t.name = a_from OR starts_with(a_from, t.name || '/')
+         UNION
+        SELECT (e ->> 'to')::integer FROM follows AS f, jsonb_array_elements(a_body -> 'precedence') AS e WHERE (e ->> 'from')::integer = f.no)
+    SELECT coalesce(array_agg(t.name) FILTER (WHERE t.name = ANY (coalesce(a_only, '{}')) OR t.no IN (SELECT f.no FROM follows AS f)
+                                                    AND NOT starts_with(coalesce(a_from, ''), t.name || '/')), '{}'),
+           coalesce(array_agg(t.name) FILTER (WHERE fleet_catalog.paths_in(a_only || a_from, t.name) <> '{}'), '{}')
+      INTO v_whole, v_part FROM task AS t;
+    v_body := fleet_catalog.leave_out(v_body, ARRAY(SELECT t ->> 'name' FROM jsonb_array_elements(a_body -> 'tasks') AS t WHERE t ->> 'name' <> ALL (v_whole || v_part)),
+                                      'not chosen for this run');
+    FOREACH v_container IN ARRAY v_part LOOP
+        IF v_container <> ALL (v_whole) THEN
+            v_body := jsonb_set(v_body, ARRAY['packages', fleet_catalog.container_body(v_body, v_container) ->> 'name'],
+                fleet_catalog.choose_only(fleet_catalog.container_body(v_body, v_container), fleet_catalog.paths_in(a_only, v_container),
+                                          (fleet_catalog.paths_in(ARRAY[a_from], v_container))[1]));
+        END IF;
+    END LOOP;
+    RETURN v_body;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.choose_only(jsonb, text[], text) IS 'A package''s document, with what is not chosen left out';
 
 -- Of a document: the tasks that are chosen (a_only, and a_from with all that follows it; all if neither is given), less a_skip.
 CREATE FUNCTION fleet_catalog.choose_tasks(a_body jsonb, a_only text[], a_from text, a_skip text[]) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_body jsonb;
-    v_not_chosen text[] := '{}'::text[];
+    v_body jsonb := a_body;
 BEGIN
     PERFORM fleet_catalog.check_task_names(a_body, a_only || a_skip || CASE WHEN a_from IS NOT NULL THEN ARRAY[a_from] END);
     IF a_only IS NOT NULL OR a_from IS NOT NULL THEN
-        WITH RECURSIVE task AS (
-            SELECT (t ->> 'task_no')::integer AS no, t ->> 'name' AS name FROM jsonb_array_elements(a_body -> 'tasks') AS t
-        ), follows AS (
-            SELECT t.no FROM task AS t WHERE t.name = a_from
-             UNION
-            SELECT (e ->> 'to')::integer FROM follows AS f, jsonb_array_elements(a_body -> 'precedence') AS e WHERE (e ->> 'from')::integer = f.no)
-        SELECT coalesce(array_agg(t.name), '{}') INTO v_not_chosen FROM task AS t
-         WHERE t.name <> ALL (coalesce(a_only, '{}')) AND t.no NOT IN (SELECT f.no FROM follows AS f);
+        v_body := fleet_catalog.choose_only(v_body, a_only, a_from);
     END IF;
-    v_body := fleet_catalog.leave_out(fleet_catalog.leave_out(a_body, v_not_chosen, 'not chosen for this run'), coalesce(a_skip, '{}'), 'skipped for this run');
+    v_body := fleet_catalog.leave_out(v_body, coalesce(a_skip, '{}'), 'skipped for this run');
     IF NOT EXISTS (SELECT FROM jsonb_array_elements(v_body -> 'tasks') AS t WHERE NOT t ? 'left_out') THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no task of package "%s" is left to run', a_body ->> 'name'),
             HINT = 'Choose at least one task that is enabled.';
@@ -212,20 +294,35 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.choose_tasks(jsonb, text[], text, text[]) IS 'A package''s document, with the tasks left out that are not chosen';
 
-CREATE FUNCTION fleet_catalog.check_package_body(a_body jsonb) RETURNS jsonb
+-- Also in its containers: they start no run of their own that would say so at once.
+CREATE FUNCTION fleet_catalog.check_jobs_of_body(a_body jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_container text;
 BEGIN
-    IF a_body -> 'tasks' = '[]' THEN
-        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('package "%s" has no tasks', a_body ->> 'name'),
-            HINT = 'Add one with fleet.add_task().';
-    END IF;
     IF a_body -> 'jobs' <> '{}' THEN
         PERFORM fleet_catalog.check_job_body(j.value) FROM jsonb_each(a_body -> 'jobs') AS j;
     END IF;
+    FOR v_container IN SELECT t.task ->> 'name' FROM jsonb_array_elements(a_body -> 'tasks') AS t (task) WHERE t.task ? 'container' LOOP
+        PERFORM fleet_catalog.check_jobs_of_body(fleet_catalog.container_body(a_body, v_container));
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_jobs_of_body(jsonb) IS 'Error if a job of a package''s document cannot run';
+
+-- Asked for by itself it must have tasks; where it is nested, it succeeds at once if it has none.
+CREATE FUNCTION fleet_catalog.check_package_body(a_body jsonb, a_nested boolean DEFAULT false) RETURNS jsonb
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_body -> 'tasks' = '[]' AND NOT a_nested THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('package "%s" has no tasks', a_body ->> 'name'),
+            HINT = 'Add one with fleet.add_task().';
+    END IF;
+    PERFORM fleet_catalog.check_jobs_of_body(a_body);
     RETURN a_body;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_package_body(jsonb) IS 'The same document of a package; an error if it or one of its jobs cannot run';
+COMMENT ON FUNCTION fleet_catalog.check_package_body(jsonb, boolean) IS 'The same document of a package; an error if it or one of its jobs cannot run';
 
 CREATE FUNCTION fleet_catalog.checked_body(a_name text) RETURNS jsonb
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -266,7 +363,7 @@ BEGIN
     END IF;
     SELECT r.oid INTO owner FROM pg_roles AS r WHERE r.rolname = body ->> 'owner' AND fleet_catalog.may_become(a_owner, r.oid);
     IF owner IS NOT NULL THEN
-        body := fleet_catalog.check_package_body(body);
+        body := fleet_catalog.check_package_body(body, true);
     END IF;
 END
 $$;

@@ -6,13 +6,14 @@ CREATE FUNCTION fleet_catalog.check_runnable(a_package fleet_catalog.package) RE
 DECLARE
     v_task record;
 BEGIN
-    SELECT t.name, t.job, t.server, t.on_group, t.package,
+    SELECT r.path AS name, t.job, t.server, t.on_group, t.package,
            t.kind = 'job' AND num_nonnulls(t.server, t.on_group) > 0
            AND NOT EXISTS (SELECT FROM fleet_catalog.server AS s WHERE s.name = t.server OR t.on_group = ANY (s.groups)) AS no_server,
            t.kind = 'package' AS nested
       INTO v_task
-      FROM fleet_catalog.task AS t
-     WHERE t.package_id = a_package.package_id AND t.enabled
+      FROM fleet_catalog.tree(a_package.package_id) AS r
+      JOIN fleet_catalog.task AS t ON t.package_id = r.package_id AND t.task_no = r.task_no
+     WHERE t.enabled AND r.path NOT IN (SELECT o.path FROM fleet_catalog.in_disabled(a_package.package_id) AS o)
        AND CASE t.kind
            WHEN 'job' THEN
                (num_nonnulls(t.server, t.on_group) > 0
@@ -23,7 +24,7 @@ BEGIN
                                     WHERE s.mode = 'direct' AND (s.name = t.server OR t.on_group = ANY (s.groups)))))
            WHEN 'package' THEN NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = t.package)
            ELSE false END
-     ORDER BY t.task_no LIMIT 1;
+     ORDER BY r.ord LIMIT 1;
     IF NOT FOUND THEN
         RETURN;
     END IF;

@@ -317,9 +317,8 @@ BEGIN
     PERFORM fleet_catalog.check_runnable(v_package);
     -- what was left out of that run is left out of this one
     v_body := fleet_catalog.checked_body(v_package.name);
-    FOR v_left IN SELECT t.task ->> 'left_out' AS reason, array_agg(t.task ->> 'name') AS names
-                    FROM fleet_catalog.definition AS d, jsonb_array_elements(d.body -> 'tasks') AS t (task)
-                   WHERE d.hash = a_run.definition AND t.task ->> 'left_out' <> 'disabled' GROUP BY 1
+    FOR v_left IN SELECT t.reason, array_agg(t.path) AS names
+                    FROM fleet_catalog.definition AS d, fleet_catalog.left_out(d.body) AS t WHERE d.hash = a_run.definition GROUP BY 1
     LOOP
         v_body := fleet_catalog.leave_out(v_body, v_left.names, v_left.reason);
     END LOOP;

@@ -43,22 +43,112 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.context_run() IS 'The run that fleet.context names; an error if there is none, or none that the caller may see';
 
-CREATE FUNCTION fleet_catalog.task_no(a_run fleet_catalog.run, a_task text) RETURNS integer
+-- The nested run that a container had or has in a run: of its newest attempt, or of that in the run that this one has it from.
+-- run_id null: it has not begun.
+CREATE FUNCTION fleet_catalog.run_in(a_run fleet_catalog.run, a_task_no integer, a_item integer) RETURNS fleet_catalog.run
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SELECT n
+  FROM fleet_catalog.task_run AS t
+  JOIN fleet_catalog.definition_task AS d ON d.hash = a_run.definition AND d.task_no = t.task_no
+  LEFT JOIN fleet_catalog.run AS o ON o.run_id = t.carried_from AND t.attempt = 0 AND fleet_catalog.is_final(t.state)
+  LEFT JOIN fleet_catalog.definition_task AS p ON p.hash = o.definition AND p.name = d.name
+  LEFT JOIN fleet_catalog.task_run AS w ON w.run_id = o.run_id AND w.task_no = p.task_no AND w.item = t.item
+  JOIN fleet_catalog.run AS n ON n.run_uuid = fleet_catalog.nested_uuid(coalesce(o.run_uuid, a_run.run_uuid), d.name, t.item, coalesce(w.attempt, t.attempt))
+ WHERE t.run_id = a_run.run_id AND t.task_no = a_task_no AND t.item = a_item
+$$;
+COMMENT ON FUNCTION fleet_catalog.run_in(fleet_catalog.run, integer, integer) IS 'The newest nested run of a container, or of an item of it, in a run';
+
+CREATE FUNCTION fleet_catalog.is_container(a_definition uuid, a_task_no integer DEFAULT NULL) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce((SELECT CASE WHEN a_task_no IS NULL THEN d.body ? 'container' ELSE d.body -> 'tasks' -> a_task_no ? 'container' END
+                   FROM fleet_catalog.definition AS d WHERE d.hash = a_definition), false)
+$$;
+COMMENT ON FUNCTION fleet_catalog.is_container(uuid, integer) IS 'Is a document what is in a container, or a task of it a container?';
+
+-- A task by its name or path from a run.  found_run null: its container has not begun; state: that of the container.
+CREATE FUNCTION fleet_catalog.find_task(a_run fleet_catalog.run, a_path text, OUT found_run bigint, OUT task_no integer, OUT state text) RETURNS record
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_no integer;
+    v_run fleet_catalog.run := a_run;
+    v_rest text := a_path;
+    v_head text;
+    v_each boolean;
+    v_next fleet_catalog.run;
 BEGIN
-    SELECT d.task_no INTO v_no FROM fleet_catalog.definition_task AS d WHERE d.hash = a_run.definition AND d.name = a_task;
-    IF NOT FOUND THEN
+    LOOP
+        SELECT d.task_no INTO task_no FROM fleet_catalog.definition_task AS d WHERE d.hash = v_run.definition AND d.name = v_rest;
+        IF FOUND THEN
+            found_run := v_run.run_id;
+            RETURN;
+        END IF;
+        v_head := split_part(v_rest, '/', 1);
+        v_rest := substr(v_rest, length(v_head) + 2);
+        SELECT d.task_no, d.for_each INTO task_no, v_each FROM fleet_catalog.definition_task AS d WHERE d.hash = v_run.definition AND d.name = v_head;
+        IF NOT FOUND OR v_rest = '' OR NOT fleet_catalog.is_container(v_run.definition, task_no) THEN
+            task_no := NULL;
+            RETURN;
+        ELSIF v_each THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('task "%s" runs once for each item of "%s"', left(a_path, 200), v_head),
+                DETAIL = format('Container "%s" is a loop.', v_head), HINT = 'Its tasks can read it; outside of the loop, store what they find in a table.';
+        END IF;
+        v_next := fleet_catalog.run_in(v_run, task_no, 0);
+        IF v_next.run_id IS NULL THEN
+            state := fleet_catalog.task_outcome(v_run, task_no);
+            task_no := CASE WHEN fleet_catalog.has_path((SELECT d.body -> 'packages' -> (d.body -> 'tasks' -> find_task.task_no ->> 'package')
+                                                           FROM fleet_catalog.definition AS d WHERE d.hash = v_run.definition), v_rest) THEN -1 END;
+            RETURN;
+        END IF;
+        v_run := v_next;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.find_task(fleet_catalog.run, text) IS 'A task of a run, or of a container in it, by its path; task_no null: there is none';
+
+-- The same, seen from a task of a run: of its container, or else of the one around it, and so on.
+CREATE FUNCTION fleet_catalog.seen_task(a_run fleet_catalog.run, a_task text, OUT found_run bigint, OUT task_no integer, OUT state text) RETURNS record
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run fleet_catalog.run := a_run;
+    v_name text;
+    v_found record;
+BEGIN
+    LOOP
+        v_found := fleet_catalog.find_task(v_run, a_task);
+        EXIT WHEN v_found.task_no IS NOT NULL OR v_run.parent_run_id IS NULL OR NOT fleet_catalog.is_container(v_run.definition);
+        -- its own container's path: this very run of it, if it is a loop
+        SELECT d.name INTO v_name FROM fleet_catalog.run AS p JOIN fleet_catalog.definition_task AS d ON d.hash = p.definition AND d.task_no = v_run.parent_task_no
+         WHERE p.run_id = v_run.parent_run_id;
+        IF starts_with(a_task, v_name || '/') THEN
+            v_found := fleet_catalog.find_task(v_run, substr(a_task, length(v_name) + 2));
+            EXIT WHEN v_found.task_no IS NOT NULL;
+        END IF;
+        SELECT p.* INTO v_run FROM fleet_catalog.run AS p WHERE p.run_id = v_run.parent_run_id;
+    END LOOP;
+    IF v_found.task_no IS NULL THEN
         PERFORM fleet_catalog.check_given('task', a_task);
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" has no task "%s"', a_run.package, left(a_task, 200)),
             HINT = fleet_catalog.known((SELECT array_agg(d.name ORDER BY d.task_no) FROM fleet_catalog.definition_task AS d
                                          WHERE d.hash = a_run.definition), 'fleet.add_task()');
     END IF;
-    RETURN v_no;
+    found_run := v_found.found_run;
+    task_no := v_found.task_no;
+    state := v_found.state;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.task_no(fleet_catalog.run, text) IS 'Number of a task in the definition that a run has; an error if there is none';
+COMMENT ON FUNCTION fleet_catalog.seen_task(fleet_catalog.run, text) IS 'A task that the tasks of a run know by this name or path; an error if there is none';
+
+CREATE FUNCTION fleet_catalog.seen_outcome(a_run fleet_catalog.run, a_task text) RETURNS text
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_seen record := fleet_catalog.seen_task(a_run, a_task);
+BEGIN
+    IF v_seen.found_run IS NULL THEN
+        RETURN v_seen.state;
+    END IF;
+    RETURN (SELECT fleet_catalog.task_outcome(r, v_seen.task_no) FROM fleet_catalog.run AS r WHERE r.run_id = v_seen.found_run);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.seen_outcome(fleet_catalog.run, text) IS 'State of a task that the tasks of a run know by this name';
 
 -- A row is there from the begin of the run on.
 CREATE FUNCTION fleet_catalog.task_outcome(a_run fleet_catalog.run, a_task_no integer) RETURNS text
@@ -92,7 +182,7 @@ CREATE FUNCTION fleet_catalog.output(a_task text) RETURNS text
 DECLARE
     v_run fleet_catalog.run := fleet_catalog.context_run();
 BEGIN
-    RETURN fleet_catalog.task_output(v_run, fleet_catalog.task_no(v_run, a_task));
+    RETURN (SELECT fleet_catalog.task_output(r, s.task_no) FROM fleet_catalog.seen_task(v_run, a_task) AS s JOIN fleet_catalog.run AS r ON r.run_id = s.found_run);
 END
 $$;
 
@@ -105,7 +195,7 @@ CREATE FUNCTION fleet_catalog.outcome(a_task text) RETURNS text
 DECLARE
     v_run fleet_catalog.run := fleet_catalog.context_run();
 BEGIN
-    RETURN fleet_catalog.task_outcome(v_run, fleet_catalog.task_no(v_run, a_task));
+    RETURN fleet_catalog.seen_outcome(v_run, a_task);
 END
 $$;
 
@@ -179,6 +269,19 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.templates(jsonb, integer) IS 'The templates in the parameters of a task';
 
+-- Tasks of a package whose parameters refer to a task of it.
+CREATE FUNCTION fleet_catalog.users_of(a_package_id integer, a_holder integer, a_task text) RETURNS TABLE (path text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SELECT r.path
+  FROM fleet_catalog.tree(a_package_id) AS r
+  JOIN fleet_catalog.task AS t ON t.package_id = r.package_id AND t.task_no = r.task_no
+ WHERE fleet_catalog.may_have_templates(t.params)
+   AND EXISTS (SELECT FROM fleet_catalog.templates(t.params) AS u, fleet_catalog.named_task(t.package_id, u.name) AS n
+                WHERE u.key IN ('$output', '$outcome') AND n.package_id = a_holder AND n.task = a_task)
+ ORDER BY r.ord
+$$;
+COMMENT ON FUNCTION fleet_catalog.users_of(integer, integer, text) IS 'Paths of the tasks of a package whose parameters refer to a task';
+
 CREATE FUNCTION fleet_catalog.check_template_count(a_params jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -193,10 +296,11 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_template_count(jsonb) IS 'Error if there are more templates than the agent resolves';
 
-CREATE FUNCTION fleet_catalog.check_templates(a_package fleet_catalog.package, a_params jsonb) RETURNS void
+CREATE FUNCTION fleet_catalog.check_templates(a_package fleet_catalog.package, a_holder integer, a_params jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_name text;
+    v_loop text;
 BEGIN
     SELECT k INTO v_name FROM jsonb_object_keys(a_params) AS k WHERE k IN ('$output', '$outcome', '$param', '$context', '$literal') ORDER BY k LIMIT 1;
     IF FOUND THEN
@@ -206,30 +310,34 @@ BEGIN
         RETURN;
     END IF;
     PERFORM fleet_catalog.check_template_count(a_params);
-    SELECT t.name INTO v_name FROM fleet_catalog.templates(a_params) AS t
-     WHERE t.key IN ('$output', '$outcome')
-       AND NOT EXISTS (SELECT FROM fleet_catalog.task AS k WHERE k.package_id = a_package.package_id AND k.name = t.name) LIMIT 1;
-    IF FOUND THEN
+    SELECT t.name, n.in_loop INTO v_name, v_loop FROM fleet_catalog.templates(a_params) AS t, fleet_catalog.named_task(a_holder, t.name) AS n
+     WHERE t.key IN ('$output', '$outcome') AND (n.package_id IS NULL OR n.in_loop IS NOT NULL) LIMIT 1;
+    IF v_loop IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = format('task "%s" runs once for each item of "%s"', v_name, v_loop),
+            DETAIL = format('Container "%s" is a loop.', v_loop), HINT = 'Its tasks can read it; outside of the loop, store what they find in a table.';
+    ELSIF FOUND THEN
         PERFORM fleet_catalog.no_such_task(a_package, v_name);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.check_templates(fleet_catalog.package, jsonb) IS 'Error if a task''s parameters have templates that cannot be';
+COMMENT ON FUNCTION fleet_catalog.check_templates(fleet_catalog.package, integer, jsonb) IS 'Error if a task''s parameters have templates that cannot be';
 
 -- The output of a task as a parameter: what is much too large for one is not put together first.
 CREATE FUNCTION fleet_catalog.output_as_parameter(a_run fleet_catalog.run, a_task text) RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_no integer := fleet_catalog.task_no(a_run, a_task);
-    v_items integer := (SELECT max(t.item) FROM fleet_catalog.task_run AS t WHERE t.run_id = a_run.run_id AND t.task_no = v_no);
+    v_seen record := fleet_catalog.seen_task(a_run, a_task);
+    v_run fleet_catalog.run;
+    v_items integer := (SELECT max(t.item) FROM fleet_catalog.task_run AS t WHERE t.run_id = v_seen.found_run AND t.task_no = v_seen.task_no);
 BEGIN
     IF v_items > 10000 OR v_items > 0 AND (SELECT sum(octet_length(t.output)) FROM fleet_catalog.task_run AS t
-                                            WHERE t.run_id = a_run.run_id AND t.task_no = v_no) > 1000000 THEN
+                                            WHERE t.run_id = v_seen.found_run AND t.task_no = v_seen.task_no) > 1000000 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('the output of task "%s" is too large for a parameter', a_task),
             DETAIL = format('It is that of %s items.', v_items),
             HINT = 'The limit is 10,000 items and 1,000,000 bytes. A task that is SQL can read it with fleet.output().';
     END IF;
-    RETURN fleet_catalog.task_output(a_run, v_no);
+    SELECT r.* INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = v_seen.found_run;
+    RETURN fleet_catalog.task_output(v_run, v_seen.task_no);
 END
 $$;
 COMMENT ON FUNCTION fleet_catalog.output_as_parameter(fleet_catalog.run, text) IS 'Output of a task, of a size that a parameter may have';
@@ -243,7 +351,7 @@ BEGIN
     END IF;
     RETURN CASE a_key
         WHEN '$output' THEN to_jsonb(fleet_catalog.output_as_parameter(a_run, a_name))
-        WHEN '$outcome' THEN to_jsonb(fleet_catalog.task_outcome(a_run, fleet_catalog.task_no(a_run, a_name)))
+        WHEN '$outcome' THEN to_jsonb(fleet_catalog.seen_outcome(a_run, a_name))
         WHEN '$param' THEN a_run.params -> a_name
         ELSE CASE a_name WHEN 'run_id' THEN to_jsonb(a_run.run_id) WHEN 'run_uuid' THEN to_jsonb(a_run.run_uuid) WHEN 'package' THEN to_jsonb(a_run.package)
              ELSE (SELECT to_jsonb(CASE a_name WHEN 'task' THEN d.name ELSE d.job END) FROM fleet_catalog.definition_task AS d

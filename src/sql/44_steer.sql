@@ -26,6 +26,53 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.steered_run(bigint) IS 'An open run of which the caller may ask something; an error if it is none';
 
+-- What a path leads to in a run that goes on: a task in the nested run of a container.  That of a loop is named by its item:
+-- 'loop[3]/load', or 'loop/load' with the item, unless the task itself has a for_each.
+CREATE FUNCTION fleet_catalog.steered_place(a_run fleet_catalog.run, a_task text, a_item integer, OUT run_id bigint, OUT task text, OUT item integer) RETURNS record
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run fleet_catalog.run := a_run;
+    v_body jsonb := (SELECT d.body FROM fleet_catalog.definition AS d WHERE d.hash = a_run.definition);
+    v_plain text := regexp_replace(a_task, '\[\d{1,9}\](?=/)', '', 'g');
+    v_head text;
+    v_given integer;
+    v_no integer;
+    v_each boolean;
+BEGIN
+    run_id := a_run.run_id;
+    task := a_task;
+    item := a_item;
+    IF strpos(coalesce(a_task, ''), '/') = 0 OR EXISTS (SELECT FROM jsonb_array_elements(v_body -> 'tasks') AS t (task) WHERE t.task ->> 'name' = a_task) THEN
+        RETURN;
+    END IF;
+    PERFORM fleet_catalog.check_task_names(v_body, ARRAY[v_plain]);
+    WHILE strpos(task, '/') > 0 LOOP
+        v_given := substring(split_part(task, '/', 1) FROM '\[(\d{1,9})\]$')::integer;
+        v_head := split_part(v_plain, '/', 1);
+        v_plain := substr(v_plain, length(v_head) + 2);
+        task := substr(task, strpos(task, '/') + 1);
+        SELECT d.task_no, d.for_each INTO v_no, v_each FROM fleet_catalog.definition_task AS d WHERE d.hash = v_run.definition AND d.name = v_head;
+        v_body := fleet_catalog.container_body(v_body, v_head);
+        IF v_each AND v_given IS NULL AND item IS NOT NULL
+           AND NOT EXISTS (SELECT FROM jsonb_array_elements(v_body -> 'tasks') AS t (task) WHERE t.task ->> 'name' = v_plain AND t.task ->> 'for_each' IS NOT NULL) THEN
+            v_given := item;
+            item := NULL;
+        END IF;
+        IF v_each AND v_given IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('container "%s" of run %s is a loop', v_head, v_run.run_id),
+                DETAIL = format('Task "%s" runs once for each of its items.', v_plain), HINT = format('Name the item, as in ''%s[1]/%s''.', v_head, v_plain);
+        END IF;
+        v_run := fleet_catalog.run_in(v_run, v_no, CASE WHEN v_each THEN v_given ELSE 0 END);
+        IF v_run.run_id IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('container "%s"%s of run %s has not begun', v_head, ' item ' || CASE WHEN v_each THEN v_given END, run_id),
+                HINT = 'What is in it can be skipped or retried from then on. The container itself can be skipped before.';
+        END IF;
+        run_id := v_run.run_id;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.steered_place(fleet_catalog.run, text, integer) IS 'The run, task and item of which something is asked, by a path from a run';
+
 -- A task of it, or an item: number, state, and what its for_each is.
 CREATE FUNCTION fleet_catalog.steered_task(a_run fleet_catalog.run, a_task text, a_item integer,
                                            OUT task_no integer, OUT state smallint, OUT expanded boolean, OUT whole smallint, OUT completion text) RETURNS record
@@ -70,9 +117,14 @@ COMMENT ON FUNCTION fleet.skip_task(bigint, text, integer, text)
 CREATE FUNCTION fleet_catalog.skip_task(a_run_id bigint, a_task text, a_item integer, a_reason text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    v_place record := fleet_catalog.steered_place(fleet_catalog.steered_run(a_run_id), a_task, a_item);
     v_task record;
-    v_name text := fleet_catalog.task_text(a_run_id, a_task, a_item);
+    v_name text;
 BEGIN
+    a_run_id := v_place.run_id;
+    a_task := v_place.task;
+    a_item := v_place.item;
+    v_name := fleet_catalog.task_text(a_run_id, a_task, a_item);
     v_task := fleet_catalog.steered_task(fleet_catalog.steered_run(a_run_id), a_task, a_item);
     IF fleet_catalog.is_final(v_task.state) THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = v_name || ' has ended',
@@ -101,10 +153,15 @@ CREATE FUNCTION fleet_catalog.retry_task(a_run_id bigint, a_task text, a_item in
 DECLARE
     c_bad CONSTANT smallint[] := ARRAY[fleet_catalog.state_code('failed'), fleet_catalog.state_code('canceled'),
                                        fleet_catalog.state_code('lost'), fleet_catalog.state_code('unknown')];
+    v_place record := fleet_catalog.steered_place(fleet_catalog.steered_run(a_run_id), a_task, a_item);
     v_task record;
-    v_name text := fleet_catalog.task_text(a_run_id, a_task, a_item);
+    v_name text;
     v_failed boolean;
 BEGIN
+    a_run_id := v_place.run_id;
+    a_task := v_place.task;
+    a_item := v_place.item;
+    v_name := fleet_catalog.task_text(a_run_id, a_task, a_item);
     v_task := fleet_catalog.steered_task(fleet_catalog.steered_run(a_run_id), a_task, a_item);
     v_failed := v_task.state = ANY (c_bad);
     IF NOT v_failed AND a_item IS NULL AND v_task.state = fleet_catalog.state_code('running') AND v_task.expanded THEN
@@ -209,7 +266,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a package and a group cannot be paused or resumed at once',
             HINT = 'Specify "package" or "on_group", or neither for everything.';
     ELSIF a_package IS NOT NULL THEN
-        SELECT p.owner::oid INTO v_owner FROM fleet_catalog.package AS p WHERE p.name = a_package;
+        SELECT p.owner::oid INTO v_owner FROM fleet_catalog.package AS p WHERE p.name = a_package AND p.root_id IS NULL;
         IF NOT FOUND OR NOT fleet_catalog.may_cancel(v_owner) THEN
             PERFORM fleet_catalog.get_package(a_package);
             PERFORM fleet_catalog.deny('package', a_package, v_owner);

@@ -328,37 +328,47 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_count(jsonb, text, integer) IS 'Raises an error if the array of a document has more elements';
 
-CREATE FUNCTION fleet_catalog.deploy_package_body(a_parent_uuid uuid, a_body jsonb) RETURNS void
+-- a_in, a_task: of what is in a container, its task.
+CREATE FUNCTION fleet_catalog.deploy_package_body(a_parent_uuid uuid, a_body jsonb, a_in integer DEFAULT NULL, a_task text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    v_around fleet_catalog.package := fleet_catalog.get_part(a_in);
+    v_name text := coalesce(v_around.name || '/' || a_task, a_body ->> 'name');
     v_old fleet_catalog.package;
     v_id integer;
 BEGIN
-    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value) FROM jsonb_each(a_body -> 'packages') AS p;
+    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value) FROM jsonb_each(a_body -> 'packages') AS p
+      WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(a_body -> 'tasks') AS t (task) WHERE t.task ? 'container' AND t.task ->> 'package' = p.key);
     PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, j.value) FROM jsonb_each(a_body -> 'jobs') AS j;
-    PERFORM fleet_catalog.check_name('package', a_body ->> 'name');
+    PERFORM fleet_catalog.check_name('package', v_name);
     PERFORM fleet_catalog.check_params(a_body -> 'params');
     PERFORM fleet_catalog.check_count(a_body -> 'tasks', 'tasks', 10000);
-    SELECT p.* INTO v_old FROM fleet_catalog.package AS p WHERE p.name = a_body ->> 'name';
+    SELECT p.* INTO v_old FROM fleet_catalog.package AS p WHERE p.name = v_name;
     IF FOUND THEN
+        IF v_old.root_id IS NOT NULL THEN
+            PERFORM fleet_catalog.refuse_container(v_old);
+        END IF;
         PERFORM fleet_catalog.replace_deployed('package', v_old.name, v_old.owner, v_old.deployed_from);
         DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_old.package_id;
     END IF;
-    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from)
-    VALUES (a_body ->> 'name', fleet_catalog.caller(), a_body -> 'params', coalesce(a_body ->> 'overlap', 'parallel'),
-            coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid)
+    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from, container_of, container_task, root_id)
+    VALUES (v_name, fleet_catalog.caller(), a_body -> 'params', coalesce(a_body ->> 'overlap', 'parallel'),
+            coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid, a_in, a_task, coalesce(v_around.root_id, a_in))
     RETURNING package_id INTO v_id;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional,
                                     enabled)
-    SELECT v_id, x.task_no, x.name, x.kind, x.job, x.server, x.on_group, x.sql, x.package, x.params, x.for_each, x.throttle,
+    SELECT v_id, x.task_no, x.name, x.kind, x.job, x.server, x.on_group, x.sql, CASE WHEN x.container THEN v_name || '/' || x.name ELSE x.package END,
+           x.params, x.for_each, x.throttle,
            x.completion, x.min_share, x.balance, x.join_type, x.on_lost, x.retries, fleet_catalog.from_microseconds(x.retry_wait_us),
            fleet_catalog.from_microseconds(x.retry_max_us), x.retry_states, fleet_catalog.from_microseconds(x.timeout_us),
            x.transactional, x.left_out IS NULL
       FROM jsonb_to_recordset(a_body -> 'tasks') AS x (
            task_no integer, name text, kind text, job text, server name, on_group text, sql text, package text, params jsonb, for_each text,
            throttle integer, completion text, min_share double precision, balance text, join_type text, on_lost text, retries integer,
-           retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, transactional boolean, left_out text);
+           retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, transactional boolean, left_out text, container boolean);
+    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, coalesce(a_body -> 'packages' -> (t.task ->> 'package'), '{}'), v_id, t.task ->> 'name')
+       FROM jsonb_array_elements(a_body -> 'tasks') AS t (task) WHERE t.task ? 'container';
     PERFORM fleet_catalog.use_group(g.name)
        FROM (SELECT DISTINCT t.on_group FROM fleet_catalog.task AS t WHERE t.package_id = v_id AND t.on_group IS NOT NULL ORDER BY 1) AS g (name);
     INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition)

@@ -39,7 +39,8 @@ $$;
 CREATE FUNCTION fleet_catalog.package_document(a_package text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET intervalstyle = postgres AS $$
 SELECT fleet_catalog.document_of('create_package', to_jsonb(p))
-       || jsonb_build_object('tasks', coalesce((SELECT jsonb_agg(fleet_catalog.document_of('add_task', to_jsonb(t)) ORDER BY t.task_no) FROM fleet.task AS t WHERE t.package = p.package), '[]'))
+       || jsonb_build_object('tasks', coalesce((SELECT jsonb_agg(fleet_catalog.document_of('add_task', to_jsonb(t)) ORDER BY r.ord) FROM fleet_catalog.package AS k, fleet_catalog.tree(k.package_id) AS r, fleet.task AS t
+                                                  WHERE k.name = p.package AND t.package = p.package AND t.task = r.path), '[]'))
        || coalesce((SELECT jsonb_build_object('precedence', jsonb_agg(fleet_catalog.document_of('add_precedence', to_jsonb(c)) ORDER BY c.to_task COLLATE "C", c.from_task COLLATE "C"))
                       FROM fleet.precedence AS c WHERE c.package = p.package HAVING count(*) > 0), '{}')
        || CASE WHEN num_nonnulls(p.keep_days, p.keep_runs, p.keep_failed_days) > 0
@@ -63,9 +64,10 @@ WITH RECURSIVE used (kind, name) AS (
     SELECT n.kind, n.name
       FROM used AS u
      CROSS JOIN LATERAL (
-           SELECT CASE t.kind WHEN 'package' THEN 'package' ELSE 'job' END AS kind, coalesce(t.package, t.job) AS name
+           SELECT CASE WHEN t.kind <> 'package' THEN 'job' WHEN EXISTS (SELECT FROM fleet_catalog.package AS c WHERE c.name = t.package AND c.root_id IS NOT NULL)
+                       THEN 'container' ELSE 'package' END AS kind, coalesce(t.package, t.job) AS name
              FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
-            WHERE u.kind = 'package' AND p.name = u.name AND t.kind <> 'sql'
+            WHERE u.kind IN ('package', 'container') AND p.name = u.name AND t.kind <> 'sql'
            UNION ALL
            SELECT 'package', s.package FROM fleet_catalog.step AS s JOIN fleet_catalog.job AS j ON j.job_id = s.job_id
             WHERE u.kind = 'job' AND j.name = u.name AND s.package IS NOT NULL) AS n)
@@ -433,6 +435,21 @@ SELECT t, s, j, CASE WHEN s.server_id IS NOT NULL
  WHERE t.package_id = a_package.package_id AND t.kind = 'job' AND t.enabled
 $$;
 
+-- In a container: by what is around it, too; items of a loop have what its query gives, which is not known before.
+CREATE FUNCTION fleet_catalog.gives(a_package fleet_catalog.package, a_key text) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE around (package_id, params, open) AS (
+    SELECT a_package.package_id, a_package.params, false
+     UNION ALL
+    SELECT p.package_id, p.params || t.params, t.for_each IS NOT NULL
+      FROM around AS a
+      JOIN fleet_catalog.package AS c ON c.package_id = a.package_id
+      JOIN fleet_catalog.package AS p ON p.package_id = c.container_of
+      JOIN fleet_catalog.task AS t ON t.package_id = c.container_of AND t.name = c.container_task)
+SELECT bool_or(a.open OR a.params ? a_key) FROM around AS a
+$$;
+COMMENT ON FUNCTION fleet_catalog.gives(fleet_catalog.package, text) IS 'Have the tasks of a package or container a parameter of this name from what they are in, as far as can be known?';
+
 CREATE FUNCTION fleet_catalog.problems_of(a_package fleet_catalog.package) RETURNS TABLE (severity text, task text, message text, hint text)
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -491,8 +508,8 @@ BEGIN
                    LEFT JOIN fleet_catalog.package AS n ON t.kind = 'package' AND n.name = t.package
                    LEFT JOIN fleet_catalog.job AS j ON t.kind = 'job' AND j.name = t.job
                   CROSS JOIN LATERAL jsonb_each(coalesce(n.params, j.params, '{}')) AS r (key, value)
-                  WHERE t.package_id = a_package.package_id AND t.enabled AND t.for_each IS NULL AND r.value = 'null' AND NOT t.params ? r.key AND NOT a_package.params ? r.key;
-    -- nested packages
+                  WHERE t.package_id = a_package.package_id AND t.enabled AND t.for_each IS NULL AND r.value = 'null' AND NOT t.params ? r.key AND NOT fleet_catalog.gives(a_package, r.key);
+    -- nested packages; a container is always there
     RETURN QUERY SELECT 'error', t.name, format('package "%s" does not exist', t.package), 'Create it with fleet.create_package().'
                    FROM fleet_catalog.task AS t
                   WHERE t.package_id = a_package.package_id AND t.kind = 'package' AND t.enabled AND NOT EXISTS (SELECT FROM fleet_catalog.package AS n WHERE n.name = t.package);
@@ -526,10 +543,13 @@ CREATE FUNCTION fleet_catalog.validate_package(a_package text) RETURNS TABLE (se
 #variable_conflict use_column
 BEGIN
     PERFORM fleet_catalog.get_package(a_package);
-    RETURN QUERY SELECT x.severity, p.name, x.task, x.message, x.hint
-                   FROM fleet_catalog.used_by(a_package) AS u JOIN fleet_catalog.package AS p ON u.kind = 'package' AND p.name = u.name
+    RETURN QUERY SELECT x.severity, coalesce(r.name, p.name), coalesce(fleet_catalog.prefix_of(p) || x.task, rtrim(nullif(fleet_catalog.prefix_of(p), ''), '/')), x.message, x.hint
+                   FROM fleet_catalog.used_by(a_package) AS u JOIN fleet_catalog.package AS p ON u.kind IN ('package', 'container') AND p.name = u.name
+                   LEFT JOIN fleet_catalog.package AS r ON r.package_id = p.root_id
                   CROSS JOIN LATERAL fleet_catalog.problems_of(p) AS x
                   WHERE fleet_catalog.sees(p.owner)
-                  ORDER BY x.severity, p.name <> a_package, p.name, x.task, x.message;
+                    AND NOT EXISTS (SELECT FROM fleet_catalog.tree(p.root_id) AS o JOIN fleet_catalog.task AS t ON t.package_id = o.package_id AND t.task_no = o.task_no
+                                     WHERE starts_with(fleet_catalog.prefix_of(p), o.path || '/') AND NOT t.enabled)
+                  ORDER BY x.severity, coalesce(r.name, p.name) <> a_package, 2, 3, x.message;
 END
 $$;

@@ -287,27 +287,32 @@ COMMENT ON VIEW fleet.step IS 'Steps of the jobs';
 
 CREATE VIEW fleet.package WITH (security_barrier) AS
 SELECT p.name AS package, pg_catalog.pg_get_userbyid(p.owner) AS owner,
-       (SELECT count(*) FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id) AS tasks, p.overlap, p.priority, p.changed_at,
+       (SELECT count(*) FROM fleet_catalog.package AS c JOIN fleet_catalog.task AS t ON t.package_id = c.package_id
+         WHERE c.package_id = p.package_id OR c.root_id = p.package_id) AS tasks, p.overlap, p.priority, p.changed_at,
        p.deployed_from,
        (SELECT k.keep_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_days,
        (SELECT k.keep_runs FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_runs,
        (SELECT k.keep_failed_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_failed_days,
        p.params, p.description
   FROM fleet_catalog.package AS p
- WHERE fleet_catalog.is_visible(p.owner);
+ WHERE p.root_id IS NULL AND fleet_catalog.is_visible(p.owner);
 COMMENT ON VIEW fleet.package IS 'Packages defined in this database';
 
 CREATE VIEW fleet.task WITH (security_barrier) AS
-SELECT p.name AS package, t.task_no, t.name AS task, t.kind, t.job, t.server, t.on_group, t.package AS nested, t.join_type AS wait_for,
-       t.enabled, t.throttle, t.completion, t.min_share AS minimum_share, t.balance, t.on_lost, t.retries, t.retry_wait,
+SELECT coalesce(r.name, p.name) AS package, t.task_no, fleet_catalog.path_in(r.name, p.name, t.name) AS task, t.kind, t.job, t.server, t.on_group,
+       CASE WHEN c.package_id IS NULL THEN t.package END AS nested, t.join_type AS wait_for, t.enabled, c.package_id IS NOT NULL AS container, t.throttle, t.completion, t.min_share AS minimum_share, t.balance, t.on_lost, t.retries, t.retry_wait,
        t.retry_max AS retry_wait_max, t.retry_states AS retry_sqlstates, t.timeout, t.transactional, t.params, t.for_each, t.sql
   FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
+  LEFT JOIN fleet_catalog.package AS r ON r.package_id = p.root_id
+  LEFT JOIN fleet_catalog.package AS c ON c.container_of = t.package_id AND c.container_task = t.name
  WHERE fleet_catalog.is_visible(p.owner);
-COMMENT ON VIEW fleet.task IS 'Tasks of the packages';
+COMMENT ON VIEW fleet.task IS 'Tasks of the packages; those in containers by their paths, numbered in their container';
 
 CREATE VIEW fleet.precedence WITH (security_barrier) AS
-SELECT p.name AS package, c.from_task, c.to_task, c.on_outcome, c.condition
+SELECT coalesce(r.name, p.name) AS package, fleet_catalog.path_in(r.name, p.name, c.from_task) AS from_task,
+       fleet_catalog.path_in(r.name, p.name, c.to_task) AS to_task, c.on_outcome, c.condition
   FROM fleet_catalog.precedence AS c JOIN fleet_catalog.package AS p ON p.package_id = c.package_id
+  LEFT JOIN fleet_catalog.package AS r ON r.package_id = p.root_id
  WHERE fleet_catalog.is_visible(p.owner);
 COMMENT ON VIEW fleet.precedence IS 'Precedence constraints between the tasks of the packages';
 

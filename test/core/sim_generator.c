@@ -270,7 +270,8 @@ packages(Gen *g)
     {
         SimPackage *package = &c->packages[i];
 
-        package->ntasks = i == 0 ? package_size(g) : 1 + below(g, 4);
+        package->ntasks =
+            i == 0 ? package_size(g) : (below(g, 17) + 3) / 4; /* a nested one may have none */
         if (package->ntasks > g->size_cap)
             package->ntasks = g->size_cap;
         package->tasks = zeroed(package->ntasks, sizeof(SimTask));
@@ -284,6 +285,8 @@ packages(Gen *g)
         c->roots[i].at = i == 0 ? 0 : log_span(g, 1, FLEET_SECONDS(1));
         c->roots[i].priority = (int32_t) below(g, 3) - 1;
         c->roots[i].package = (uint8_t) (i == 0 ? 0 : below(g, c->npackages));
+        if (c->packages[c->roots[i].package].ntasks == 0)
+            c->roots[i].package = 0;
     }
     c->max_active_runs = pct(g, 80) ? 0 : 1 + below(g, 2);
     c->slice = pct(g, 50) ? 0 : 1 + below(g, 3);
@@ -420,7 +423,7 @@ crowd(Gen *g)
         c->roots[i] = (SimRoot){.at = (FleetTime) below(g, (uint32_t) FLEET_MS(80)),
                                 .priority = -1,
                                 .package = (uint8_t) (c->npackages - 1)};
-        if (c->npackages == 1)
+        if (c->packages[c->npackages - 1].ntasks == 0 || c->npackages == 1)
             c->roots[i].package = 0;
     }
     c->roots[0].priority = 1;

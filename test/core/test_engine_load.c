@@ -67,6 +67,38 @@ run_had_begun_but_no_task(void **state)
     harness_free(h);
 }
 
+/* Nothing is in it: it succeeds at once, also when an agent ended before that was stored. */
+static void
+run_without_tasks(void **state)
+{
+    (void) state;
+    for (int begun = 0; begun < 4; begun++)
+    {
+        Harness *h = harness_new();
+
+        harness_graph(h);
+        if (begun == 0)
+        {
+            harness_run(h);
+            assert_int_equal(h->nlog, 2);
+            assert_int_equal(h->log[0].state, FLEET_RUNNING);
+            assert_int_equal(h->log[1].state, FLEET_SUCCEEDED);
+        }
+        else
+        {
+            harness_restart(h);
+            if (begun == 2)
+                fleet_engine_load_running(h->engine, h->run);
+            loaded(h, begun == 3);
+            harness_turn(h);
+        }
+        assert_int_equal(run_state(h), begun == 3 ? FLEET_CANCELED : FLEET_SUCCEEDED);
+        assert_int_equal(fleet_engine_wakeup(h->engine), FLEET_NEVER);
+        fleet_engine_run_forget(h->engine, h->run);
+        harness_free(h);
+    }
+}
+
 static void
 started_work_is_attached(void **state)
 {
@@ -719,6 +751,7 @@ main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_had_begun),
         cmocka_unit_test(run_had_begun_but_no_task),
+        cmocka_unit_test(run_without_tasks),
         cmocka_unit_test(started_work_is_attached),
         cmocka_unit_test(started_work_on_a_suspect_server),
         cmocka_unit_test(waits_go_on),

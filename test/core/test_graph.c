@@ -54,7 +54,6 @@ bad_definitions(void **state)
                                           {0, 1, FLEET_ON_FAILURE, false}};
 
     (void) state;
-    refused(0, NULL, 0, "the package has no task");
     refused(2, self, 1, "task \"b\" has a precedence constraint on itself");
     refused(2, outside, 2, "precedence constraint 2 names a task that does not exist");
     refused(3, twice, 3, "there are two precedence constraints from \"a\" to \"b\"");

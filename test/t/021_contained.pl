@@ -102,12 +102,14 @@ sub changed_meanwhile
 }
 my %gate = (sql => 'SELECT etl.work_until_released()');
 
-$f->package('empty');
+# What only the start of a nested run finds: a job in it has no steps.
+$f->sql(q{SELECT fleet.create_job('no steps')});
+$f->package('empty', t => { job => 'no steps' });
 $f->package('has empty', n => { nested => 'empty' });
-refused($f->start('has empty'), '55000', 'package "empty" has no tasks', 'a nested package has no tasks', items => 0);
+refused($f->start('has empty'), '55000', 'job "no steps" has no steps', 'a job in a nested package has no steps', items => 0);
 
 $f->package('has empty thrice', n => { nested => 'empty', for_each => q{SELECT jsonb_build_object('i', i) FROM generate_series(1, 3) AS i} });
-refused($f->start('has empty thrice'), '55000', 'package "empty" has no tasks', 'it is the package of each item', items => 3);
+refused($f->start('has empty thrice'), '55000', 'job "no steps" has no steps', 'it is the package of each item', items => 3);
 
 $f->package('handled', n => { nested => 'empty' }, after => { sql => 'SELECT 1', after_failure_of => '{n}' });
 $run = $f->start('handled');
@@ -115,11 +117,12 @@ $f->run_is($run, 'succeeded', 'such a failure can be handled like any other');
 is($f->sql("SELECT string_agg(task || ' ' || state, ', ' ORDER BY task_no) FROM fleet.task_run WHERE run_id = $run"), 'n failed, after succeeded', '… by what comes on failure');
 
 $f->package('deep', n => { nested => 'has empty' });
-refused($f->start('deep'), 'P0001', 'task "n" failed: package "empty" has no tasks', 'the package in the package has no tasks', items => 0);
+refused($f->start('deep'), 'P0001', 'task "n" failed: job "no steps" has no steps', 'it is in the package in the package', items => 0);
 
-$f->package('emptied inner', t => { sql => 'SELECT 1' });
+$f->job('emptied', 'SELECT 1');
+$f->package('emptied inner', t => { job => 'emptied' });
 $f->package('emptied', @key, gate => {%gate}, n => { nested => 'emptied inner', after => '{gate}' });
-changed_meanwhile('emptied', q{SELECT fleet.drop_task('emptied inner', 't')}, '55000', 'package "emptied inner" has no tasks', 'a nested package is emptied before it starts', items => 0);
+changed_meanwhile('emptied', q{SELECT fleet.drop_step('emptied', 's1')}, '55000', 'job "emptied" has no steps', 'a job in a nested package is emptied before it starts', items => 0);
 
 $f->package('dropped inner', t => { sql => 'SELECT 1' });
 $f->package('dropped', @key, gate => {%gate}, n => { nested => 'dropped inner', after => '{gate}' });
@@ -133,7 +136,6 @@ $half->query_safe(q{BEGIN; SELECT fleet.add_task('circle 1', 'there', nested => 
 changed_meanwhile('circle', sub { $f->sql(q{SELECT fleet.add_task('circle 2', 'back', nested => 'circle 1')}); $half->query_safe('COMMIT'); $half->quit },
     '42P17', 'package "circle 1" contains itself', 'a nested package is given a circle before it starts', items => 0);
 
-$f->sql(q{SELECT fleet.create_job('no steps')});
 $f->package('direct no steps', t => { job => 'no steps', server => 'd1' });
 $f->package('has direct no steps', n => { nested => 'direct no steps' });
 refused($f->start('has direct no steps'), '55000', 'job "no steps" has no steps', 'a nested package has a direct job without steps', items => 0);
@@ -146,26 +148,27 @@ refused($f->start('goes nowhere'), '42704', 'step "one" of job "goes" goes to a 
 # the step of a job, here
 $f->job('runs empty', { name => 'inside', package => 'empty' }, 'SELECT 1');
 my $job_run = $f->sql(q{SELECT fleet.start_job('runs empty')});
-$f->wait_for('parent', "SELECT state || ' ' || coalesce(sqlstate, '') || ' ' || coalesce(message, '') FROM fleet.job_run WHERE job_run_id = $job_run", 'failed 55000 package "empty" has no tasks', 'a job whose step runs an empty package fails');
-is($f->sql("SELECT string_agg(step || ' ' || state || ' ' || sqlstate || ' ' || message || ' ' || hint, ', ') FROM fleet.step_run WHERE job_run_id = $job_run"), 'inside failed 55000 package "empty" has no tasks Add one with fleet.add_task().', 'the step says why');
+$f->wait_for('parent', "SELECT state || ' ' || coalesce(sqlstate, '') || ' ' || coalesce(message, '') FROM fleet.job_run WHERE job_run_id = $job_run", 'failed 55000 job "no steps" has no steps', 'a job whose step runs such a package fails');
+is($f->sql("SELECT string_agg(step || ' ' || state || ' ' || sqlstate || ' ' || message || ' ' || hint, ', ') FROM fleet.step_run WHERE job_run_id = $job_run"), 'inside failed 55000 job "no steps" has no steps Add one with fleet.add_step().', 'the step says why');
 others_go_on('a job step failed to start its package');
 
 # … and on a server, as it was deployed, and emptied there between two steps
 $f->package('on server', n => { job => 'runs empty', server => 'a1' });
-refused($f->start('on server'), '55000', 'package "empty" has no tasks', 'a step of a job on a server runs an empty package', items => 0);
-is($f->sql(q{SELECT string_agg(step || ' ' || state || ' ' || sqlstate || ' ' || message || ' ' || hint, ', ') FROM fleet.step_run WHERE task = 'n' AND server = 'a1'}), 'inside failed 55000 package "empty" has no tasks Add one with fleet.add_task().', 'its step run says so at the parent');
+refused($f->start('on server'), '55000', 'job "no steps" has no steps', 'a step of a job on a server runs it', items => 0);
+is($f->sql(q{SELECT string_agg(step || ' ' || state || ' ' || sqlstate || ' ' || message || ' ' || hint, ', ') FROM fleet.step_run WHERE task = 'n' AND server = 'a1'}), 'inside failed 55000 job "no steps" has no steps Add one with fleet.add_step().', 'its step run says so at the parent');
 is($f->sql(q{SELECT count(*) FROM fleet.log WHERE server = 'a1' AND task = 'n' AND level = 'ERROR' AND sqlstate = '55000'}), '1', 'and an ERROR line, once');
 
-$f->package('inside', t => { sql => 'SELECT 1' });
+$f->job('inside', 'SELECT 1');
+$f->package('inside', t => { job => 'inside' });
 $f->job('later empty', { name => 'gate', sql => 'SELECT etl.work_until_released()' }, { name => 'inside', package => 'inside', on_failure => 'next' }, { name => 'last', sql => 'SELECT 3' });
 $f->package('later on server', @key, n => { job => 'later empty', server => 'a1' });
 $run = $f->start('later on server', '{"key": "later on server"}');
 $f->wait_started('later on server');
-$f->sql_on('a1', q{SET ROLE etl; SELECT fleet.drop_task('inside', 't')});
+$f->sql_on('a1', q{SET ROLE etl; SELECT fleet.drop_step('inside', 's1')});
 $f->release('later on server');
-$f->run_is($run, 'succeeded', 'a package emptied on the server between two steps fails its step, and on_failure is followed');
+$f->run_is($run, 'succeeded', 'a job of a package emptied on the server between two steps fails its step, and on_failure is followed');
 is($f->sql("SELECT string_agg(step || ' ' || state || ' ' || coalesce(sqlstate, ''), ', ' ORDER BY started_at, step_no) FROM fleet.step_run WHERE run_id = $run"), 'gate succeeded , inside failed 55000, last succeeded ', 'step by step');
-same_agents('a package was emptied on the server');
+same_agents('a job was emptied on the server');
 
 $f->package('no steps on server', n => { job => 'never deployed', server => 'a1' });
 $f->sql_on('a1', q{SET ROLE etl; SELECT fleet.create_job('never deployed')});

@@ -492,7 +492,8 @@ fleet_eng_propagate(FleetEngine *engine, Run *run, FleetTime now)
         for (uint32_t i = 0; i < n; i++)
             fleet_eng_resolve_edge(engine, run, out[i], now);
     }
-    if (run->open == 0 && (run->state == FLEET_RUNNING || run->state == FLEET_CANCELING))
+    if (run->open == 0 && !(FLEET_BUG_EMPTY_RUN_STAYS && run->ntasks == 0) &&
+        (run->state == FLEET_RUNNING || run->state == FLEET_CANCELING))
         end_run(engine, run);
 }
 
