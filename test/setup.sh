@@ -8,7 +8,7 @@ what=${1:-test}
 
 packages=(gcc make libc6-dev postgresql postgresql-contrib postgresql-server-dev-all libpq-dev)
 if [ "$what" = test ]; then
-    packages+=(libipc-run-perl libcmocka-dev valgrind strace python3 clang-format shellcheck)
+    packages+=(libipc-run-perl libcmocka-dev valgrind strace python3 python3-croniter clang-format shellcheck)
 fi
 
 installed()
