@@ -159,6 +159,12 @@ SELECT fleet.run_parent_package('nightly', only_tasks => '{stage/none}');
 ROLLBACK TO s;
 SELECT fleet.run_parent_package('nightly', from_task => 'check/none');
 ROLLBACK TO s;
+SELECT fleet.run_parent_package('nightly') AS run \gset
+UPDATE fleet_catalog.run SET state = 12 WHERE run_id = :run;
+\set VERBOSITY default
+SELECT fleet.restart_run(:run, from_task => 'stage/load');
+ROLLBACK TO s;
+\set VERBOSITY verbose
 -- what a run would not find, in a container
 SELECT fleet.add_task('nightly', 'stage/job', job => 'none');
 SELECT fleet.run_parent_package('nightly');

@@ -360,7 +360,10 @@ BEGIN
     PERFORM fleet_catalog.check_choice('definition', a_definition, 'same', 'current');
     PERFORM fleet_catalog.check_restartable(v_old, a_from_task);
     v_definition := fleet_catalog.restart_definition(v_old, a_definition);
-    IF a_from_task IS NOT NULL THEN
+    IF strpos(a_from_task, '/') > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'a restart cannot begin in a container',
+            DETAIL = 'A container is restarted as a whole, or continued.', HINT = format('Use from_task => %L for all that is in it, or a new run with from_task.', split_part(a_from_task, '/', 1));
+    ELSIF a_from_task IS NOT NULL THEN
         PERFORM fleet_catalog.check_task_names(d.body, ARRAY[a_from_task]) FROM fleet_catalog.definition AS d WHERE d.hash = v_definition;
     END IF;
     IF a_unknown = 'refuse' THEN

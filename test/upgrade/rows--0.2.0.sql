@@ -28,6 +28,8 @@ VALUES (1, 1, 'one', 'SELECT 1', NULL, 'goto', 'two', 'goto', 'two', 3, '1s', '1
 INSERT INTO fleet_catalog.package (package_id, name, owner, description, params, overlap, priority, deployed_from)
 VALUES (1, 'kept', current_user::regrole, 'a package', '{"p": 2}', 'skip', 5, NULL),
        (2, 'deployed', current_user::regrole, '', '{}', 'parallel', 0, '00000000-0000-0000-0000-00000000000a');
+INSERT INTO fleet_catalog.package (package_id, name, owner, container_of, container_task, root_id)
+VALUES (3, 'deployed/in', current_user::regrole, 2, 'in', 2);
 INSERT INTO fleet_catalog.retention (package_id, keep_days, keep_runs, keep_failed_days) VALUES (1, 7, 8, 9);
 INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle, completion,
                                 min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional)
@@ -36,7 +38,9 @@ VALUES (1, 0, 'first', 'sql', NULL, NULL, NULL, 'SELECT fleet.param(''p'')', NUL
        (1, 1, 'second', 'sql', NULL, NULL, NULL, 'SELECT 2', NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
        (2, 0, 'there', 'job', 'kept job', 'kept server', NULL, NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
        (2, 1, 'somewhere', 'job', 'kept job', NULL, 'g', NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL);
+       (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (2, 3, 'in', 'package', NULL, NULL, NULL, NULL, 'deployed/in', '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (3, 0, 'inside', 'sql', NULL, NULL, NULL, 'SELECT 3', NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL);
 INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition) VALUES (1, 'first', 'second', 'completion', 'true');
 
 INSERT INTO fleet_catalog.definition (hash, kind, body)
