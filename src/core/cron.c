@@ -222,16 +222,16 @@ fleet_cron_parse(const char *text, FleetCron *cron, FleetError *error)
         while (is_blank(*p))
             p++;
         if (*p == '\0')
-            return refuse(error, "a schedule has five fields; the field for the %s is missing",
+            return refuse(error, "A schedule has five fields; the one for the %s is missing.",
                           fields[i].name);
         star[i] = *p == '*';
         if (!parse_field(&fields[i], &p, &sets[i], &last_day))
-            return refuse(error, "the field for the %s is not understood", fields[i].name);
+            return refuse(error, "The field for the %s is not understood.", fields[i].name);
     }
     while (is_blank(*p))
         p++;
     if (*p != '\0')
-        return refuse(error, "a schedule has five fields; there is more%s", "");
+        return refuse(error, "A schedule has five fields, and there is more%s.", "");
     *cron = (FleetCron){
         .minutes = sets[MINUTE_FIELD],
         .hours = (uint32_t) sets[HOUR_FIELD],
@@ -242,7 +242,7 @@ fleet_cron_parse(const char *text, FleetCron *cron, FleetError *error)
         .either_day = !star[DAY_FIELD] && !star[WEEKDAY_FIELD],
         .fixed = !star[MINUTE_FIELD] && !star[HOUR_FIELD],
     };
-    return ever_due(cron) || refuse(error, "a schedule that is never due%s", "");
+    return ever_due(cron) || refuse(error, "It is never due%s.", "");
 }
 
 /* ---- the calendar ---- */

@@ -209,6 +209,7 @@ my %call = (
     'fleet.resume'             => q{SELECT fleet.resume(package => 'both'), fleet.resume(on_group => 'hers')},
     'fleet.resume_run'         => q{SELECT fleet.resume_run({run})},
     'fleet.schedule_package'   => [ q{SELECT fleet.schedule_package('both', '* * * * *')}, error => qr/pg_cron/ ],
+    'fleet.schedule_times'     => [ q{SELECT * FROM fleet.schedule_times('* * * * *')}, reads => 1 ],
     'fleet.set_server_state'   => q{SELECT fleet.set_server_state('a1', 'offline'), fleet.set_server_state('d1', 'draining')},
     'fleet.start_job'          => [ q{SELECT fleet.start_job('work')}, altered => 1 ],
     'fleet.state_graph'        => [ q{SELECT fleet.state_graph('run')}, reads => 1 ],
