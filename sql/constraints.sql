@@ -159,6 +159,17 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.pause (on_group) VALUES ('nowh
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.pause (run_id, on_group) VALUES (1, 'nowhere')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.pause (reason) VALUES ('one'), ('two')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.pause (pause_id, run_id) VALUES (1, 1), (1, 2)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.edit (kind, id) VALUES ('task', 1)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.edit (kind, id) VALUES ('job', 1), ('job', 1)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.renaming (kind, old_name, new_name) VALUES ('step', 'a', 'b')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.renaming (renaming_id, kind, old_name, new_name) VALUES (1, 'job', 'a', 'b'), (1, 'job', 'a', 'b')$$);
+SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.version (version_id, package_id, job_id, version, hash, changed_by, changed_at, document) VALUES %s', v))
+  FROM unnest(ARRAY[$$(1, 1000001, 1000001, 1, gen_random_uuid(), 'x', now(), '{}')$$, $$(1, NULL, NULL, 1, gen_random_uuid(), 'x', now(), '{}')$$,
+                    $$(1, 1000001, NULL, 0, gen_random_uuid(), 'x', now(), '{}')$$, $$(1, 1000001, NULL, 1, gen_random_uuid(), 'x', now(), '[]')$$,
+                    $$(1, 1000009, NULL, 1, gen_random_uuid(), 'x', now(), '{}')$$, $$(1, NULL, 1000009, 1, gen_random_uuid(), 'x', now(), '{}')$$,
+                    $$(1, 1000001, NULL, 1, gen_random_uuid(), 'x', now(), '{}'), (1, 1000001, NULL, 2, gen_random_uuid(), 'x', now(), '{}')$$,
+                    $$(1, 1000001, NULL, 1, gen_random_uuid(), 'x', now(), '{}'), (2, 1000001, NULL, 1, gen_random_uuid(), 'x', now(), '{}')$$,
+                    $$(1, NULL, 1000001, 1, gen_random_uuid(), 'x', now(), '{}'), (2, NULL, 1000001, 1, gen_random_uuid(), 'x', now(), '{}')$$]) AS v;
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.retry_request (request_id, run_id, task_no, item) VALUES (1, 1, 0, 0), (1, 1, 0, 0)$$);
 
 -- learned, parents, schedules
@@ -173,7 +184,7 @@ SELECT format('INSERT INTO %s DEFAULT VALUES', c.oid::regclass) AS statement, pg
 
 -- constraints, and unique indexes, that nothing above has broken
 SELECT r.conrelid::regclass, r.conname, pg_get_constraintdef(r.oid) FROM pg_constraint r
- WHERE r.connamespace = 'fleet_catalog'::regnamespace AND r.contype <> 'n'
+ WHERE r.connamespace = 'fleet_catalog'::regnamespace AND r.contype NOT IN ('n', 't')
    AND NOT EXISTS (SELECT FROM broken b WHERE b.relation = (SELECT relname FROM pg_class WHERE oid = r.conrelid) AND b.constraint_name = r.conname)
  ORDER BY r.conrelid::regclass::text COLLATE "C", r.conname COLLATE "C";
 SELECT i.indexrelid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid

@@ -33,7 +33,7 @@ SELECT i.* FROM doc, fleet.import_package(d) AS i;
 SELECT i.* FROM doc, fleet.import_package(d, replace => true) AS i;
 
 -- into an empty place: exactly that
-SELECT fleet.drop_package('doc_outer'), fleet.drop_package('doc_inner'), fleet.drop_job('doc_load');
+SELECT fleet.drop_package('doc_outer'), fleet.drop_job('doc_load'), fleet.drop_package('doc_inner');
 SELECT i.path, i.change FROM doc, fleet.import_package(d, dry_run => true) AS i ORDER BY 1;
 SELECT count(*) FROM fleet.package WHERE package LIKE 'doc%';
 SELECT count(*) FROM doc, fleet.import_package(d) AS i;

@@ -60,7 +60,7 @@ SELECT c.relname, array_agg(a.attname ORDER BY a.attnum) FROM pg_class c JOIN pg
 -- the inner functions are for nobody, not even with the right to call them
 SELECT fleet_catalog.caller();
 \set SHOW_CONTEXT never
-SELECT fleet_catalog.create_job('x', '{}', '', false);
+SELECT fleet_catalog.create_job('x', '{}', '', false, true);
 
 -- the states
 SELECT machine, count(*) > 5 AS some FROM fleet.state_transitions() GROUP BY machine ORDER BY machine COLLATE "C";

@@ -98,6 +98,15 @@ BEGIN;
 SELECT fleet.run_parent_package('needs') > 0;
 ROLLBACK;
 SELECT fleet.remove_server('regress_d');
+BEGIN;
+SELECT fleet.remove_server('regress_d', cascade => true);
+SELECT fleet.run_parent_package('needs');
+ROLLBACK;
+-- a server that is gone by other ways
+RESET ROLE;
+UPDATE fleet_catalog.task SET server = 'regress_gone' WHERE server = 'regress_d';
+SET ROLE regress_fleet_runner;
+SELECT fleet.remove_server('regress_d');
 SELECT fleet.run_parent_package('needs');
 
 -- jobs

@@ -8,6 +8,7 @@
 #include "agent/inbox.h"
 #include "agent/deploy.h"
 #include "agent/history.h"
+#include "agent/learn.h"
 #include "agent/life.h"
 #include "agent/load.h"
 #include "agent/local_job.h"
@@ -118,6 +119,7 @@ agent_inbox_take(void)
 {
     FleetMessage message;
     bool everything = false, servers = false, deploy = false, identity = false, pause = false;
+    bool renamed = false;
     bool overflow, retry = agent_steer_retry_waits();
     bool lifted = agent_quarantine_over(fleet_clock_now());
     Inbox inbox = {0};
@@ -151,6 +153,7 @@ agent_inbox_take(void)
             case FLEET_MESSAGE_RETRY: retry = true; break;
             case FLEET_MESSAGE_PURGE: agent_history_now(); break;
             case FLEET_MESSAGE_PAUSE: pause = true; break;
+            case FLEET_MESSAGE_RENAMED: renamed = true; break;
         }
     }
     fleet_hand_empty();
@@ -163,6 +166,8 @@ agent_inbox_take(void)
         agent_servers_load();
     if (agent.paused)
         return;
+    if (renamed || everything)
+        agent_learn_names();
     if (pause || servers || everything) /* a server may have come into a group */
         agent_steer_pause();
     if (lifted || everything)

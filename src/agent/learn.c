@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/learn.h"
+#include "agent/base.h"
 #include "agent/server.h"
 #include "store/duration.h"
 #include "common/hashfn.h"
@@ -118,6 +119,22 @@ estimate_by_job(AgentRun *run, const TaskName *jobs, const FleetDurationRow *row
         if (estimate_find(run, jobs[i].task, NULL, false) == NULL)
             *estimate_find(run, jobs[i].task, NULL, true) = row->estimate;
     }
+}
+
+static void
+apply_renamings(void *arg)
+{
+    fleet_duration_rename();
+}
+
+/* What cannot be done now is done by the next one: nothing but estimates depends on it. */
+void
+agent_learn_names(void)
+{
+    FleetDiagnostics failure;
+
+    if (!agent_protected(apply_renamings, NULL, &failure))
+        ereport(LOG, (errmsg("learned durations could not be renamed: %s", failure.message)));
 }
 
 void

@@ -7,6 +7,8 @@
 
 #include "agent/state.h"
 
+/* Learned durations get the new names of what was renamed; inside a transaction. */
+extern void agent_learn_names(void);
 extern void agent_estimates_load(AgentRun *run); /* inside a transaction */
 /* What an item with these parameters is expected to take; 0: not known. */
 extern FleetTime agent_item_estimate(AgentRun *run, uint32 task, const char *params);

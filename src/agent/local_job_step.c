@@ -123,8 +123,15 @@ local_job_end_step(LocalJob *local, FleetState outcome)
     local_job_close_step(local, state);
     local_job_report(local);
     local_job_log_step(local, fleet_state_name(local->step.state),
-                       local->step.state != FLEET_SUCCEEDED && local->step.state != FLEET_CANCELED);
+                       local->step.state != FLEET_SUCCEEDED &&
+                           local->step.state != FLEET_CANCELED &&
+                           local->step.state != FLEET_SKIPPED);
     local_job_dirty(local);
+    if (outcome == FLEET_SKIPPED)
+    {
+        agent_result_clear(&local->step.result);
+        return local_job_step_ended(local, outcome, NULL);
+    }
     /* The job's result is its last step's; the strings belong to the local job from now on. */
     agent_result_clear(&local->result);
     local->result = local->step.result;
@@ -211,6 +218,16 @@ begins_in_transaction(const LocalJob *local, const FleetStepDef *step)
                                    !agent_found_commits(local_job_server(local), step->command));
 }
 
+/* A disabled step has a row that says so, and the next one follows. */
+static FleetJobDo
+pass_over(LocalJob *local, const char *why)
+{
+    FleetExecutorEvent event = {.row_count = -1, .diag = {.message = why}};
+
+    local_job_set_result(local, &local->step.result, &event);
+    return local_job_end_step(local, FLEET_SKIPPED);
+}
+
 FleetJobDo
 local_job_start_step(LocalJob *local, bool redo)
 {
@@ -222,6 +239,8 @@ local_job_start_step(LocalJob *local, bool redo)
         fleet_exec_init(&local->exec, begins_in_transaction(local, step));
     }
     local->step.state = FLEET_STARTING;
+    if (step->left_out != NULL)
+        return pass_over(local, step->left_out);
     if (!step_role(local) || !step_link(local))
         return local_job_end_step(local, FLEET_FAILED);
     if (step->package == NULL)

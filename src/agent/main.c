@@ -27,6 +27,7 @@
 #include "agent/found.h"
 #include "agent/history.h"
 #include "agent/inbox.h"
+#include "agent/learn.h"
 #include "agent/life.h"
 #include "agent/load.h"
 #include "agent/local_job.h"
@@ -103,6 +104,7 @@ load_everything(void)
     fleet_deployment_forget(0);
     if (agent.paused)
         return;
+    agent_learn_names();
     agent_steer_pause();
     job_runs_load(NULL, 0);
     agent_runs_load(NULL, 0);

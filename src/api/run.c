@@ -41,6 +41,7 @@ static const struct
     {"retry", FLEET_MESSAGE_RETRY},
     {"purge", FLEET_MESSAGE_PURGE},
     {"pause", FLEET_MESSAGE_PAUSE},
+    {"renamed", FLEET_MESSAGE_RENAMED},
 };
 
 /* (name of the message, id) */

@@ -131,9 +131,15 @@ step_ended(Job *job, FleetState outcome, const char *sqlstate)
         run->step_state != FLEET_CANCELING)
         return FLEET_JOB_ILLEGAL;
     if (outcome != FLEET_SUCCEEDED && outcome != FLEET_FAILED && outcome != FLEET_CANCELED &&
-        outcome != FLEET_UNKNOWN)
+        outcome != FLEET_UNKNOWN &&
+        !(outcome == FLEET_SKIPPED && run->step_state == FLEET_STARTING))
         return FLEET_JOB_ILLEGAL;
     run->due = FLEET_NEVER;
+    if (outcome == FLEET_SKIPPED) /* it is disabled: what it would do next does not count */
+    {
+        step_event(job, FLEET_EVENT_SKIP);
+        return follow(job, FLEET_STEP_NEXT, 0, FLEET_EVENT_FAILED);
+    }
     if (outcome == FLEET_SUCCEEDED)
     {
         step_event(job, FLEET_EVENT_SUCCEEDED);

@@ -11,6 +11,7 @@
  * A job that quits with failure because of an 'unknown' step is 'unknown'.
  * Canceled: the step is stopped, no other begins; the job is 'canceled', unless
  * the step ended by itself and the job with it.  A CANCEL may be repeated.
+ * A step that ends as 'skipped' before it ran is disabled: the next one follows, whatever it says of success.
  * A timeout counts from STEP_RUNNING; the step is stopped and counts as failed
  * with SQLSTATE 57014.  A failed job with step_runs = FLEET_JOB_MAX_STEP_RUNS
  * went round too often.

@@ -83,7 +83,7 @@
     T(STEP, STARTING, STOPPED, CANCELED, "it was stopped") \
     T(STEP, STARTING, LOST, LOST, "its server did not come back in time") \
     T(STEP, STARTING, UNKNOWN, UNKNOWN, "it was cut off and it is not known what it did") \
-    T(STEP, STARTING, SKIP, SKIPPED, "it surely never began, and its task run is placed elsewhere") \
+    T(STEP, STARTING, SKIP, SKIPPED, "it surely never began, and its task run is placed elsewhere; or it is disabled") \
     T(STEP, STARTING, RETRY, RETRYING, "this attempt ended badly, the next is due later") \
     T(STEP, STARTING, CANCEL, CANCELING, "the step is being stopped") \
     T(STEP, RUNNING, NOT_STARTED, QUEUED, "cut off, and surely without effect: the same attempt again") \

@@ -26,6 +26,7 @@ typedef enum FleetMessageKind
     FLEET_MESSAGE_RETRY,      /* … to be started once more */
     FLEET_MESSAGE_PURGE,      /* history is to be purged now */
     FLEET_MESSAGE_PAUSE,      /* something was paused or resumed */
+    FLEET_MESSAGE_RENAMED,    /* a package, task or job has another name */
 } FleetMessageKind;
 
 /* -- sessions (mailbox/session.c) -- */

@@ -43,7 +43,7 @@ COMMENT ON FUNCTION fleet_catalog.is_own_xid(xid) IS 'Does this transaction id b
 
 CREATE FUNCTION fleet_catalog.wake(a_what text, a_id bigint) RETURNS void
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wake';
-COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_job_run, skip, retry, pause, servers, deployments, identity, quarantine or purge';
+COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_job_run, skip, retry, pause, servers, deployments, identity, quarantine, purge or renamed';
 
 -- In the way of fleet.cancel_run(): the agent alone writes fleet_catalog.quarantine.
 CREATE FUNCTION fleet_catalog.lift(a_kind text, a_id bigint) RETURNS boolean
@@ -357,6 +357,7 @@ BEGIN
     IF NOT FOUND THEN -- dropped meanwhile
         RETURN fleet_catalog.get_job(a_name);
     END IF;
+    PERFORM fleet_catalog.edited('job', v_job.job_id);
     RETURN v_job;
 END
 $$;
@@ -371,6 +372,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN fleet_catalog.get_package(a_name);
     END IF;
+    PERFORM fleet_catalog.edited('package', v_package.package_id);
     RETURN v_package;
 END
 $$;

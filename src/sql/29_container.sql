@@ -243,6 +243,7 @@ CREATE FUNCTION fleet_catalog.package_follows() RETURNS trigger
 BEGIN
     IF NEW.container_of IS NOT NULL AND NEW.name <> OLD.name THEN
         PERFORM fleet_catalog.check_container_name(NEW.name);
+        INSERT INTO fleet_catalog.renaming (kind, old_name, new_name) VALUES ('package', OLD.name, NEW.name); -- what was learned of its tasks
         UPDATE fleet_catalog.task AS t SET package = NEW.name WHERE t.package_id = NEW.container_of AND t.name = NEW.container_task;
     END IF;
     IF NEW.name <> OLD.name OR NEW.owner::oid <> OLD.owner::oid THEN
@@ -254,3 +255,13 @@ $$;
 COMMENT ON FUNCTION fleet_catalog.package_follows() IS 'Containers have the owner, and in their names the name, of what they are in';
 CREATE TRIGGER package_follows BEFORE UPDATE OF name, owner ON fleet_catalog.package
     FOR EACH ROW EXECUTE FUNCTION fleet_catalog.package_follows();
+
+CREATE FUNCTION fleet_catalog.drop_part(a_package_id integer, a_task text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_in fleet_catalog.package := fleet_catalog.get_part(a_package_id);
+BEGIN
+    PERFORM fleet_catalog.drop_task((fleet_catalog.get_part(coalesce(v_in.root_id, v_in.package_id))).name, fleet_catalog.prefix_of(v_in) || a_task, false);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.drop_part(integer, text) IS 'Drops a task by the package or container that it is in';

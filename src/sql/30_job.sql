@@ -1,74 +1,25 @@
 -- 30_job.sql: jobs and their steps.
 
-CREATE FUNCTION fleet.create_job(job text, params jsonb DEFAULT '{}', description text DEFAULT '', leaves_clean boolean DEFAULT false) RETURNS void
+CREATE FUNCTION fleet.create_job(job text, params jsonb DEFAULT '{}', description text DEFAULT '', leaves_clean boolean DEFAULT false,
+                                 enabled boolean DEFAULT true) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.create_job(text, jsonb, text, boolean)
-    IS 'Creates a job. params: its parameters with their defaults; leaves_clean: its steps leave nothing behind in their session (settings, temporary tables, prepared statements, LISTEN, advisory locks), so that DISCARD ALL before the next job is not needed';
+COMMENT ON FUNCTION fleet.create_job(text, jsonb, text, boolean, boolean)
+    IS 'Creates a job. params: its parameters with their defaults; enabled: false: tasks that run it are skipped; leaves_clean: its steps leave nothing behind in their session (settings, temporary tables, prepared statements, LISTEN, advisory locks), so that DISCARD ALL before the next job is not needed';
 
-CREATE FUNCTION fleet_catalog.create_job(a_job text, a_params jsonb, a_description text, a_leaves_clean boolean) RETURNS void
+CREATE FUNCTION fleet_catalog.create_job(a_job text, a_params jsonb, a_description text, a_leaves_clean boolean, a_enabled boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_name('job', a_job);
     PERFORM fleet_catalog.check_params(a_params);
-    INSERT INTO fleet_catalog.job (name, owner, params, description, leaves_clean)
-    VALUES (a_job, fleet_catalog.caller(), a_params, coalesce(a_description, ''), coalesce(a_leaves_clean, false))
+    PERFORM fleet_catalog.check_given('enabled', a_enabled::text);
+    INSERT INTO fleet_catalog.job (name, owner, params, description, leaves_clean, enabled)
+    VALUES (a_job, fleet_catalog.caller(), a_params, coalesce(a_description, ''), coalesce(a_leaves_clean, false), a_enabled)
     ON CONFLICT (name) DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already exists', a_job),
             HINT = 'Choose another name, or drop the existing one with fleet.drop_job().';
     END IF;
-END
-$$;
-
-CREATE FUNCTION fleet.alter_job(job text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL,
-                                description text DEFAULT NULL, owner text DEFAULT NULL, leaves_clean boolean DEFAULT NULL) RETURNS void
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_job(text, text, jsonb, text, text, boolean) IS 'Changes a job; arguments that are null leave things as they are';
-
-CREATE FUNCTION fleet_catalog.alter_job(a_job text, a_new_name text, a_params jsonb, a_description text, a_owner text, a_leaves_clean boolean) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
-    v_owner regrole := v_job.owner::regrole;
-BEGIN
-    IF a_owner IS NOT NULL THEN
-        v_owner := fleet_catalog.get_role(a_owner);
-        PERFORM fleet_catalog.check_run_as(v_owner, s.run_as) FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.run_as IS NOT NULL;
-    END IF;
-    IF a_params IS NOT NULL THEN
-        PERFORM fleet_catalog.check_params(a_params);
-    END IF;
-    IF a_new_name IS NOT NULL THEN
-        PERFORM fleet_catalog.check_name('job', a_new_name);
-        IF a_new_name <> a_job AND EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_new_name) THEN
-            RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already exists', a_new_name),
-                HINT = 'Choose another name.';
-        END IF;
-    END IF;
-    UPDATE fleet_catalog.job AS j
-       SET name = coalesce(a_new_name, j.name), params = coalesce(a_params, j.params),
-           description = coalesce(a_description, j.description), leaves_clean = coalesce(a_leaves_clean, j.leaves_clean),
-           owner = v_owner
-     WHERE j.job_id = v_job.job_id;
-END
-$$;
-
-CREATE FUNCTION fleet.drop_job(job text, if_exists boolean DEFAULT false) RETURNS boolean
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.drop_job(text, boolean) IS 'Drops a job with its steps; its runs continue and their history is kept. Returns false if there was no such job';
-
-CREATE FUNCTION fleet_catalog.drop_job(a_job text, a_if_exists boolean) RETURNS boolean
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_job fleet_catalog.job;
-BEGIN
-    PERFORM fleet_catalog.check_name('job', a_job);
-    IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_job) THEN
-        RETURN false;
-    END IF;
-    v_job := fleet_catalog.change_job(a_job);
-    DELETE FROM fleet_catalog.job AS j WHERE j.job_id = v_job.job_id;
-    RETURN true;
+    PERFORM fleet_catalog.edited('job', j.job_id) FROM fleet_catalog.job AS j WHERE j.name = a_job;
 END
 $$;
 
@@ -80,10 +31,11 @@ CREATE FUNCTION fleet.add_step(job text, step text, sql text DEFAULT NULL, packa
                                retries integer DEFAULT 0, retry_wait interval DEFAULT '5s', retry_wait_max interval DEFAULT '5min',
                                retry_sqlstates text[] DEFAULT NULL, timeout interval DEFAULT NULL,
                                on_unknown text DEFAULT 'fail', transactional boolean DEFAULT NULL,
-                               run_as text DEFAULT NULL, check_syntax boolean DEFAULT true) RETURNS integer
+                               run_as text DEFAULT NULL, check_syntax boolean DEFAULT true, enabled boolean DEFAULT true,
+                               before text DEFAULT NULL, after_step text DEFAULT NULL) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.add_step(text, text, text, text, text, text, text, text, integer, interval, interval, text[], interval, text, boolean, text, boolean)
-    IS 'Adds a step, an SQL command or a package, at the end of a job; returns its number';
+COMMENT ON FUNCTION fleet.add_step(text, text, text, text, text, text, text, text, integer, interval, interval, text[], interval, text, boolean, text, boolean, boolean, text, text)
+    IS 'Adds a step, an SQL command or a package, to a job: at the end, or before or after one of its steps; returns its number. enabled: false: it is passed over';
 
 CREATE FUNCTION fleet_catalog.check_action(a_what text, a_action text, a_goto text) RETURNS text
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -148,52 +100,138 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION fleet_catalog.no_such_step(a_job fleet_catalog.job, a_step text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_name('step', a_step);
+    RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('job "%s" has no step "%s"', a_job.name, a_step),
+        HINT = fleet_catalog.known((SELECT array_agg(s.name ORDER BY s.step_no) FROM fleet_catalog.step AS s
+                                     WHERE s.job_id = a_job.job_id), 'fleet.add_step()');
+END
+$$;
+
+-- Whoever makes a step or changes it (a_old; all null: it is new) passes here.  Returns it as it is stored.
+CREATE FUNCTION fleet_catalog.checked_step(a_job fleet_catalog.job, a_step fleet_catalog.step, a_old fleet_catalog.step, a_check_syntax boolean)
+    RETURNS fleet_catalog.step LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_text boolean := a_old.name IS NULL OR a_step.command IS DISTINCT FROM a_old.command;
+    v_single boolean;
+BEGIN
+    PERFORM fleet_catalog.check_name('step', a_step.name);
+    IF a_step.run_as IS NOT NULL AND (a_old.name IS NULL OR a_step.run_as::oid IS DISTINCT FROM a_old.run_as::oid) THEN
+        PERFORM fleet_catalog.check_run_as(a_job.owner, a_step.run_as);
+    END IF;
+    PERFORM fleet_catalog.check_given('enabled', a_step.enabled::text);
+    IF num_nonnulls(a_step.command, a_step.package) <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a step must be either an SQL command or a package',
+            DETAIL = CASE WHEN a_step.command IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
+            HINT = 'Specify exactly one of the arguments "sql" and "package".';
+    END IF;
+    a_step.on_success := fleet_catalog.check_action('success', a_step.on_success, a_step.success_goto);
+    a_step.on_failure := fleet_catalog.check_action('failure', a_step.on_failure, a_step.failure_goto);
+    PERFORM fleet_catalog.check_choice('on_unknown', a_step.on_unknown, 'fail', 'retry');
+    v_single := fleet_catalog.check_work(CASE WHEN v_text THEN a_step.command END, a_check_syntax, a_step.retries, a_step.retry_wait, a_step.retry_max,
+                                         a_step.retry_states, a_step.timeout);
+    a_step.single := CASE WHEN v_text THEN v_single ELSE a_step.single END;
+    IF v_text OR a_step.transactional IS DISTINCT FROM a_old.transactional THEN
+        a_step.transactional := fleet_catalog.check_transactional(a_step.transactional, a_step.command, a_check_syntax);
+    END IF;
+    IF a_step.package IS NOT NULL AND a_step.package IS DISTINCT FROM a_old.package THEN
+        PERFORM fleet_catalog.get_package(a_step.package);
+    END IF;
+    IF a_step.name IS DISTINCT FROM a_old.name
+       AND EXISTS (SELECT FROM fleet_catalog.step AS s WHERE s.job_id = a_job.job_id AND s.name = a_step.name) THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already has a step "%s"', a_job.name, a_step.name),
+            HINT = 'Choose another name, or drop the existing one with fleet.drop_step().';
+    END IF;
+    RETURN a_step;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.checked_step(fleet_catalog.job, fleet_catalog.step, fleet_catalog.step, boolean)
+    IS 'Error unless a step may be so; what of it is as it was (the last but one argument) is not looked at again where others may have changed meanwhile';
+
+-- A place before or after another one, as the names in their new order.
+CREATE FUNCTION fleet_catalog.moved(a_names text[], a_name text, a_before text, a_after text) RETURNS text[]
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_names text[] := array_remove(a_names, a_name);
+    v_at integer := array_position(v_names, coalesce(a_before, a_after));
+BEGIN
+    IF num_nonnulls(a_before, a_after) <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a place is either before or after another one',
+            DETAIL = 'Both were given.', HINT = 'Specify one of the two arguments.';
+    ELSIF v_at IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('"%s" cannot be moved before or after itself', a_name),
+            HINT = 'Name another one.';
+    END IF;
+    v_at := v_at - CASE WHEN a_before IS NULL THEN 0 ELSE 1 END;
+    RETURN v_names[1:v_at] || a_name || v_names[v_at + 1:];
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.move_step(a_job fleet_catalog.job, a_step text, a_before text, a_after text) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_names text[] := ARRAY(SELECT s.name FROM fleet_catalog.step AS s WHERE s.job_id = a_job.job_id ORDER BY s.step_no);
+    v_moved fleet_catalog.step[];
+BEGIN
+    IF coalesce(a_before, a_after) <> ALL (v_names) THEN
+        PERFORM fleet_catalog.no_such_step(a_job, coalesce(a_before, a_after));
+    END IF;
+    v_names := fleet_catalog.moved(v_names, a_step, a_before, a_after);
+    WITH gone AS (
+        DELETE FROM fleet_catalog.step AS s WHERE s.job_id = a_job.job_id AND s.name IS DISTINCT FROM v_names[s.step_no] RETURNING s.*)
+    SELECT array_agg(g::fleet_catalog.step) INTO v_moved FROM gone AS g;
+    FOR i IN 1 .. coalesce(cardinality(v_moved), 0) LOOP
+        v_moved[i].step_no := array_position(v_names, v_moved[i].name);
+    END LOOP;
+    INSERT INTO fleet_catalog.step SELECT m.* FROM unnest(v_moved) AS m;
+    RETURN array_position(v_names, a_step);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.move_step(fleet_catalog.job, text, text, text) IS 'Gives a step another place; returns its new number';
+
 CREATE FUNCTION fleet_catalog.add_step(a_job text, a_step text, a_sql text, a_package text,
                                        a_on_success text, a_success_goto text, a_on_failure text, a_failure_goto text,
                                        a_retries integer, a_retry_wait interval, a_retry_wait_max interval, a_retry_sqlstates text[],
                                        a_timeout interval, a_on_unknown text, a_transactional boolean, a_run_as text,
-                                       a_check_syntax boolean) RETURNS integer
+                                       a_check_syntax boolean, a_enabled boolean, a_before text, a_after_step text) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
-    v_step_no integer;
-    v_single boolean;
-    v_run_as regrole := CASE WHEN a_run_as IS NOT NULL THEN fleet_catalog.get_role(a_run_as) END;
+    v_step fleet_catalog.step;
 BEGIN
-    PERFORM fleet_catalog.check_name('step', a_step);
-    IF v_run_as IS NOT NULL THEN
-        PERFORM fleet_catalog.check_run_as(v_job.owner, v_run_as);
-    END IF;
-    IF num_nonnulls(a_sql, a_package) <> 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a step must be either an SQL command or a package',
-            DETAIL = CASE WHEN a_sql IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
-            HINT = 'Specify exactly one of the arguments "sql" and "package".';
-    END IF;
-    a_on_success := fleet_catalog.check_action('success', a_on_success, a_success_goto);
-    a_on_failure := fleet_catalog.check_action('failure', a_on_failure, a_failure_goto);
-    PERFORM fleet_catalog.check_choice('on_unknown', a_on_unknown, 'fail', 'retry');
-    v_single := fleet_catalog.check_work(a_sql, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
-    a_transactional := fleet_catalog.check_transactional(a_transactional, a_sql, a_check_syntax);
-    IF a_package IS NOT NULL THEN
-        PERFORM fleet_catalog.get_package(a_package);
-    END IF;
-    IF EXISTS (SELECT FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.name = a_step) THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('job "%s" already has a step "%s"', a_job, a_step),
-            HINT = 'Choose another name, or drop the existing one with fleet.drop_step().';
-    END IF;
-    v_step_no := 1 + coalesce((SELECT max(s.step_no) FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id), 0);
-    IF v_step_no > 1000 THEN
+    v_step.job_id := v_job.job_id;
+    v_step.name := a_step;
+    v_step.run_as := CASE WHEN a_run_as IS NOT NULL THEN fleet_catalog.get_role(a_run_as) END;
+    v_step.command := a_sql;
+    v_step.package := a_package;
+    v_step.on_success := a_on_success;
+    v_step.success_goto := a_success_goto;
+    v_step.on_failure := a_on_failure;
+    v_step.failure_goto := a_failure_goto;
+    v_step.retries := a_retries;
+    v_step.retry_wait := a_retry_wait;
+    v_step.retry_max := a_retry_wait_max;
+    v_step.retry_states := a_retry_sqlstates;
+    v_step.timeout := a_timeout;
+    v_step.on_unknown := a_on_unknown;
+    v_step.transactional := a_transactional;
+    v_step.enabled := a_enabled;
+    v_step := fleet_catalog.checked_step(v_job, v_step, NULL, a_check_syntax);
+    v_step.step_no := 1 + coalesce((SELECT max(s.step_no) FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id), 0);
+    IF v_step.step_no > 1000 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('job "%s" has too many steps', a_job),
             HINT = 'A job can have at most 1000 steps. Use several jobs, or a package.';
     END IF;
-    INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto,
-                                    retries, retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as)
-    VALUES (v_job.job_id, v_step_no, a_step, a_sql, a_package, a_on_success, a_success_goto, a_on_failure, a_failure_goto,
-            a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout, a_on_unknown, a_transactional, v_single, v_run_as);
+    INSERT INTO fleet_catalog.step SELECT v_step.*;
+    IF num_nonnulls(a_before, a_after_step) > 0 THEN
+        v_step.step_no := fleet_catalog.move_step(v_job, a_step, a_before, a_after_step);
+    END IF;
     IF a_package IS NOT NULL THEN
         PERFORM fleet_catalog.job_body(a_job, '{}'); -- ERROR if it contains itself
     END IF;
-    RETURN v_step_no;
+    RETURN v_step.step_no;
 END
 $$;
 
@@ -206,21 +244,20 @@ CREATE FUNCTION fleet_catalog.drop_step(a_job text, a_step text) RETURNS void
 DECLARE
     v_job fleet_catalog.job := fleet_catalog.change_job(a_job);
     v_no integer;
+    v_uses text;
 BEGIN
     PERFORM fleet_catalog.check_name('step', a_step);
-    SELECT s.name INTO a_job FROM fleet_catalog.step AS s
-     WHERE s.job_id = v_job.job_id AND a_step IN (s.success_goto, s.failure_goto) AND s.name <> a_step
-     ORDER BY s.step_no LIMIT 1;
-    IF FOUND THEN
+    v_uses := fleet_catalog.list_uses(ARRAY(SELECT format('step "%s"', s.name) FROM fleet_catalog.step AS s
+                                             WHERE s.job_id = v_job.job_id AND a_step IN (s.success_goto, s.failure_goto) AND s.name <> a_step
+                                             ORDER BY s.step_no LIMIT 11));
+    IF v_uses IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
-            MESSAGE = format('cannot drop step "%s" because step "%s" goes to it', a_step, a_job),
-            HINT = 'Drop that step first.';
+            MESSAGE = format('cannot drop step "%s" because other steps go to it', a_step), DETAIL = v_uses,
+            HINT = 'Drop those first, or give them another on_success or on_failure with fleet.alter_step().';
     END IF;
     DELETE FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.name = a_step RETURNING s.step_no INTO v_no;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('job "%s" has no step "%s"', v_job.name, a_step),
-            HINT = fleet_catalog.known((SELECT array_agg(s.name ORDER BY s.step_no) FROM fleet_catalog.step AS s
-                                         WHERE s.job_id = v_job.job_id), 'fleet.add_step()');
+        PERFORM fleet_catalog.no_such_step(v_job, a_step);
     END IF;
     FOR v_no IN SELECT s.step_no FROM fleet_catalog.step AS s WHERE s.job_id = v_job.job_id AND s.step_no > v_no ORDER BY s.step_no LOOP
         UPDATE fleet_catalog.step AS s SET step_no = s.step_no - 1 WHERE s.job_id = v_job.job_id AND s.step_no = v_no;
@@ -239,6 +276,7 @@ DECLARE
     v_id bigint;
 BEGIN
     PERFORM fleet_catalog.check_params(a_params);
+    PERFORM fleet_catalog.check_enabled('job', a_job, v_job.enabled);
     -- A job that declares parameters has these and no other; one that does not takes any.
     a_params := CASE WHEN v_job.params = '{}' THEN a_params
                 ELSE fleet_catalog.merge_params(format('job "%s"', a_job), v_job.params, a_params) END;

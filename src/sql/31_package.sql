@@ -1,10 +1,10 @@
 -- 31_package.sql: packages, their tasks and precedence constraints.
 
 CREATE FUNCTION fleet.create_package(package text, params jsonb DEFAULT '{}', overlap text DEFAULT 'parallel',
-                                     priority integer DEFAULT 0, description text DEFAULT '') RETURNS void
+                                     priority integer DEFAULT 0, description text DEFAULT '', enabled boolean DEFAULT true) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.create_package(text, jsonb, text, integer, text)
-    IS 'Creates an empty package. params: its parameters with their defaults; null makes one required';
+COMMENT ON FUNCTION fleet.create_package(text, jsonb, text, integer, text, boolean)
+    IS 'Creates an empty package. params: its parameters with their defaults; null makes one required; enabled: false: it is not run';
 
 CREATE FUNCTION fleet_catalog.check_overlap(a_overlap text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -17,78 +17,22 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.create_package(a_package text, a_params jsonb, a_overlap text, a_priority integer, a_description text) RETURNS void
+CREATE FUNCTION fleet_catalog.create_package(a_package text, a_params jsonb, a_overlap text, a_priority integer, a_description text, a_enabled boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_name('package', a_package);
     PERFORM fleet_catalog.check_params(a_params);
     PERFORM fleet_catalog.check_overlap(a_overlap);
     PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
-    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, description)
-    VALUES (a_package, fleet_catalog.caller(), a_params, a_overlap, a_priority, coalesce(a_description, ''))
+    PERFORM fleet_catalog.check_given('enabled', a_enabled::text);
+    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, description, enabled)
+    VALUES (a_package, fleet_catalog.caller(), a_params, a_overlap, a_priority, coalesce(a_description, ''), a_enabled)
     ON CONFLICT (name) DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_package),
             HINT = 'Choose another name, or drop the existing one with fleet.drop_package().';
     END IF;
-END
-$$;
-
-CREATE FUNCTION fleet.alter_package(package text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL, overlap text DEFAULT NULL,
-                                    priority integer DEFAULT NULL, description text DEFAULT NULL, owner text DEFAULT NULL) RETURNS void
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text) IS 'Changes a package; arguments that are null leave things as they are';
-
-CREATE FUNCTION fleet_catalog.alter_package(a_package text, a_new_name text, a_params jsonb, a_overlap text, a_priority integer,
-                                            a_description text, a_owner text) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
-BEGIN
-    IF a_params IS NOT NULL THEN
-        PERFORM fleet_catalog.check_params(a_params);
-    END IF;
-    IF a_overlap IS NOT NULL THEN
-        PERFORM fleet_catalog.check_overlap(a_overlap);
-    END IF;
-    IF a_priority IS NOT NULL THEN
-        PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
-    END IF;
-    IF a_new_name IS NOT NULL THEN
-        PERFORM fleet_catalog.check_name('package', a_new_name);
-        IF a_new_name <> a_package AND EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_new_name) THEN
-            RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_new_name),
-                HINT = 'Choose another name.';
-        END IF;
-    END IF;
-    UPDATE fleet_catalog.package AS p
-       SET name = coalesce(a_new_name, p.name), params = coalesce(a_params, p.params), overlap = coalesce(a_overlap, p.overlap),
-           priority = coalesce(a_priority, p.priority), description = coalesce(a_description, p.description),
-           owner = CASE WHEN a_owner IS NULL THEN p.owner ELSE fleet_catalog.get_role(a_owner) END
-     WHERE p.package_id = v_package.package_id;
-END
-$$;
-
-CREATE FUNCTION fleet.drop_package(package text, if_exists boolean DEFAULT false) RETURNS boolean
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.drop_package(text, boolean) IS 'Drops a package with its tasks; its runs continue and their history is kept. Returns false if there was no such package';
-
-CREATE FUNCTION fleet_catalog.drop_package(a_package text, a_if_exists boolean) RETURNS boolean
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_package fleet_catalog.package;
-BEGIN
-    PERFORM fleet_catalog.check_name('package', a_package);
-    IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_package) THEN
-        RETURN false;
-    END IF;
-    v_package := fleet_catalog.change_package(a_package);
-    IF EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.package = a_package) THEN
-        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop package "%s" because it is scheduled', a_package),
-            HINT = 'Remove its schedule first with fleet.unschedule_package().';
-    END IF;
-    DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id;
-    RETURN true;
+    PERFORM fleet_catalog.edited('package', p.package_id) FROM fleet_catalog.package AS p WHERE p.name = a_package;
 END
 $$;
 
@@ -108,28 +52,29 @@ CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, j
 COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean)
     IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, a nested package, or a container of tasks that are named by their path, as in stage/load; returns its number, from 0';
 
-CREATE FUNCTION fleet_catalog.check_task_target(a_job text, a_server text, a_on_group text) RETURNS void
+-- a_old: the task as it was; all null: it is new.
+CREATE FUNCTION fleet_catalog.check_task_target(a_task fleet_catalog.task, a_old fleet_catalog.task) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF a_job IS NULL AND num_nonnulls(a_server, a_on_group) > 0 THEN
+    IF a_task.job IS NULL AND num_nonnulls(a_task.server, a_task.on_group) > 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a job can run on a server or group',
             DETAIL = 'SQL, nested packages and containers run on this server.',
             HINT = 'Create a job that runs the SQL, and name it with job => ''job''.';
-    ELSIF a_job IS NOT NULL AND num_nonnulls(a_server, a_on_group) > 1 THEN
+    ELSIF a_task.job IS NOT NULL AND num_nonnulls(a_task.server, a_task.on_group) > 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job must run either on a server or on a group',
             DETAIL = 'Both were given.',
             HINT = 'Specify at most one of the arguments "server" and "on_group". Without them, the job runs on this server.';
     END IF;
-    IF a_job IS NOT NULL THEN
-        PERFORM fleet_catalog.check_name('job', a_job);
+    IF a_task.job IS NOT NULL THEN
+        PERFORM fleet_catalog.check_name('job', a_task.job);
     END IF;
-    IF a_on_group IS NOT NULL THEN
-        PERFORM fleet_catalog.check_name('group', a_on_group);
-        PERFORM fleet_catalog.use_group(a_on_group);
-        PERFORM fleet_catalog.warn_of_group(a_on_group);
+    IF a_task.on_group IS NOT NULL AND a_task.on_group IS DISTINCT FROM a_old.on_group THEN
+        PERFORM fleet_catalog.check_name('group', a_task.on_group);
+        PERFORM fleet_catalog.use_group(a_task.on_group);
+        PERFORM fleet_catalog.warn_of_group(a_task.on_group);
     END IF;
-    IF a_server IS NOT NULL THEN
-        PERFORM fleet_catalog.get_server(a_server);
+    IF a_task.server IS NOT NULL AND a_task.server IS DISTINCT FROM a_old.server THEN
+        PERFORM fleet_catalog.get_server(a_task.server::text);
     END IF;
 END
 $$;
@@ -145,6 +90,57 @@ BEGIN
 END
 $$;
 
+-- Whoever makes a task or changes it (a_old; all null: it is new) passes here.  Returns it as it is stored.
+CREATE FUNCTION fleet_catalog.checked_task(a_package fleet_catalog.package, a_task fleet_catalog.task, a_old fleet_catalog.task, a_container boolean, a_check_syntax boolean)
+    RETURNS fleet_catalog.task LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_text boolean := a_old.name IS NULL OR a_task.sql IS DISTINCT FROM a_old.sql;
+    v_work integer := num_nonnulls(a_task.sql, a_task.job, a_task.package) + a_container::integer;
+BEGIN
+    IF v_work <> 1 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a task must be exactly one of SQL, a job, a package or a container',
+            DETAIL = CASE WHEN v_work = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
+            HINT = 'Specify exactly one of the arguments "sql", "job", "nested" and "container".';
+    END IF;
+    IF a_task.transactional IS NOT NULL AND a_task.sql IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a task that is SQL can be marked as transactional or not',
+            HINT = 'Mark the steps of the job, with fleet.add_step().';
+    END IF;
+    a_task.kind := CASE WHEN a_task.job IS NOT NULL THEN 'job' WHEN a_task.sql IS NOT NULL THEN 'sql' ELSE 'package' END;
+    PERFORM fleet_catalog.check_task_target(a_task, a_old);
+    PERFORM fleet_catalog.check_params(a_task.params);
+    IF a_task.params IS DISTINCT FROM a_old.params THEN
+        PERFORM fleet_catalog.check_templates(a_package, a_task.package_id, a_task.params);
+    END IF;
+    PERFORM fleet_catalog.check_range('throttle', a_task.throttle, 0, 1000000);
+    PERFORM fleet_catalog.check_range('minimum_share', a_task.min_share, 0, 1);
+    PERFORM fleet_catalog.check_choice('completion', a_task.completion, 'fail_fast', 'continue', 'minimum_share', 'started');
+    PERFORM fleet_catalog.check_choice('balance', a_task.balance, 'shortest_finish', 'round_robin', 'least_loaded', 'weighted');
+    PERFORM fleet_catalog.check_choice('wait_for', a_task.join_type, 'all', 'any');
+    PERFORM fleet_catalog.check_choice('on_lost', a_task.on_lost, 'fail', 'retry');
+    PERFORM fleet_catalog.check_work(CASE WHEN v_text THEN a_task.sql END, a_check_syntax, a_task.retries, a_task.retry_wait, a_task.retry_max,
+                                     a_task.retry_states, a_task.timeout);
+    IF v_text OR a_task.transactional IS DISTINCT FROM a_old.transactional THEN
+        a_task.transactional := fleet_catalog.check_transactional(a_task.transactional, a_task.sql, a_check_syntax);
+    END IF;
+    IF a_task.for_each IS DISTINCT FROM a_old.for_each AND a_task.for_each IS NOT NULL AND a_check_syntax THEN
+        PERFORM fleet_catalog.check_command(a_task.for_each, 'query');
+    END IF;
+    IF a_task.package IS NOT NULL AND a_task.package IS DISTINCT FROM a_old.package THEN
+        PERFORM fleet_catalog.get_package(a_task.package);
+    END IF;
+    IF a_task.name IS DISTINCT FROM a_old.name
+       AND EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = a_task.package_id AND t.name = a_task.name) THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+            MESSAGE = format('package "%s" already has a task "%s"', a_package.name, fleet_catalog.prefix_of(fleet_catalog.get_part(a_task.package_id)) || a_task.name),
+            HINT = 'Choose another name, or drop the existing one with fleet.drop_task().';
+    END IF;
+    RETURN a_task;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.checked_task(fleet_catalog.package, fleet_catalog.task, fleet_catalog.task, boolean, boolean)
+    IS 'Error unless a task may be so; what of it is as it was (the third argument) is not looked at again where others may have changed meanwhile';
+
 CREATE FUNCTION fleet_catalog.add_task(a_package text, a_task text, a_sql text, a_job text, a_nested text,
                                        a_server text, a_on_group text, a_params jsonb, a_for_each text, a_throttle integer,
                                        a_completion text, a_minimum_share double precision, a_balance text, a_wait_for text,
@@ -156,62 +152,49 @@ CREATE FUNCTION fleet_catalog.add_task(a_package text, a_task text, a_sql text, 
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
     v_place record := fleet_catalog.place(v_package, a_task);
-    v_task_no integer;
+    v_task fleet_catalog.task;
 BEGIN
     PERFORM fleet_catalog.check_given('after', a_after::text, 'after_failure_of', a_after_failure_of::text,
                                       'after_completion_of', a_after_completion_of::text, 'enabled', a_enabled::text, 'container', a_container::text);
-    IF num_nonnulls(a_sql, a_job, a_nested) + a_container::integer <> 1 THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a task must be exactly one of SQL, a job, a package or a container',
-            DETAIL = CASE WHEN num_nonnulls(a_sql, a_job, a_nested) + a_container::integer = 0 THEN 'None was given.' ELSE 'More than one was given.' END,
-            HINT = 'Specify exactly one of the arguments "sql", "job", "nested" and "container".';
-    END IF;
-    IF a_transactional IS NOT NULL AND a_sql IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'only a task that is SQL can be marked as transactional or not',
-            HINT = 'Mark the steps of the job, with fleet.add_step().';
-    END IF;
-    PERFORM fleet_catalog.check_task_target(a_job, a_server, a_on_group);
-    PERFORM fleet_catalog.check_params(a_params);
-    PERFORM fleet_catalog.check_templates(v_package, v_place.package_id, a_params);
-    PERFORM fleet_catalog.check_range('throttle', a_throttle, 0, 1000000);
-    PERFORM fleet_catalog.check_range('minimum_share', a_minimum_share, 0, 1);
-    PERFORM fleet_catalog.check_choice('completion', a_completion, 'fail_fast', 'continue', 'minimum_share', 'started');
-    PERFORM fleet_catalog.check_choice('balance', a_balance, 'shortest_finish', 'round_robin', 'least_loaded', 'weighted');
-    PERFORM fleet_catalog.check_choice('wait_for', a_wait_for, 'all', 'any');
-    PERFORM fleet_catalog.check_choice('on_lost', a_on_lost, 'fail', 'retry');
-    PERFORM fleet_catalog.check_work(a_sql, a_check_syntax, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout);
-    a_transactional := fleet_catalog.check_transactional(a_transactional, a_sql, a_check_syntax);
-    IF a_for_each IS NOT NULL AND a_check_syntax THEN
-        PERFORM fleet_catalog.check_command(a_for_each, 'query');
-    END IF;
-    IF a_nested IS NOT NULL THEN
-        PERFORM fleet_catalog.get_package(a_nested);
-    END IF;
-    IF EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = v_place.package_id AND t.name = v_place.task) THEN
-        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already has a task "%s"', a_package, a_task),
-            HINT = 'Choose another name, or drop the existing one with fleet.drop_task().';
-    END IF;
-    v_task_no := coalesce((SELECT max(t.task_no) + 1 FROM fleet_catalog.task AS t WHERE t.package_id = v_place.package_id), 0);
-    IF v_task_no >= 10000 THEN
+    v_task.package_id := v_place.package_id;
+    v_task.name := v_place.task;
+    v_task.sql := a_sql;
+    v_task.job := a_job;
+    v_task.package := a_nested;
+    v_task.server := fleet_catalog.as_server_name(a_server);
+    v_task.on_group := a_on_group;
+    v_task.params := a_params;
+    v_task.for_each := a_for_each;
+    v_task.throttle := a_throttle;
+    v_task.completion := a_completion;
+    v_task.min_share := a_minimum_share;
+    v_task.balance := a_balance;
+    v_task.join_type := a_wait_for;
+    v_task.on_lost := a_on_lost;
+    v_task.retries := a_retries;
+    v_task.retry_wait := a_retry_wait;
+    v_task.retry_max := a_retry_wait_max;
+    v_task.retry_states := a_retry_sqlstates;
+    v_task.timeout := a_timeout;
+    v_task.transactional := a_transactional;
+    v_task.enabled := a_enabled;
+    v_task := fleet_catalog.checked_task(v_package, v_task, NULL, a_container, a_check_syntax);
+    v_task.task_no := coalesce((SELECT max(t.task_no) + 1 FROM fleet_catalog.task AS t WHERE t.package_id = v_place.package_id), 0);
+    IF v_task.task_no >= 10000 THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('package "%s" has too many tasks', a_package),
             HINT = 'A package can have at most 10000 tasks. Use for_each, containers, or nested packages.';
     END IF;
     IF a_container THEN
-        a_nested := fleet_catalog.make_container(v_place.package_id, v_place.task);
+        v_task.package := fleet_catalog.make_container(v_place.package_id, v_place.task);
     END IF;
-    INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
-                                    completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max,
-                                    retry_states, timeout, transactional, enabled)
-    VALUES (v_place.package_id, v_task_no, v_place.task,
-            CASE WHEN a_job IS NOT NULL THEN 'job' WHEN a_sql IS NOT NULL THEN 'sql' ELSE 'package' END,
-            a_job, a_server, a_on_group, a_sql, a_nested, a_params, a_for_each, a_throttle, a_completion, a_minimum_share, a_balance,
-            a_wait_for, a_on_lost, a_retries, a_retry_wait, a_retry_wait_max, a_retry_sqlstates, a_timeout, a_transactional, a_enabled);
+    INSERT INTO fleet_catalog.task SELECT v_task.*;
     PERFORM fleet_catalog.add_edges(v_package, v_place.package_id, a_after, v_place.task, 'success');
     PERFORM fleet_catalog.add_edges(v_package, v_place.package_id, a_after_failure_of, v_place.task, 'failure');
     PERFORM fleet_catalog.add_edges(v_package, v_place.package_id, a_after_completion_of, v_place.task, 'completion');
     IF a_nested IS NOT NULL OR a_job IS NOT NULL THEN
         PERFORM fleet_catalog.package_body(a_package, '{}'); -- ERROR if it contains itself
     END IF;
-    RETURN v_task_no;
+    RETURN v_task.task_no;
 END
 $$;
 
@@ -221,24 +204,6 @@ BEGIN
     PERFORM fleet_catalog.check_name('task', a_task);
     RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" has no task "%s"', a_package.name, a_task),
         HINT = fleet_catalog.known((SELECT array_agg(t.path ORDER BY t.ord) FROM fleet_catalog.tree(a_package.package_id) AS t), 'fleet.add_task()');
-END
-$$;
-
-CREATE FUNCTION fleet.alter_task(package text, task text, enabled boolean DEFAULT NULL) RETURNS void
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_task(text, text, boolean)
-    IS 'Changes a task; arguments that are null leave things as they are. enabled: false: it is skipped in its turn, and what follows continues';
-
-CREATE FUNCTION fleet_catalog.alter_task(a_package text, a_task text, a_enabled boolean) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
-    v_place record := fleet_catalog.place(v_package, a_task);
-BEGIN
-    UPDATE fleet_catalog.task AS t SET enabled = coalesce(a_enabled, t.enabled) WHERE t.package_id = v_place.package_id AND t.name = v_place.task;
-    IF NOT FOUND THEN
-        PERFORM fleet_catalog.no_such_task(v_package, a_task);
-    END IF;
 END
 $$;
 
@@ -252,7 +217,7 @@ DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
     v_place record := fleet_catalog.place(v_package, a_task);
     v_no integer;
-    v_user text;
+    v_uses text;
     v_count bigint;
 BEGIN
     PERFORM fleet_catalog.check_given('cascade', a_cascade::text);
@@ -261,12 +226,13 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop container "%s" because it has tasks', a_task),
             DETAIL = format('Tasks in it: %s.', v_count), HINT = 'Use cascade => true to drop them too.';
     END IF;
-    SELECT u.path INTO v_user FROM fleet_catalog.users_of(v_package.package_id, v_place.package_id, v_place.task) AS u
-     WHERE u.path <> a_task AND NOT starts_with(u.path, a_task || '/') LIMIT 1;
-    IF FOUND THEN
+    v_uses := fleet_catalog.list_uses(ARRAY(
+        SELECT DISTINCT format('task "%s"', u.path) FROM fleet_catalog.users_of(v_package.package_id, v_place.package_id, v_place.task) AS u
+         WHERE u.path <> a_task AND NOT starts_with(u.path, a_task || '/') ORDER BY 1 LIMIT 11));
+    IF v_uses IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist',
-            MESSAGE = format('cannot drop task "%s" because the parameters of task "%s" refer to it', a_task, v_user),
-            HINT = 'Drop that task first.';
+            MESSAGE = format('cannot drop task "%s" because parameters of other tasks refer to it', a_task), DETAIL = v_uses,
+            HINT = 'Drop those first, or give them other parameters with fleet.alter_task().';
     END IF;
     DELETE FROM fleet_catalog.task AS t WHERE t.package_id = v_place.package_id AND t.name = v_place.task RETURNING t.task_no INTO v_no;
     IF NOT FOUND THEN

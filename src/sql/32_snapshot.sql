@@ -20,7 +20,12 @@ $$;
 CREATE FUNCTION fleet_catalog.task_json(a_task fleet_catalog.task) RETURNS jsonb
     LANGUAGE sql STABLE
     RETURN to_jsonb(a_task) - '{package_id,retry_wait,retry_max,timeout,enabled}'::text[]
-        || CASE WHEN a_task.enabled THEN '{}'::jsonb ELSE '{"left_out": "disabled"}' END
+        || CASE WHEN NOT a_task.enabled THEN '{"left_out": "disabled"}'
+                WHEN a_task.job IS NOT NULL AND EXISTS (SELECT FROM fleet_catalog.job AS j JOIN fleet_catalog.package AS p ON p.package_id = a_task.package_id
+                                                          WHERE j.name = a_task.job AND NOT j.enabled AND fleet_catalog.may_become(p.owner, j.owner))
+                THEN jsonb_build_object('left_out', format('job "%s" is disabled', a_task.job))
+                WHEN a_task.package IS NOT NULL AND EXISTS (SELECT FROM fleet_catalog.package AS n WHERE n.name = a_task.package AND NOT n.enabled)
+                THEN jsonb_build_object('left_out', format('package "%s" is disabled', a_task.package)) ELSE '{}'::jsonb END
         || CASE WHEN a_task.kind <> 'package' OR NOT EXISTS (SELECT FROM fleet_catalog.package AS c WHERE c.container_of = a_task.package_id AND c.container_task = a_task.name)
                 THEN '{}'::jsonb ELSE '{"container": true}' END
         || jsonb_build_object(
@@ -34,9 +39,12 @@ DECLARE
     v_body jsonb;
 BEGIN
     SELECT jsonb_build_object(
-               'name', j.name, 'owner', fleet_catalog.role_name(j.owner), 'params', j.params, 'leaves_clean', j.leaves_clean,
+               'name', j.name, 'owner', fleet_catalog.role_name(j.owner), 'params', j.params, 'leaves_clean', j.leaves_clean, 'enabled', j.enabled,
                'steps', coalesce((
-                   SELECT jsonb_agg(to_jsonb(s) - '{job_id,retry_wait,retry_max,timeout,run_as}'::text[]
+                   SELECT jsonb_agg(to_jsonb(s) - '{job_id,retry_wait,retry_max,timeout,run_as,enabled}'::text[]
+                              || CASE WHEN NOT s.enabled THEN '{"left_out": "disabled"}'
+                                      WHEN EXISTS (SELECT FROM fleet_catalog.package AS n WHERE n.name = s.package AND NOT n.enabled)
+                                      THEN jsonb_build_object('left_out', format('package "%s" is disabled', s.package)) ELSE '{}'::jsonb END
                               || jsonb_build_object(
                                   'retry_wait_us', fleet_catalog.microseconds(s.retry_wait),
                                   'retry_max_us', fleet_catalog.microseconds(s.retry_max),
@@ -62,6 +70,7 @@ DECLARE
 BEGIN
     SELECT jsonb_build_object(
                'name', p.name, 'owner', fleet_catalog.role_name(p.owner), 'params', p.params, 'overlap', p.overlap, 'priority', p.priority,
+               'enabled', p.enabled,
                'tasks', coalesce((SELECT jsonb_agg(fleet_catalog.task_json(t) ORDER BY t.task_no)
                                     FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id), '[]'),
                'precedence', coalesce((SELECT jsonb_agg(jsonb_build_object('from', f.task_no, 'to', t.task_no,
@@ -83,6 +92,9 @@ BEGIN
                          WHERE j.name IN (SELECT t.job FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id)
                            AND NOT coalesce(fleet_catalog.may_become(p.owner, j.owner), false) HAVING count(*) > 0), '{}')
            || CASE WHEN p.root_id IS NULL THEN '{}'::jsonb ELSE '{"container": true}' END
+           -- a job with packages in it is the same wherever it is
+           || CASE WHEN EXISTS (SELECT FROM unnest(a_path) AS u (what) WHERE u.what LIKE 'job %') THEN '{}'
+                   ELSE jsonb_build_object('version', (SELECT max(v.version) FROM fleet_catalog.version AS v WHERE v.package_id = coalesce(p.root_id, p.package_id))) END
       INTO v_body FROM fleet_catalog.package AS p WHERE p.name = a_name;
     RETURN v_body;
 END
@@ -106,7 +118,7 @@ BEGIN
         IF v_kind IS NOT NULL OR NOT pg_try_advisory_xact_lock(1179407680, hashtext(v_hash::text)) THEN
             v_hash := gen_random_uuid();
         END IF;
-        INSERT INTO fleet_catalog.definition (hash, kind, body) VALUES (v_hash, a_kind, a_body) ON CONFLICT DO NOTHING;
+        INSERT INTO fleet_catalog.definition (hash, kind, body, version) VALUES (v_hash, a_kind, a_body, (a_body ->> 'version')::integer) ON CONFLICT DO NOTHING;
         IF FOUND AND a_kind = 'package' THEN
             INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, job_hash)
             SELECT v_hash, (t ->> 'task_no')::integer, t ->> 'name', t ->> 'kind', t ->> 'job', t ->> 'package', t ->> 'for_each' IS NOT NULL,
@@ -151,11 +163,24 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION fleet_catalog.check_enabled(a_kind text, a_name text, a_enabled boolean) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT a_enabled THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('%s "%s" is disabled', a_kind, a_name),
+            HINT = format('Enable it with fleet.alter_%1$s(%2$L, enabled => true).', a_kind, a_name);
+    END IF;
+END
+$$;
+
 CREATE FUNCTION fleet_catalog.snapshot_job(a_name text) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_body jsonb := fleet_catalog.job_body(a_name, '{}');
+    v_body jsonb;
 BEGIN
+    PERFORM fleet_catalog.store_edits();
+    v_body := fleet_catalog.job_body(a_name, '{}');
+    PERFORM fleet_catalog.check_enabled('job', a_name, (v_body -> 'enabled')::boolean);
     PERFORM fleet_catalog.check_job_body(v_body);
     RETURN fleet_catalog.store_definition('job', v_body);
 END
@@ -327,6 +352,7 @@ COMMENT ON FUNCTION fleet_catalog.check_package_body(jsonb, boolean) IS 'The sam
 CREATE FUNCTION fleet_catalog.checked_body(a_name text) RETURNS jsonb
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    PERFORM fleet_catalog.store_edits(); -- so that it has a version
     RETURN fleet_catalog.check_package_body(fleet_catalog.package_body(a_name, '{}'));
 END
 $$;

@@ -31,6 +31,17 @@ BEGIN
 END
 $$;
 
+-- What is longer than names are is no other name.
+CREATE FUNCTION fleet_catalog.as_server_name(a_name text) RETURNS name
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF octet_length(a_name) > 63 THEN
+        PERFORM fleet_catalog.get_server(a_name); -- ERROR
+    END IF;
+    RETURN a_name;
+END
+$$;
+
 CREATE FUNCTION fleet_catalog.change_server(a_name text) RETURNS fleet_catalog.server
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -284,16 +295,27 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.unregister_server(server text) RETURNS boolean
+CREATE FUNCTION fleet.unregister_server(server text, cascade boolean DEFAULT false) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.unregister_server(text) IS 'Removes a server from the fleet and keeps the foreign server. Returns true if fleet.add_server() had created that';
+COMMENT ON FUNCTION fleet.unregister_server(text, boolean)
+    IS 'Removes a server that no task names from the fleet and keeps the foreign server. cascade: drops those tasks. Returns true if fleet.add_server() had created the foreign server';
 
-CREATE FUNCTION fleet_catalog.unregister_server(a_server text) RETURNS boolean
+CREATE FUNCTION fleet_catalog.unregister_server(a_server text, a_cascade boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_server fleet_catalog.server := fleet_catalog.change_server(a_server);
+    v_uses text;
 BEGIN
     PERFORM fleet_catalog.check_idle(v_server);
+    IF a_cascade THEN
+        PERFORM fleet_catalog.drop_part(t.package_id, t.name) FROM fleet_catalog.task AS t WHERE t.server = v_server.name;
+    END IF;
+    v_uses := fleet_catalog.list_uses(ARRAY(SELECT CASE WHEN fleet_catalog.sees(u.owner) THEN u.what ELSE 'what belongs to others' END
+                                              FROM fleet_catalog.uses_of('server', v_server.name) AS u WHERE u.place = 2 GROUP BY 1 ORDER BY 1 LIMIT 11));
+    IF v_uses IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot remove server "%s" because tasks name it', a_server),
+            DETAIL = v_uses, HINT = 'Drop the tasks, or give them another place with fleet.alter_task(); cascade => true drops them.';
+    END IF;
     DELETE FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id;
     INSERT INTO fleet_catalog.former_server (server_id, name, owner)
     SELECT v_server.server_id, n.name, v_server.owner FROM unnest(v_server.former_names || v_server.name) AS n (name);
@@ -302,16 +324,17 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.remove_server(server text) RETURNS void
+CREATE FUNCTION fleet.remove_server(server text, cascade boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF fleet.unregister_server(remove_server.server) THEN
+    IF fleet.unregister_server(remove_server.server, remove_server.cascade) THEN
         EXECUTE format('DROP USER MAPPING IF EXISTS FOR CURRENT_USER SERVER %I', remove_server.server);
         EXECUTE format('DROP SERVER %I', remove_server.server);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet.remove_server(text) IS 'Removes a server from the fleet, and drops the foreign server if fleet.add_server() had created it';
+COMMENT ON FUNCTION fleet.remove_server(text, boolean)
+    IS 'Removes a server that no task names from the fleet, and drops the foreign server if fleet.add_server() had created it. cascade: drops those tasks';
 
 -- ---- foreign servers that change ---------------------------------------------------------------
 
@@ -331,6 +354,7 @@ BEGIN
         UPDATE fleet_catalog.server AS s SET former_names = array_remove(s.former_names, v_server.new) WHERE v_server.new = ANY (s.former_names);
         UPDATE fleet_catalog.server AS s SET name = v_server.new, named_at = clock_timestamp(), former_names = array_append(array_remove(s.former_names, v_server.old), v_server.old)
          WHERE s.server_id = v_server.server_id;
+        PERFORM fleet_catalog.touched('package', u.package_id) FROM (SELECT DISTINCT t.package_id FROM fleet_catalog.task AS t WHERE t.server = v_server.old) AS u;
         UPDATE fleet_catalog.task AS t SET server = v_server.new WHERE t.server = v_server.old;
         PERFORM fleet_catalog.wake('servers', v_server.server_id);
     END LOOP;

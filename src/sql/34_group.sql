@@ -105,12 +105,12 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.alter_group(name text, owner text DEFAULT NULL, remove_servers text[] DEFAULT NULL) RETURNS void
+CREATE FUNCTION fleet.alter_group(name text, owner text DEFAULT NULL, remove_servers text[] DEFAULT NULL, new_name text DEFAULT NULL) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_group(text, text, text[])
-    IS 'Changes a group of servers: gives it to another role, takes servers out of it, whoever they belong to; arguments that are null leave things as they are';
+COMMENT ON FUNCTION fleet.alter_group(text, text, text[], text)
+    IS 'Changes a group of servers: gives it to another role, takes servers out of it, whoever they belong to, gives it another name, which its servers and tasks follow; arguments that are null leave things as they are';
 
-CREATE FUNCTION fleet_catalog.alter_group(a_name text, a_owner text, a_remove_servers text[]) RETURNS void
+CREATE FUNCTION fleet_catalog.alter_group(a_name text, a_owner text, a_remove_servers text[], a_new_name text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_group fleet_catalog.server_group := fleet_catalog.change_group(a_name);
@@ -126,16 +126,19 @@ BEGIN
                 HINT = 'Look into fleet.group.';
         END IF;
     END LOOP;
-    IF a_remove_servers <> '{}' THEN
+    IF a_new_name <> v_group.name THEN
+        PERFORM fleet_catalog.rename_group(v_group.name, a_new_name);
+    END IF;
+    IF a_remove_servers <> '{}' OR a_new_name <> v_group.name THEN
         PERFORM fleet_catalog.wake('servers', 0);
     END IF;
 END
 $$;
 
-CREATE FUNCTION fleet.drop_group(name text, if_exists boolean DEFAULT false) RETURNS boolean
+CREATE FUNCTION fleet.drop_group(name text, if_exists boolean DEFAULT false, cascade boolean DEFAULT false) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.drop_group(text, boolean)
-    IS 'Drops a group that no server, task or open run uses: its name is free for whoever uses it next. Returns false if there was no such group';
+COMMENT ON FUNCTION fleet.drop_group(text, boolean, boolean)
+    IS 'Drops a group that no server, task or open run uses: its name is free for whoever uses it next. cascade: takes its servers out of it, and drops the tasks that it has. Returns false if there was no such group';
 
 -- What uses a group, for the error of drop_group.
 CREATE FUNCTION fleet_catalog.uses_of_group(a_name text) RETURNS TABLE (place integer, what text)
@@ -145,7 +148,7 @@ UNION ALL
 SELECT u.place, u.what FROM fleet_catalog.uses_of('on_group', a_name) AS u
 $$;
 
-CREATE FUNCTION fleet_catalog.drop_group(a_name text, a_if_exists boolean) RETURNS boolean
+CREATE FUNCTION fleet_catalog.drop_group(a_name text, a_if_exists boolean, a_cascade boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_group fleet_catalog.server_group;
@@ -156,13 +159,38 @@ BEGIN
         RETURN false;
     END IF;
     v_group := fleet_catalog.change_group(a_name);
+    IF a_cascade THEN
+        PERFORM fleet_catalog.drop_part(t.package_id, t.name) FROM fleet_catalog.task AS t WHERE t.on_group = v_group.name;
+        UPDATE fleet_catalog.server AS s SET groups = array_remove(s.groups, v_group.name) WHERE v_group.name = ANY (s.groups);
+        PERFORM fleet_catalog.wake('servers', 0);
+    END IF;
     v_uses := fleet_catalog.list_uses(ARRAY(SELECT u.what FROM fleet_catalog.uses_of_group(v_group.name) AS u ORDER BY u.place, u.what LIMIT 11));
     IF v_uses IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop group "%s" because it is used', a_name),
             DETAIL = v_uses,
-            HINT = 'Take its servers out of it with fleet.alter_server(server, groups => ...), and drop the tasks.';
+            HINT = CASE WHEN a_cascade THEN 'Wait for the end of the runs.'
+                        ELSE 'Take its servers out of it with fleet.alter_server(server, groups => ...), and drop the tasks; cascade => true does both.' END;
     END IF;
     DELETE FROM fleet_catalog.server_group AS g WHERE g.name = v_group.name;
     RETURN true;
+END
+$$;
+
+-- A run that is open has the old name in its document, and would find no server.
+CREATE FUNCTION fleet_catalog.rename_group(a_name text, a_new_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_uses text;
+BEGIN
+    PERFORM fleet_catalog.check_new_name('group', a_new_name, EXISTS (SELECT FROM fleet_catalog.server_group AS g WHERE g.name = a_new_name));
+    v_uses := fleet_catalog.list_uses(ARRAY(SELECT u.what FROM fleet_catalog.uses_of('on_group', a_name) AS u WHERE u.place > 2 ORDER BY u.place, u.what LIMIT 11));
+    IF v_uses IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('cannot rename group "%s" because open runs use it', a_name),
+            DETAIL = v_uses, HINT = 'Wait for the end of the runs.';
+    END IF;
+    UPDATE fleet_catalog.server_group AS g SET name = a_new_name, named_at = clock_timestamp() WHERE g.name = a_name; -- its pause follows
+    UPDATE fleet_catalog.server AS s SET groups = array_replace(s.groups, a_name, a_new_name) WHERE a_name = ANY (s.groups);
+    PERFORM fleet_catalog.touched('package', u.package_id) FROM (SELECT DISTINCT t.package_id FROM fleet_catalog.task AS t WHERE t.on_group = a_name) AS u;
+    UPDATE fleet_catalog.task AS t SET on_group = a_new_name WHERE t.on_group = a_name;
 END
 $$;

@@ -14,6 +14,7 @@ BEGIN
       FROM fleet_catalog.tree(a_package.package_id) AS r
       JOIN fleet_catalog.task AS t ON t.package_id = r.package_id AND t.task_no = r.task_no
      WHERE t.enabled AND r.path NOT IN (SELECT o.path FROM fleet_catalog.in_disabled(a_package.package_id) AS o)
+       AND NOT EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = t.job AND NOT j.enabled)
        AND CASE t.kind
            WHEN 'job' THEN
                (num_nonnulls(t.server, t.on_group) > 0
@@ -83,6 +84,7 @@ BEGIN
             RETURN v_run_id;
         END IF;
     END IF;
+    PERFORM fleet_catalog.check_enabled('package', a_package, v_package.enabled);
     PERFORM fleet_catalog.check_runnable(v_package);
     IF num_nonnulls(a_only_tasks, a_from_task, a_skip_tasks) = 0 THEN
         v_definition := fleet_catalog.snapshot_package(a_package);

@@ -351,9 +351,9 @@ BEGIN
         PERFORM fleet_catalog.replace_deployed('package', v_old.name, v_old.owner, v_old.deployed_from);
         DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_old.package_id;
     END IF;
-    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from, container_of, container_task, root_id)
+    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from, container_of, container_task, root_id, enabled)
     VALUES (v_name, fleet_catalog.caller(), a_body -> 'params', coalesce(a_body ->> 'overlap', 'parallel'),
-            coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid, a_in, a_task, coalesce(v_around.root_id, a_in))
+            coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid, a_in, a_task, coalesce(v_around.root_id, a_in), coalesce((a_body ->> 'enabled')::boolean, true))
     RETURNING package_id INTO v_id;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional,
@@ -377,6 +377,7 @@ BEGIN
       JOIN fleet_catalog.task AS f ON f.package_id = v_id AND f.task_no = x."from"
       JOIN fleet_catalog.task AS t ON t.package_id = v_id AND t.task_no = x."to";
     PERFORM fleet_catalog.check_package(v_id);
+    PERFORM fleet_catalog.edited('package', v_id);
 END
 $$;
 
@@ -395,18 +396,21 @@ BEGIN
         PERFORM fleet_catalog.replace_deployed('job', v_old.name, v_old.owner, v_old.deployed_from);
         DELETE FROM fleet_catalog.job AS j WHERE j.job_id = v_old.job_id;
     END IF;
-    INSERT INTO fleet_catalog.job (name, owner, params, leaves_clean, deployed_from)
-    VALUES (a_body ->> 'name', fleet_catalog.caller(), a_body -> 'params', coalesce((a_body ->> 'leaves_clean')::boolean, false), a_parent_uuid)
+    INSERT INTO fleet_catalog.job (name, owner, params, leaves_clean, deployed_from, enabled)
+    VALUES (a_body ->> 'name', fleet_catalog.caller(), a_body -> 'params', coalesce((a_body ->> 'leaves_clean')::boolean, false), a_parent_uuid,
+            coalesce((a_body ->> 'enabled')::boolean, true))
     RETURNING job_id INTO v_id;
     INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto, retries,
-                                    retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as)
+                                    retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as, enabled)
     SELECT v_id, x.step_no, x.name, x.command, x.package, x.on_success, x.success_goto, x.on_failure, x.failure_goto, x.retries,
            fleet_catalog.from_microseconds(x.retry_wait_us), fleet_catalog.from_microseconds(x.retry_max_us), x.retry_states,
-           fleet_catalog.from_microseconds(x.timeout_us), x.on_unknown, x.transactional, x.single, fleet_catalog.deploy_role(x.run_as)
+           fleet_catalog.from_microseconds(x.timeout_us), x.on_unknown, x.transactional, x.single, fleet_catalog.deploy_role(x.run_as),
+           x.left_out IS NULL
       FROM jsonb_to_recordset(a_body -> 'steps') AS x (
            step_no integer, name text, command text, package text, on_success text, success_goto text, on_failure text, failure_goto text,
            retries integer, retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, on_unknown text,
-           transactional boolean, single boolean, run_as text);
+           transactional boolean, single boolean, run_as text, left_out text);
+    PERFORM fleet_catalog.edited('job', v_id);
 END
 $$;
 

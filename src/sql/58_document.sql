@@ -11,7 +11,7 @@ CREATE FUNCTION fleet_catalog.document_keys(a_function text) RETURNS TABLE (ord 
 SELECT a.ord::integer, a.name, format_type(p.proargtypes[a.ord - 1], NULL), pg_get_function_arg_default(p.oid, a.ord::integer),
        a.name <> ALL (CASE a_function WHEN 'create_package' THEN '{package}' WHEN 'set_retention' THEN '{package}' WHEN 'add_precedence' THEN '{package}'
                            WHEN 'add_task' THEN '{package,after,after_failure_of,after_completion_of,check_syntax}'
-                           WHEN 'create_job' THEN '{job}' ELSE '{job,check_syntax}' END::text[])
+                           WHEN 'create_job' THEN '{job}' ELSE '{job,check_syntax,before,after_step}' END::text[])
   FROM pg_proc AS p, unnest(p.proargnames) WITH ORDINALITY AS a (name, ord)
  WHERE p.pronamespace = 'fleet'::regnamespace AND p.proname = a_function
 $$;
@@ -28,31 +28,38 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.json_value(text) IS 'The default of an argument of ours (pg_get_function_arg_default), as JSON';
 
--- A row of a view: what differs from the default.
-CREATE FUNCTION fleet_catalog.document_of(a_function text, a_row jsonb) RETURNS jsonb
+-- The defaults of what an object of a document may have.
+CREATE FUNCTION fleet_catalog.presets_of(a_function text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT coalesce(jsonb_object_agg(k.key, a_row -> k.key), '{}')
-  FROM fleet_catalog.document_keys(a_function) AS k
- WHERE k.is_key AND a_row -> k.key <> 'null' AND a_row -> k.key IS DISTINCT FROM fleet_catalog.json_value(k.preset)
+SELECT jsonb_object_agg(k.key, coalesce(fleet_catalog.json_value(k.preset), 'null')) FROM fleet_catalog.document_keys(a_function) AS k WHERE k.is_key
+$$;
+
+-- A row of a view: what differs from the default.
+CREATE FUNCTION fleet_catalog.document_of(a_presets jsonb, a_row jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}')
+  FROM jsonb_each(a_row) AS e WHERE a_presets ? e.key AND e.value <> 'null' AND e.value <> a_presets -> e.key
 $$;
 
 CREATE FUNCTION fleet_catalog.package_document(a_package text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET intervalstyle = postgres AS $$
-SELECT fleet_catalog.document_of('create_package', to_jsonb(p))
-       || jsonb_build_object('tasks', coalesce((SELECT jsonb_agg(fleet_catalog.document_of('add_task', to_jsonb(t)) ORDER BY r.ord) FROM fleet_catalog.package AS k, fleet_catalog.tree(k.package_id) AS r, fleet.task AS t
+WITH presets AS MATERIALIZED (SELECT fleet_catalog.presets_of('add_task') AS task, fleet_catalog.presets_of('add_precedence') AS precedence)
+SELECT fleet_catalog.document_of(fleet_catalog.presets_of('create_package'), to_jsonb(p))
+       || jsonb_build_object('tasks', coalesce((SELECT jsonb_agg(fleet_catalog.document_of(d.task, to_jsonb(t)) ORDER BY r.ord) FROM fleet_catalog.package AS k, fleet_catalog.tree(k.package_id) AS r, fleet.task AS t
                                                   WHERE k.name = p.package AND t.package = p.package AND t.task = r.path), '[]'))
-       || coalesce((SELECT jsonb_build_object('precedence', jsonb_agg(fleet_catalog.document_of('add_precedence', to_jsonb(c)) ORDER BY c.to_task COLLATE "C", c.from_task COLLATE "C"))
+       || coalesce((SELECT jsonb_build_object('precedence', jsonb_agg(fleet_catalog.document_of(d.precedence, to_jsonb(c)) ORDER BY c.to_task COLLATE "C", c.from_task COLLATE "C"))
                       FROM fleet.precedence AS c WHERE c.package = p.package HAVING count(*) > 0), '{}')
        || CASE WHEN num_nonnulls(p.keep_days, p.keep_runs, p.keep_failed_days) > 0
-               THEN jsonb_build_object('retention', fleet_catalog.document_of('set_retention', to_jsonb(p))) ELSE '{}' END
-  FROM fleet.package AS p WHERE p.package = a_package
+               THEN jsonb_build_object('retention', fleet_catalog.document_of(fleet_catalog.presets_of('set_retention'), to_jsonb(p))) ELSE '{}' END
+  FROM fleet.package AS p, presets AS d WHERE p.package = a_package
 $$;
 
 CREATE FUNCTION fleet_catalog.job_document(a_job text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET intervalstyle = postgres AS $$
-SELECT fleet_catalog.document_of('create_job', to_jsonb(j))
-       || jsonb_build_object('steps', coalesce((SELECT jsonb_agg(fleet_catalog.document_of('add_step', to_jsonb(s)) ORDER BY s.step_no) FROM fleet.step AS s WHERE s.job = j.job), '[]'))
-  FROM fleet.job AS j WHERE j.job = a_job
+WITH presets AS MATERIALIZED (SELECT fleet_catalog.presets_of('add_step') AS step)
+SELECT fleet_catalog.document_of(fleet_catalog.presets_of('create_job'), to_jsonb(j))
+       || jsonb_build_object('steps', coalesce((SELECT jsonb_agg(fleet_catalog.document_of(d.step, to_jsonb(s)) ORDER BY s.step_no) FROM fleet.step AS s WHERE s.job = j.job), '[]'))
+  FROM fleet.job AS j, presets AS d WHERE j.job = a_job
 $$;
 
 -- The packages that a package runs, itself and those in steps of its jobs included, and the jobs.
@@ -249,22 +256,22 @@ $$;
 CREATE FUNCTION fleet_catalog.by_name(a_array jsonb, a_function text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT coalesce(jsonb_object_agg(coalesce(e.value ->> 'task', e.value ->> 'step', format('%s -> %s', e.value ->> 'from_task', e.value ->> 'to_task')),
-                                 fleet_catalog.document_of(a_function, e.value)), '{}')
-  FROM jsonb_array_elements(a_array) AS e
+                                 fleet_catalog.document_of(p.presets, e.value)), '{}')
+  FROM jsonb_array_elements(a_array) AS e, (SELECT fleet_catalog.presets_of(a_function) AS presets OFFSET 0) AS p
 $$;
 
 CREATE FUNCTION fleet_catalog.comparable_package(a_object jsonb) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT fleet_catalog.document_of('create_package', a_object)
+SELECT fleet_catalog.document_of(fleet_catalog.presets_of('create_package'), a_object)
        || jsonb_build_object('tasks', fleet_catalog.by_name(a_object -> 'tasks', 'add_task'), 'precedence', fleet_catalog.by_name(a_object -> 'precedence', 'add_precedence'),
                              'order of tasks', coalesce((SELECT jsonb_agg(t.value -> 'task' ORDER BY t.n) FROM jsonb_array_elements(a_object -> 'tasks') WITH ORDINALITY AS t (value, n)), '[]'))
-       || CASE WHEN fleet_catalog.document_of('set_retention', a_object -> 'retention') = '{}' THEN '{}' ELSE jsonb_build_object('retention', fleet_catalog.document_of('set_retention', a_object -> 'retention')) END
+       || CASE WHEN fleet_catalog.document_of(fleet_catalog.presets_of('set_retention'), a_object -> 'retention') = '{}' THEN '{}' ELSE jsonb_build_object('retention', fleet_catalog.document_of(fleet_catalog.presets_of('set_retention'), a_object -> 'retention')) END
  WHERE a_object IS NOT NULL
 $$;
 
 CREATE FUNCTION fleet_catalog.comparable_job(a_object jsonb) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT fleet_catalog.document_of('create_job', a_object)
+SELECT fleet_catalog.document_of(fleet_catalog.presets_of('create_job'), a_object)
        || jsonb_build_object('steps', fleet_catalog.by_name(a_object -> 'steps', 'add_step'),
                              'order of steps', coalesce((SELECT jsonb_agg(t.value -> 'step' ORDER BY t.n) FROM jsonb_array_elements(a_object -> 'steps') WITH ORDINALITY AS t (value, n)), '[]'))
  WHERE a_object IS NOT NULL

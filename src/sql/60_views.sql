@@ -12,7 +12,7 @@ SELECT r.run_id, r.package, fleet_catalog.state_name(r.state) AS state, r.starte
        r.parent_run_id, r.parent_job_run_id, r.restart_of,
        (SELECT p.paused_at FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS paused_at,
        (SELECT p.paused_by FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS paused_by,
-       r.run_uuid, r.definition,
+       r.run_uuid, (SELECT d.version FROM fleet_catalog.definition AS d WHERE d.hash = r.definition) AS version, r.definition,
        (SELECT p.reason FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS pause_reason,
        r.params, r.message
   FROM fleet_catalog.run AS r
@@ -126,8 +126,9 @@ SELECT s.run_id, d.name, s.item, s.step, e.seq, e.level, e.message, e.sqlstate, 
   LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id,
        LATERAL (SELECT s.first_seq, s.started_at, 'INFO', NULL, 'step "' || s.step || '" started', NULL, NULL, NULL
                  UNION ALL
-                SELECT s.last_seq, s.finished_at, CASE s.state WHEN fleet_catalog.state_code('succeeded') THEN 'INFO' ELSE 'ERROR' END, s.sqlstate,
-                       CASE WHEN s.state <> fleet_catalog.state_code('succeeded') AND s.message IS NOT NULL THEN s.message
+                SELECT s.last_seq, s.finished_at, CASE WHEN s.state = fleet_catalog.state_code('succeeded') OR (s.state = fleet_catalog.state_code('skipped') AND s.sqlstate IS NULL) THEN 'INFO' ELSE 'ERROR' END, s.sqlstate,
+                       CASE WHEN s.state = fleet_catalog.state_code('skipped') AND s.sqlstate IS NULL THEN 'step "' || s.step || '" skipped' || coalesce(': ' || s.message, '')
+                            WHEN s.state <> fleet_catalog.state_code('succeeded') AND s.message IS NOT NULL THEN s.message
                             ELSE 'step "' || s.step || '" ' || fleet_catalog.state_name(s.state) END,
                        s.detail, s.hint, s.context
                  WHERE s.last_seq IS NOT NULL) AS e (seq, logged_at, level, sqlstate, message, detail, hint, context)
@@ -146,8 +147,9 @@ SELECT NULL, NULL, NULL, s.step, e.seq, e.level, e.message, e.sqlstate, NULL, e.
   JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id,
        LATERAL (SELECT s.first_seq, s.started_at, 'INFO', NULL, 'step "' || s.step || '" started', NULL, NULL, NULL
                  UNION ALL
-                SELECT s.last_seq, s.finished_at, CASE s.state WHEN fleet_catalog.state_code('succeeded') THEN 'INFO' ELSE 'ERROR' END, s.sqlstate,
-                       CASE WHEN s.state <> fleet_catalog.state_code('succeeded') AND s.message IS NOT NULL THEN s.message
+                SELECT s.last_seq, s.finished_at, CASE WHEN s.state = fleet_catalog.state_code('succeeded') OR (s.state = fleet_catalog.state_code('skipped') AND s.sqlstate IS NULL) THEN 'INFO' ELSE 'ERROR' END, s.sqlstate,
+                       CASE WHEN s.state = fleet_catalog.state_code('skipped') AND s.sqlstate IS NULL THEN 'step "' || s.step || '" skipped' || coalesce(': ' || s.message, '')
+                            WHEN s.state <> fleet_catalog.state_code('succeeded') AND s.message IS NOT NULL THEN s.message
                             ELSE 'step "' || s.step || '" ' || fleet_catalog.state_name(s.state) END,
                        s.detail, s.hint, s.context
                  WHERE s.last_seq IS NOT NULL) AS e (seq, logged_at, level, sqlstate, message, detail, hint, context)
@@ -271,14 +273,14 @@ COMMENT ON VIEW fleet.deployment IS 'Version of each deployed job on each server
 
 CREATE VIEW fleet.job WITH (security_barrier) AS
 SELECT j.name AS job, pg_catalog.pg_get_userbyid(j.owner) AS owner,
-       (SELECT count(*) FROM fleet_catalog.step AS s WHERE s.job_id = j.job_id) AS steps, j.leaves_clean, j.changed_at, j.deployed_from,
+       (SELECT count(*) FROM fleet_catalog.step AS s WHERE s.job_id = j.job_id) AS steps, j.enabled, j.leaves_clean, j.changed_at, j.deployed_from,
        j.params, j.description
   FROM fleet_catalog.job AS j
  WHERE fleet_catalog.is_visible(j.owner);
 COMMENT ON VIEW fleet.job IS 'Jobs defined in this database';
 
 CREATE VIEW fleet.step WITH (security_barrier) AS
-SELECT j.name AS job, s.step_no, s.name AS step, s.package, s.on_success, s.success_goto, s.on_failure, s.failure_goto,
+SELECT j.name AS job, s.step_no, s.name AS step, s.package, s.enabled, s.on_success, s.success_goto, s.on_failure, s.failure_goto,
        s.retries, s.retry_wait, s.retry_max AS retry_wait_max, s.retry_states AS retry_sqlstates, s.timeout, s.on_unknown, s.transactional,
        CASE WHEN s.run_as IS NOT NULL THEN pg_catalog.pg_get_userbyid(s.run_as) END AS run_as, s.command AS sql
   FROM fleet_catalog.step AS s JOIN fleet_catalog.job AS j ON j.job_id = s.job_id
@@ -289,7 +291,7 @@ CREATE VIEW fleet.package WITH (security_barrier) AS
 SELECT p.name AS package, pg_catalog.pg_get_userbyid(p.owner) AS owner,
        (SELECT count(*) FROM fleet_catalog.package AS c JOIN fleet_catalog.task AS t ON t.package_id = c.package_id
          WHERE c.package_id = p.package_id OR c.root_id = p.package_id) AS tasks, p.overlap, p.priority, p.changed_at,
-       p.deployed_from,
+       p.deployed_from, p.enabled,
        (SELECT k.keep_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_days,
        (SELECT k.keep_runs FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_runs,
        (SELECT k.keep_failed_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_failed_days,
@@ -315,6 +317,14 @@ SELECT coalesce(r.name, p.name) AS package, fleet_catalog.path_in(r.name, p.name
   LEFT JOIN fleet_catalog.package AS r ON r.package_id = p.root_id
  WHERE fleet_catalog.is_visible(p.owner);
 COMMENT ON VIEW fleet.precedence IS 'Precedence constraints between the tasks of the packages';
+
+CREATE VIEW fleet.version WITH (security_barrier) AS
+SELECT CASE WHEN v.package_id IS NULL THEN 'job' ELSE 'package' END AS kind, coalesce(p.name, j.name) AS name, v.version, v.changed_by, v.changed_at, v.hash, v.document
+  FROM fleet_catalog.version AS v
+  LEFT JOIN fleet_catalog.package AS p ON p.package_id = v.package_id
+  LEFT JOIN fleet_catalog.job AS j ON j.job_id = v.job_id
+ WHERE fleet_catalog.is_visible(coalesce(p.owner, j.owner));
+COMMENT ON VIEW fleet.version IS 'Versions of packages and jobs: who changed them, when, and what they were';
 
 CREATE VIEW fleet.schedule WITH (security_barrier) AS
 SELECT s.package, pg_catalog.pg_get_userbyid(s.owner) AS owner, s.cron, s.cron_database, s.cron_job, s.params

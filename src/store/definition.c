@@ -74,14 +74,14 @@ static FleetStatement job_statement = {
 static FleetStatement steps_statement = {
     "SELECT x.name, x.command, x.package, x.on_success, x.success_goto_no, x.on_failure,"
     "       x.failure_goto_no, x.retries, x.retry_wait_us, x.retry_max_us, x.retry_states,"
-    "       x.timeout_us, x.on_unknown, x.transactional, x.single, x.run_as"
+    "       x.timeout_us, x.on_unknown, x.transactional, x.single, x.run_as, x.left_out"
     "  FROM pg_catalog.jsonb_array_elements($1 OPERATOR(pg_catalog.->) 'steps')"
     "       WITH ORDINALITY AS e(step, n),"
     "       pg_catalog.jsonb_to_record(e.step) AS x(name text, command text, package text,"
     "         on_success text, success_goto_no int, on_failure text, failure_goto_no int,"
     "         retries int, retry_wait_us bigint, retry_max_us bigint, retry_states text[],"
     "         timeout_us bigint, on_unknown text, transactional boolean, single boolean,"
-    "         run_as text)"
+    "         run_as text, left_out text)"
     " ORDER BY e.n",
     1,
     {JSONBOID},
@@ -182,6 +182,7 @@ read_step(HeapTuple tuple, TupleDesc desc, FleetStepSpec *spec, FleetStepDef *st
     step->strict = fleet_column_int(tuple, desc, 14, 0) != 0;
     step->single = fleet_column_bool(tuple, desc, 15);
     step->run_as = fleet_column_text(tuple, desc, 16, context);
+    step->left_out = fleet_column_text(tuple, desc, 17, context);
 }
 
 static FleetJobDef *

@@ -32,7 +32,8 @@ typedef struct FleetStepDef
     bool transactional; /* as marked, or assumed until it is found out */
     bool strict;        /* marked so: what cannot run in a transaction fails */
     bool single;
-    char *run_as; /* role name; NULL: the job's owner; "": a role that was dropped */
+    char *run_as;   /* role name; NULL: the job's owner; "": a role that was dropped */
+    char *left_out; /* it is passed over, and why; NULL: it runs */
 } FleetStepDef;
 
 typedef struct FleetJobDef

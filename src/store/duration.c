@@ -46,6 +46,19 @@ fleet_duration_read(const char *package, FleetDurationRow **rows)
     return count;
 }
 
+static FleetStatement rename_statement = {
+    "SELECT fleet_catalog.apply_renamings() WHERE EXISTS (SELECT FROM fleet_catalog.renaming)",
+    0,
+    {0},
+    NULL};
+
+void
+fleet_duration_rename(void)
+{
+    if (fleet_statement_run(&rename_statement, NULL, NULL) > 0)
+        SPI_freetuptable(SPI_tuptable);
+}
+
 static const Oid duration_columns[] = {TEXTOID,   TEXTOID,   TEXTOID, TEXTOID,
                                        FLOAT8OID, FLOAT8OID, INT4OID};
 static FleetStatement duration_statement = {

@@ -95,6 +95,37 @@ steps_in_order(void **state)
     illegal(&f, (FleetJobEvent) 99, 0);
 }
 
+/* A step that is disabled is passed over, whatever it says of success and failure; only before it runs. */
+static void
+disabled_step_is_passed_over(void **state)
+{
+    Fixture f = job(3);
+
+    (void) state;
+    f.steps[0].on_success = FLEET_STEP_QUIT_FAILURE;
+    f.steps[0].retry.retries = 3;
+    assert_int_equal(event(&f, FLEET_JOB_BEGIN), FLEET_JOB_START_STEP);
+    assert_int_equal(ended(&f, FLEET_SKIPPED, NULL), FLEET_JOB_START_STEP);
+    assert_int_equal(f.run.step, 1);
+    assert_int_equal(f.run.attempt, 1);
+    assert_int_equal(event(&f, FLEET_JOB_STEP_RUNNING), FLEET_JOB_NOTHING);
+    illegal(&f, FLEET_JOB_STEP_ENDED, FLEET_SKIPPED);
+    assert_int_equal(ended(&f, FLEET_SUCCEEDED, NULL), FLEET_JOB_START_STEP);
+    assert_int_equal(ended(&f, FLEET_SKIPPED, NULL), FLEET_JOB_FINISH);
+    assert_int_equal(f.run.state, FLEET_SUCCEEDED);
+    assert_int_equal(f.run.step_runs, 3);
+    /* all of them */
+    f = job(1);
+    assert_int_equal(event(&f, FLEET_JOB_BEGIN), FLEET_JOB_START_STEP);
+    assert_int_equal(ended(&f, FLEET_SKIPPED, NULL), FLEET_JOB_FINISH);
+    assert_int_equal(f.run.state, FLEET_SUCCEEDED);
+    /* a cancel that comes between two steps */
+    f = job(2);
+    assert_int_equal(event(&f, FLEET_JOB_BEGIN), FLEET_JOB_START_STEP);
+    assert_int_equal(event(&f, FLEET_JOB_CANCEL), FLEET_JOB_CANCEL_STEP);
+    illegal(&f, FLEET_JOB_STEP_ENDED, FLEET_SKIPPED);
+}
+
 static void
 no_step_fails(void **state)
 {
@@ -408,6 +439,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_in_order),
+        cmocka_unit_test(disabled_step_is_passed_over),
         cmocka_unit_test(no_step_fails),
         cmocka_unit_test(actions),
         cmocka_unit_test(endless_goto_ends),
