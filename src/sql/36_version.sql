@@ -110,9 +110,11 @@ CREATE FUNCTION fleet_catalog.store_edits() RETURNS void
 DECLARE
     v_edit fleet_catalog.edit;
 BEGIN
-    FOR v_edit IN DELETE FROM fleet_catalog.edit AS e RETURNING e.* LOOP
-        PERFORM fleet_catalog.store_version(v_edit);
-    END LOOP;
+    IF EXISTS (SELECT FROM fleet_catalog.edit) THEN -- also on a standby
+        FOR v_edit IN DELETE FROM fleet_catalog.edit AS e RETURNING e.* LOOP
+            PERFORM fleet_catalog.store_version(v_edit);
+        END LOOP;
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION fleet_catalog.store_edits() IS 'Stores the versions of all that the present transaction has changed so far';

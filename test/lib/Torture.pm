@@ -232,7 +232,9 @@ sub change
     my @jobs = sort keys %{ $f->{torture_jobs} };
     my $job = $jobs[ $at % @jobs ];
     my $sql =
-        $what eq 'redefine' ? "SELECT fleet.drop_job('$job'); $f->{torture_jobs}{$job}"
+        $what eq 'redefine' ? "BEGIN; SELECT count(fleet.alter_step(s.job, s.step, reset => '{on_failure}')) FROM fleet.step AS s WHERE s.job = '$job';"
+                              . " SELECT count(fleet.drop_step(s.job, s.step)) FROM (SELECT * FROM fleet.step WHERE job = '$job' ORDER BY step_no DESC) AS s;"
+                              . ($f->{torture_jobs}{$job} =~ s/\ASELECT fleet\.create_job\([^)]*\);//r) . '; COMMIT'
       : $what eq 'slots'    ? sprintf(q{RESET ROLE; SELECT fleet.alter_server('%s', slots => %d)}, (qw(a1 a2 d1))[ $at % 3 ], 1 + $at % 7)
       : !$package           ? return 'no package of which all is requested'
       : $what eq 'grow'     ? sprintf(q{SELECT fleet.add_task('%s', 'grown %d', sql => 'SELECT etl.work()')}, $package->{name}, $at)

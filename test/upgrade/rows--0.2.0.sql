@@ -43,8 +43,12 @@ VALUES (1, 0, 'first', 'sql', NULL, NULL, NULL, 'SELECT fleet.param(''p'')', NUL
        (3, 0, 'inside', 'sql', NULL, NULL, NULL, 'SELECT 3', NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL);
 INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition) VALUES (1, 'first', 'second', 'completion', 'true');
 
-INSERT INTO fleet_catalog.definition (hash, kind, body)
-VALUES ('00000000-0000-0000-0000-0000000000d1', 'package', '{"name": "kept"}'), ('00000000-0000-0000-0000-0000000000d2', 'job', '{"name": "kept job"}');
+INSERT INTO fleet_catalog.version (package_id, job_id, version, hash, changed_by, changed_at, document)
+VALUES (1, NULL, 1, '00000000-0000-0000-0000-0000000000c1', 'somebody', '2026-01-01 00:00+00', '{"tasks": []}'),
+       (NULL, 1, 3, '00000000-0000-0000-0000-0000000000c2', 'somebody', '2026-01-02 00:00+00', '{"steps": []}');
+INSERT INTO fleet_catalog.renaming (kind, package, old_name, new_name) VALUES ('task', 'kept', 'before', 'first');
+INSERT INTO fleet_catalog.definition (hash, kind, body, version)
+VALUES ('00000000-0000-0000-0000-0000000000d1', 'package', '{"name": "kept"}', 1), ('00000000-0000-0000-0000-0000000000d2', 'job', '{"name": "kept job"}', NULL);
 INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, job_hash)
 VALUES ('00000000-0000-0000-0000-0000000000d1', 0, 'first', 'sql', NULL, NULL, true, NULL),
        ('00000000-0000-0000-0000-0000000000d1', 1, 'second', 'job', 'kept job', NULL, false, '00000000-0000-0000-0000-0000000000d2'),
