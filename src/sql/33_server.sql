@@ -38,7 +38,7 @@ BEGIN
     IF octet_length(a_name) > 63 THEN
         PERFORM fleet_catalog.get_server(a_name); -- ERROR
     END IF;
-    RETURN a_name;
+    RETURN a_name::name;
 END
 $$;
 

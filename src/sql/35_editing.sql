@@ -15,7 +15,7 @@ DECLARE
     v_name text;
 BEGIN
     IF a_reset = '{}' THEN
-        RETURN '{}';
+        RETURN '{}'::jsonb;
     END IF;
     v_known := ARRAY(SELECT k.key FROM fleet_catalog.document_keys(a_function) AS k
                       WHERE k.is_key AND k.preset IS NOT NULL AND k.key <> ALL ('{sql,job,nested,container}') AND (a_function <> 'add_step' OR k.key <> 'package') ORDER BY k.ord);

@@ -138,7 +138,7 @@ CREATE CONSTRAINT TRIGGER edit_stored AFTER INSERT ON fleet_catalog.edit DEFERRA
 -- ---- looking back ------------------------------------------------------------------------------
 
 CREATE FUNCTION fleet_catalog.get_version(a_kind text, a_name text, a_id integer, a_version integer) RETURNS jsonb
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_document jsonb;
 BEGIN

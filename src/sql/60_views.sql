@@ -273,14 +273,14 @@ COMMENT ON VIEW fleet.deployment IS 'Version of each deployed job on each server
 
 CREATE VIEW fleet.job WITH (security_barrier) AS
 SELECT j.name AS job, pg_catalog.pg_get_userbyid(j.owner) AS owner,
-       (SELECT count(*) FROM fleet_catalog.step AS s WHERE s.job_id = j.job_id) AS steps, j.enabled, j.leaves_clean, j.changed_at, j.deployed_from,
+       (SELECT count(*) FROM fleet_catalog.step AS s WHERE s.job_id = j.job_id) AS steps, j.leaves_clean, j.changed_at, j.deployed_from, j.enabled,
        j.params, j.description
   FROM fleet_catalog.job AS j
  WHERE fleet_catalog.is_visible(j.owner);
 COMMENT ON VIEW fleet.job IS 'Jobs defined in this database';
 
 CREATE VIEW fleet.step WITH (security_barrier) AS
-SELECT j.name AS job, s.step_no, s.name AS step, s.package, s.enabled, s.on_success, s.success_goto, s.on_failure, s.failure_goto,
+SELECT j.name AS job, s.step_no, s.name AS step, s.package, s.on_success, s.success_goto, s.on_failure, s.failure_goto, s.enabled,
        s.retries, s.retry_wait, s.retry_max AS retry_wait_max, s.retry_states AS retry_sqlstates, s.timeout, s.on_unknown, s.transactional,
        CASE WHEN s.run_as IS NOT NULL THEN pg_catalog.pg_get_userbyid(s.run_as) END AS run_as, s.command AS sql
   FROM fleet_catalog.step AS s JOIN fleet_catalog.job AS j ON j.job_id = s.job_id

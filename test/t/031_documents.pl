@@ -105,9 +105,10 @@ my %read_first = (
     step_run => 'run_id job_run_id task item step state attempt server sqlstate',
     task => 'package task_no task kind job server on_group nested',
     task_run => 'run_id task item state server attempt row_count sqlstate',
+    version => 'kind name version changed_by changed_at',
 );
 # Texts of any length: nothing narrow is behind them, but for the log, where they are what one reads.
-my $wide = qr/\A(?:params|message|detail|hint|context|output|description|sql|for_each|options|condition|last_error)\z/;
+my $wide = qr/\A(?:params|message|detail|hint|context|output|description|sql|for_each|options|condition|last_error|document)\z/;
 
 my $rows = <<'SQL';
 BEGIN;

@@ -25,6 +25,8 @@ my %named = (
     # their text is the default of an argument of ours, from the catalog, or a literal that format() has made
     'fleet_catalog.json_value 00000 text type variable is not sanitized' => 1,
     'fleet_catalog.call_for 00000 text type variable is not sanitized' => 1,
+    # the default of an option, as text, becomes a value of the option's type, whichever that is
+    'fleet_catalog.altered 42804 target type is different type than source type' => 1,
     # its arguments are those of agent_start(), which calls it after it has checked the epoch
     'fleet_catalog.agent_start_any 00000 unused parameter "a_epoch"' => 1,
 );
@@ -43,7 +45,8 @@ sub complaints
 SELECT p.oid::regproc || ' ' || c.sqlstate || ' ' || c.message || ' (line ' || coalesce(c.lineno, 1) || ')'
   FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang,
        LATERAL plpgsql_check_function_tb(p.oid::regprocedure,
-           relid => coalesce((SELECT t.tgrelid FROM pg_trigger AS t WHERE t.tgfoid = p.oid LIMIT 1), 0)::regclass, fatal_errors => false, all_warnings => true) AS c
+           relid => coalesce((SELECT t.tgrelid FROM pg_trigger AS t JOIN pg_proc AS o ON o.oid = t.tgfoid
+                              WHERE t.tgfoid = p.oid OR o.proname = p.proname AND o.pronamespace = 'fleet_link'::regnamespace LIMIT 1), 0)::regclass, fatal_errors => false, all_warnings => true) AS c
  WHERE l.lanname = 'plpgsql' AND $condition ORDER BY 1
 SQL
 }

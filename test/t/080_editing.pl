@@ -60,6 +60,7 @@ is(started(), 'one, one, one, two, two, two', 'on all servers');
 
 # ---- names: what was learned, and what runs, follows -------------------------------------------
 
+$f->sql("INSERT INTO fleet_catalog.duration VALUES ('', '', '', 'steps', 1, 1, 1)");
 $f->sql("SELECT fleet.alter_package('both', new_name => 'other'); SELECT fleet.alter_job('steps', new_name => 'paces')");
 $f->wait_for('parent', 'SELECT count(*) FROM fleet_catalog.renaming', '0', 'the agent has seen to the names');
 is($f->sql(q{SELECT string_agg(DISTINCT package, ',') FROM fleet_catalog.duration WHERE package IN ('both', 'other')}), 'other', 'durations of a package follow its name');
@@ -82,4 +83,3 @@ $f->sql(q{SELECT fleet.drop_job('paces', cascade => true)});
 is($f->sql(q{SELECT count(*) FROM fleet.task WHERE package = 'other'}), '0', 'unless with them');
 
 $f->done;
-done_testing();
