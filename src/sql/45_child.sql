@@ -525,7 +525,9 @@ BEGIN
                    OR (s.step ->> 'failure_goto_no')::integer NOT BETWEEN 1 AND jsonb_array_length(a_body -> 'steps')) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = 'the steps of the definition of the job are numbered wrongly';
     END IF;
-    PERFORM fleet_catalog.check_job_body(a_body);
+    IF a_path = '{}' THEN -- one in a package of it fails when it is to run, as it does at the parent
+        PERFORM fleet_catalog.check_job_body(a_body);
+    END IF;
     PERFORM fleet_catalog.check_received_package(p.value, v_path) FROM jsonb_each(a_body -> 'packages') AS p;
 END
 $$;
