@@ -71,7 +71,8 @@ deployment_send(void *arg)
     deployment->link = link;
     dlist_push_tail(&under_way, &deployment->node);
     link->deploying++;
-    fleet_link_deploy(link->link, agent_request_new(REQUEST_DEPLOY, deployment), row->document);
+    fleet_link_deploy(link->link, agent_request_new(REQUEST_DEPLOY, deployment), row->document,
+                      row->action);
 }
 
 static void

@@ -143,11 +143,12 @@ fleet_link_acknowledge(FleetServerLink *link, const FleetToken *tokens, int n)
 }
 
 void
-fleet_link_deploy(FleetServerLink *link, uint64 ref, const char *document)
+fleet_link_deploy(FleetServerLink *link, uint64 ref, const char *document, const char *action)
 {
     AgentDeploy *deploy = MemoryContextAllocZero(link->context, sizeof(AgentDeploy));
 
     deploy->ref = ref;
+    strlcpy(deploy->action, action, sizeof(deploy->action));
     deploy->document = MemoryContextStrdup(link->context, document);
     dlist_push_tail(&link->agent->deploys, &deploy->node);
     agent_wants(link->agent);

@@ -84,6 +84,7 @@ typedef struct AgentDeploy
 {
     dlist_node node;
     uint64 ref;
+    char action[16]; /* DEPLOY */
     FleetToken hash; /* DOCUMENT */
     char *document;
     /* why it is not sent */

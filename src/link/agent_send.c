@@ -93,7 +93,7 @@ static const struct
                          " $2::pg_catalog.uuid[])"},
     [TAG_DEPLOY] = {"agent_deploy",
                     "SELECT fleet_link.agent_deploy($1::pg_catalog.uuid, $2::pg_catalog.int8,"
-                    " $3::pg_catalog.jsonb)"},
+                    " $3::pg_catalog.jsonb, $4::pg_catalog.text)"},
     [TAG_DOCUMENT] = {"agent_document",
                       "SELECT fleet_link.agent_document($1::pg_catalog.uuid, $2::pg_catalog.int8,"
                       " $3::pg_catalog.uuid, $4::pg_catalog.text)"},
@@ -355,7 +355,8 @@ send_deploy(FleetAgentLink *agent, const char *epoch)
     }
     call = call_create(agent, TAG_DEPLOY, 1);
     call->deploy = deploy;
-    call_send(agent, call, 3, (const char *const[]){link->parent.uuid, epoch, document});
+    call_send(agent, call, 4,
+              (const char *const[]){link->parent.uuid, epoch, document, deploy->action});
 }
 
 /* The starts that need it come behind it. */

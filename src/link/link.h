@@ -176,8 +176,9 @@ extern void fleet_link_resume(FleetServerLink *link, const FleetToken *tokens, c
                               int n);
 /* The parent has everything of these, durably. */
 extern void fleet_link_acknowledge(FleetServerLink *link, const FleetToken *tokens, int n);
-/* Deploys a job document (fleet_link.agent_deploy(jsonb)). */
-extern void fleet_link_deploy(FleetServerLink *link, uint64 ref, const char *document);
+/* Deploys a job document, or removes what it names (fleet_link.agent_deploy()). */
+extern void fleet_link_deploy(FleetServerLink *link, uint64 ref, const char *document,
+                              const char *action);
 
 /* A report about one token: its job run as it is now, its new step runs and log lines. */
 typedef struct FleetRemoteStep

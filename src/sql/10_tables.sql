@@ -335,11 +335,12 @@ CREATE TABLE fleet_catalog.deployment (
     job         text NOT NULL,
     owner       fleet_catalog.role NOT NULL,
     hash        uuid NOT NULL,              -- of the document that was asked to be there
-    document    jsonb NOT NULL,
-    state       text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'deployed', 'failed')),
+    document    jsonb NOT NULL,             -- undeploy: only its name
+    action      text NOT NULL DEFAULT 'deploy' CHECK (action IN ('deploy', 'replace', 'undeploy')), -- replace: also what another parent has deployed
+    state       text NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'deployed', 'failed', 'removed')),
     message     text,
     requested_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
-    deployed_at timestamptz
+    deployed_at timestamptz                 -- undeploy: of what is to be removed; null: it was not deployed from here
 );
 CREATE INDEX deployment_server ON fleet_catalog.deployment (server_id, job);
 CREATE INDEX deployment_queued ON fleet_catalog.deployment (deployment_id) WHERE state = 'queued';

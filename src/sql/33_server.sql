@@ -425,52 +425,140 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.deploy_job(job text, server text DEFAULT NULL, on_group text DEFAULT NULL)
-    RETURNS TABLE (server name, state text)
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.deploy_job(text, text, text)
-    IS 'Deploys a job, with the packages that it runs, to a server or to the servers of a group; the outcome is in fleet.deployment';
-
-CREATE FUNCTION fleet_catalog.deploy_job(a_job text, a_server text, a_on_group text) RETURNS TABLE (server name, state text)
+-- The servers that a deployment is for, and those of them that the caller may use.
+CREATE FUNCTION fleet_catalog.deploy_to(a_server text, a_on_group text, OUT ids integer[], OUT usable integer[]) RETURNS record
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_column
-DECLARE
-    v_body jsonb;
-    v_hash uuid;
-    v_ids integer[];
-    v_usable integer[];
 BEGIN
-    PERFORM fleet_catalog.get_job(a_job);
     IF num_nonnulls(a_on_group, a_server) <> 1 THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'a job must be deployed either to a server or to a group',
             DETAIL = CASE WHEN a_server IS NULL THEN 'Neither was given.' ELSE 'Both were given.' END,
             HINT = 'Specify exactly one of the arguments "server" and "on_group".';
     END IF;
     IF a_server IS NOT NULL THEN
-        v_ids := ARRAY[(fleet_catalog.get_server(a_server)).server_id];
-        v_usable := v_ids;
+        ids := ARRAY[(fleet_catalog.get_server(a_server)).server_id];
+        usable := ids;
     ELSE
-        v_ids := (SELECT array_agg(s.server_id ORDER BY s.name) FROM fleet_catalog.server AS s WHERE a_on_group = ANY (s.groups));
-        IF v_ids IS NULL THEN
+        ids := (SELECT array_agg(s.server_id ORDER BY s.name) FROM fleet_catalog.server AS s WHERE a_on_group = ANY (s.groups));
+        IF ids IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('group "%s" has no servers', a_on_group),
                 HINT = 'Add servers to it with fleet.alter_server(server, groups => ...).';
         END IF;
-        v_usable := fleet_catalog.usable_servers(v_ids, a_on_group);
+        usable := fleet_catalog.usable_servers(ids, a_on_group);
     END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.deploy_to(text, text) IS 'Servers by name or group, for a deployment';
+
+CREATE FUNCTION fleet.deploy_job(job text, server text DEFAULT NULL, on_group text DEFAULT NULL, replace boolean DEFAULT false)
+    RETURNS TABLE (server name, state text)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.deploy_job(text, text, text, boolean)
+    IS 'Deploys a job, with the packages that it runs, to a server or to the servers of a group; the outcome is in fleet.deployment. replace: also where another parent has deployed it';
+
+CREATE FUNCTION fleet_catalog.deploy_job(a_job text, a_server text, a_on_group text, a_replace boolean) RETURNS TABLE (server name, state text)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    v_body jsonb;
+    v_hash uuid;
+    v_to record;
+BEGIN
+    PERFORM fleet_catalog.get_job(a_job);
+    PERFORM fleet_catalog.check_given('replace', a_replace::text);
+    v_to := fleet_catalog.deploy_to(a_server, a_on_group);
     v_body := fleet_catalog.job_body(a_job, '{}');
     PERFORM fleet_catalog.check_job_body(v_body);
     v_hash := fleet_catalog.content_hash(v_body::text);
     -- A direct server has nothing to deploy to: its links bring the steps along.
-    INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document)
-    SELECT s.server_id, a_job, fleet_catalog.caller(), v_hash, v_body
-      FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_usable) AND s.mode = 'agent';
+    INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, action)
+    SELECT s.server_id, a_job, fleet_catalog.caller(), v_hash, v_body, CASE WHEN a_replace THEN 'replace' ELSE 'deploy' END
+      FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_to.usable) AND s.mode = 'agent';
     IF FOUND THEN
         PERFORM fleet_catalog.wake('deployments', 0);
     END IF;
-    RETURN QUERY SELECT s.name, CASE WHEN s.server_id <> ALL (v_usable) THEN 'skipped' WHEN s.mode = 'agent' THEN 'queued' ELSE 'not needed' END
-                   FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_ids) ORDER BY s.name;
+    RETURN QUERY SELECT s.name, CASE WHEN s.server_id <> ALL (v_to.usable) THEN 'skipped' WHEN s.mode = 'agent' THEN 'queued' ELSE 'not needed' END
+                   FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_to.ids) ORDER BY s.name;
 END
 $$;
+
+-- The newest request for each server and job: what the agent has not taken up yet comes after all that it has.
+CREATE FUNCTION fleet_catalog.newest_deployments() RETURNS SETOF fleet_catalog.deployment
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT DISTINCT ON (d.server_id, d.job) d.* FROM fleet_catalog.deployment AS d
+ ORDER BY d.server_id, d.job, d.state = 'queued' DESC, d.deployment_id DESC
+$$;
+COMMENT ON FUNCTION fleet_catalog.newest_deployments() IS 'The newest request for each server and job';
+
+CREATE FUNCTION fleet.undeploy_job(job text, server text DEFAULT NULL, on_group text DEFAULT NULL) RETURNS TABLE (server name, state text)
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet.undeploy_job(text, text, text)
+    IS 'Removes a deployed job, with its packages, from a server or from the servers of a group; the outcome is in fleet.deployment';
+
+-- The job may have been dropped here: then whoever deployed it may remove it.
+CREATE FUNCTION fleet_catalog.undeploy_job(a_job text, a_server text, a_on_group text) RETURNS TABLE (server name, state text)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    v_to record;
+    v_job fleet_catalog.job;
+BEGIN
+    SELECT j.* INTO v_job FROM fleet_catalog.job AS j WHERE j.name = a_job;
+    IF FOUND OR NOT EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.job = a_job AND fleet_catalog.may_use(d.owner)) THEN
+        PERFORM fleet_catalog.get_job(a_job);
+    END IF;
+    v_to := fleet_catalog.deploy_to(a_server, a_on_group);
+    INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, action, deployed_at)
+    SELECT s.server_id, a_job, fleet_catalog.caller(), coalesce(d.hash, '00000000-0000-0000-0000-000000000000'),
+           jsonb_build_object('name', a_job), 'undeploy', d.deployed_at
+      FROM fleet_catalog.server AS s
+      LEFT JOIN fleet_catalog.newest_deployments() AS d ON d.server_id = s.server_id AND d.job = a_job AND d.state <> 'removed'
+     WHERE s.server_id = ANY (v_to.usable) AND s.mode = 'agent';
+    IF FOUND THEN
+        PERFORM fleet_catalog.wake('deployments', 0);
+    END IF;
+    RETURN QUERY SELECT s.name, CASE WHEN s.server_id <> ALL (v_to.usable) THEN 'skipped' WHEN s.mode = 'agent' THEN 'queued' ELSE 'not needed' END
+                   FROM fleet_catalog.server AS s WHERE s.server_id = ANY (v_to.ids) ORDER BY s.name;
+END
+$$;
+
+-- Where the version of a job that a document has is not deployed, on servers of mode agent that its tasks may come to.
+CREATE FUNCTION fleet_catalog.not_deployed(a_body jsonb) RETURNS TABLE (server text, job text)
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE package (body) AS (
+    SELECT a_body
+     UNION ALL
+    SELECT n.value FROM package AS p, jsonb_each(p.body -> 'packages') AS n
+), task AS (
+    SELECT DISTINCT t ->> 'job' AS job, t ->> 'server' AS server, t ->> 'on_group' AS on_group,
+           fleet_catalog.content_hash((p.body -> 'jobs' -> (t ->> 'job'))::text) AS hash
+      FROM package AS p, jsonb_array_elements(p.body -> 'tasks') AS t
+     WHERE p.body -> 'jobs' ? (t ->> 'job') AND NOT coalesce(p.body -> 'by_name' ? (t ->> 'job'), false) AND NOT t ? 'left_out'
+)
+SELECT DISTINCT s.name::text, t.job
+  FROM task AS t JOIN fleet_catalog.server AS s ON s.mode = 'agent' AND (s.name = t.server OR t.on_group = ANY (s.groups))
+ WHERE NOT EXISTS (SELECT FROM fleet_catalog.newest_deployments() AS d
+                    WHERE d.server_id = s.server_id AND d.job = t.job AND d.hash = t.hash AND d.state = 'deployed')
+ ORDER BY 1, 2
+$$;
+COMMENT ON FUNCTION fleet_catalog.not_deployed(jsonb) IS 'Servers and jobs of a package''s document of which this version is not deployed there';
+
+CREATE FUNCTION fleet_catalog.check_deployed(a_body jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_count bigint;
+    v_first text;
+BEGIN
+    SELECT count(*), string_agg(format('Server "%s": job "%s".', x.server, x.job), ' ' ORDER BY x.n) FILTER (WHERE x.n <= 10) INTO v_count, v_first
+      FROM (SELECT d.*, row_number() OVER (ORDER BY d.server, d.job) AS n FROM fleet_catalog.not_deployed(a_body) AS d) AS x;
+    IF v_count > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('package "%s" needs versions of jobs that are not deployed', a_body ->> 'name'),
+            DETAIL = v_first || CASE WHEN v_count > 10 THEN format(' And %s more.', v_count - 10) ELSE '' END,
+            HINT = 'Deploy them with fleet.deploy_job(), or run the package without require_deployed: it sends what is missing.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_deployed(jsonb) IS 'Error unless all jobs of a package''s document are deployed where its tasks may come to';
 
 CREATE FUNCTION fleet_link.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
                                                        requested_at timestamptz, deployed_at timestamptz, message text)
@@ -480,16 +568,13 @@ COMMENT ON FUNCTION fleet_link.deployment_list() IS 'What fleet.deployment shows
 CREATE FUNCTION fleet_catalog.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
                                                                requested_at timestamptz, deployed_at timestamptz, message text)
     LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-WITH newest AS MATERIALIZED ( -- what the agent has not taken up yet comes after all that it has
-    SELECT DISTINCT ON (d.server_id, d.job) d.* FROM fleet_catalog.deployment AS d
-     ORDER BY d.server_id, d.job, d.state = 'queued' DESC, d.deployment_id DESC
-), visible AS MATERIALIZED (
-    SELECT n.* FROM newest AS n WHERE fleet_catalog.sees(n.owner)
+WITH visible AS MATERIALIZED (
+    SELECT n.* FROM fleet_catalog.newest_deployments() AS n WHERE fleet_catalog.sees(n.owner)
 ), present AS MATERIALIZED (
     SELECT j.name, fleet_catalog.content_hash(fleet_catalog.job_body(j.name, '{}')::text) AS hash
       FROM fleet_catalog.job AS j WHERE j.name IN (SELECT v.job FROM visible AS v)
 )
-SELECT s.name, v.job, v.state, p.hash IS DISTINCT FROM v.hash, v.hash, pg_get_userbyid(v.owner), v.requested_at, v.deployed_at, v.message
+SELECT s.name, v.job, v.state, v.state <> 'removed' AND p.hash IS DISTINCT FROM v.hash, v.hash, pg_get_userbyid(v.owner), v.requested_at, v.deployed_at, v.message
   FROM visible AS v JOIN fleet_catalog.server AS s ON s.server_id = v.server_id LEFT JOIN present AS p ON p.name = v.job
  ORDER BY v.job, s.name
 $$;

@@ -477,6 +477,7 @@ CREATE FUNCTION fleet_catalog.drop_job(a_job text, a_if_exists boolean, a_cascad
 DECLARE
     v_job fleet_catalog.job;
     v_uses text;
+    v_servers text;
 BEGIN
     PERFORM fleet_catalog.check_name('job', a_job);
     IF a_if_exists AND NOT EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_job) THEN
@@ -492,6 +493,13 @@ BEGIN
             DETAIL = v_uses, HINT = 'Drop the tasks, or give them another job with fleet.alter_task(); cascade => true drops them.';
     END IF;
     DELETE FROM fleet_catalog.job AS j WHERE j.job_id = v_job.job_id;
+    SELECT string_agg(format('"%s"', s.name), ', ' ORDER BY s.name) INTO v_servers
+      FROM fleet_catalog.newest_deployments() AS d JOIN fleet_catalog.server AS s ON s.server_id = d.server_id
+     WHERE d.job = a_job AND d.state = 'deployed';
+    IF v_servers IS NOT NULL THEN
+        RAISE NOTICE USING MESSAGE = format('job "%s" is still deployed', a_job), DETAIL = format('Servers: %s.', v_servers),
+            HINT = 'Remove it there with fleet.undeploy_job().';
+    END IF;
     RETURN true;
 END
 $$;

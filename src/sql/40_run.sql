@@ -44,13 +44,13 @@ $$;
 
 CREATE FUNCTION fleet.run_parent_package(package text, params jsonb DEFAULT '{}', run_key text DEFAULT NULL,
                                          priority integer DEFAULT NULL, only_tasks text[] DEFAULT NULL, from_task text DEFAULT NULL,
-                                         skip_tasks text[] DEFAULT NULL) RETURNS bigint
+                                         skip_tasks text[] DEFAULT NULL, require_deployed boolean DEFAULT false) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer, text[], text, text[])
-    IS 'Starts a package at COMMIT; returns its run_id at once. A run_key that was used before returns the run that it started, or the last one that restarts it';
+COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer, text[], text, text[], boolean)
+    IS 'Starts a package at COMMIT; returns its run_id at once. A run_key that was used before returns the run that it started, or the last one that restarts it. require_deployed: an error if a job''s version is not deployed where it may run';
 
 CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb, a_run_key text, a_priority integer, a_only_tasks text[],
-                                                 a_from_task text, a_skip_tasks text[]) RETURNS bigint
+                                                 a_from_task text, a_skip_tasks text[], a_require_deployed boolean) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
@@ -69,6 +69,7 @@ BEGIN
     ELSE
         v_uuid := gen_random_uuid();
     END IF;
+    PERFORM fleet_catalog.check_given('require_deployed', a_require_deployed::text);
     v_params := fleet_catalog.merge_params(format('package "%s"', a_package), v_package.params, a_params);
     IF a_priority IS NOT NULL THEN
         PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
@@ -91,6 +92,9 @@ BEGIN
     ELSE
         v_definition := fleet_catalog.store_definition('package',
             fleet_catalog.choose_tasks(fleet_catalog.checked_body(a_package), a_only_tasks, a_from_task, a_skip_tasks));
+    END IF;
+    IF a_require_deployed THEN
+        PERFORM fleet_catalog.check_deployed(d.body) FROM fleet_catalog.definition AS d WHERE d.hash = v_definition;
     END IF;
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key)
     VALUES (v_uuid, a_package, v_definition, v_package.owner,

@@ -303,8 +303,16 @@ BEGIN
 END
 $$;
 
--- Makes room for a deployed definition: an older version of it goes, anything else stays.
-CREATE FUNCTION fleet_catalog.replace_deployed(a_what text, a_name text, a_owner regrole, a_deployed_from uuid) RETURNS void
+-- What people know a parent by.
+CREATE FUNCTION fleet_catalog.parent_name(a_parent_uuid uuid) RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce((SELECT format('"%s" (%s)', p.name, a_parent_uuid) FROM fleet_catalog.parent AS p
+                  WHERE p.parent_uuid = a_parent_uuid AND p.name <> '' ORDER BY p.last_seen DESC LIMIT 1), a_parent_uuid::text)
+$$;
+COMMENT ON FUNCTION fleet_catalog.parent_name(uuid) IS 'Name and uuid of a parent that has been here';
+
+-- Makes room for a deployed definition: an older version of it is replaced, anything else stays.
+CREATE FUNCTION fleet_catalog.replace_deployed(a_what text, a_name text, a_owner regrole, a_deployed_from uuid, a_parent_uuid uuid, a_replace boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF a_deployed_from IS NULL THEN
@@ -313,9 +321,14 @@ BEGIN
     ELSIF NOT fleet_catalog.may_use(a_owner) THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('%s "%s" belongs to another role on this server', a_what, a_name),
             DETAIL = format('It belongs to role "%s".', pg_get_userbyid(a_owner)), HINT = 'Choose another name.';
+    ELSIF a_deployed_from <> a_parent_uuid AND NOT a_replace THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object',
+            MESSAGE = format('%s "%s" was deployed to this server from parent %s', a_what, a_name, fleet_catalog.parent_name(a_deployed_from)),
+            HINT = 'Choose another name, or use fleet.deploy_job(..., replace => true). Runs do not need it: they bring their own version.';
     END IF;
 END
 $$;
+COMMENT ON FUNCTION fleet_catalog.replace_deployed(text, text, regrole, uuid, uuid, boolean) IS 'Error if a deployment may not replace what is there';
 
 CREATE FUNCTION fleet_catalog.check_count(a_list jsonb, a_what text, a_limit integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -329,7 +342,7 @@ $$;
 COMMENT ON FUNCTION fleet_catalog.check_count(jsonb, text, integer) IS 'Raises an error if the array of a document has more elements';
 
 -- a_in, a_task: of what is in a container, its task.
-CREATE FUNCTION fleet_catalog.deploy_package_body(a_parent_uuid uuid, a_body jsonb, a_in integer DEFAULT NULL, a_task text DEFAULT NULL) RETURNS void
+CREATE FUNCTION fleet_catalog.deploy_package_body(a_parent_uuid uuid, a_body jsonb, a_replace boolean, a_in integer DEFAULT NULL, a_task text DEFAULT NULL) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_around fleet_catalog.package := fleet_catalog.get_part(a_in);
@@ -337,24 +350,34 @@ DECLARE
     v_old fleet_catalog.package;
     v_id integer;
 BEGIN
-    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value) FROM jsonb_each(a_body -> 'packages') AS p
+    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value, a_replace) FROM jsonb_each(a_body -> 'packages') AS p
       WHERE NOT EXISTS (SELECT FROM jsonb_array_elements(a_body -> 'tasks') AS t (task) WHERE t.task ? 'container' AND t.task ->> 'package' = p.key);
-    PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, j.value) FROM jsonb_each(a_body -> 'jobs') AS j;
+    PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, j.value, a_replace) FROM jsonb_each(a_body -> 'jobs') AS j;
     PERFORM fleet_catalog.check_name('package', v_name);
     PERFORM fleet_catalog.check_params(a_body -> 'params');
     PERFORM fleet_catalog.check_count(a_body -> 'tasks', 'tasks', 10000);
-    SELECT p.* INTO v_old FROM fleet_catalog.package AS p WHERE p.name = v_name;
-    IF FOUND THEN
+    SELECT p.* INTO v_old FROM fleet_catalog.package AS p WHERE p.name = v_name FOR UPDATE;
+    IF FOUND THEN -- in place: its pause and its retention are this server's
         IF v_old.root_id IS NOT NULL THEN
             PERFORM fleet_catalog.refuse_container(v_old);
         END IF;
-        PERFORM fleet_catalog.replace_deployed('package', v_old.name, v_old.owner, v_old.deployed_from);
-        DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_old.package_id;
+        PERFORM fleet_catalog.replace_deployed('package', v_old.name, v_old.owner, v_old.deployed_from, a_parent_uuid, a_replace);
+        v_id := v_old.package_id;
+        DELETE FROM fleet_catalog.precedence AS c WHERE c.package_id = v_id;
+        DELETE FROM fleet_catalog.task AS t WHERE t.package_id = v_id;
+        DELETE FROM fleet_catalog.package AS p WHERE p.container_of = v_id;
+        UPDATE fleet_catalog.package AS p
+           SET owner = fleet_catalog.caller(), params = a_body -> 'params', overlap = coalesce(a_body ->> 'overlap', 'parallel'),
+               priority = coalesce((a_body ->> 'priority')::integer, 0), deployed_from = a_parent_uuid, changed_at = now(),
+               enabled = coalesce((a_body ->> 'enabled')::boolean, true)
+         WHERE p.package_id = v_id;
+    ELSE
+        INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from, container_of, container_task, root_id, enabled)
+        VALUES (v_name, fleet_catalog.caller(), a_body -> 'params', coalesce(a_body ->> 'overlap', 'parallel'),
+                coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid, a_in, a_task, coalesce(v_around.root_id, a_in),
+                coalesce((a_body ->> 'enabled')::boolean, true))
+        RETURNING package_id INTO v_id;
     END IF;
-    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from, container_of, container_task, root_id, enabled)
-    VALUES (v_name, fleet_catalog.caller(), a_body -> 'params', coalesce(a_body ->> 'overlap', 'parallel'),
-            coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid, a_in, a_task, coalesce(v_around.root_id, a_in), coalesce((a_body ->> 'enabled')::boolean, true))
-    RETURNING package_id INTO v_id;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional,
                                     enabled)
@@ -367,7 +390,7 @@ BEGIN
            task_no integer, name text, kind text, job text, server name, on_group text, sql text, package text, params jsonb, for_each text,
            throttle integer, completion text, min_share double precision, balance text, join_type text, on_lost text, retries integer,
            retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, transactional boolean, left_out text, container boolean);
-    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, coalesce(a_body -> 'packages' -> (t.task ->> 'package'), '{}'), v_id, t.task ->> 'name')
+    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, coalesce(a_body -> 'packages' -> (t.task ->> 'package'), '{}'), a_replace, v_id, t.task ->> 'name')
        FROM jsonb_array_elements(a_body -> 'tasks') AS t (task) WHERE t.task ? 'container';
     PERFORM fleet_catalog.use_group(g.name)
        FROM (SELECT DISTINCT t.on_group FROM fleet_catalog.task AS t WHERE t.package_id = v_id AND t.on_group IS NOT NULL ORDER BY 1) AS g (name);
@@ -381,7 +404,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.deploy_job_body(a_parent_uuid uuid, a_body jsonb) RETURNS void
+CREATE FUNCTION fleet_catalog.deploy_job_body(a_parent_uuid uuid, a_body jsonb, a_replace boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_old fleet_catalog.job;
@@ -390,16 +413,22 @@ BEGIN
     PERFORM fleet_catalog.check_name('job', a_body ->> 'name');
     PERFORM fleet_catalog.check_params(a_body -> 'params');
     PERFORM fleet_catalog.check_count(a_body -> 'steps', 'steps', 1000);
-    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value) FROM jsonb_each(a_body -> 'packages') AS p;
-    SELECT j.* INTO v_old FROM fleet_catalog.job AS j WHERE j.name = a_body ->> 'name';
+    PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, p.value, a_replace) FROM jsonb_each(a_body -> 'packages') AS p;
+    SELECT j.* INTO v_old FROM fleet_catalog.job AS j WHERE j.name = a_body ->> 'name' FOR UPDATE;
     IF FOUND THEN
-        PERFORM fleet_catalog.replace_deployed('job', v_old.name, v_old.owner, v_old.deployed_from);
-        DELETE FROM fleet_catalog.job AS j WHERE j.job_id = v_old.job_id;
+        PERFORM fleet_catalog.replace_deployed('job', v_old.name, v_old.owner, v_old.deployed_from, a_parent_uuid, a_replace);
+        v_id := v_old.job_id;
+        DELETE FROM fleet_catalog.step AS s WHERE s.job_id = v_id;
+        UPDATE fleet_catalog.job AS j
+           SET owner = fleet_catalog.caller(), params = a_body -> 'params', leaves_clean = coalesce((a_body ->> 'leaves_clean')::boolean, false),
+               deployed_from = a_parent_uuid, changed_at = now(), enabled = coalesce((a_body ->> 'enabled')::boolean, true)
+         WHERE j.job_id = v_id;
+    ELSE
+        INSERT INTO fleet_catalog.job (name, owner, params, leaves_clean, deployed_from, enabled)
+        VALUES (a_body ->> 'name', fleet_catalog.caller(), a_body -> 'params', coalesce((a_body ->> 'leaves_clean')::boolean, false), a_parent_uuid,
+                coalesce((a_body ->> 'enabled')::boolean, true))
+        RETURNING job_id INTO v_id;
     END IF;
-    INSERT INTO fleet_catalog.job (name, owner, params, leaves_clean, deployed_from, enabled)
-    VALUES (a_body ->> 'name', fleet_catalog.caller(), a_body -> 'params', coalesce((a_body ->> 'leaves_clean')::boolean, false), a_parent_uuid,
-            coalesce((a_body ->> 'enabled')::boolean, true))
-    RETURNING job_id INTO v_id;
     INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_success, success_goto, on_failure, failure_goto, retries,
                                     retry_wait, retry_max, retry_states, timeout, on_unknown, transactional, single, run_as, enabled)
     SELECT v_id, x.step_no, x.name, x.command, x.package, x.on_success, x.success_goto, x.on_failure, x.failure_goto, x.retries,
@@ -565,27 +594,112 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_link.agent_deploy(parent_uuid uuid, epoch bigint, document jsonb) RETURNS void
+-- ---- and what is deployed is removed -----------------------------------------------------------
+
+-- Packages that came with it go with it, as far as nothing else uses them.
+CREATE FUNCTION fleet_catalog.undeploy_package(a_parent_uuid uuid, a_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_package fleet_catalog.package;
+    v_jobs text[];
+    v_packages text[];
+BEGIN
+    SELECT p.* INTO v_package FROM fleet_catalog.package AS p WHERE p.name = a_name AND p.deployed_from = a_parent_uuid AND fleet_catalog.may_use(p.owner);
+    IF NOT FOUND OR EXISTS (SELECT FROM fleet_catalog.step AS s WHERE s.package = a_name)
+       OR EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package = a_name) OR EXISTS (SELECT FROM fleet_catalog.schedule AS c WHERE c.package = a_name)
+       OR EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.package = a_name AND NOT fleet_catalog.is_final(r.state)) THEN
+        RETURN;
+    END IF;
+    SELECT array_agg(DISTINCT t.job) FILTER (WHERE t.job IS NOT NULL), array_agg(DISTINCT t.package) FILTER (WHERE t.package IS NOT NULL)
+      INTO v_jobs, v_packages FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id;
+    DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id;
+    PERFORM fleet_catalog.undeploy_job_of(a_parent_uuid, j.name) FROM fleet_catalog.job AS j
+      WHERE j.name = ANY (v_jobs) AND j.deployed_from = a_parent_uuid AND fleet_catalog.may_use(j.owner)
+        AND NOT EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.job = j.name);
+    PERFORM fleet_catalog.undeploy_package(a_parent_uuid, n.name) FROM unnest(v_packages) AS n (name);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.undeploy_package(uuid, text) IS 'Removes a package that was deployed from this parent, with what only it uses; nothing, if it is used';
+
+CREATE FUNCTION fleet_catalog.undeploy_job_of(a_parent_uuid uuid, a_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_packages text[] := ARRAY(SELECT DISTINCT s.package FROM fleet_catalog.step AS s JOIN fleet_catalog.job AS j ON j.job_id = s.job_id
+                                WHERE j.name = a_name AND s.package IS NOT NULL);
+BEGIN
+    DELETE FROM fleet_catalog.job AS j WHERE j.name = a_name;
+    PERFORM fleet_catalog.undeploy_package(a_parent_uuid, n.name) FROM unnest(v_packages) AS n (name);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.undeploy_job_of(uuid, text) IS 'Removes a job, and the packages that were deployed with it';
+
+CREATE FUNCTION fleet_catalog.undeploy_body(a_parent_uuid uuid, a_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job fleet_catalog.job;
+    v_users text;
+BEGIN
+    SELECT j.* INTO v_job FROM fleet_catalog.job AS j WHERE j.name = a_name FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN; -- as it was asked for
+    ELSIF v_job.deployed_from IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('job "%s" was not deployed', a_name),
+            DETAIL = 'It was defined on this server.', HINT = 'Drop it there with fleet.drop_job().';
+    ELSIF v_job.deployed_from <> a_parent_uuid THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = format('job "%s" was deployed to this server from parent %s', a_name, fleet_catalog.parent_name(v_job.deployed_from)),
+            HINT = 'Only that parent removes it.';
+    ELSIF NOT fleet_catalog.may_use(v_job.owner) THEN
+        PERFORM fleet_catalog.deny('job', a_name, v_job.owner);
+    END IF;
+    SELECT string_agg(u.name, ', ' ORDER BY u.name) INTO v_users
+      FROM (SELECT DISTINCT format('package "%s"', p.name) FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
+             WHERE t.job = a_name LIMIT 10) AS u (name);
+    IF v_users IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('job "%s" is used on this server', a_name),
+            DETAIL = format('By %s.', v_users), HINT = 'Drop what uses it first.';
+    END IF;
+    SELECT string_agg(r.job_run_id::text, ', ' ORDER BY r.job_run_id) INTO v_users
+      FROM (SELECT j.job_run_id FROM fleet_catalog.job_run AS j JOIN fleet_catalog.definition AS d ON d.hash = j.definition AND d.kind = 'job'
+             WHERE j.job = a_name AND j.finished_at IS NULL LIMIT 10) AS r;
+    IF v_users IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_in_use', MESSAGE = format('job "%s" is running on this server', a_name),
+            DETAIL = format('Job runs: %s.', v_users), HINT = 'Remove it when they have ended.';
+    END IF;
+    PERFORM fleet_catalog.undeploy_job_of(a_parent_uuid, a_name);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.undeploy_body(uuid, text) IS 'Removes a job that this parent has deployed; an error if it is another''s, or is used';
+
+CREATE FUNCTION fleet_link.agent_deploy(parent_uuid uuid, epoch bigint, document jsonb, action text DEFAULT 'deploy') RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.agent_deploy(uuid, bigint, jsonb) IS 'For links of a parent: creates or replaces the job of a document, with its packages; the caller owns them';
+COMMENT ON FUNCTION fleet_link.agent_deploy(uuid, bigint, jsonb, text)
+    IS 'For links of a parent: creates or replaces the job of a document, with its packages; the caller owns them. action: deploy; replace, what another parent has deployed too; undeploy, removes it';
 
 -- What a user of this server holds in an open transaction ends this deployment, and nothing else: other calls of the
 -- parent wait on the same connection.  Another deployment of the same job, by a second server that is this database or by
 -- another parent, may insert it while this one does: then there is one to be replaced, and it begins anew.
-CREATE FUNCTION fleet_catalog.agent_deploy(a_parent_uuid uuid, a_epoch bigint, a_document jsonb) RETURNS void
+CREATE FUNCTION fleet_catalog.agent_deploy(a_parent_uuid uuid, a_epoch bigint, a_document jsonb, a_action text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     v_constraint text;
 BEGIN
     PERFORM fleet_catalog.check_epoch(a_parent_uuid, a_epoch);
-    IF jsonb_typeof(a_document) IS DISTINCT FROM 'object' OR jsonb_typeof(a_document -> 'steps') IS DISTINCT FROM 'array'
+    PERFORM fleet_catalog.check_choice('action', a_action, 'deploy', 'replace', 'undeploy');
+    IF a_action = 'undeploy' THEN
+        PERFORM fleet_catalog.check_name('job', a_document ->> 'name');
+    ELSIF jsonb_typeof(a_document) IS DISTINCT FROM 'object' OR jsonb_typeof(a_document -> 'steps') IS DISTINCT FROM 'array'
        OR jsonb_typeof(a_document -> 'params') IS DISTINCT FROM 'object' THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = 'invalid job document',
             HINT = 'It must have the keys name, params, steps and packages.';
     END IF;
     FOR v_try IN 1 .. 100 LOOP
         BEGIN
-            PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document);
+            IF a_action = 'undeploy' THEN
+                PERFORM fleet_catalog.undeploy_body(a_parent_uuid, a_document ->> 'name');
+            ELSE
+                PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document, a_action = 'replace');
+            END IF;
             RETURN;
         EXCEPTION
             WHEN lock_not_available THEN

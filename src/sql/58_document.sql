@@ -490,10 +490,10 @@ BEGIN
                    FROM fleet_catalog.places_of(a_package) AS p
                   WHERE (p.job).job_id IS NOT NULL AND (num_nonnulls((p.task).server, (p.task).on_group) = 0 OR (p.server).mode = 'direct')
                     AND NOT fleet_catalog.may_become(a_package.owner, (p.job).owner);
-    RETURN QUERY SELECT 'warning', (p.task).name, format('job "%s" was not deployed to server "%s" from here', (p.task).job, (p.server).name),
-                        'Unless it was defined there: fleet.deploy_job().'
+    RETURN QUERY SELECT 'warning', (p.task).name, format('job "%s" is not sent to server "%s"', (p.task).job, (p.server).name),
+                        'It runs by name, if it is defined there.'
                    FROM fleet_catalog.places_of(a_package) AS p
-                  WHERE (p.server).mode = 'agent' AND NOT EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.server_id = (p.server).server_id AND d.job = (p.task).job AND d.state = 'deployed');
+                  WHERE (p.server).mode = 'agent' AND ((p.job).job_id IS NULL OR NOT fleet_catalog.may_become(a_package.owner, (p.job).owner)) AND NOT EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.server_id = (p.server).server_id AND d.job = (p.task).job AND d.state = 'deployed');
     -- what the jobs have in them
     RETURN QUERY SELECT DISTINCT 'error', (p.task).name, format('job "%s" has no steps', (p.task).job), 'Add one with fleet.add_step().'
                    FROM fleet_catalog.places_of(a_package) AS p

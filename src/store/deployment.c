@@ -28,7 +28,8 @@ static FleetStatement replaced_statement = {
     NULL};
 
 static FleetStatement deployments_statement = {
-    "SELECT d.deployment_id, d.server_id, d.owner, d.document FROM fleet_catalog.deployment AS d"
+    "SELECT d.deployment_id, d.server_id, d.owner, d.document, d.action FROM "
+    "fleet_catalog.deployment AS d"
     " WHERE d.state OPERATOR(pg_catalog.=) 'queued' ORDER BY d.deployment_id",
     0,
     {0},
@@ -54,6 +55,7 @@ fleet_deployment_take(FleetDeploymentRow **rows)
         row->server_id = (int) fleet_column_int(tuple, table->tupdesc, 2, 0);
         row->owner = (Oid) fleet_column_int(tuple, table->tupdesc, 3, InvalidOid);
         row->document = fleet_column_text(tuple, table->tupdesc, 4, context);
+        row->action = fleet_column_text(tuple, table->tupdesc, 5, context);
     }
     SPI_freetuptable(table);
     return count;
@@ -61,8 +63,12 @@ fleet_deployment_take(FleetDeploymentRow **rows)
 
 static FleetStatement deployment_statement = {
     "UPDATE fleet_catalog.deployment AS d"
-    "   SET state = CASE WHEN $2 THEN 'deployed' ELSE 'failed' END, message = $3,"
-    "       deployed_at = CASE WHEN $2 THEN pg_catalog.now() ELSE d.deployed_at END"
+    "   SET state = CASE WHEN $2 AND d.action OPERATOR(pg_catalog.=) 'undeploy' THEN 'removed'"
+    "                    WHEN $2 OR (d.action OPERATOR(pg_catalog.=) 'undeploy'"
+    "                                AND d.deployed_at IS NOT NULL) THEN 'deployed'"
+    "                    ELSE 'failed' END, message = $3,"
+    "       deployed_at = CASE WHEN $2 AND d.action OPERATOR(pg_catalog.<>) 'undeploy'"
+    "                          THEN pg_catalog.now() ELSE d.deployed_at END"
     " WHERE d.deployment_id OPERATOR(pg_catalog.=) $1 AND d.state OPERATOR(pg_catalog.=) 'queued'",
     3,
     {INT8OID, BOOLOID, TEXTOID},

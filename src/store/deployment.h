@@ -13,6 +13,7 @@ typedef struct FleetDeploymentRow
     int server_id;
     Oid owner;
     char *document;
+    char *action; /* deploy, replace or undeploy */
 } FleetDeploymentRow;
 
 /* Those that have no outcome yet, in the order of their requests; what they replace is deleted.  palloc'd in the

@@ -298,12 +298,13 @@ taken_away('a1, membership in run_as there', %there, take => 'REVOKE batch1 FROM
     gives => 'failed|42501|the job\'s owner is no longer a member of role "batch1"');
 taken_away('a1, VALID UNTIL of run_as there', %there, take => q{ALTER ROLE batch1 VALID UNTIL '2001-01-01'}, give => q{ALTER ROLE batch1 VALID UNTIL 'infinity'},
     gives => 'failed|28000|role "batch1" has expired (VALID UNTIL is over)');
-# the job there is another's by now: the link's user may not start it
-on('a1', q{SELECT fleet.alter_job('one', owner => 'batch2')});
-is(outcome('agent'), 'succeeded||', 'a1: a job of a role that the link\'s user is a member of');
+# a job that is only there, and another's: the link's user may start it as long as he is a member
+on('a1', q{SELECT fleet.create_job('theirs'); SELECT fleet.add_step('theirs', 'one', $$SELECT etl.witness('one')$$); SELECT fleet.alter_job('theirs', owner => 'batch2')});
+as('alice', q{SELECT fleet.create_package('theirs'); SELECT fleet.add_task('theirs', 't', job => 'theirs', server => 'a1')});
+is(outcome('theirs'), 'succeeded||', 'a1: a job of a role that the link\'s user is a member of');
 is(events(), 'one a1 batch2', 'a1: runs as that role');
-taken_away('a1, membership in the job\'s owner there', run => sub { outcome('agent') }, ok => 'one a1 batch2', on => 'a1',
-    take => 'REVOKE batch2 FROM etl', give => 'GRANT batch2 TO etl', gives => 'failed|42501|permission denied for job "one"');
+taken_away('a1, membership in the job\'s owner there', run => sub { outcome('theirs') }, ok => 'one a1 batch2', on => 'a1',
+    take => 'REVOKE batch2 FROM etl', give => 'GRANT batch2 TO etl', gives => 'failed|42501|permission denied for job "theirs"');
 
 # ---- while the run is under way ----------------------------------------------------------------
 

@@ -102,7 +102,7 @@ for my $preload ('', 'pg_fleet')
 # A call of each function, with nulls where nothing else is said: most are refused before they look at
 # their arguments, and what reads answers.
 my %argument = (
-    'fleet.run_parent_package' => q{'here'}, 'fleet.start_job' => q{'noop'}, 'fleet.deploy_job' => q{'noop', on_group => 'agents'},
+    'fleet.run_parent_package' => q{'here'}, 'fleet.start_job' => q{'noop'}, 'fleet.deploy_job' => q{'noop', on_group => 'agents'}, 'fleet.undeploy_job' => q{'noop', on_group => 'agents'},
     'fleet.cancel_run' => $open, 'fleet.wait_for_run' => "$open, '50 ms'", 'fleet.wait_for_change' => "$open, '50 ms'", 'fleet.wait' => "$open, '50 ms'",
     'fleet.create_job' => q{'new'}, 'fleet.create_package' => q{'new'}, 'fleet.alter_job' => q{'noop', description => 'x'}, 'fleet.alter_package' => q{'here', description => 'x'},
     'fleet.drop_job' => q{'noop'}, 'fleet.drop_package' => q{'here'}, 'fleet.add_step' => q{'noop', 'more', sql => 'SELECT 1'}, 'fleet.drop_step' => q{'noop', 's1'},
