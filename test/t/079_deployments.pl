@@ -57,7 +57,6 @@ $f->fails(q{SELECT fleet.run_parent_package('p', require_deployed => true)}, '55
 $f->sql(q{SELECT fleet.create_package('outside'); SELECT fleet.add_task('outside', 'n', nested => 'p')});
 $f->fails(q{SELECT fleet.run_parent_package('outside', require_deployed => true)}, '55000', 'in a nested package, too', help => 1);
 $f->run_is($f->sql(q{SELECT fleet.run_parent_package('p')}), 'succeeded', 'without that, it runs as it is here');
-$f->sql(q{SELECT fleet.add_task('p', 'off', job => 'j', server => 'a1', enabled => false)}) if 0;
 
 # ---- removal -----------------------------------------------------------------------------------
 
@@ -100,4 +99,6 @@ $f->sql("SELECT pg_terminate_backend($pid)");
 is(outcome('parent', q{undeploy_job('j', server => 'a1')}), 'removed', 'the next agent does it');
 is(there('j'), '0', 'as asked for');
 
+$f->sql_on('other', q{SELECT fleet.remove_server('a1')});
+$f->wait_for('a1', q{SELECT count(*) < 2 FROM pg_stat_activity WHERE application_name LIKE 'pg_fleet%' AND backend_type = 'client backend'}, 't', 'the other parent has left');
 $f->done;
