@@ -304,7 +304,7 @@ start_lacks(AgentTask *task, AgentLink *link)
 {
     if (task->state == FLEET_CANCELING)
         agent_task_finished(task, FLEET_CANCELED);
-    else if (++task->lacked < LACKED_MAX)
+    else if (agent_task_lacked(task) < LACKED_MAX)
         start_on_link(task, link);
     else
         agent_task_fail(task, FLEET_SQLSTATE_LACKS_DEFINITION,
@@ -317,8 +317,7 @@ learn_definition(AgentTask *task, const FleetToken *definition)
 {
     if (definition == NULL || agent_task_job_sent(task) != NULL)
         return;
-    task->definition = *definition;
-    task->definition_known = true;
+    agent_task_set_definition(task, definition);
 }
 
 void

@@ -302,6 +302,19 @@ agent_task_job_sent(const AgentTask *task)
     return def->job_def == NULL || def->by_name ? NULL : def->job_def;
 }
 
+int
+agent_task_lacked(AgentTask *task)
+{
+    return ++task->lacked;
+}
+
+void
+agent_task_set_definition(AgentTask *task, const FleetToken *definition)
+{
+    task->definition = *definition;
+    task->definition_known = true;
+}
+
 Oid
 agent_task_role(const AgentTask *task)
 {

@@ -23,6 +23,10 @@ extern void agent_task_attempt(AgentTask *task, uint16 attempt, uint16 failures,
 extern void agent_task_cannot_start(AgentTask *task, const char *sqlstate, const char *message);
 /* The job that is sent along to a server of mode agent; NULL: it runs there by name. */
 extern const FleetJobDef *agent_task_job_sent(const AgentTask *task);
+/* The server lacks its document: how often it has said so. */
+extern int agent_task_lacked(AgentTask *task);
+/* Which version of a job that runs by name the server has. */
+extern void agent_task_set_definition(AgentTask *task, const FleetToken *definition);
 /* As whose link a job of a server of mode agent is started: the job's owner's, or, by name, the run's. */
 extern Oid agent_task_role(const AgentTask *task);
 /* Why the run may not have the job done that is defined here; NULL: it may, or it is another agent's

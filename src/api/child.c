@@ -15,6 +15,7 @@
 #include "access/detoast.h"
 #include "access/xact.h"
 #include "api/caller.h"
+#include "api/known_job.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -225,21 +226,12 @@ fleet_sql_protocol(PG_FUNCTION_ARGS)
 
 /* ---- start ---- */
 
-typedef struct KnownJob
-{
-    Datum name; /* text */
-    Oid owner;
-    Datum params;     /* jsonb */
-    Datum hash;       /* uuid */
-    pg_uuid_t *named; /* the document that the start names; NULL: it is the job of that name here */
-} KnownJob;
-
 typedef struct StartRequest
 {
     pg_uuid_t *parent;
     uint64 epoch, seen_epoch;
     Elements tokens, jobs, params, contexts, hashes;
-    KnownJob **job; /* of each */
+    FleetKnownJob **job; /* of each */
 } StartRequest;
 
 static int
@@ -288,88 +280,6 @@ all_tokens_are_new(const StartRequest *request)
     return new;
 }
 
-/* The lock of fleet_catalog.store_definition(): until COMMIT, no document is purged.  A user may have
- * it: then it is done otherwise. */
-static bool
-keep_documents(void)
-{
-    return DatumGetBool(DirectFunctionCall2(pg_try_advisory_xact_lock_shared_int4,
-                                            Int32GetDatum(1179407681), Int32GetDatum(0)));
-}
-
-/* The snapshot that was made of this very version of the job, if there is one. */
-static bool
-find_hash(FleetRows *jobs, Oid owner, KnownJob *job)
-{
-    const char *owner_name = GetUserNameFromId(owner, true); /* as fleet_catalog.role_name() */
-    bool isnull;
-    Datum keys[] = {fleet_rows_get(jobs, DEFINED_JOB_ID, &isnull),
-                    CStringGetTextDatum(owner_name == NULL ? "" : owner_name)};
-    FleetRows *rows = fleet_rows_open(&fleet_table_job_snapshot, false);
-    bool found = keep_documents() && fleet_rows_find(rows, SNAPSHOT_BY_JOB, keys, 2);
-
-    if (found)
-    {
-        found = ItemPointerEquals(
-                    fleet_rows_place(jobs),
-                    (ItemPointer) DatumGetPointer(fleet_rows_get(rows, SNAPSHOT_PLACE, &isnull))) &&
-                TransactionIdEquals(fleet_rows_writer(jobs), DatumGetTransactionId(fleet_rows_get(
-                                                                 rows, SNAPSHOT_WRITER, &isnull)));
-        job->hash = datumCopy(fleet_rows_get(rows, SNAPSHOT_HASH, &isnull), false, UUID_LEN);
-    }
-    fleet_rows_close(rows);
-    return found;
-}
-
-static KnownJob *
-find_job(Datum name)
-{
-    FleetRows *rows = fleet_rows_open(&fleet_table_job, false);
-    KnownJob *job = NULL;
-
-    if (fleet_rows_find(rows, DEFINED_JOB_BY_NAME, &name, 1))
-    {
-        Oid owner = (Oid) fleet_rows_int(rows, DEFINED_JOB_OWNER, 0);
-        bool isnull;
-
-        job = palloc0(sizeof(KnownJob));
-        job->name = name;
-        job->owner = owner;
-        job->params = PointerGetDatum(
-            PG_DETOAST_DATUM_COPY(fleet_rows_get(rows, DEFINED_JOB_PARAMS, &isnull)));
-        if (!fleet_caller_may_use(owner) || !find_hash(rows, owner, job))
-            job = NULL;
-    }
-    fleet_rows_close(rows);
-    return job;
-}
-
-/* A job as the parent has sent it, over a link of this role, whose it is here. */
-static KnownJob *
-find_received(Datum name, pg_uuid_t *hash)
-{
-    Oid role = fleet_caller_or_error();
-    Datum keys[] = {ObjectIdGetDatum(role), UUIDPGetDatum(hash)};
-    FleetRows *rows = fleet_rows_open(&fleet_table_received, false);
-    KnownJob *job = NULL;
-    bool isnull;
-
-    if (keep_documents() && fleet_rows_find(rows, RECEIVED_BY_KEY, keys, 2) &&
-        DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, name,
-                                             fleet_rows_get(rows, RECEIVED_JOB, &isnull))))
-    {
-        job = palloc0(sizeof(KnownJob));
-        job->name = name;
-        job->owner = role;
-        job->named = hash;
-        job->params =
-            PointerGetDatum(PG_DETOAST_DATUM_COPY(fleet_rows_get(rows, RECEIVED_PARAMS, &isnull)));
-        job->hash = datumCopy(fleet_rows_get(rows, RECEIVED_DEFINITION, &isnull), false, UUID_LEN);
-    }
-    fleet_rows_close(rows);
-    return job;
-}
-
 /* Parameters and contexts of jobs are objects; agent_start_any() says which are not. */
 static bool
 all_are_objects(const Elements *list, Size maximum)
@@ -383,30 +293,22 @@ all_are_objects(const Elements *list, Size maximum)
     return true;
 }
 
-static bool
-is_same_job(const KnownJob *job, Datum name, const pg_uuid_t *hash)
-{
-    return (job->named == NULL) == (hash == NULL) &&
-           (hash == NULL || memcmp(job->named->data, hash->data, UUID_LEN) == 0) &&
-           DatumGetBool(DirectFunctionCall2Coll(texteq, C_COLLATION_OID, job->name, name));
-}
-
 /* Few different jobs are started at once: the last one found is asked first. */
 static bool
 all_jobs_are_known(StartRequest *request)
 {
     const Elements *hashes = &request->hashes;
 
-    request->job = palloc(sizeof(KnownJob *) * (Size) Max(request->jobs.n, 1));
+    request->job = palloc(sizeof(FleetKnownJob *) * (Size) Max(request->jobs.n, 1));
     for (int i = 0; i < request->jobs.n; i++)
     {
         Datum name = request->jobs.values[i];
         pg_uuid_t *hash =
             i < hashes->n && !hashes->nulls[i] ? DatumGetUUIDP(hashes->values[i]) : NULL;
-        KnownJob *job = i > 0 ? request->job[i - 1] : NULL;
+        FleetKnownJob *job = i > 0 ? request->job[i - 1] : NULL;
 
-        if (job == NULL || !is_same_job(job, name, hash))
-            job = hash != NULL ? find_received(name, hash) : find_job(name);
+        if (job == NULL || !fleet_known_job_is(job, name, hash))
+            job = fleet_known_job(name, hash);
         if (job == NULL)
             return false;
         request->job[i] = job;
@@ -426,7 +328,7 @@ insert_job_runs(FunctionCallInfo fcinfo, StartRequest *request)
     namestrcpy(&requested_by, GetUserNameFromId(GetSessionUserId(), false));
     for (int i = 0; i < request->tokens.n; i++)
     {
-        KnownJob *job = request->job[i];
+        FleetKnownJob *job = request->job[i];
         bool given = i < request->params.n && !request->params.nulls[i];
         int64 id = nextval_internal(sequence, false);
         Datum values[6] = {Int32GetDatum(i + 1), Int64GetDatum(id), BoolGetDatum(false)};
