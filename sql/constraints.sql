@@ -132,6 +132,7 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.received VALUES (10, '00000000
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.received SET params = NULL WHERE hash = '00000000-0000-0000-0000-00000000000e'$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.deployment SELECT d.* FROM fleet_catalog.deployment AS d WHERE d.server_id = 1000001$$);
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.deployment SET state = 'lost' WHERE server_id = 1000001$$);
+SELECT pg_temp.breaks($$UPDATE fleet_catalog.deployment SET action = 'forget' WHERE server_id = 1000001$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job_snapshot VALUES (1000001, '1', '(0,1)', 'x', '00000000-0000-0000-0000-00000000000d')$$);
 
 -- runs
