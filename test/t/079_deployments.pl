@@ -99,6 +99,6 @@ $f->sql("SELECT pg_terminate_backend($pid)");
 is(outcome('parent', q{undeploy_job('j', server => 'a1')}), 'removed', 'the next agent does it');
 is(there('j'), '0', 'as asked for');
 
-$f->sql_on('other', q{SELECT fleet.remove_server('a1')});
+$f->sql_on('other', q{SELECT fleet.remove_server('a1', cascade => true)});
 $f->wait_for('a1', q{SELECT count(*) < 2 FROM pg_stat_activity WHERE application_name LIKE 'pg_fleet%' AND backend_type = 'client backend'}, 't', 'the other parent has left');
 $f->done;
