@@ -92,7 +92,7 @@ SELECT pg_temp.breaks(format('UPDATE fleet_catalog.step SET %s WHERE job_id = 10
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.package (name, owner) VALUES ('regress_p', 10)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.package (package_id, name, owner) VALUES (1000001, 'regress_r', 10)$$);
 SELECT pg_temp.breaks(format('UPDATE fleet_catalog.package SET %s WHERE package_id = 1000001', change)) FROM unnest(ARRAY[
-    $$name = ''$$, $$name = repeat('x', 201)$$, $$params = '[]'$$, $$overlap = 'perhaps'$$, 'priority = -1001', 'priority = 1001']) AS change;
+    $$name = ''$$, $$name = repeat('x', 201)$$, $$params = '[]'$$, $$overlap = 'perhaps'$$, $$failed_if = 'some'$$, 'priority = -1001', 'priority = 1001']) AS change;
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.package SET container_task = 'a' WHERE package_id = 1000001$$);
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.package (name, owner, container_of, container_task, root_id) VALUES (%s)', v)) FROM unnest(ARRAY[
     $$'c', 10, 1000009, 'a', 1000001$$, $$'c', 10, 1000001, 'a', 1000009$$, $$'c', 10, 1000001, 'a', 1000001), ('d', 10, 1000001, 'a', 1000001$$]) AS v;
@@ -111,7 +111,8 @@ SELECT pg_temp.breaks(format('UPDATE fleet_catalog.task SET %s WHERE package_id 
     'min_share = -0.1', 'min_share = 1.1', $$min_share = 'NaN'$$, $$balance = 'fair'$$, $$join_type = 'some'$$, $$on_lost = 'cry'$$, 'retries = -1', 'retries = 1001',
     'sql = NULL', $$job = 'j'$$, $$package = 'p'$$,
     $$kind = 'job', sql = NULL, job = 'j', server = 's', on_group = 'g'$$,
-    $$server = 's'$$, $$on_group = 'g'$$, $$kind = 'package', sql = NULL, package = 'p', on_group = 'g'$$]) AS change;
+    $$server = 's'$$, $$on_group = 'g'$$, $$kind = 'package', sql = NULL, package = 'p', on_group = 'g'$$,
+    'catch = true, final = true', $$catch = true, for_each = 'SELECT 1'$$, $$catch = true, completion = 'fail_fast'$$]) AS change;
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task) VALUES (1000001, 'a', 'b')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task) VALUES (1000001, 'b', 'b')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task) VALUES (1000001, 'x', 'b')$$);

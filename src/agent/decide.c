@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "agent/decide.h"
+#include "agent/given.h"
 #include "agent/learn.h"
 #include "agent/local_job.h"
 #include "agent/query.h"
@@ -61,7 +62,9 @@ skipped_why(const AgentRun *run, FleetTaskRef ref)
 {
     const char *left_out = ref.item == 0 ? run->def->tasks[ref.task].left_out : NULL;
 
-    return left_out != NULL ? left_out : agent_run_skipped_why(run, ref);
+    const char *why = left_out != NULL ? left_out : agent_run_skipped_why(run, ref);
+
+    return why == NULL && run->def->specs[ref.task].handler ? "no failure was left to it" : why;
 }
 
 /* A state of a task run that was never started: only its row is there. */
@@ -173,6 +176,20 @@ decide_state(AgentRun *run, const FleetDecision *d)
     agent_task_dirty(task, 0);
 }
 
+/* A failure that a handler is for: in the same commit as its end. */
+static void
+decide_catch(AgentRun *run, const FleetDecision *d)
+{
+    const AgentTask *task = agent_task_find(d->cause);
+    const AgentReason *reason = &run->cannot_begin[d->cause.task];
+    const char *sqlstate = task != NULL ? task->result.diag.sqlstate : reason->sqlstate;
+    const char *message = task != NULL ? task->result.diag.message : reason->message;
+
+    fleet_task_write_new(run->run_id, d->ref.task, d->ref.item, fleet_clock_wall(),
+                         agent_given_failure(run, d, sqlstate, message));
+    agent_run_changed(run);
+}
+
 static void
 decide_cancel(AgentRun *run, const FleetDecision *d)
 {
@@ -230,6 +247,7 @@ agent_decide(void)
             case FLEET_DO_EXPAND: agent_query_expand(run, d.ref.task); break;
             case FLEET_DO_CONDITION: agent_query_condition(run, d.edge); break;
             case FLEET_DO_STATE: decide_state(run, &d); break;
+            case FLEET_DO_CATCH: decide_catch(run, &d); break;
             case FLEET_DO_RUN: decide_run(run, &d); break;
         }
     }

@@ -72,6 +72,8 @@ cancel_task(AgentTask *task)
 {
     if (task->local != NULL)
         local_job_cancel(task->local);
+    else if (task->nested != NULL && task->run->cancel_final)
+        agent_run_cancel_all(task->nested->run_id);
     else if (task->nested != NULL)
         agent_run_cancel(task->nested->run_id);
     else if (task->linked)

@@ -42,11 +42,27 @@ task_row(const AgentTask *task, FleetTaskWrite *w)
     w->row_count = -1;
 }
 
+/* Those of a handler belong to its whole, which runs when the first of its executions starts. */
+static void
+handler_params_store(AgentRun *run, uint32 task)
+{
+    FleetTaskWrite w = {.run_id = run->run_id,
+                        .task = task,
+                        .old = FLEET_RUNNING,
+                        .state = FLEET_RUNNING,
+                        .row_count = -1,
+                        .params = run->resolved[task]};
+
+    fleet_run_flush(); /* its state may be in the batch */
+    fleet_task_write(&w);
+}
+
 /* The start of an attempt.  A later state of the same turn waits for the next one. */
 static void
 task_write_start(AgentTask *task)
 {
     AgentRun *run = task->run;
+    bool unresolved = agent_run_unresolved(run, task->ref.task);
     FleetDiagnostics failure;
     FleetTaskWrite w;
 
@@ -54,6 +70,8 @@ task_write_start(AgentTask *task)
         agent_task_cannot_start(task, failure.sqlstate, failure.message);
     agent_decide_link(task);
     task_row(task, &w);
+    if (unresolved && run->def->specs[task->ref.task].handler && task->error == NULL)
+        handler_params_store(run, task->ref.task);
     if (task->ref.item == 0)
         w.params =
             run->resolved[task->ref.task]; /* an agent that finds it started gives the same */

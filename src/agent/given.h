@@ -19,4 +19,8 @@ extern char *agent_given_context_of_query(const AgentRun *run, uint32 task);
 /* … and of a job that is part of no run. */
 extern char *agent_given_context_of_job(const char *job);
 
+/* What a handler is told of a task run that has failed: a JSON object.  server: NULL: here. */
+extern char *agent_given_failure(const AgentRun *run, const FleetDecision *caught,
+                                 const char *sqlstate, const char *message);
+
 #endif

@@ -68,7 +68,9 @@ cancels_load(void)
 
     for (int i = 0; i < n; i++)
     {
-        if (runs[i].cancel)
+        if (runs[i].cancel_final)
+            agent_run_cancel_all(runs[i].run_id);
+        else if (runs[i].cancel)
             agent_run_cancel(runs[i].run_id);
     }
     n = fleet_job_run_read(NULL, 0, &jobs);
@@ -114,6 +116,19 @@ inbox_load(const Inbox *inbox)
     }
 }
 
+static void
+cancel_take(const FleetMessage *message)
+{
+    if (agent.paused)
+        return;
+    if (message->kind == FLEET_MESSAGE_CANCEL_RUN)
+        agent_run_cancel(message->id);
+    else if (message->kind == FLEET_MESSAGE_CANCEL_FINAL)
+        agent_run_cancel_all(message->id);
+    else
+        job_run_cancel(message->id);
+}
+
 void
 agent_inbox_take(void)
 {
@@ -136,13 +151,8 @@ agent_inbox_take(void)
                 inbox_add(&inbox.job_ids, &inbox.njobs, &inbox.jobs_capacity, message.id);
                 break;
             case FLEET_MESSAGE_CANCEL_RUN:
-                if (!agent.paused)
-                    agent_run_cancel(message.id);
-                break;
-            case FLEET_MESSAGE_CANCEL_JOB:
-                if (!agent.paused)
-                    job_run_cancel(message.id);
-                break;
+            case FLEET_MESSAGE_CANCEL_FINAL:
+            case FLEET_MESSAGE_CANCEL_JOB: cancel_take(&message); break;
             case FLEET_MESSAGE_SERVERS: servers = true; break;
             case FLEET_MESSAGE_DEPLOY: deploy = true; break;
             case FLEET_MESSAGE_IDENTITY: identity = true; break;

@@ -180,7 +180,8 @@ agent_item_estimate(AgentRun *run, uint32 task, const char *params)
 static bool
 has_key(const AgentTask *task, FleetTime duration)
 {
-    return task->item_params != NULL && strlen(task->item_params) <= LEARN_KEY_MAX &&
+    return task->item_params != NULL && !task->run->def->specs[task->ref.task].handler &&
+           strlen(task->item_params) <= LEARN_KEY_MAX &&
            (duration >= LEARN_ITEM_FROM ||
             estimate_find(task->run, task->ref.task, task->item_params, false) != NULL);
 }

@@ -32,13 +32,15 @@ on_start(int64 run_id, uint32 task_no, uint32 item, const FleetItemParams *param
     AgentRun *run = agent_run_find(run_id);
     AgentTask *task = agent_task_find((FleetTaskRef){run->handle, task_no, item});
     const char *base = agent_run_task_params(run, task_no);
+    bool handler = run->def->specs[task_no].handler; /* its row has the failure instead */
 
     if (task->params != NULL)
         return; /* a further attempt */
     if (item == 0)
         params = NULL; /* its row's are in the base */
-    agent_task_set_params(task, params == NULL ? base : fleet_definition_merge_item(base, params),
-                          params == NULL ? NULL : params->text);
+    agent_task_set_params(
+        task, params == NULL || handler ? base : fleet_definition_merge_item(base, params),
+        params == NULL ? NULL : params->text);
 }
 
 static void
@@ -112,7 +114,8 @@ task_load(AgentRun *run, const FleetTaskRow *row)
         return;
     }
     fleet_engine_load(agent.engine, &load);
-    if (started && !(row->item == 0 && run->def->specs[row->task].for_each))
+    if (started && !(row->item == 0 &&
+                     (run->def->specs[row->task].for_each || run->def->specs[row->task].handler)))
         (void) agent_task_load(run, ref, row);
 }
 
@@ -136,17 +139,19 @@ items_load(AgentRun *run, const FleetTaskRow *rows, int n)
 
 /*
  * A for_each that is still queued has not stored all its items when an agent ended: they are forgotten,
- * and it is asked again.  Nothing of them has begun.  Returns how many rows are left.
+ * and it is asked again.  Nothing of them has begun.  (Those of a handler come one by one.)  Returns
+ * how many rows are left.
  */
 static int
-half_expanded_forget(int64 run_id, FleetTaskRow *rows, int n)
+half_expanded_forget(const AgentRun *run, FleetTaskRow *rows, int n)
 {
     Bitmapset *queued = NULL, *half = NULL;
     int left = 0, task = -1;
 
     for (int i = 0; i < n; i++)
     {
-        if (rows[i].item == 0 && rows[i].state == FLEET_QUEUED)
+        if (rows[i].item == 0 && rows[i].state == FLEET_QUEUED &&
+            !(rows[i].task < run->def->ntasks && run->def->specs[rows[i].task].handler))
             queued = bms_add_member(queued, (int) rows[i].task);
     }
     for (int i = 0; i < n; i++)
@@ -157,7 +162,7 @@ half_expanded_forget(int64 run_id, FleetTaskRow *rows, int n)
             rows[left++] = rows[i];
     }
     while ((task = bms_next_member(half, task)) >= 0)
-        fleet_task_forget_items(run_id, (uint32) task);
+        fleet_task_forget_items(run->run_id, (uint32) task);
     return left;
 }
 
@@ -199,6 +204,8 @@ run_recover(AgentRun *run, const RunFacts *facts)
     }
     conditions_load(run, facts);
     agent_steer_load(run);
+    if (row->cancel_final)
+        fleet_engine_load_cancel_final(agent.engine, run->handle);
     if (row->state == FLEET_RUNNING || row->state == FLEET_CANCELING)
         fleet_engine_load_running(agent.engine, run->handle);
     fleet_engine_run_loaded(agent.engine, run->handle, row->cancel || row->state == FLEET_CANCELING,
@@ -218,10 +225,10 @@ run_take(void *arg)
     if (row->run_uuid == NULL)
         row->run_uuid = fleet_identity_run_uuid(row->run_id);
     facts.ntasks = fleet_task_read(row->run_id, &facts.tasks);
-    facts.ntasks = half_expanded_forget(row->run_id, facts.tasks, facts.ntasks);
     if (facts.ntasks > 0)
         facts.nconditions = fleet_condition_read(row->run_id, &facts.conditions);
     run = agent_run_create(row);
+    facts.ntasks = half_expanded_forget(run, facts.tasks, facts.ntasks);
     agent_run_enter(run, row->parent_run_id != 0 || row->parent_job_run_id != 0);
     run_link_parent(run, row);
     agent_steer_pause_run(run);
@@ -229,7 +236,7 @@ run_take(void *arg)
     {
         agent_run_begin(run);
         agent_steer_skip(run->run_id);
-        if (row->cancel)
+        if (row->cancel) /* it has not begun, and its final tasks do not */
             (void) fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now());
     }
     else

@@ -107,6 +107,22 @@ agent_query_condition(AgentRun *run, uint32 edge)
         query->context, psprintf("SELECT (%s\n)::pg_catalog.bool", run->def->conditions[edge]));
 }
 
+/* The task that waits for its answer. */
+static uint32
+for_task(const AgentQuery *query)
+{
+    return query->condition ? (uint32) query->run->def->edges[query->edge].to : query->task;
+}
+
+static bool
+is_wanted(const AgentQuery *query)
+{
+    FleetState state = fleet_engine_run_state(agent.engine, query->run->handle);
+
+    return state == FLEET_RUNNING ||
+           (state == FLEET_CANCELING && !agent_run_cancel_reaches(query->run, for_task(query)));
+}
+
 /* ---- ends ---- */
 
 static void
@@ -315,7 +331,7 @@ items_turn(void)
 }
 
 /*
- * The run is to be canceled, and no answer counts any more.  Items that are stored already are canceled
+ * The run is to be canceled, and no answer counts any more, but for a final task.  Items that are stored already are canceled
  * as items; a for_each of which there is none yet is canceled as a whole.
  */
 void
@@ -327,7 +343,7 @@ agent_queries_cancel(AgentRun *run)
     {
         AgentQuery *query = dlist_container(AgentQuery, node, iter.cur);
 
-        if (query->run != run)
+        if (query->run != run || !agent_run_cancel_reaches(run, for_task(query)))
             continue;
         if (query->storing && query->stored > 0)
             items_known(query);
@@ -365,7 +381,7 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
         case FLEET_EXECUTOR_COMMITTED:
             agent_request_forget(query->ref);
             query->ref = 0;
-            if (fleet_engine_run_state(agent.engine, query->run->handle) != FLEET_RUNNING)
+            if (!is_wanted(query))
                 query_free(query); /* canceled meanwhile: no answer counts */
             else if (query->condition)
             {
@@ -434,8 +450,7 @@ runners_turn(void)
         request.command = query->sql;
         request.params =
             query->condition ? query->run->params : agent_run_task_params(query->run, query->task);
-        request.context = agent_given_context_of_query(
-            query->run, query->condition ? query->run->def->edges[query->edge].to : query->task);
+        request.context = agent_given_context_of_query(query->run, for_task(query));
         request.single = true;
         request.fresh = true;
         query->executor->methods->run(query->executor, &request);

@@ -117,7 +117,10 @@ recover_params(AgentTask *task)
                     ? NULL
                     : fleet_task_item_params(task->run->run_id, task->ref.task, task->ref.item);
 
-    agent_task_set_params(task, own == NULL ? base : fleet_definition_merge(base, own), own);
+    bool handler = task->run->def->specs[task->ref.task].handler; /* its row has the failure */
+
+    agent_task_set_params(task, own == NULL || handler ? base : fleet_definition_merge(base, own),
+                          own);
 }
 
 typedef struct Recovery

@@ -260,6 +260,41 @@ agent_run_cancel(int64 run_id)
         hooks->again(run);
 }
 
+bool
+agent_run_cancel_reaches(const AgentRun *run, uint32 task)
+{
+    return run->cancel_final || !run->def->specs[task].last;
+}
+
+static void
+cancel_nested(AgentRun *run)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &run->tasks)
+    {
+        AgentTask *task = dlist_container(AgentTask, run_node, iter.cur);
+
+        if (task->nested != NULL && !task->over)
+            agent_run_cancel_all(task->nested->run_id);
+    }
+}
+
+/* Known before the first cancel: nothing that follows from it begins a final task. */
+void
+agent_run_cancel_all(int64 run_id)
+{
+    AgentRun *run = agent_run_find(run_id);
+
+    if (run == NULL)
+        return;
+    run->cancel_final = true;
+    agent_run_cancel(run_id);
+    (void) fleet_engine_cancel_final(agent.engine, run->handle, fleet_clock_now());
+    cancel_nested(run);
+    turn_again();
+}
+
 /* ---- parameters ---- */
 
 const char *
@@ -319,6 +354,7 @@ agent_run_create(const FleetRunRow *row)
     run->cannot_begin =
         MemoryContextAllocZero(context, sizeof(AgentReason) * Max(run->def->ntasks, 1));
     run->restart = row->restart_of != 0;
+    run->cancel_final = row->cancel_final;
     if (run->restart)
         run->take_over = MemoryContextAllocZero(context, sizeof(int64) * Max(run->def->ntasks, 1));
     run->hindered = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));
@@ -353,6 +389,8 @@ agent_run_enter(AgentRun *run, bool nested)
                                        (uint64) (uintptr_t) run, fleet_clock_now());
     if (nested)
         fleet_engine_run_nested(agent.engine, run->handle);
+    if (run->def->strict)
+        fleet_engine_run_strict(agent.engine, run->handle);
 }
 
 /* A run that no agent has begun: all its tasks get their rows. */

@@ -29,6 +29,10 @@ extern void agent_run_begin(AgentRun *run);
 extern void agent_run_free(AgentRun *run);
 
 extern void agent_run_cancel(int64 run_id); /* nothing happens if it is not open */
+/* The same, and what it has of final tasks does not run, or is stopped: in nested runs too. */
+extern void agent_run_cancel_all(int64 run_id);
+/* Does its cancel stop this task? */
+extern bool agent_run_cancel_reaches(const AgentRun *run, uint32 task);
 /* The parameters of a task without its item's: a JSON object that lives as long as the run. */
 extern const char *agent_run_task_params(AgentRun *run, uint32 task);
 /* Its own, with what their templates stand for: copied. */

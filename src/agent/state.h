@@ -217,6 +217,7 @@ struct AgentRun
     bool restart;              /* it restarts another run */
     int64 *take_over;          /* per task, of a restart: run whose items it takes over; 0: none */
     bool nested;               /* it belongs to a task or a step */
+    bool cancel_final;         /* its final tasks are canceled with it */
     FleetSkipRow *skips;       /* what is to be left out by request, sorted */
     int nskips;
     MemoryContext skip_context; /* of them; NULL: there were none yet */
@@ -258,7 +259,7 @@ struct AgentTask
     FleetState durable;
     char token[37];
     char *params;           /* complete, JSON object */
-    char *item_params;      /* the item's own; NULL: none */
+    char *item_params;      /* the item's own, or the failure that it handles; NULL: none */
     TimestampTz started_at; /* 0: not yet */
     TimestampTz finished_at;
     AgentResult result;

@@ -114,6 +114,9 @@ check_for_interrupts(void *arg)
     CHECK_FOR_INTERRUPTS();
 }
 
+/* Kinds of tasks: those of the core or this, 10 more of a final task, 20 of a handler. */
+#define KIND_LEFT_OUT 9
+
 static void
 read_tasks(FunctionCallInfo fcinfo, FleetTaskSpec **tasks, int *ntasks, FleetPlanInput *input)
 {
@@ -137,8 +140,10 @@ read_tasks(FunctionCallInfo fcinfo, FleetTaskSpec **tasks, int *ntasks, FleetPla
         FleetTaskSpec *task = &(*tasks)[i];
 
         task->name = TextDatumGetCString(names[i]);
-        task->left_out = kinds[i] < 0;
-        task->kind = task->left_out ? FLEET_TASK_PACKAGE : (FleetTaskKind) kinds[i];
+        task->left_out = kinds[i] % 10 == KIND_LEFT_OUT;
+        task->last = kinds[i] / 10 == 1;
+        task->handler = kinds[i] / 10 == 2; /* nothing fails in a plan: it is skipped */
+        task->kind = task->left_out ? FLEET_TASK_PACKAGE : (FleetTaskKind) (kinds[i] % 10);
         task->join = (FleetJoin) joins[i];
         task->policy = (FleetPolicy) policies[i];
         task->throttle = (uint32_t) throttles[i];

@@ -42,6 +42,7 @@ static const struct
     {"purge", FLEET_MESSAGE_PURGE},
     {"pause", FLEET_MESSAGE_PAUSE},
     {"renamed", FLEET_MESSAGE_RENAMED},
+    {"cancel_final", FLEET_MESSAGE_CANCEL_FINAL},
 };
 
 /* (name of the message, id) */

@@ -75,6 +75,19 @@
 #define FLEET_BUG_PAUSED_BEGINS 0
 #endif
 
+#ifndef FLEET_BUG_FINAL_CANCELED /* a final task is skipped by the cancel of its run */
+#define FLEET_BUG_FINAL_CANCELED 0
+#endif
+#ifndef FLEET_BUG_FINAL_EARLY /* it begins with the others */
+#define FLEET_BUG_FINAL_EARLY 0
+#endif
+#ifndef FLEET_BUG_HANDLER_TWICE
+#define FLEET_BUG_HANDLER_TWICE 0
+#endif
+#ifndef FLEET_BUG_HANDLER_NOT_AFTER_RECOVERY
+#define FLEET_BUG_HANDLER_NOT_AFTER_RECOVERY 0
+#endif
+
 #ifndef FLEET_BUG_SWEEP_OVERTAKEN /* what comes after a sweep is told before its end */
 #define FLEET_BUG_SWEEP_OVERTAKEN 0
 #endif

@@ -146,6 +146,45 @@ check_tasks(const FleetTaskSpec *tasks, uint32_t ntasks, FleetError *error)
                      "Write it as a fraction, 0.9 for nine of ten.");
             return false;
         }
+        if (tasks[t].handler && (tasks[t].last || tasks[t].for_each))
+        {
+            snprintf(error->message, sizeof(error->message),
+                     "task \"%.200s\" catches failures and %s", name_of(tasks, t),
+                     tasks[t].last ? "is a final task" : "has a for_each");
+            snprintf(error->hint, sizeof(error->hint),
+                     "A handler is executed once for each failure, before the final tasks.");
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Final tasks come after all others anyway, and handlers when something fails. */
+static bool
+check_parts(const FleetTaskSpec *tasks, const FleetEdgeSpec *edge, FleetError *error)
+{
+    const FleetTaskSpec *from = &tasks[edge->from], *to = &tasks[edge->to];
+
+    if (from->handler || to->handler)
+    {
+        snprintf(error->message, sizeof(error->message),
+                 "task \"%.200s\" catches failures, and has no precedence constraints",
+                 name_of(tasks, from->handler ? edge->from : edge->to));
+        snprintf(error->hint, sizeof(error->hint),
+                 "It runs when a task fails. For one task only, use a constraint on failure.");
+        return false;
+    }
+    if (from->last != to->last)
+    {
+        snprintf(error->message, sizeof(error->message),
+                 "there cannot be a precedence constraint between the final task \"%.200s\" and "
+                 "task \"%.200s\"",
+                 name_of(tasks, from->last ? edge->from : edge->to),
+                 name_of(tasks, from->last ? edge->to : edge->from));
+        snprintf(error->hint, sizeof(error->hint),
+                 "Final tasks begin when all others have ended; constraints order them among "
+                 "themselves.");
+        return false;
     }
     return true;
 }
@@ -171,6 +210,8 @@ check_edges(const FleetTaskSpec *tasks, uint32_t ntasks, const FleetEdgeSpec *ed
             snprintf(error->hint, sizeof(error->hint), "A task cannot wait for itself.");
             return false;
         }
+        if (!check_parts(tasks, &edges[e], error))
+            return false;
     }
     return true;
 }
@@ -354,6 +395,10 @@ copy_task(FleetGraph *graph, FleetTaskSpec *to, const FleetTaskSpec *from)
     *to = *from;
     to->estimate = fleet_estimate_limit(from->estimate);
     to->name = copy_bytes(&graph->alloc, name, strlen(name) + 1);
+    if (from->handler && from->throttle == 0)
+        to->throttle = 1;
+    if (from->handler && from->completion == FLEET_FAIL_FAST)
+        to->completion = FLEET_CONTINUE;
     if (from->retry.states == NULL || from->retry.nstates <= 0)
     {
         to->retry.states = NULL;

@@ -85,6 +85,8 @@ typedef struct FleetTaskSpec
     FleetOnLost on_lost;
     bool started_is_done; /* completion => 'started': fire and forget */
     bool left_out;   /* disabled, or not chosen: skipped in its turn, and what follows goes on */
+    bool last;       /* "final": begins when all others have ended, whatever happened */
+    bool handler;    /* "catch": executed once for each failure that no edge handles */
     uint32_t target; /* a target of the placer (set of servers); kind JOB only */
     FleetRetry retry;
     FleetTime
@@ -105,7 +107,9 @@ typedef struct FleetGraph FleetGraph;
  * Checks and indexes a definition; copies everything.  NULL with *error set
  * for: a cycle (the message names its path: «a → b → a»), an edge to itself,
  * a duplicate edge (same from, to), an index out of range,
- * min_share outside 0 … 1.
+ * min_share outside 0 … 1, an edge between a final and another task, an edge of a
+ * handler, a handler that is final or has a for_each.
+ * Of a handler, throttle 0 is 1, and it has no FLEET_FAIL_FAST.
  */
 extern FleetGraph *fleet_graph_create(const FleetAlloc *alloc, const FleetTaskSpec *tasks,
                                       uint32_t ntasks, const FleetEdgeSpec *edges, uint32_t nedges,

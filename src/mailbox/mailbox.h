@@ -14,19 +14,20 @@
 
 typedef enum FleetMessageKind
 {
-    FLEET_MESSAGE_RUN = 1,    /* a run was committed: id */
-    FLEET_MESSAGE_JOB_RUN,    /* a job run was committed: id */
-    FLEET_MESSAGE_CANCEL_RUN, /* a cancel of this run was committed */
-    FLEET_MESSAGE_CANCEL_JOB, /* … of this job run */
-    FLEET_MESSAGE_SERVERS,    /* servers, mappings, slots changed: read them again */
-    FLEET_MESSAGE_DEPLOY,     /* deployments are queued */
-    FLEET_MESSAGE_IDENTITY,   /* paused or resumed */
-    FLEET_MESSAGE_QUARANTINE, /* lifted for something */
-    FLEET_MESSAGE_SKIP,       /* something of this run is to be left out */
-    FLEET_MESSAGE_RETRY,      /* … to be started once more */
-    FLEET_MESSAGE_PURGE,      /* history is to be purged now */
-    FLEET_MESSAGE_PAUSE,      /* something was paused or resumed */
-    FLEET_MESSAGE_RENAMED,    /* a package, task or job has another name */
+    FLEET_MESSAGE_RUN = 1,      /* a run was committed: id */
+    FLEET_MESSAGE_JOB_RUN,      /* a job run was committed: id */
+    FLEET_MESSAGE_CANCEL_RUN,   /* a cancel of this run was committed */
+    FLEET_MESSAGE_CANCEL_JOB,   /* … of this job run */
+    FLEET_MESSAGE_SERVERS,      /* servers, mappings, slots changed: read them again */
+    FLEET_MESSAGE_DEPLOY,       /* deployments are queued */
+    FLEET_MESSAGE_IDENTITY,     /* paused or resumed */
+    FLEET_MESSAGE_QUARANTINE,   /* lifted for something */
+    FLEET_MESSAGE_SKIP,         /* something of this run is to be left out */
+    FLEET_MESSAGE_RETRY,        /* … to be started once more */
+    FLEET_MESSAGE_PURGE,        /* history is to be purged now */
+    FLEET_MESSAGE_PAUSE,        /* something was paused or resumed */
+    FLEET_MESSAGE_RENAMED,      /* a package, task or job has another name */
+    FLEET_MESSAGE_CANCEL_FINAL, /* a cancel of this run was committed, of its final tasks too */
 } FleetMessageKind;
 
 /* -- sessions (mailbox/session.c) -- */

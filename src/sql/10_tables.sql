@@ -221,6 +221,7 @@ CREATE TABLE fleet_catalog.package (
     params        jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(params) = 'object'),
     overlap       text NOT NULL DEFAULT 'parallel' CHECK (overlap IN ('parallel', 'skip', 'queue', 'replace')),
     priority      integer NOT NULL DEFAULT 0 CHECK (priority BETWEEN -1000 AND 1000),
+    failed_if     text NOT NULL DEFAULT 'unhandled' CHECK (failed_if IN ('unhandled', 'any')), -- which failed tasks fail a run
     deployed_from uuid,
     -- The tasks in a container are a package too (29_container.sql): of this task, which is in that package, ...
     container_of   integer REFERENCES fleet_catalog.package ON DELETE CASCADE,
@@ -268,8 +269,11 @@ CREATE TABLE fleet_catalog.task (
     timeout      interval,
     transactional boolean,                  -- of kind sql; null: found out
     enabled      boolean NOT NULL DEFAULT true, -- false: skipped in its turn, and what follows continues
+    final        boolean NOT NULL DEFAULT false, -- begins when all others have ended, whatever happened
+    catch        boolean NOT NULL DEFAULT false, -- a handler: executed once for each failure that no edge handles
     PRIMARY KEY (package_id, task_no),
     UNIQUE (package_id, name),
+    CHECK (NOT catch OR NOT final AND for_each IS NULL AND completion <> 'fail_fast'),
     CHECK (pg_catalog.num_nonnulls(job, sql, package) = 1),
     CHECK (kind <> 'job' OR pg_catalog.num_nonnulls(server, on_group) <= 1),
     CHECK (kind = 'job' OR pg_catalog.num_nonnulls(server, on_group) = 0)
@@ -321,7 +325,9 @@ CREATE TABLE fleet_catalog.definition_task (
     kind     text NOT NULL,
     job      text,
     package  text,
-    for_each boolean NOT NULL,
+    for_each boolean NOT NULL,              -- it has items, or is a handler, whose items are its executions
+    final    boolean NOT NULL DEFAULT false,
+    catch    boolean NOT NULL DEFAULT false,
     job_hash uuid,                          -- of the document of its job; null: not defined here, or used by name
     PRIMARY KEY (hash, task_no)
 );
@@ -391,7 +397,7 @@ CREATE TABLE fleet_catalog.task_run (
     task_no     integer NOT NULL,
     item        integer NOT NULL,           -- 0: the task as a whole; for_each: 1...n
     queued_at   timestamptz NOT NULL,
-    params      jsonb,                      -- an item's own parameters; item 0: the task's own, if they had templates
+    params      jsonb,                      -- an item's own parameters, or the failure that it handles; item 0: the task's own, if they had templates
     log_seq     integer NOT NULL DEFAULT 0, -- log lines of earlier attempts (seq of this attempt counts from there)
     state       smallint NOT NULL DEFAULT 1,
     attempt     smallint NOT NULL DEFAULT 0,
@@ -513,6 +519,7 @@ CREATE TABLE fleet_catalog.cancel_request (
     job_run_id   bigint,
     requested_by name NOT NULL DEFAULT SESSION_USER,
     requested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    final_tasks  boolean NOT NULL DEFAULT true, -- false: the final tasks of the run are not run, or stopped too
     CHECK ((run_id IS NULL) <> (job_run_id IS NULL))
 );
 CREATE INDEX cancel_request_run ON fleet_catalog.cancel_request (run_id) WHERE run_id IS NOT NULL;

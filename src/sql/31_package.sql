@@ -1,10 +1,11 @@
 -- 31_package.sql: packages, their tasks and precedence constraints.
 
 CREATE FUNCTION fleet.create_package(package text, params jsonb DEFAULT '{}', overlap text DEFAULT 'parallel',
-                                     priority integer DEFAULT 0, description text DEFAULT '', enabled boolean DEFAULT true) RETURNS void
+                                     priority integer DEFAULT 0, description text DEFAULT '', enabled boolean DEFAULT true,
+                                     failed_if text DEFAULT 'unhandled') RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.create_package(text, jsonb, text, integer, text, boolean)
-    IS 'Creates an empty package. params: its parameters with their defaults; null makes one required; enabled: false: it is not run';
+COMMENT ON FUNCTION fleet.create_package(text, jsonb, text, integer, text, boolean, text)
+    IS 'Creates an empty package. params: its parameters with their defaults; null makes one required; enabled: false: it is not run; failed_if: which failed tasks fail a run, unhandled (that no precedence constraint handles) or any';
 
 CREATE FUNCTION fleet_catalog.check_overlap(a_overlap text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -17,7 +18,8 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.create_package(a_package text, a_params jsonb, a_overlap text, a_priority integer, a_description text, a_enabled boolean) RETURNS void
+CREATE FUNCTION fleet_catalog.create_package(a_package text, a_params jsonb, a_overlap text, a_priority integer, a_description text, a_enabled boolean,
+                                             a_failed_if text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_name('package', a_package);
@@ -25,8 +27,9 @@ BEGIN
     PERFORM fleet_catalog.check_overlap(a_overlap);
     PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
     PERFORM fleet_catalog.check_given('enabled', a_enabled::text);
-    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, description, enabled)
-    VALUES (a_package, fleet_catalog.caller(), a_params, a_overlap, a_priority, coalesce(a_description, ''), a_enabled)
+    PERFORM fleet_catalog.check_choice('failed_if', a_failed_if, 'unhandled', 'any');
+    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, description, enabled, failed_if)
+    VALUES (a_package, fleet_catalog.caller(), a_params, a_overlap, a_priority, coalesce(a_description, ''), a_enabled, a_failed_if)
     ON CONFLICT (name) DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_package),
@@ -47,10 +50,10 @@ CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, j
                                timeout interval DEFAULT NULL, after text[] DEFAULT '{}', after_failure_of text[] DEFAULT '{}',
                                after_completion_of text[] DEFAULT '{}',
                                transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true, enabled boolean DEFAULT true,
-                               container boolean DEFAULT false) RETURNS integer
+                               container boolean DEFAULT false, final boolean DEFAULT false, catch boolean DEFAULT false) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean)
-    IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, a nested package, or a container of tasks that are named by their path, as in stage/load; returns its number, from 0';
+COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, boolean)
+    IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, a nested package, or a container of tasks that are named by their path, as in stage/load; returns its number, from 0. final: it runs when all others have ended, whatever happened. catch: it runs once for each failure that no precedence constraint handles';
 
 -- a_old: the task as it was; all null: it is new.
 CREATE FUNCTION fleet_catalog.check_task_target(a_task fleet_catalog.task, a_old fleet_catalog.task) RETURNS void
@@ -78,6 +81,23 @@ BEGIN
     END IF;
 END
 $$;
+
+CREATE FUNCTION fleet_catalog.check_handler(a_task text, a_final boolean, a_for_each text, a_completion text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_final THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('task "%s" cannot both catch failures and be final', a_task),
+            HINT = 'Handlers run before the final tasks. A final task finds out with fleet.run_outcome() whether a task failed.';
+    ELSIF a_for_each IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('task "%s" cannot both catch failures and have a for_each', a_task),
+            DETAIL = 'Its items are the failures.', HINT = 'Let it run a nested package that has a task with the for_each.';
+    ELSIF a_completion = 'fail_fast' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('task "%s" cannot both catch failures and have the completion policy "fail_fast"', a_task),
+            DETAIL = 'It is executed for each failure, also when one of its executions has failed.', HINT = 'Use continue.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_handler(text, boolean, text, text) IS 'Error if a task that catches failures cannot be as it is described';
 
 CREATE FUNCTION fleet_catalog.add_edges(a_package fleet_catalog.package, a_holder integer, a_from text[], a_to text, a_on_outcome text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -120,6 +140,9 @@ BEGIN
     PERFORM fleet_catalog.check_choice('on_lost', a_task.on_lost, 'fail', 'retry');
     PERFORM fleet_catalog.check_work(CASE WHEN v_text THEN a_task.sql END, a_check_syntax, a_task.retries, a_task.retry_wait, a_task.retry_max,
                                      a_task.retry_states, a_task.timeout);
+    IF a_task.catch THEN
+        PERFORM fleet_catalog.check_handler(a_task.name, a_task.final, a_task.for_each, a_task.completion);
+    END IF;
     IF v_text OR a_task.transactional IS DISTINCT FROM a_old.transactional THEN
         a_task.transactional := fleet_catalog.check_transactional(a_task.transactional, a_task.sql, a_check_syntax);
     END IF;
@@ -147,7 +170,8 @@ CREATE FUNCTION fleet_catalog.add_task(a_package text, a_task text, a_sql text, 
                                        a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_wait_max interval,
                                        a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
                                        a_after_completion_of text[],
-                                       a_transactional boolean, a_check_syntax boolean, a_enabled boolean, a_container boolean) RETURNS integer
+                                       a_transactional boolean, a_check_syntax boolean, a_enabled boolean, a_container boolean,
+                                       a_final boolean, a_catch boolean) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
@@ -155,7 +179,8 @@ DECLARE
     v_task fleet_catalog.task;
 BEGIN
     PERFORM fleet_catalog.check_given('after', a_after::text, 'after_failure_of', a_after_failure_of::text,
-                                      'after_completion_of', a_after_completion_of::text, 'enabled', a_enabled::text, 'container', a_container::text);
+                                      'after_completion_of', a_after_completion_of::text, 'enabled', a_enabled::text, 'container', a_container::text,
+                                      'final', a_final::text, 'catch', a_catch::text);
     v_task.package_id := v_place.package_id;
     v_task.name := v_place.task;
     v_task.sql := a_sql;
@@ -178,6 +203,8 @@ BEGIN
     v_task.timeout := a_timeout;
     v_task.transactional := a_transactional;
     v_task.enabled := a_enabled;
+    v_task.final := a_final;
+    v_task.catch := a_catch;
     v_task := fleet_catalog.checked_task(v_package, v_task, NULL, a_container, a_check_syntax);
     v_task.task_no := coalesce((SELECT max(t.task_no) + 1 FROM fleet_catalog.task AS t WHERE t.package_id = v_place.package_id), 0);
     IF v_task.task_no >= 10000 THEN
@@ -258,6 +285,29 @@ SELECT fleet_catalog.check_graph(
  WHERE c.package_id = a_package_id
 $$;
 
+CREATE FUNCTION fleet_catalog.check_parts(a_holder integer, a_from text, a_to text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_from fleet_catalog.task;
+    v_to fleet_catalog.task;
+BEGIN
+    SELECT t.* INTO v_from FROM fleet_catalog.task AS t WHERE t.package_id = a_holder AND t.name = a_from;
+    SELECT t.* INTO v_to FROM fleet_catalog.task AS t WHERE t.package_id = a_holder AND t.name = a_to;
+    IF v_from.catch OR v_to.catch THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition',
+            MESSAGE = format('task "%s" catches failures, and has no precedence constraints', CASE WHEN v_from.catch THEN a_from ELSE a_to END),
+            HINT = 'It runs when a task fails. To handle the failure of one task, use after_failure_of with a task that does not catch failures.';
+    ELSIF v_from.final <> v_to.final THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition',
+            MESSAGE = format('there cannot be a precedence constraint between the final task "%s" and task "%s"',
+                             CASE WHEN v_from.final THEN a_from ELSE a_to END, CASE WHEN v_from.final THEN a_to ELSE a_from END),
+            DETAIL = 'Final tasks begin when all other tasks have ended.',
+            HINT = 'Precedence constraints order final tasks among themselves. How another task ended is known by fleet.outcome(task).';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_parts(integer, text, text) IS 'Error if there cannot be a precedence constraint between these tasks, because one is final or catches failures';
+
 -- a_to: in the container a_holder; a_from: as the user writes it.
 CREATE FUNCTION fleet_catalog.add_precedence_row(a_package fleet_catalog.package, a_holder integer, a_from text, a_to text, a_on_outcome text,
                                                  a_condition text) RETURNS void
@@ -272,6 +322,7 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM fleet_catalog.check_choice('on_outcome', a_on_outcome, 'success', 'failure', 'completion');
+    PERFORM fleet_catalog.check_parts(a_holder, v_from, a_to);
     IF a_condition IS NOT NULL THEN
         PERFORM fleet_catalog.check_command(a_condition, 'condition');
     END IF;

@@ -70,7 +70,7 @@ DECLARE
 BEGIN
     SELECT jsonb_build_object(
                'name', p.name, 'owner', fleet_catalog.role_name(p.owner), 'params', p.params, 'overlap', p.overlap, 'priority', p.priority,
-               'enabled', p.enabled,
+               'enabled', p.enabled, 'failed_if', (SELECT r.failed_if FROM fleet_catalog.package AS r WHERE r.package_id = coalesce(p.root_id, p.package_id)),
                'tasks', coalesce((SELECT jsonb_agg(fleet_catalog.task_json(t) ORDER BY t.task_no)
                                     FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id), '[]'),
                'precedence', coalesce((SELECT jsonb_agg(jsonb_build_object('from', f.task_no, 'to', t.task_no,
@@ -120,8 +120,9 @@ BEGIN
         END IF;
         INSERT INTO fleet_catalog.definition (hash, kind, body, version) VALUES (v_hash, a_kind, a_body, (a_body ->> 'version')::integer) ON CONFLICT DO NOTHING;
         IF FOUND AND a_kind = 'package' THEN
-            INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, job_hash)
-            SELECT v_hash, (t ->> 'task_no')::integer, t ->> 'name', t ->> 'kind', t ->> 'job', t ->> 'package', t ->> 'for_each' IS NOT NULL,
+            INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, final, catch, job_hash)
+            SELECT v_hash, (t ->> 'task_no')::integer, t ->> 'name', t ->> 'kind', t ->> 'job', t ->> 'package', t ->> 'for_each' IS NOT NULL OR coalesce((t ->> 'catch')::boolean, false),
+                   coalesce((t ->> 'final')::boolean, false), coalesce((t ->> 'catch')::boolean, false),
                    CASE WHEN NOT coalesce(a_body -> 'by_name' ? (t ->> 'job'), false) OR num_nonnulls(t ->> 'server', t ->> 'on_group') = 0
                         THEN fleet_catalog.content_hash((a_body -> 'jobs' -> (t ->> 'job'))::text) END
               FROM jsonb_array_elements(a_body -> 'tasks') AS t;
@@ -222,6 +223,11 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_task_names(jsonb, text[]) IS 'Error if a package''s document has no tasks of these names or paths';
 
+CREATE FUNCTION fleet_catalog.is_main(a_task jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN NOT coalesce((a_task OPERATOR(pg_catalog.->>) 'final')::boolean OR (a_task OPERATOR(pg_catalog.->>) 'catch')::boolean, false);
+COMMENT ON FUNCTION fleet_catalog.is_main(jsonb) IS 'Is a task of a document neither final nor a handler?';
+
 -- Of paths: those that lead into this container, from there on.
 CREATE FUNCTION fleet_catalog.paths_in(a_paths text[], a_container text) RETURNS text[]
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -285,7 +291,8 @@ BEGIN
                                                     AND NOT starts_with(coalesce(a_from, ''), t.name || '/')), '{}'),
            coalesce(array_agg(t.name) FILTER (WHERE fleet_catalog.paths_in(a_only || a_from, t.name) <> '{}'), '{}')
       INTO v_whole, v_part FROM task AS t;
-    v_body := fleet_catalog.leave_out(v_body, ARRAY(SELECT t ->> 'name' FROM jsonb_array_elements(a_body -> 'tasks') AS t WHERE t ->> 'name' <> ALL (v_whole || v_part)),
+    v_body := fleet_catalog.leave_out(v_body, ARRAY(SELECT t ->> 'name' FROM jsonb_array_elements(a_body -> 'tasks') AS t
+                                                   WHERE fleet_catalog.is_main(t) AND t ->> 'name' <> ALL (v_whole || v_part)),
                                       'not chosen for this run');
     FOREACH v_container IN ARRAY v_part LOOP
         IF v_container <> ALL (v_whole) THEN
@@ -300,6 +307,7 @@ $$;
 COMMENT ON FUNCTION fleet_catalog.choose_only(jsonb, text[], text) IS 'A package''s document, with what is not chosen left out';
 
 -- Of a document: the tasks that are chosen (a_only, and a_from with all that follows it; all if neither is given), less a_skip.
+-- Final tasks and handlers are left out only by a_skip.
 CREATE FUNCTION fleet_catalog.choose_tasks(a_body jsonb, a_only text[], a_from text, a_skip text[]) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -310,7 +318,8 @@ BEGIN
         v_body := fleet_catalog.choose_only(v_body, a_only, a_from);
     END IF;
     v_body := fleet_catalog.leave_out(v_body, coalesce(a_skip, '{}'), 'skipped for this run');
-    IF NOT EXISTS (SELECT FROM jsonb_array_elements(v_body -> 'tasks') AS t WHERE NOT t ? 'left_out') THEN
+    IF NOT EXISTS (SELECT FROM jsonb_array_elements(v_body -> 'tasks') AS t
+                    WHERE NOT t ? 'left_out' AND (fleet_catalog.is_main(t) OR t ->> 'name' = ANY (a_only || a_from))) THEN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('no task of package "%s" is left to run', a_body ->> 'name'),
             HINT = 'Choose at least one task that is enabled.';
     END IF;

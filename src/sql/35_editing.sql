@@ -265,9 +265,10 @@ CREATE FUNCTION fleet.alter_task(package text, task text, new_name text DEFAULT 
                                  timeout interval DEFAULT NULL, after text[] DEFAULT NULL, after_failure_of text[] DEFAULT NULL,
                                  after_completion_of text[] DEFAULT NULL,
                                  transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true, enabled boolean DEFAULT NULL,
+                                 final boolean DEFAULT NULL, catch boolean DEFAULT NULL,
                                  before_task text DEFAULT NULL, after_task text DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_task(text, text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, text, text, text[])
+COMMENT ON FUNCTION fleet.alter_task(text, text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, text, text, text[])
     IS 'Changes a task; arguments that are null leave things as they are. after, after_failure_of, after_completion_of: instead of what it comes after so; before_task, after_task: its new place in the order of tasks; reset: options that are to have their defaults';
 
 CREATE FUNCTION fleet_catalog.alter_task(a_package text, a_task text, a_new_name text, a_sql text, a_job text, a_nested text,
@@ -276,7 +277,7 @@ CREATE FUNCTION fleet_catalog.alter_task(a_package text, a_task text, a_new_name
                                          a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_wait_max interval,
                                          a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
                                          a_after_completion_of text[], a_transactional boolean, a_check_syntax boolean, a_enabled boolean,
-                                         a_before_task text, a_after_task text, a_reset text[]) RETURNS void
+                                         a_final boolean, a_catch boolean, a_before_task text, a_after_task text, a_reset text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
@@ -323,11 +324,15 @@ BEGIN
     v_task.timeout := fleet_catalog.altered('timeout', a_timeout, v_task.timeout, v_defaults);
     v_task.transactional := fleet_catalog.altered('transactional', a_transactional, v_task.transactional, v_defaults);
     v_task.enabled := fleet_catalog.altered('enabled', a_enabled, v_task.enabled, v_defaults);
+    v_task.final := fleet_catalog.altered('final', a_final, v_task.final, v_defaults);
+    v_task.catch := fleet_catalog.altered('catch', a_catch, v_task.catch, v_defaults);
     v_task := fleet_catalog.checked_task(v_package, v_task, v_old, false, a_check_syntax);
     PERFORM fleet_catalog.replace_task(v_task);
     PERFORM fleet_catalog.set_edges(v_package, v_place.package_id, a_after, v_place.task, 'success'),
             fleet_catalog.set_edges(v_package, v_place.package_id, a_after_failure_of, v_place.task, 'failure'),
             fleet_catalog.set_edges(v_package, v_place.package_id, a_after_completion_of, v_place.task, 'completion');
+    PERFORM fleet_catalog.check_parts(c.package_id, c.from_task, c.to_task) FROM fleet_catalog.precedence AS c
+      WHERE c.package_id = v_place.package_id AND v_place.task IN (c.from_task, c.to_task) AND (v_task.final, v_task.catch) IS DISTINCT FROM (v_old.final, v_old.catch);
     IF num_nonnulls(a_before_task, a_after_task) > 0 THEN
         PERFORM fleet_catalog.move_task(v_package, v_place.package_id, v_place.task, a_before_task, a_after_task);
     END IF;
@@ -523,13 +528,14 @@ $$;
 COMMENT ON FUNCTION fleet_catalog.users_of_package(fleet_catalog.package) IS 'Tasks and steps that run a package; kind, id and owner_name are of the package or job that they belong to';
 
 -- Its schedule is with pg_cron, where only who made it can change it: so these two run as their caller.
-CREATE FUNCTION fleet_link.alter_package(package text, new_name text, params jsonb, overlap text, priority integer, description text, owner text, enabled boolean, reset text[]) RETURNS void
+CREATE FUNCTION fleet_link.alter_package(package text, new_name text, params jsonb, overlap text, priority integer, description text, owner text, enabled boolean, failed_if text,
+                                         reset text[]) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.alter_package(text, text, jsonb, text, integer, text, text, boolean, text[]) IS 'For fleet.alter_package(): all but the schedule';
+COMMENT ON FUNCTION fleet_link.alter_package(text, text, jsonb, text, integer, text, text, boolean, text, text[]) IS 'For fleet.alter_package(): all but the schedule';
 
 CREATE FUNCTION fleet.alter_package(package text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL, overlap text DEFAULT NULL,
                                     priority integer DEFAULT NULL, description text DEFAULT NULL, owner text DEFAULT NULL,
-                                    enabled boolean DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
+                                    enabled boolean DEFAULT NULL, failed_if text DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_schedule record;
@@ -541,17 +547,17 @@ BEGIN
         PERFORM fleet.unschedule_package(alter_package.package);
     END IF;
     PERFORM fleet_link.alter_package(alter_package.package, alter_package.new_name, alter_package.params, alter_package.overlap, alter_package.priority,
-                                     alter_package.description, alter_package.owner, alter_package.enabled, alter_package.reset);
+                                     alter_package.description, alter_package.owner, alter_package.enabled, alter_package.failed_if, alter_package.reset);
     IF v_schedule IS NOT NULL THEN
         PERFORM fleet.schedule_package(alter_package.new_name, v_schedule.cron, v_schedule.params);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text, boolean, text[])
+COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text, boolean, text, text[])
     IS 'Changes a package; arguments that are null leave things as they are. new_name: what runs it follows, and its schedule, pause and retention; enabled: false: it is not run; reset: options that are to have their defaults';
 
 CREATE FUNCTION fleet_catalog.alter_package(a_package text, a_new_name text, a_params jsonb, a_overlap text, a_priority integer,
-                                            a_description text, a_owner text, a_enabled boolean, a_reset text[]) RETURNS void
+                                            a_description text, a_owner text, a_enabled boolean, a_failed_if text, a_reset text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
@@ -566,6 +572,9 @@ BEGIN
     IF a_priority IS NOT NULL THEN
         PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
     END IF;
+    IF a_failed_if IS NOT NULL THEN
+        PERFORM fleet_catalog.check_choice('failed_if', a_failed_if, 'unhandled', 'any');
+    END IF;
     IF a_new_name IS NOT NULL THEN
         PERFORM fleet_catalog.check_new_name('package', a_new_name, a_new_name <> a_package AND EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.name = a_new_name));
     END IF;
@@ -575,6 +584,7 @@ BEGIN
            priority = fleet_catalog.altered('priority', a_priority, p.priority, v_defaults),
            description = fleet_catalog.altered('description', a_description, p.description, v_defaults),
            enabled = fleet_catalog.altered('enabled', a_enabled, p.enabled, v_defaults),
+           failed_if = fleet_catalog.altered('failed_if', a_failed_if, p.failed_if, v_defaults),
            owner = CASE WHEN a_owner IS NULL THEN p.owner ELSE fleet_catalog.get_role(a_owner) END
      WHERE p.package_id = v_package.package_id;
     IF a_new_name <> a_package THEN

@@ -134,23 +134,26 @@ $$;
 COMMENT ON FUNCTION fleet_catalog.check_may_cancel(text, bigint, oid)
     IS 'Error if the caller may not cancel a run or job_run of this owner, or (owner null) there is none; who does not see it is told that there is none';
 
-CREATE FUNCTION fleet.cancel_run(run_id bigint) RETURNS boolean
+CREATE FUNCTION fleet.cancel_run(run_id bigint, final_tasks boolean DEFAULT true) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.cancel_run(bigint) IS 'Requests that a run be stopped, with everything that it started. Returns false if it had ended. fleet.wait_for_run() waits for it';
+COMMENT ON FUNCTION fleet.cancel_run(bigint, boolean)
+    IS 'Requests that a run be stopped, with everything that it started. Its final tasks run then; with final_tasks => false they do not, and those that run are stopped too. Returns false if it had ended. fleet.wait_for_run() waits for it';
 
-CREATE FUNCTION fleet_catalog.cancel_run(a_run_id bigint) RETURNS boolean
+CREATE FUNCTION fleet_catalog.cancel_run(a_run_id bigint, a_final_tasks boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_run record;
 BEGIN
     SELECT r.owner, r.state INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
     PERFORM fleet_catalog.check_may_cancel('run', a_run_id, v_run.owner);
+    PERFORM fleet_catalog.check_given('final_tasks', a_final_tasks::text);
     IF fleet_catalog.is_final(v_run.state) THEN
         RETURN false;
     END IF;
-    INSERT INTO fleet_catalog.cancel_request (run_id)
-    SELECT a_run_id WHERE NOT EXISTS (SELECT FROM fleet_catalog.cancel_request AS c WHERE c.run_id = a_run_id);
-    PERFORM fleet_catalog.wake('cancel_run', a_run_id);
+    INSERT INTO fleet_catalog.cancel_request (run_id, final_tasks)
+    SELECT a_run_id, a_final_tasks
+     WHERE NOT EXISTS (SELECT FROM fleet_catalog.cancel_request AS c WHERE c.run_id = a_run_id AND (a_final_tasks OR NOT c.final_tasks));
+    PERFORM fleet_catalog.wake(CASE WHEN a_final_tasks THEN 'cancel_run' ELSE 'cancel_final' END, a_run_id);
     RETURN true;
 END
 $$;

@@ -44,7 +44,7 @@ CREATE FUNCTION fleet_catalog.restart_tasks(a_run fleet_catalog.run, a_chosen te
 SELECT d.task_no,
        CASE WHEN t.state IN (fleet_catalog.state_code('lost'), fleet_catalog.state_code('unknown')) AND a_run.restart_unknown = 'succeeded'
             THEN fleet_catalog.state_code('succeeded') ELSE coalesce(t.state, fleet_catalog.state_code('queued')) END,
-       d.name IS NOT DISTINCT FROM a_chosen,
+       d.name IS NOT DISTINCT FROM a_chosen OR d.final OR d.catch, -- these run again whatever they did
        -- carried into that run too, if it neither ran nor waited for its items there
        CASE WHEN t.attempt = 0 AND t.started_at IS NULL THEN coalesce(t.carried_from, t.run_id) ELSE t.run_id END,
        CASE WHEN NOT (d.for_each OR d.kind = 'package') OR d.for_each <> o.for_each OR d.kind <> o.kind OR d.package <> o.package THEN NULL

@@ -18,6 +18,18 @@ CREATE FUNCTION fleet.run_id() RETURNS bigint
     RETURN (NULLIF(pg_catalog.current_setting('fleet.context', true), '')::jsonb OPERATOR(pg_catalog.->>) 'run_id')::bigint;
 COMMENT ON FUNCTION fleet.run_id() IS 'The run that the running step is part of; null outside of runs. On a server of mode agent it is the run of the parent';
 
+CREATE FUNCTION fleet.failure() RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN NULLIF(pg_catalog.current_setting('fleet.context', true), '')::jsonb OPERATOR(pg_catalog.->) 'failure';
+COMMENT ON FUNCTION fleet.failure()
+    IS 'The failure for which a handler is executed: run_id, package, task, item, attempt, state, server, sqlstate and message; null elsewhere. It is part of the setting fleet.context, on every server';
+
+CREATE FUNCTION fleet.run_outcome() RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN NULLIF(pg_catalog.current_setting('fleet.context', true), '')::jsonb OPERATOR(pg_catalog.->>) 'outcome';
+COMMENT ON FUNCTION fleet.run_outcome()
+    IS 'In a final task, how the run would have ended without the final tasks that have not ended yet: succeeded, failed or canceled; null elsewhere. It is part of the setting fleet.context, on every server';
+
 -- ---- what came before --------------------------------------------------------------------------
 
 -- The run in whose context the session is.  The uuid tells it from a run of the same number in another database.

@@ -86,7 +86,7 @@ BEGIN
     completion := v_task ->> 'completion';
     SELECT t.state INTO whole FROM fleet_catalog.task_run AS t WHERE t.run_id = a_run.run_id AND t.task_no = steered_task.task_no AND t.item = 0;
     whole := coalesce(whole, fleet_catalog.state_code('queued'));
-    expanded := v_task ->> 'for_each' IS NOT NULL AND whole <> fleet_catalog.state_code('queued')
+    expanded := (v_task ->> 'for_each' IS NOT NULL OR coalesce((v_task ->> 'catch')::boolean, false)) AND whole <> fleet_catalog.state_code('queued')
         AND EXISTS (SELECT FROM fleet_catalog.task_run AS t WHERE t.run_id = a_run.run_id AND t.task_no = steered_task.task_no AND t.item = 1);
     state := whole;
     IF a_item IS NOT NULL THEN
@@ -94,7 +94,7 @@ BEGIN
          WHERE t.run_id = a_run.run_id AND t.task_no = steered_task.task_no AND t.item = a_item AND a_item > 0 AND expanded;
         IF NOT FOUND THEN
             RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('task "%s" of run %s has no item %s', a_task, a_run.run_id, a_item),
-                HINT = CASE WHEN v_task ->> 'for_each' IS NULL THEN 'It has no for_each: leave out the item.'
+                HINT = CASE WHEN v_task ->> 'for_each' IS NULL AND NOT coalesce((v_task ->> 'catch')::boolean, false) THEN 'It has no for_each: leave out the item.'
                             WHEN NOT expanded THEN 'Its items are not known yet.'
                             ELSE 'Items are listed in fleet.task_run, and count from 1.' END;
         END IF;
@@ -181,6 +181,14 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
             MESSAGE = format('task "%s" of run %s is %s', a_task, a_run_id, fleet_catalog.state_name(v_task.whole)),
             HINT = 'Items are started once more while their task is running, or when it has failed.';
+    END IF;
+    IF EXISTS (SELECT FROM fleet_catalog.run AS r
+                 JOIN fleet_catalog.definition_task AS o ON o.hash = r.definition AND o.task_no = v_task.task_no AND NOT o.final
+                 JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.final
+                 JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id AND t.task_no = d.task_no AND t.state <> fleet_catalog.state_code('queued')
+                WHERE r.run_id = a_run_id) THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('the final tasks of run %s have begun', a_run_id),
+            DETAIL = 'They begin when no other task can run any more.', HINT = format('When it has ended, use fleet.restart_run(%s).', a_run_id);
     END IF;
     DELETE FROM fleet_catalog.skip_request AS s WHERE s.run_id = a_run_id AND s.task_no = v_task.task_no AND a_item IS NOT DISTINCT FROM NULLIF(s.item, 0);
     INSERT INTO fleet_catalog.retry_request (run_id, task_no, item)

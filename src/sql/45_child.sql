@@ -369,27 +369,28 @@ BEGIN
         UPDATE fleet_catalog.package AS p
            SET owner = fleet_catalog.caller(), params = a_body -> 'params', overlap = coalesce(a_body ->> 'overlap', 'parallel'),
                priority = coalesce((a_body ->> 'priority')::integer, 0), deployed_from = a_parent_uuid, changed_at = now(),
-               enabled = coalesce((a_body ->> 'enabled')::boolean, true)
+               enabled = coalesce((a_body ->> 'enabled')::boolean, true), failed_if = coalesce(a_body ->> 'failed_if', 'unhandled')
          WHERE p.package_id = v_id;
     ELSE
-        INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from, container_of, container_task, root_id, enabled)
+        INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from, container_of, container_task, root_id, enabled, failed_if)
         VALUES (v_name, fleet_catalog.caller(), a_body -> 'params', coalesce(a_body ->> 'overlap', 'parallel'),
                 coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid, a_in, a_task, coalesce(v_around.root_id, a_in),
-                coalesce((a_body ->> 'enabled')::boolean, true))
+                coalesce((a_body ->> 'enabled')::boolean, true), coalesce(a_body ->> 'failed_if', 'unhandled'))
         RETURNING package_id INTO v_id;
     END IF;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional,
-                                    enabled)
+                                    enabled, final, catch)
     SELECT v_id, x.task_no, x.name, x.kind, x.job, x.server, x.on_group, x.sql, CASE WHEN x.container THEN v_name || '/' || x.name ELSE x.package END,
            x.params, x.for_each, x.throttle,
            x.completion, x.min_share, x.balance, x.join_type, x.on_lost, x.retries, fleet_catalog.from_microseconds(x.retry_wait_us),
            fleet_catalog.from_microseconds(x.retry_max_us), x.retry_states, fleet_catalog.from_microseconds(x.timeout_us),
-           x.transactional, x.left_out IS NULL
+           x.transactional, x.left_out IS NULL, coalesce(x.final, false), coalesce(x.catch, false)
       FROM jsonb_to_recordset(a_body -> 'tasks') AS x (
            task_no integer, name text, kind text, job text, server name, on_group text, sql text, package text, params jsonb, for_each text,
            throttle integer, completion text, min_share double precision, balance text, join_type text, on_lost text, retries integer,
-           retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, transactional boolean, left_out text, container boolean);
+           retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, transactional boolean, left_out text, container boolean,
+           final boolean, catch boolean);
     PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, coalesce(a_body -> 'packages' -> (t.task ->> 'package'), '{}'), a_replace, v_id, t.task ->> 'name')
        FROM jsonb_array_elements(a_body -> 'tasks') AS t (task) WHERE t.task ? 'container';
     PERFORM fleet_catalog.use_group(g.name)
@@ -450,7 +451,7 @@ CREATE FUNCTION fleet_catalog.check_rows(a_table regclass, a_what text, a_rows j
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c_rows CONSTANT jsonb := (
-        SELECT coalesce(jsonb_agg(x.row || CASE WHEN x.row ? 'retry_wait_us' THEN
+        SELECT coalesce(jsonb_agg('{"final": false, "catch": false}' || x.row || CASE WHEN x.row ? 'retry_wait_us' THEN
                    jsonb_build_object('retry_wait', fleet_catalog.from_microseconds((x.row ->> 'retry_wait_us')::bigint),
                                       'retry_max', fleet_catalog.from_microseconds((x.row ->> 'retry_max_us')::bigint),
                                       'timeout', fleet_catalog.from_microseconds((x.row ->> 'timeout_us')::bigint),

@@ -101,7 +101,7 @@ CREATE FUNCTION fleet_catalog.play_tasks(a_package text, a_owner oid, a_tasks fl
     SELECT p.*
       FROM (SELECT array_agg(t.name ORDER BY t.task_no),
                    array_agg(CASE WHEN t.enabled THEN array_position('{job,sql,package}'::text[], CASE WHEN num_nonnulls(t.job, t.server, t.on_group) = 1 THEN 'sql' ELSE t.kind END) - 1
-                                  ELSE -1 END ORDER BY t.task_no),
+                                  ELSE 9 END + CASE WHEN t.final THEN 10 WHEN t.catch THEN 20 ELSE 0 END ORDER BY t.task_no),
                    array_agg(array_position('{all,any}'::text[], t.join_type) - 1 ORDER BY t.task_no),
                    array_agg(CASE WHEN t.for_each IS NULL THEN -1
                                   ELSE (SELECT count(*)::integer FROM expected AS e WHERE e.task_no = t.task_no) END ORDER BY t.task_no),

@@ -291,7 +291,7 @@ CREATE VIEW fleet.package WITH (security_barrier) AS
 SELECT p.name AS package, pg_catalog.pg_get_userbyid(p.owner) AS owner,
        (SELECT count(*) FROM fleet_catalog.package AS c JOIN fleet_catalog.task AS t ON t.package_id = c.package_id
          WHERE c.package_id = p.package_id OR c.root_id = p.package_id) AS tasks, p.overlap, p.priority, p.changed_at,
-       p.deployed_from, p.enabled,
+       p.deployed_from, p.enabled, p.failed_if,
        (SELECT k.keep_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_days,
        (SELECT k.keep_runs FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_runs,
        (SELECT k.keep_failed_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_failed_days,
@@ -302,7 +302,7 @@ COMMENT ON VIEW fleet.package IS 'Packages defined in this database';
 
 CREATE VIEW fleet.task WITH (security_barrier) AS
 SELECT coalesce(r.name, p.name) AS package, t.task_no, fleet_catalog.path_in(r.name, p.name, t.name) AS task, t.kind, t.job, t.server, t.on_group,
-       CASE WHEN c.package_id IS NULL THEN t.package END AS nested, t.join_type AS wait_for, t.enabled, c.package_id IS NOT NULL AS container, t.throttle, t.completion, t.min_share AS minimum_share, t.balance, t.on_lost, t.retries, t.retry_wait,
+       CASE WHEN c.package_id IS NULL THEN t.package END AS nested, t.join_type AS wait_for, t.enabled, c.package_id IS NOT NULL AS container, t.final, t.catch, t.throttle, t.completion, t.min_share AS minimum_share, t.balance, t.on_lost, t.retries, t.retry_wait,
        t.retry_max AS retry_wait_max, t.retry_states AS retry_sqlstates, t.timeout, t.transactional, t.params, t.for_each, t.sql
   FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
   LEFT JOIN fleet_catalog.package AS r ON r.package_id = p.root_id

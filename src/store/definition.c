@@ -29,15 +29,23 @@ static FleetStatement tasks_statement = {
     "SELECT x.name, x.kind, x.job, x.server, x.on_group, x.sql, x.package,"
     "       COALESCE(x.params, '{}'::jsonb), x.for_each, x.throttle, x.completion,"
     "       x.min_share, x.balance, x.join_type, x.on_lost, x.retries, x.retry_wait_us,"
-    "       x.retry_max_us, x.retry_states, x.timeout_us, x.transactional, x.left_out"
+    "       x.retry_max_us, x.retry_states, x.timeout_us, x.transactional, x.left_out,"
+    "       x.final, x.catch"
     "  FROM pg_catalog.jsonb_array_elements($1 OPERATOR(pg_catalog.->) 'tasks')"
     "       WITH ORDINALITY AS e(task, n),"
     "       pg_catalog.jsonb_to_record(e.task) AS x(name text, kind text, job text, server text,"
     "         on_group text, sql text, package text, params jsonb, for_each text, throttle int,"
     "         completion text, min_share float8, balance text, join_type text, on_lost text,"
     "         retries int, retry_wait_us bigint, retry_max_us bigint, retry_states text[],"
-    "         timeout_us bigint, transactional boolean, left_out text)"
+    "         timeout_us bigint, transactional boolean, left_out text, final boolean, catch "
+    "boolean)"
     " ORDER BY e.n",
+    1,
+    {JSONBOID},
+    NULL};
+
+static FleetStatement strict_statement = {
+    "SELECT COALESCE($1 OPERATOR(pg_catalog.->>) 'failed_if', '') OPERATOR(pg_catalog.=) 'any'",
     1,
     {JSONBOID},
     NULL};
@@ -268,6 +276,8 @@ read_task(HeapTuple tuple, TupleDesc desc, FleetTaskSpec *spec, FleetTaskDef *ta
         spec->kind = FLEET_TASK_SQL; /* a job that runs here */
     task->left_out = fleet_column_text(tuple, desc, 22, context);
     spec->left_out = task->left_out != NULL;
+    spec->last = fleet_column_bool(tuple, desc, 23);
+    spec->handler = fleet_column_bool(tuple, desc, 24);
 }
 
 static void
@@ -350,6 +360,9 @@ read_package(const char *hash)
 
     package->context = context;
     body = read_body(hash, "package", &package->name, context);
+    (void) fleet_statement_run(&strict_statement, &body, NULL);
+    package->strict = fleet_column_bool(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+    SPI_freetuptable(SPI_tuptable);
     read_tasks(package, body);
     read_edges(package, body);
     read_jobs(package, body);

@@ -80,6 +80,7 @@ typedef struct FleetPackageDef
     FleetDefinition *definition;
     MemoryContext context;
     char *name;
+    bool strict; /* failed_if "any" */
     uint32 ntasks;
     FleetTaskDef *tasks;
     FleetTaskSpec *specs; /* target and estimate are for the user to fill in */

@@ -17,7 +17,9 @@
     "r.run_id, r.run_uuid, r.package, r.definition, r.owner, r.state, r.priority, r.params,"       \
     " r.parent_run_id, r.parent_task_no, r.parent_item, r.parent_job_run_id, r.restart_of,"        \
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
-    "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id)"
+    "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id),"                                   \
+    " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
+    "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id AND NOT c.final_tasks)"
 
 static FleetStatement all_runs_statement = {
     "SELECT " RUN_COLUMNS "  FROM fleet_catalog.run AS r"
@@ -149,6 +151,7 @@ fleet_run_read(const int64 *ids, int n, FleetRunRow **rows)
         row->parent_job_run_id = fleet_column_int(tuple, desc, 12, 0);
         row->restart_of = fleet_column_int(tuple, desc, 13, 0);
         row->cancel = fleet_column_bool(tuple, desc, 14);
+        row->cancel_final = fleet_column_bool(tuple, desc, 15);
     }
     SPI_freetuptable(table);
     return count;

@@ -23,6 +23,7 @@
  *                    time, slow and obvious, as are
  *   sim_decisions.c  what must hold of decisions
  *   sim_outcome.c    how a run must end
+ *   sim_parts.c      when final tasks begin, for what handlers are executed
  *   sim_fairness.c   nobody starves
  *   sim_end.c        nobody is in limbo; a rebuilt engine equals the living one
  *   sim_main.c       workers, progress, replay
@@ -111,6 +112,7 @@ typedef enum SimFaultKind
     FAULT_PROMOTE_PARENT, /* the old one is stopped, and wakes up later */
     FAULT_ADMIN,          /* server state, slots */
     FAULT_CANCEL_RUN,
+    FAULT_CANCEL_FINAL, /* with its final tasks */
     FAULT_CHILD_CANCEL, /* a child's administrator cancels a job there */
     FAULT_SKIP,         /* what a session asks of a run: sim_steer.c */
     FAULT_RETRY,
@@ -164,6 +166,7 @@ typedef struct SimCase
     uint32_t restart_pct;  /* a run that ended badly is restarted */
     uint32_t max_active_runs;
     uint32_t slice, crowd; /* as in FleetEngineConfig */
+    bool strict;           /* failed_if "any", of all packages */
     bool crowded;          /* so many items that somebody could starve */
 } SimCase;
 
@@ -329,8 +332,12 @@ typedef struct SimRow
     FleetTime since, retry_at, estimate;
     uint32_t avoid; /* server + 1 where the last attempt surely did not start */
     uint32_t shy; /* server + 1 that it may avoid: it was lost there, or an agent restarted since */
-    uint32_t passed;   /* starts on its servers since it waits */
-    uint64_t patience; /* … of which so many are allowed */
+    uint32_t passed;             /* starts on its servers since it waits */
+    uint64_t patience;           /* … of which so many are allowed */
+    uint32_t handler, execution; /* an execution of a handler: task + 1, and its number; 0: none */
+    uint32_t cause;              /* … and the row that failed */
+    uint32_t caught;             /* failures of it that each handler is to be executed for … */
+    uint32_t perhaps;            /* … or may be, since a cancel came at the same time */
 } SimRow;
 
 typedef struct SimRun
@@ -338,7 +345,10 @@ typedef struct SimRun
     uint32_t rid;
     uint8_t package;
     uint8_t state;
-    bool cancel;       /* durably accepted */
+    bool cancel;      /* durably accepted */
+    bool cancel_last; /* … of the final tasks too */
+    bool last_told;   /* volatile: … and the engine knows */
+    bool began;
     bool child_cancel; /* some child was stopped over there */
     int32_t priority;
     uint32_t owner_run, owner_row, owner_aid; /* SIM_NONE: a root */
@@ -672,12 +682,14 @@ extern void catalog_row_place(const SimRun *run, const SimPackage *package, uint
                               uint32_t *task, uint32_t *item);
 extern void catalog_expand(SimRun *run, uint32_t task, uint32_t count);
 extern bool catalog_find(Sim *s, SimParent *p, uint32_t aid, uint32_t *run, uint32_t *row);
-extern void catalog_cancel(SimCatalog *catalog, uint32_t run);
+extern void catalog_cancel(Sim *s, SimCatalog *catalog, uint32_t run, bool last);
+extern uint32_t catalog_add_execution(SimRun *run, uint32_t task, uint32_t cause);
 extern uint32_t catalog_new_job(SimCatalog *catalog, uint32_t aid);
 
 /* sim_restart.c */
 extern void catalog_restart(Sim *s, SimCatalog *catalog, uint32_t index, uint32_t number,
                             const bool *chosen, bool count_unknown);
+extern bool *restart_chosen(const Sim *s, uint8_t package);
 extern const SimRun *restart_items(const SimCatalog *catalog, const SimRun *run, uint32_t task);
 extern bool *restart_carried(const SimCatalog *catalog, const SimRun *run, uint32_t task);
 extern void restart_expanded(const SimCatalog *catalog, SimRun *run, uint32_t task);
@@ -717,7 +729,7 @@ extern void parent_link_down(Sim *s, uint32_t parent, uint32_t conn);
 extern void parent_job_finished(Sim *s, uint32_t parent, uint32_t job);
 extern void parent_job_accepted(Sim *s, uint32_t parent, uint32_t job);
 extern void parent_root(Sim *s, uint32_t root);
-extern void parent_cancel_root(Sim *s, uint32_t root);
+extern void parent_cancel_root(Sim *s, uint32_t root, bool last);
 extern void parent_admin(Sim *s, uint32_t server, FleetServerState state, uint32_t slots);
 extern void parent_items(Sim *s, uint32_t parent, uint32_t run, uint32_t task);
 extern void parent_condition(Sim *s, uint32_t parent, uint32_t run, uint32_t edge,
@@ -749,7 +761,17 @@ extern void oracle_sent(Sim *s, SimParent *p, uint32_t aid);
 extern void oracle_reload(Sim *s, uint32_t parent);
 extern void oracle_end(Sim *s);
 
+/* sim_parts.c */
+extern bool parts_cancel_reaches(const Sim *s, const SimRun *run, uint32_t task);
+extern bool parts_reach_nested(const Sim *s, const SimCatalog *catalog, uint32_t nested);
+extern void parts_failed(Sim *s, SimRun *run, uint32_t row, const FleetDecision *d);
+extern void parts_caught(Sim *s, SimRun *run, const FleetDecision *d);
+extern bool parts_waits(const Sim *s, const SimRun *run, uint32_t task);
+extern void parts_begins(Sim *s, const SimRun *run, uint32_t task);
+extern void parts_end(Sim *s, const SimRun *run);
+
 /* sim_outcome.c, sim_fairness.c */
+extern bool outcome_handled(const SimPackage *package, uint32_t task);
 extern int outcome_ready(const Sim *s, const SimRun *run, uint32_t task);
 extern void oracle_starvation(Sim *s, SimParent *p);
 

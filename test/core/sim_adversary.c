@@ -174,7 +174,8 @@ sim_fault(Sim *s, const SimFault *f)
         case FAULT_SNAPSHOT_PARENT: parent_snapshot(s); break;
         case FAULT_PROMOTE_PARENT: parent_promote(s, f->span); break;
         case FAULT_ADMIN: parent_admin(s, f->server, (FleetServerState) f->state, f->slots); break;
-        case FAULT_CANCEL_RUN: parent_cancel_root(s, f->root); break;
+        case FAULT_CANCEL_RUN: parent_cancel_root(s, f->root, false); break;
+        case FAULT_CANCEL_FINAL: parent_cancel_root(s, f->root, true); break;
         case FAULT_CHILD_CANCEL:
             if (f->server != 0)
                 child_admin_cancel(s, node);

@@ -4,7 +4,7 @@
  *     what is here survives a crash.
  *
  * Rows of a run: one a task (item 0), then the items of each expanded
- * for_each, from base[task] on.
+ * for_each, from base[task] on; executions of handlers as they come.
  */
 #include "sim.h"
 
@@ -92,7 +92,12 @@ catalog_new_run(Sim *s, SimCatalog *catalog, uint8_t number, uint32_t rid, int32
 uint32_t
 catalog_row(const SimRun *run, uint32_t task, uint32_t item)
 {
-    return item == 0 ? task : run->base[task] + item - 1;
+    if (item == 0)
+        return task;
+    for (uint32_t row = 0; row < run->nrows; row++)
+        if (run->rows[row].handler == task + 1 && run->rows[row].execution == item)
+            return row;
+    return run->base[task] + item - 1;
 }
 
 void
@@ -103,8 +108,15 @@ catalog_row_place(const SimRun *run, const SimPackage *package, uint32_t row, ui
     *item = 0;
     if (row < package->ntasks)
         return;
+    if (run->rows[row].handler != 0)
+    {
+        *task = run->rows[row].handler - 1;
+        *item = run->rows[row].execution;
+        return;
+    }
     for (uint32_t t = 0; t < package->ntasks; t++)
-        if (run->count[t] != SIM_NONE && row >= run->base[t] && row < run->base[t] + run->count[t])
+        if (run->count[t] != SIM_NONE && !package->tasks[t].spec.handler && row >= run->base[t] &&
+            row < run->base[t] + run->count[t])
         {
             *task = t;
             *item = row - run->base[t] + 1;
@@ -120,6 +132,21 @@ catalog_expand(SimRun *run, uint32_t task, uint32_t count)
     SIM_GROW(run->rows, run->cap_rows, run->nrows + count, sizeof(SimRow));
     for (uint32_t i = 0; i < count; i++)
         new_row(&run->rows[run->nrows++]);
+}
+
+uint32_t
+catalog_add_execution(SimRun *run, uint32_t task, uint32_t cause)
+{
+    uint32_t number = run->count[task] == SIM_NONE ? 1 : run->count[task] + 1;
+
+    run->count[task] = number;
+    SIM_GROW(run->rows, run->cap_rows, run->nrows + 1, sizeof(SimRow));
+    new_row(&run->rows[run->nrows]);
+    run->rows[run->nrows].handler = task + 1;
+    run->rows[run->nrows].execution = number;
+    run->rows[run->nrows].cause = cause;
+    run->nrows++;
+    return number;
 }
 
 /* Where is this attempt, and is it the present one of its row?  *run SIM_NONE: nowhere. */
@@ -158,12 +185,13 @@ catalog_new_job(SimCatalog *catalog, uint32_t aid)
 
 /* A cancel is accepted: of this run and of the nested ones below it. */
 void
-catalog_cancel(SimCatalog *catalog, uint32_t run)
+catalog_cancel(Sim *s, SimCatalog *catalog, uint32_t run, bool last)
 {
     if (FLEET_STATE_IS_FINAL(catalog->runs[run].state))
         return;
     catalog->runs[run].cancel = true;
+    catalog->runs[run].cancel_last |= last;
     for (uint32_t i = run + 1; i < catalog->nruns; i++)
-        if (catalog->runs[i].owner_run == run)
-            catalog_cancel(catalog, i);
+        if (catalog->runs[i].owner_run == run && parts_reach_nested(s, catalog, i))
+            catalog_cancel(s, catalog, i, last);
 }

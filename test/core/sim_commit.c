@@ -18,8 +18,7 @@ restart_nested(Sim *s, SimParent *p, uint32_t owner, uint32_t row)
     if (old == SIM_NONE || !FLEET_STATE_IS_FINAL(p->catalog.runs[old].state))
         return;
     catalog_restart(s, &p->catalog, run->rows[row].sub, old,
-                    sim_alloc(s->c->packages[p->catalog.runs[old].package].ntasks + 1),
-                    run->count_unknown);
+                    restart_chosen(s, p->catalog.runs[old].package), run->count_unknown);
 }
 
 static void
@@ -81,6 +80,7 @@ commit_state(Sim *s, uint32_t parent, SimRun *run, SimRow *row, const FleetDecis
     row->since = s->now;
     if (d->state == FLEET_QUEUED || d->state == FLEET_RETRYING)
         row->skip_told |= row->skip_late;
+    parts_failed(s, run, (uint32_t) (row - run->rows), d);
     if (d->state == FLEET_RETRYING)
         row->retry_at = d->at;
     if (d->state == FLEET_LOST)
@@ -131,7 +131,9 @@ commit_one(Sim *s, uint32_t parent, const FleetDecision *d)
                 p->catalog.jobs[row->job].cancel_asked = true;
             break;
         case FLEET_DO_STATE: commit_state(s, parent, run, row, d); break;
+        case FLEET_DO_CATCH: parts_caught(s, run, d); break;
         case FLEET_DO_RUN:
+            run->began |= !FLEET_STATE_IS_FINAL(d->state);
             oracle_run_change(s, run, d->state);
             run->state = (uint8_t) d->state;
             break;
@@ -161,13 +163,13 @@ commit_answers(SimParent *p, uint32_t fed)
 }
 
 static void
-cancel_nested(SimParent *p, const FleetDecision *d)
+cancel_nested(Sim *s, SimParent *p, const FleetDecision *d)
 {
     SimRun *run = &p->catalog.runs[fleet_engine_run_tag(p->engine, d->ref.run)];
     SimRow *row = &run->rows[catalog_row(run, d->ref.task, d->ref.item)];
 
     if (row->sub != SIM_NONE && row->state == FLEET_CANCELING)
-        catalog_cancel(&p->catalog, row->sub);
+        catalog_cancel(s, &p->catalog, row->sub, run->cancel_last);
 }
 
 void
@@ -188,7 +190,7 @@ parent_commit(Sim *s, uint32_t parent, uint32_t fed)
     /* same commit, but of the nested runs' point of view after it */
     for (uint32_t i = 0; i < p->nbatch && !s->failed; i++)
         if (p->batch[i].kind == FLEET_DO_CANCEL)
-            cancel_nested(p, &p->batch[i]);
+            cancel_nested(s, p, &p->batch[i]);
     if (!s->failed)
         oracle_batch(s, p);
     for (uint32_t i = 0; i < p->catalog.nruns; i++)
@@ -332,6 +334,7 @@ effect_one(Sim *s, uint32_t parent, const FleetDecision *d)
                 event->msg.serial = p->catalog.runs[run].question[d->edge];
             break;
         case FLEET_DO_RUN: break; /* last: the handle is needed until then */
+        case FLEET_DO_CATCH: break;
         case FLEET_DO_STATE: break;
     }
 }

@@ -29,9 +29,10 @@ another_member(const Sim *s, const SimParent *p, uint32_t target, uint32_t but)
 }
 
 static void
-check_start(Sim *s, SimParent *p, const SimRun *run, const SimTask *task, uint32_t item,
+check_start(Sim *s, SimParent *p, const SimRun *run, uint32_t number, uint32_t item,
             const SimRow *was, const FleetDecision *d)
 {
+    const SimTask *task = &s->c->packages[run->package].tasks[number];
     bool placed = task->spec.kind == FLEET_TASK_JOB ? sim_listed(s->c, task->spec.target, d->server)
                   : task->spec.kind == FLEET_TASK_SQL ? d->server == 0
                                                       : d->server == FLEET_NO_SERVER;
@@ -46,13 +47,13 @@ check_start(Sim *s, SimParent *p, const SimRun *run, const SimTask *task, uint32
         sim_fail(s, "started though it is to be skipped");
     else if (run->pause_told)
         sim_fail(s, "started though its run is paused");
-    else if (run->cancel)
+    else if (parts_cancel_reaches(s, run, number))
         sim_fail(s, "started after the cancel of its run was accepted");
     else if (FLEET_STATE_IS_FINAL(run->state))
         sim_fail(s, "started in a run that has ended");
     else if (!placed)
         sim_fail(s, "placed on server %d, which is not in its target", (int) d->server);
-    else if (task->spec.for_each != (item > 0))
+    else if ((task->spec.for_each || task->spec.handler) != (item > 0))
         sim_fail(s, "a for_each started as a whole, or a plain task as an item");
     else if (d->server != FLEET_NO_SERVER && p->known[d->server] != FLEET_SERVER_ONLINE)
         sim_fail(s, "started on server %u, which is not online (%d)", d->server,
@@ -75,7 +76,7 @@ static bool
 bad_sibling(const SimRun *run, uint32_t task)
 {
     for (uint32_t i = 0; run->count[task] != SIM_NONE && i < run->count[task]; i++)
-        if (bad(run->rows[run->base[task] + i].state))
+        if (bad(run->rows[catalog_row(run, task, i + 1)].state))
             return true;
     return false;
 }
@@ -147,7 +148,7 @@ check_state(Sim *s, SimParent *p, const SimRun *run, uint32_t number, uint32_t i
             const SimRow *was, const FleetDecision *d)
 {
     const SimTask *task = &s->c->packages[run->package].tasks[number];
-    bool whole = task->spec.for_each && item == 0;
+    bool whole = (task->spec.for_each || task->spec.handler) && item == 0;
     bool started = was->state == FLEET_STARTING || was->state == FLEET_RUNNING ||
                    was->state == FLEET_CANCELING;
     bool good = true;
@@ -164,7 +165,8 @@ check_state(Sim *s, SimParent *p, const SimRun *run, uint32_t number, uint32_t i
             break;
         case FLEET_RETRYING:
             good = started && !whole && d->failures <= task->spec.retry.retries &&
-                   run->state != FLEET_CANCELING && d->failures == was->failures + 1;
+                   !(run->state == FLEET_CANCELING && parts_cancel_reaches(s, run, number)) &&
+                   d->failures == was->failures + 1;
             break;
         case FLEET_CANCELING: good = started; break;
         case FLEET_SUCCEEDED:
@@ -180,7 +182,8 @@ check_state(Sim *s, SimParent *p, const SimRun *run, uint32_t number, uint32_t i
         case FLEET_CANCELED:
             good = whole || (started ? was->state == FLEET_CANCELING ||
                                            attempt_allows(s, p, task, was, FLEET_CANCELED)
-                                     : run->cancel || item > 0);
+                                     : parts_cancel_reaches(s, run, number) || item > 0 ||
+                                           (run->cancel && !run->began));
             break;
         case FLEET_SKIPPED:
             good = was->state == FLEET_QUEUED ? item == 0 || was->skip
@@ -227,7 +230,7 @@ oracle_row_change(Sim *s, SimParent *p, const SimRun *run, uint32_t task, uint32
         return;
     }
     if (d->kind == FLEET_DO_START)
-        check_start(s, p, run, &s->c->packages[run->package].tasks[task], item, was, d);
+        check_start(s, p, run, task, item, was, d);
     else if (d->kind == FLEET_DO_STATE)
         check_state(s, p, run, task, item, was, d);
     else if (!started)
@@ -242,10 +245,14 @@ void
 oracle_question(Sim *s, const SimRun *run, const FleetDecision *d)
 {
     const SimPackage *package = &s->c->packages[run->package];
+    uint32_t task = d->kind == FLEET_DO_EXPAND ? d->ref.task : package->edges[d->edge].to;
 
+    if (d->kind == FLEET_DO_EXPAND)
+        parts_begins(s, run, task);
     if (d->kind == FLEET_DO_EXPAND && run->pause_told == 2)
         sim_fail(s, "a run that is paused asks for items");
-    else if (run->state == FLEET_CANCELING || FLEET_STATE_IS_FINAL(run->state))
+    else if ((run->state == FLEET_CANCELING && parts_cancel_reaches(s, run, task)) ||
+             FLEET_STATE_IS_FINAL(run->state))
         sim_fail(s, "a run that is %s asks for items or a condition",
                  fleet_state_name((FleetState) run->state));
     else if (d->kind == FLEET_DO_EXPAND &&
@@ -286,7 +293,7 @@ active_items(const SimRun *run, uint32_t task)
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < run->count[task]; i++)
-        n += sim_active(run->rows[run->base[task] + i].state);
+        n += sim_active(run->rows[catalog_row(run, task, i + 1)].state);
     return n;
 }
 
@@ -309,8 +316,9 @@ oracle_batch(Sim *s, SimParent *p)
         if (outcome_ready(s, run, d->ref.task) != 1 &&
             !(run->retried && (d->attempt > 1 || d->ref.item > 0)))
             sim_fail(s, "task %u started before its constraints held", d->ref.task);
-        if (d->ref.item > 0 && spec->throttle > 0 &&
-            active_items(run, d->ref.task) > spec->throttle)
+        parts_begins(s, run, d->ref.task);
+        if (d->ref.item > 0 && (spec->throttle > 0 || spec->handler) &&
+            active_items(run, d->ref.task) > (spec->throttle > 0 ? spec->throttle : 1))
             sim_fail(s, "task %u: %u items at the same time, throttle %u", d->ref.task,
                      active_items(run, d->ref.task), spec->throttle);
         if (d->server == FLEET_NO_SERVER || (checked & (1u << d->server)))

@@ -86,6 +86,7 @@ oracle_reload(Sim *s, uint32_t parent)
     for (uint32_t run = 0; run < p->catalog.nruns && !s->failed; run++)
         if (handles[run] != SIM_NONE && p->catalog.runs[run].state != FLEET_QUEUED &&
             !fleet_engine_run_behind(p->engine, p->vruns[run].handle) &&
+            p->catalog.runs[run].cancel_last == p->catalog.runs[run].last_told &&
             p->catalog.runs[run].cancel == (p->catalog.runs[run].state == FLEET_CANCELING))
         {
             compare_run(s, p, other, run, handles[run]);

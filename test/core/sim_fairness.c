@@ -53,7 +53,8 @@ oracle_starvation(Sim *s, SimParent *p)
             const FleetTaskSpec *spec = &package->tasks[task].spec;
             SimRow *row = &run->rows[task];
 
-            if (spec->kind != FLEET_TASK_JOB || spec->for_each || row->state != FLEET_QUEUED ||
+            if (spec->kind != FLEET_TASK_JOB || spec->for_each || spec->handler ||
+                row->state != FLEET_QUEUED || parts_waits(s, run, task) ||
                 outcome_ready(s, run, task) != 1)
             {
                 row->passed = 0;

@@ -189,6 +189,10 @@ one_task(Gen *g, SimTask *task, uint32_t number, uint32_t level)
     spec->left_out = pct(g, 5);
     if (pct(g, 15))
         for_each(g, task);
+    spec->last = pct(g, 12);
+    spec->handler = !spec->last && !spec->for_each && pct(g, 8);
+    if (spec->handler)
+        spec->throttle = below(g, 4);
     task->nsteps = (uint16_t) (pct(g, 60) ? 1 : 1 + below(g, SIM_STEPS));
     for (uint16_t i = 0; i < task->nsteps; i++)
         step(g, task, i, fail_pct);
@@ -208,6 +212,14 @@ edge_exists(const SimPackage *package, uint32_t from, uint32_t to)
         if (package->edges[i].from == from && package->edges[i].to == to)
             return true;
     return false;
+}
+
+static bool
+may_follow(const SimPackage *package, uint32_t a, uint32_t b)
+{
+    const FleetTaskSpec *x = &package->tasks[a].spec, *y = &package->tasks[b].spec;
+
+    return !x->handler && !y->handler && x->last == y->last;
 }
 
 static void
@@ -233,6 +245,8 @@ edges(Gen *g, SimPackage *package)
 
         if (pct(g, 50) && a + 1 < n)
             b = a + 1; /* chains */
+        if (!may_follow(package, order[a], order[b]))
+            continue;
         if (a == b || edge_exists(package, order[a < b ? a : b], order[a < b ? b : a]))
             continue;
         edge->from = order[a < b ? a : b];
@@ -288,6 +302,7 @@ packages(Gen *g)
         if (c->packages[c->roots[i].package].ntasks == 0)
             c->roots[i].package = 0;
     }
+    c->strict = pct(g, 15);
     c->max_active_runs = pct(g, 80) ? 0 : 1 + below(g, 2);
     c->slice = pct(g, 50) ? 0 : 1 + below(g, 3);
     c->crowd = pct(g, 50) ? 0 : 4 * c->nservers + below(g, 4);
@@ -334,6 +349,8 @@ any_fault(Gen *g, bool promotion)
                                     FAULT_ADMIN,
                                     FAULT_ADMIN,
                                     FAULT_CANCEL_RUN,
+                                    FAULT_CANCEL_RUN,
+                                    FAULT_CANCEL_FINAL,
                                     FAULT_CHILD_CANCEL,
                                     FAULT_SKIP,
                                     FAULT_SKIP,
@@ -408,6 +425,8 @@ crowd(Gen *g)
     uint32_t target = task->spec.target;
 
     c->crowded = true;
+    for (uint32_t t = 0; t < c->packages[0].ntasks; t++)
+        c->packages[0].tasks[t].spec.last = c->packages[0].tasks[t].spec.handler = false;
     memset(task, 0, sizeof *task);
     task->spec.name = "crowd";
     task->spec.for_each = true;
@@ -490,6 +509,8 @@ print_task(const SimTask *task, uint32_t number)
         printf(", %u items, throttle %u, completion %d, share %.2f%s", task->items,
                task->spec.throttle, task->spec.completion, task->spec.min_share,
                task->items_fail ? ", query fails" : "");
+    printf("%s%s%s", task->spec.last ? ", final" : "", task->spec.handler ? ", handler" : "",
+           task->spec.left_out ? ", left out" : "");
     printf(", retries %u, timeout %lld us, on lost %s%s\n", task->spec.retry.retries,
            (long long) task->spec.timeout,
            task->spec.on_lost == FLEET_LOST_RETRY ? "retry" : "fail",
@@ -522,6 +543,7 @@ sim_case_print(const SimCase *c)
                                         "parent's copy promoted",
                                         "admin",
                                         "cancel run",
+                                        "cancel run, final tasks too",
                                         "child cancels",
                                         "skip",
                                         "retry",

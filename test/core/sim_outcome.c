@@ -104,13 +104,13 @@ check_items(Sim *s, const SimRun *run, uint32_t number)
     }
     for (uint32_t i = 0; i < n; i++)
     {
-        uint8_t state = run->rows[run->base[number] + i].state;
+        uint32_t row = catalog_row(run, number, i + 1);
+        uint8_t state = run->rows[row].state;
 
         good += state == FLEET_SUCCEEDED || state == FLEET_SKIPPED;
         bad += is_bad(state);
         stopped += state == FLEET_CANCELED;
-        if (!FLEET_STATE_IS_FINAL(state) ||
-            (state == FLEET_SKIPPED && !run->rows[run->base[number] + i].skip))
+        if (!FLEET_STATE_IS_FINAL(state) || (state == FLEET_SKIPPED && !run->rows[row].skip))
             sim_fail(s, "the run has ended, item %u of task %u is %s", i + 1, number,
                      fleet_state_name((FleetState) state));
     }
@@ -138,30 +138,33 @@ check_task(Sim *s, const SimRun *run, uint32_t number)
     const SimRow *row = &run->rows[number];
     const SimTask *task = &s->c->packages[run->package].tasks[number];
     int ready = outcome_ready(s, run, number);
-    bool begun = task->spec.for_each ? run->count[number] != SIM_NONE : row->attempt > 0;
+    bool begun = task->spec.for_each || task->spec.handler ? run->count[number] != SIM_NONE
+                                                           : row->attempt > 0;
 
     if (!FLEET_STATE_IS_FINAL(row->state))
         sim_fail(s, "the run has ended, task %u is %s", number,
                  fleet_state_name((FleetState) row->state));
-    else if (row->state == FLEET_SKIPPED && ready != 0 && !task->spec.left_out && !row->skip)
+    else if (row->state == FLEET_SKIPPED && ready != 0 && !task->spec.left_out && !row->skip &&
+             !(task->spec.handler && !begun))
         sim_fail(s, "task %u is skipped though its constraints could hold", number);
     else if (task->spec.left_out && (row->state == FLEET_SUCCEEDED || begun))
         sim_fail(s, "task %u is left out, yet it ran", number);
     else if (row->state == FLEET_SKIPPED && begun && !row->skip)
         sim_fail(s, "task %u is skipped though it had begun", number);
-    else if (row->state == FLEET_CANCELED && !begun && !run->cancel)
+    else if (row->state == FLEET_CANCELED && !begun && run->began &&
+             !parts_cancel_reaches(s, run, number))
         sim_fail(s, "task %u is canceled though nobody asked for it", number);
     else if (row->state != FLEET_SKIPPED && row->state != FLEET_CANCELED && ready != 1 &&
              !condition_failed(s, run, number) && !(row->carried && run->counted) &&
              !(run->retried && (begun || row->state == FLEET_FAILED)))
         sim_fail(s, "task %u is %s though its constraints do not hold", number,
                  fleet_state_name((FleetState) row->state));
-    if (!s->failed && task->spec.for_each)
+    if (!s->failed && (task->spec.for_each || task->spec.handler))
         check_items(s, run, number);
 }
 
-static bool
-handled(const SimPackage *package, uint32_t task)
+bool
+outcome_handled(const SimPackage *package, uint32_t task)
 {
     for (uint32_t i = 0; i < package->nedges; i++)
         if (package->edges[i].from == task && package->edges[i].on != FLEET_ON_SUCCESS)
@@ -182,8 +185,9 @@ check_end(Sim *s, const SimRun *run, FleetState to)
         item_stopped |= run->rows[i].state == FLEET_CANCELED;
     }
     for (uint32_t i = 0; i < package->ntasks; i++)
-        unhandled |= (is_bad(run->rows[i].state) && !handled(package, i)) ||
-                     (run->rows[i].state == FLEET_CANCELED && !run->cancel);
+        unhandled |=
+            (is_bad(run->rows[i].state) && (s->c->strict || !outcome_handled(package, i))) ||
+            (run->rows[i].state == FLEET_CANCELED && !run->cancel);
     expected = unhandled ? FLEET_FAILED : FLEET_SUCCEEDED;
     if (run->cancel && item_stopped && to == FLEET_CANCELED)
         return;
@@ -217,6 +221,8 @@ oracle_run_change(Sim *s, const SimRun *run, FleetState to)
         return;
     for (uint32_t i = 0; i < package->ntasks && !s->failed; i++)
         check_task(s, run, i);
+    if (!s->failed)
+        parts_end(s, run);
     if (!s->failed)
         check_end(s, run, to);
 }

@@ -80,7 +80,7 @@ parent_root(Sim *s, uint32_t root)
 }
 
 void
-parent_cancel_root(Sim *s, uint32_t root)
+parent_cancel_root(Sim *s, uint32_t root, bool last)
 {
     SimParent *p = &s->parents[s->primary];
     SimInbox in = {.kind = IN_CANCEL};
@@ -93,7 +93,7 @@ parent_cancel_root(Sim *s, uint32_t root)
             continue;
         s->stats->cancels++;
         TRACE(s, "run %u: cancel accepted", i);
-        catalog_cancel(&p->catalog, i);
+        catalog_cancel(s, &p->catalog, i, last);
         in.run = i;
         parent_put(s, s->primary, &in);
         return;

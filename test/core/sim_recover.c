@@ -60,6 +60,10 @@ load_run(Sim *s, FleetEngine *engine, const SimCatalog *catalog, uint32_t number
 
     if (run->owner_run != SIM_NONE)
         fleet_engine_run_nested(engine, handle);
+    if (s->c->strict)
+        fleet_engine_run_strict(engine, handle);
+    if (run->cancel_last)
+        fleet_engine_load_cancel_final(engine, handle);
     if (run->state != FLEET_QUEUED)
         fleet_engine_load_running(engine, handle);
     else

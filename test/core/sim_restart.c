@@ -43,6 +43,18 @@ check_plan(Sim *s, const SimRun *old, const bool *chosen, bool count_unknown,
                               : "runs again, though nothing before it does");
 }
 
+/* Handlers and final tasks run again whatever they did. */
+bool *
+restart_chosen(const Sim *s, uint8_t number)
+{
+    const SimPackage *package = &s->c->packages[number];
+    bool *chosen = sim_alloc(package->ntasks + 1);
+
+    for (uint32_t t = 0; t < package->ntasks; t++)
+        chosen[t] = package->tasks[t].spec.last || package->tasks[t].spec.handler;
+    return chosen;
+}
+
 /* ---- rows ---- */
 
 static bool
@@ -76,13 +88,13 @@ an_item_began(const SimRun *run, uint32_t task)
 
 static void
 restart_task(SimCatalog *catalog, SimRun *run, uint32_t number, uint32_t task,
-             FleetRestartPart part)
+             FleetRestartPart part, bool again)
 {
     const SimRun *old = &catalog->runs[number];
 
     if (part == FLEET_RESTART_CARRY)
         carry(&run->rows[task]);
-    run->rows[task].skip = old->rows[task].skip && old->rows[task].state == FLEET_SKIPPED;
+    run->rows[task].skip = old->rows[task].skip && old->rows[task].state == FLEET_SKIPPED && !again;
     if (part != FLEET_RESTART_RESUME)
         return;
     run->rows[task].continues = nested_of(&old->rows[task]);
@@ -109,7 +121,7 @@ catalog_restart(Sim *s, SimCatalog *catalog, uint32_t index, uint32_t number, co
     fleet_restart_plan(s->graphs[run->package], states, chosen, parts);
     check_plan(s, old, chosen, count_unknown, parts);
     for (uint32_t t = 0; t < package->ntasks; t++)
-        restart_task(catalog, run, number, t, parts[t]);
+        restart_task(catalog, run, number, t, parts[t], chosen[t]);
     for (uint32_t e = 0; e < package->nedges; e++)
         if (fleet_restart_keeps(s->graphs[run->package], e, chosen, parts) &&
             old->condition[e] != 3)
@@ -195,7 +207,7 @@ parent_restart(Sim *s, uint32_t number)
         return;
     old = &p->catalog.runs[number];
     ntasks = s->c->packages[old->package].ntasks;
-    chosen = sim_alloc(ntasks + 1);
+    chosen = restart_chosen(s, old->package);
     if (sim_pct(s, 20))
         chosen[fleet_random_below(&s->random, ntasks)] = true;
     in.run = catalog_new_run(s, &p->catalog, old->package,

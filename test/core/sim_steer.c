@@ -209,6 +209,7 @@ steer_recover(Sim *s, uint32_t parent)
         SimRun *run = &p->catalog.runs[i];
 
         run->pause_told = steer_paused(&p->catalog, i);
+        run->last_told = run->cancel_last;
         for (uint32_t row = 0; row < run->nrows; row++)
         {
             SimInbox in = {.kind = IN_RETRY, .run = i, .row = row};

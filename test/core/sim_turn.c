@@ -26,6 +26,9 @@ feed_new_run(Sim *s, SimParent *p, uint32_t run)
     v->handle = fleet_engine_run_add(p->engine, s->graphs[r->package], r->priority, run, s->now);
     if (r->owner_run != SIM_NONE)
         fleet_engine_run_nested(p->engine, v->handle);
+    if (s->c->strict)
+        fleet_engine_run_strict(p->engine, v->handle);
+    r->last_told = r->cancel_last;
     v->loaded = true;
     r->pause_told = steer_paused(&p->catalog, run);
     fleet_engine_pause(p->engine, v->handle, r->pause_told, s->now);
@@ -45,9 +48,14 @@ feed_cancel(Sim *s, SimParent *p, uint32_t run)
     if (FLEET_STATE_IS_FINAL(p->catalog.runs[run].state))
         return;
     if (run < p->cap_vruns && p->vruns[run].loaded)
+    {
         (void) fleet_engine_cancel_run(p->engine, p->vruns[run].handle, s->now);
+        if (p->catalog.runs[run].cancel_last)
+            (void) fleet_engine_cancel_final(p->engine, p->vruns[run].handle, s->now);
+        p->catalog.runs[run].last_told = p->catalog.runs[run].cancel_last;
+    }
     for (uint32_t i = run + 1; i < p->catalog.nruns; i++)
-        if (p->catalog.runs[i].owner_run == run)
+        if (p->catalog.runs[i].owner_run == run && p->catalog.runs[i].cancel)
             feed_cancel(s, p, i);
 }
 

@@ -539,6 +539,7 @@ write_all(Random *x)
                 x->run = d->state;
                 break;
             case FLEET_DO_EXPAND: assert_int_equal(x->items[d->ref.task], 0); break;
+            case FLEET_DO_CATCH: fail(); /* there is no handler */
             case FLEET_DO_CONDITION: assert_int_equal(x->conditions[d->edge], -1); break;
         }
     }

@@ -263,7 +263,7 @@ my %stranger = (
     agent_cancel => [ "SELECT fleet_link.agent_cancel('$uuid', 1, t) FROM fleet_test.tokens() AS t" => '' ],
     agent_acknowledge => [ "SELECT fleet_link.agent_acknowledge('$uuid', t) FROM fleet_test.tokens() AS t" => '' ],
     # and these are about nobody's things
-    map({ $_ => undef } qw(agent_hello agent_status context cron_elsewhere document_schema param run_id schedule_times state_graph state_transitions validator)));
+    map({ $_ => undef } qw(agent_hello agent_status context cron_elsewhere document_schema failure param run_id run_outcome schedule_times state_graph state_transitions validator)));
 # the tokens of her job runs, should he ever have got at them
 $f->sql('CREATE SCHEMA fleet_test; GRANT USAGE ON SCHEMA fleet_test TO PUBLIC;'
       . 'CREATE FUNCTION fleet_test.tokens() RETURNS uuid[] LANGUAGE sql SECURITY DEFINER AS $$SELECT array_agg(token) FROM fleet_catalog.job_run$$');

@@ -145,7 +145,7 @@ for my $name (sort keys %standby)
             is(join(' ', grep { !$read_only{$_} } qw(fleet.run_parent_package fleet.start_job fleet.deploy_job fleet.cancel_run fleet.create_job fleet.alter_job fleet.drop_job fleet.add_step fleet.drop_step
                 fleet.create_package fleet.alter_package fleet.drop_package fleet.add_task fleet.drop_task fleet.execute_package fleet.add_server fleet.alter_server fleet.set_server_state
                 fleet.unregister_server fleet.remove_server fleet_link.agent_hello)), '', "$name: what would write says that the transaction is read-only");
-            is(join(' ', grep { !$answered{$_} } qw(fleet.agent_status fleet.wait fleet.wait_for_run fleet.wait_for_change fleet.plan fleet.advise fleet.param fleet.context fleet.run_id fleet.state_graph fleet.state_transitions fleet_link.deployment_list
+            is(join(' ', grep { !$answered{$_} } qw(fleet.agent_status fleet.wait fleet.wait_for_run fleet.wait_for_change fleet.plan fleet.advise fleet.param fleet.context fleet.run_id fleet.failure fleet.run_outcome fleet.state_graph fleet.state_transitions fleet_link.deployment_list
                 fleet_link.run_news fleet_link.run_failure)), '', "$name: what reads answers");
         }
         else { note "$name, as $role: ", join ', ', map { "$_: " . @{ $refused{$_} } } sort keys %refused; }

@@ -130,7 +130,7 @@ new_handle(FleetEngine *engine)
 static void
 init_tasks(Run *run)
 {
-    uint32_t each = 0;
+    uint32_t each = run->nhandlers, handler = 0;
 
     for (uint32_t t = 0; t < run->ntasks; t++)
     {
@@ -140,13 +140,14 @@ init_tasks(Run *run)
         task->unit.server = FLEET_NO_SERVER;
         fleet_graph_in(run->graph, t, &task->pending);
         fleet_eng_count(run, &task->unit, 1);
-        if (fleet_graph_task(run->graph, t)->for_each)
-        {
-            run->eaches[each].task = t;
+        run->open[fleet_eng_part(run, t)]++;
+        if (fleet_graph_task(run->graph, t)->handler)
+            task->each = ++handler;
+        else if (fleet_graph_task(run->graph, t)->for_each)
             task->each = ++each;
-        }
+        if (task->each != 0)
+            run->eaches[task->each - 1].task = t;
     }
-    run->open = run->ntasks;
 }
 
 uint32_t
@@ -166,6 +167,9 @@ fleet_engine_run_add(FleetEngine *engine, const FleetGraph *graph, int32_t prior
     run->ntasks = fleet_graph_ntasks(graph);
     run->nedges = fleet_graph_nedges(graph);
     for (uint32_t t = 0; t < run->ntasks; t++)
+        run->nhandlers += fleet_graph_task(graph, t)->handler ? 1 : 0;
+    run->neaches = run->nhandlers;
+    for (uint32_t t = 0; t < run->ntasks; t++)
         run->neaches += fleet_graph_task(graph, t)->for_each ? 1 : 0;
     run->tasks = fleet_alloc_zero(&engine->alloc, run->ntasks * sizeof(Task));
     run->edges = fleet_alloc_zero(&engine->alloc, run->nedges);
@@ -182,6 +186,12 @@ fleet_engine_run_nested(FleetEngine *engine, uint32_t run_id)
 
     run->nested = true;
     fleet_eng_wait(engine, run);
+}
+
+void
+fleet_engine_run_strict(FleetEngine *engine, uint32_t run_id)
+{
+    fleet_eng_run(engine, run_id)->strict = true;
 }
 
 uint64_t
@@ -249,8 +259,8 @@ fleet_eng_run_event(Run *run, FleetEvent event)
 
 /* ---- edges ---- */
 
-static bool
-is_bad(FleetState state)
+bool
+fleet_eng_is_bad(FleetState state)
 {
     return state == FLEET_FAILED || state == FLEET_LOST || state == FLEET_UNKNOWN;
 }
@@ -273,9 +283,9 @@ fleet_eng_edge_matches(const Run *run, uint32_t e)
     switch (edge->on)
     {
         case FLEET_ON_SUCCESS: return counts_as_success(source);
-        case FLEET_ON_FAILURE: return is_bad((FleetState) source->state);
+        case FLEET_ON_FAILURE: return fleet_eng_is_bad((FleetState) source->state);
         case FLEET_ON_COMPLETION:
-            return counts_as_success(source) || is_bad((FleetState) source->state);
+            return counts_as_success(source) || fleet_eng_is_bad((FleetState) source->state);
     }
     return false;
 }
@@ -299,7 +309,7 @@ fleet_eng_make_ready(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
         fleet_eng_admit(engine, run, ref, &run->tasks[t].unit, now);
         return;
     }
-    if (run->paused)
+    if (run->paused || fleet_graph_task(run->graph, t)->handler)
         return; /* asked when it goes on */
     each->asked = true;
     fleet_eng_push(engine, FLEET_DO_EXPAND, ref)->state = FLEET_QUEUED;
@@ -343,7 +353,7 @@ start_again(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
     fleet_eng_count(run, &task->unit, -1);
     task->unit.state = FLEET_QUEUED;
     fleet_eng_count(run, &task->unit, 1);
-    run->open++;
+    run->open[fleet_eng_part(run, t)]++;
     fleet_eng_admit(engine, run, (FleetTaskRef){run->id, t, 0}, &task->unit, now);
 }
 
@@ -383,11 +393,10 @@ fleet_engine_condition(FleetEngine *engine, uint32_t run_id, uint32_t e, bool ho
     Run *run = fleet_eng_run(engine, run_id);
     uint32_t to;
 
-    if (run == NULL || run->loading || run->cancel || e >= run->nedges ||
-        run->edges[e] != EDGE_ASKED)
+    if (run == NULL || run->loading || e >= run->nedges || run->edges[e] != EDGE_ASKED)
         return false;
     to = fleet_graph_edge(run->graph, e)->to;
-    if (!fleet_eng_is_undecided(&run->tasks[to]))
+    if (fleet_eng_canceled(run, to) || !fleet_eng_is_undecided(&run->tasks[to]))
         return false;
     if (FLEET_BUG_CONDITION_IGNORED)
         holds = true;
@@ -411,8 +420,8 @@ fleet_engine_asks(const FleetEngine *engine, uint32_t run_id, uint32_t e)
 
 /* ---- the end of a task, the end of a run ---- */
 
-static bool
-end_is_handled(const Run *run, uint32_t task)
+bool
+fleet_eng_end_is_handled(const Run *run, uint32_t task)
 {
     uint32_t n;
     const uint32_t *out = fleet_graph_out(run->graph, task, &n);
@@ -429,12 +438,12 @@ end_is_handled(const Run *run, uint32_t task)
 void
 fleet_eng_note_end(Run *run, uint32_t task)
 {
-    run->open--;
+    run->open[fleet_eng_part(run, task)]--;
     if (run->tasks[task].unit.state == FLEET_CANCELED)
         run->canceled++;
 }
 
-/* A bad end that nobody handles. */
+/* A bad end that nobody handles, or (strict) any. */
 static bool
 has_unhandled(const Run *run)
 {
@@ -442,7 +451,8 @@ has_unhandled(const Run *run)
     {
         FleetState state = (FleetState) run->tasks[t].unit.state;
 
-        if ((is_bad(state) && !end_is_handled(run, t)) || (state == FLEET_CANCELED && !run->cancel))
+        if ((fleet_eng_is_bad(state) && (run->strict || !fleet_eng_end_is_handled(run, t))) ||
+            (state == FLEET_CANCELED && !run->cancel))
             return true;
     }
     return false;
@@ -457,20 +467,51 @@ fleet_eng_task_settled(FleetEngine *engine, Run *run, uint32_t task)
     engine->settled[engine->nsettled++] = task;
 }
 
+static FleetEvent
+outcome_of_run(const Run *run)
+{
+    if (run->cancel && run->canceled > 0)
+        return FLEET_EVENT_STOPPED;
+    return has_unhandled(run) ? FLEET_EVENT_FAILED : FLEET_EVENT_SUCCEEDED;
+}
+
+FleetState
+fleet_engine_run_outcome(const FleetEngine *engine, uint32_t run_id)
+{
+    FleetEvent event = outcome_of_run(fleet_eng_run(engine, run_id));
+
+    return event == FLEET_EVENT_STOPPED  ? FLEET_CANCELED
+           : event == FLEET_EVENT_FAILED ? FLEET_FAILED
+                                         : FLEET_SUCCEEDED;
+}
+
 static void
 end_run(FleetEngine *engine, Run *run)
 {
-    FleetEvent event = FLEET_EVENT_SUCCEEDED;
-
-    if (run->cancel && run->canceled > 0)
-        event = FLEET_EVENT_STOPPED;
-    else if (has_unhandled(run))
-        event = FLEET_EVENT_FAILED;
-    fleet_eng_run_event(run, event);
+    fleet_eng_run_event(run, outcome_of_run(run));
     if (run->active)
         engine->active--;
     run->active = false;
     fleet_eng_tell_run(engine, run);
+}
+
+static void
+resolve_settled(FleetEngine *engine, Run *run, FleetTime now)
+{
+    while (engine->nsettled > 0)
+    {
+        uint32_t n, t = engine->settled[--engine->nsettled];
+        const uint32_t *out = fleet_graph_out(run->graph, t, &n);
+        const Unit *unit = &run->tasks[t].unit;
+
+        if (fleet_eng_canceled(run, t) ||
+            (FLEET_BUG_SKIP_NOT_TRANSITIVE && unit->state == FLEET_SKIPPED) ||
+            (FLEET_BUG_CARRIED_NOT_FOLLOWED && unit->state == FLEET_SUCCEEDED &&
+             (unit->flags & UNIT_PASSED)))
+            continue;
+        for (uint32_t i = 0; i < n; i++)
+            fleet_eng_resolve_edge(engine, run, out[i], now);
+    }
 }
 
 /* Follows what the tasks that have just ended make possible or impossible, to its end. */
@@ -479,21 +520,13 @@ fleet_eng_propagate(FleetEngine *engine, Run *run, FleetTime now)
 {
     if (run->state == FLEET_QUEUED)
         engine->nsettled = 0; /* its begin looks at all of them */
-    while (engine->nsettled > 0)
-    {
-        uint32_t n, t = engine->settled[--engine->nsettled];
-        const uint32_t *out = fleet_graph_out(run->graph, t, &n);
-        const Unit *unit = &run->tasks[t].unit;
-
-        if (run->cancel || (FLEET_BUG_SKIP_NOT_TRANSITIVE && unit->state == FLEET_SKIPPED) ||
-            (FLEET_BUG_CARRIED_NOT_FOLLOWED && unit->state == FLEET_SUCCEEDED &&
-             (unit->flags & UNIT_PASSED)))
-            continue;
-        for (uint32_t i = 0; i < n; i++)
-            fleet_eng_resolve_edge(engine, run, out[i], now);
-    }
-    if (run->open == 0 && !(FLEET_BUG_EMPTY_RUN_STAYS && run->ntasks == 0) &&
-        (run->state == FLEET_RUNNING || run->state == FLEET_CANCELING))
+    if (run->state != FLEET_RUNNING && run->state != FLEET_CANCELING)
+        return;
+    do
+        resolve_settled(engine, run, now);
+    while (fleet_eng_next_part(engine, run, now));
+    if (run->open[PART_MAIN] + run->open[PART_HANDLERS] + run->open[PART_LAST] == 0 &&
+        !(FLEET_BUG_EMPTY_RUN_STAYS && run->ntasks == 0))
         end_run(engine, run);
 }
 
@@ -520,20 +553,15 @@ fleet_eng_motion(FleetEngine *engine, Run *run, FleetTime now)
         if (FLEET_STATE_IS_FINAL(run->tasks[t].unit.state))
             engine->settled[engine->nsettled++] = t;
     }
-    for (uint32_t t = 0; t < run->ntasks; t++)
-    {
-        uint32_t n;
-
-        fleet_graph_in(run->graph, t, &n);
-        if (n == 0 && fleet_eng_is_undecided(&run->tasks[t]))
-            fleet_eng_make_ready(engine, run, t, now);
-    }
+    fleet_eng_begin_part(engine, run, false, now);
+    if (FLEET_BUG_FINAL_EARLY)
+        fleet_eng_begin_part(engine, run, true, now);
     fleet_eng_propagate(engine, run, now);
 }
 
 /* ---- cancel ---- */
 
-/* Every task that is not final; the run is being canceled. */
+/* Every task that the cancel of the run reaches. */
 void
 fleet_eng_cancel_tasks(FleetEngine *engine, Run *run, FleetTime now)
 {
@@ -543,6 +571,8 @@ fleet_eng_cancel_tasks(FleetEngine *engine, Run *run, FleetTime now)
         Unit *unit = &run->tasks[t].unit;
         Each *each = fleet_eng_each(run, t);
 
+        if (!fleet_eng_canceled(run, t))
+            continue;
         if (each != NULL && each->known)
         {
             bool changed = fleet_eng_event(run, unit, FLEET_EVENT_CANCEL);
@@ -562,7 +592,7 @@ fleet_eng_cancel_tasks(FleetEngine *engine, Run *run, FleetTime now)
 void
 fleet_eng_cancel_queued(FleetEngine *engine, Run *run)
 {
-    run->cancel = true;
+    run->cancel = run->cancel_last = true;
     fleet_eng_run_event(run, FLEET_EVENT_CANCEL);
     fleet_eng_cancel_tasks(engine, run, 0);
     fleet_eng_tell_run(engine, run);
@@ -584,6 +614,19 @@ fleet_engine_cancel_run(FleetEngine *engine, uint32_t run_id, FleetTime now)
         return false;
     run->cancel = true;
     fleet_eng_tell_run(engine, run);
+    fleet_eng_cancel_tasks(engine, run, now);
+    fleet_eng_propagate(engine, run, now);
+    return true;
+}
+
+bool
+fleet_engine_cancel_final(FleetEngine *engine, uint32_t run_id, FleetTime now)
+{
+    Run *run = fleet_eng_run(engine, run_id);
+
+    if (run == NULL || run->loading || run->cancel_last || run->state != FLEET_CANCELING)
+        return false;
+    run->cancel_last = true;
     fleet_eng_cancel_tasks(engine, run, now);
     fleet_eng_propagate(engine, run, now);
     return true;

@@ -51,10 +51,29 @@
  * one (core/restart.h) has tasks and items that are carried over: they have
  * succeeded before it begins.
  *
+ * A handler is executed once for each failure: a task without for_each, or an
+ * item, that ended failed, lost or unknown for good, while its run is not
+ * canceled, and that no failure or completion edge handles; or a for_each as a
+ * whole that failed though none of its items did.  Not for failures of handlers
+ * and of final tasks.  Its executions are its items: FLEET_DO_CATCH makes one, in
+ * the same turn in which FLEET_DO_STATE tells the failure, so that one commit has
+ * both.  Its whole runs from the first of them on; the wholes of all handlers end
+ * when no other task can fail any more and none of their items is open, or are
+ * skipped if there was no failure.
+ *
+ * Final tasks begin when all others and all handlers are final.  A cancel of the
+ * run stops those, and then final tasks begin as they would have;
+ * fleet_engine_cancel_final() is for them.  A run that is canceled while it is
+ * queued has not begun, and its final tasks are canceled too.
+ *
  * What the engine promises the driver:
  *   - FLEET_DO_START comes at most once per (run, task, item, attempt);
  *   - never for a task whose constraints do not hold, never beyond slots or
- *     throttle, never on a server that is not online, never after a cancel;
+ *     throttle, never on a server that is not online, never after a cancel
+ *     (of a final task: after fleet_engine_cancel_final());
+ *   - a final task starts only when every other task of its run is final, and of a
+ *     run that has begun, each one whose constraints hold starts;
+ *   - FLEET_DO_CATCH comes exactly once per failure and handler;
  *   - a run ends exactly when nothing can still happen, with one FLEET_DO_RUN.
  */
 #ifndef FLEET_CORE_ENGINE_ENGINE_H
@@ -110,9 +129,13 @@ extern uint32_t fleet_engine_run_add(FleetEngine *engine, const FleetGraph *grap
 /* Right after run_add: the run belongs to a package task of another run.  It starts at once,
  * whatever max_active_runs says, and does not count there: its parent holds the place. */
 extern void fleet_engine_run_nested(FleetEngine *engine, uint32_t run);
+/* Right after run_add: the run fails also if a failure was handled by an edge. */
+extern void fleet_engine_run_strict(FleetEngine *engine, uint32_t run);
 extern uint64_t fleet_engine_run_tag(const FleetEngine *engine, uint32_t run);
 extern const FleetGraph *fleet_engine_run_graph(const FleetEngine *engine, uint32_t run);
 extern FleetState fleet_engine_run_state(const FleetEngine *engine, uint32_t run);
+/* How the run would end if nothing more happened: succeeded, failed or canceled. */
+extern FleetState fleet_engine_run_outcome(const FleetEngine *engine, uint32_t run);
 
 /*
  * Counters for progress; total is the sum of the others.  done: succeeded or
@@ -151,6 +174,8 @@ extern void fleet_engine_load(FleetEngine *engine, const FleetLoad *load);
  * and no second FLEET_DO_RUN(running) comes.  Without it the engine concludes so only from a
  * loaded task run that has begun. */
 extern void fleet_engine_load_running(FleetEngine *engine, uint32_t run);
+/* A cancel of the final tasks was durable. */
+extern void fleet_engine_load_cancel_final(FleetEngine *engine, uint32_t run);
 /* A condition that was already evaluated (durable). */
 extern void fleet_engine_load_condition(FleetEngine *engine, uint32_t run, uint32_t edge,
                                         bool holds);
@@ -217,8 +242,11 @@ extern bool fleet_engine_not_started(FleetEngine *engine, FleetTaskRef ref, uint
 extern bool fleet_engine_fail(FleetEngine *engine, FleetTaskRef ref, const char *sqlstate,
                               FleetTime now);
 
-/* Cancel a whole run: waiting ones are canceled at once, started ones get FLEET_DO_CANCEL. */
+/* Cancel a whole run, but for its final tasks: waiting ones are canceled at once, started ones get
+ * FLEET_DO_CANCEL. */
 extern bool fleet_engine_cancel_run(FleetEngine *engine, uint32_t run, FleetTime now);
+/* The final tasks too, of a run that is being canceled. */
+extern bool fleet_engine_cancel_final(FleetEngine *engine, uint32_t run, FleetTime now);
 
 /* ---- what is asked of a run that goes on (steer.c): durable before it is told ---- */
 
@@ -234,7 +262,8 @@ extern void fleet_engine_load_skip(FleetEngine *engine, FleetTaskRef ref);
  * A task run that ended failed, lost, unknown or canceled is queued again, for one more attempt (and
  * the retries that it has left): item 0 of a for_each stands for all items that ended so.  Tasks that
  * were skipped because of its end are undecided again; what has begun stays as it is.  False: there is
- * nothing of that kind, or it is one item of a for_each that stops at the first failure.
+ * nothing of that kind, or it is one item of a for_each that stops at the first failure, or all tasks
+ * but the final ones have ended, and it is not one of those.
  */
 extern bool fleet_engine_retry(FleetEngine *engine, FleetTaskRef ref, FleetTime now);
 /* While a run is paused nothing of it is started, expanded or begun; all else goes on.  At any time,
@@ -253,6 +282,8 @@ typedef enum FleetDecisionKind
     FLEET_DO_STATE,     /* the task run is now in "state" (running, retrying until "at", queued
                            again, or final): write it.  Item 0 of a for_each task is the task
                            as a whole */
+    FLEET_DO_CATCH,     /* "ref", a new item of a handler, is there, queued: for the end of "cause",
+                           whose state, attempt and server these are */
     FLEET_DO_RUN,       /* the run as a whole is now in "state" (running, canceling, final) */
 } FleetDecisionKind;
 
@@ -261,6 +292,7 @@ typedef struct FleetDecision
     FleetDecisionKind kind;
     FleetState state;
     FleetTaskRef ref;
+    FleetTaskRef cause; /* FLEET_DO_CATCH only */
     uint32_t server;
     uint32_t edge;
     uint16_t attempt;
@@ -287,8 +319,8 @@ extern size_t fleet_engine_memory(const FleetEngine *engine);
 /*
  * How a run ends: canceled if a cancel was accepted and something was stopped
  * or kept from starting by it; else failed if a task ended failed, lost or
- * unknown and no failure or completion edge leaves it ("nobody handles it"),
- * or was stopped on its server without any cancel from here; else succeeded.
+ * unknown and no failure or completion edge leaves it ("nobody handles it"; in
+ * a strict run every such end counts), or was stopped on its server without any cancel from here; else succeeded.
  *
  * Retries: failed, unknown and (only with on_lost = retry) lost attempts are
  * tried again while the task has retries left and the SQLSTATE is one that is

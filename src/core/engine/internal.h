@@ -8,6 +8,7 @@
  *   items.c  for_each: items, throttle, completion policy
  *   load.c   recovery from durable state
  *   steer.c  what an operator asks of a run: skip, retry, pause
+ *   parts.c  what is not the main part of a run: handlers and final tasks
  *   queue.c  decisions on their way out, timers, tickets: the containers
  *
  * A *unit* is one task run: a task without for_each, a task with for_each as
@@ -74,6 +75,14 @@ typedef enum EdgeState
     EDGE_CANNOT,
 } EdgeState;
 
+typedef enum Part
+{
+    PART_MAIN,
+    PART_HANDLERS,
+    PART_LAST, /* final tasks */
+    PARTS
+} Part;
+
 typedef struct Run
 {
     uint32_t id;
@@ -85,6 +94,10 @@ typedef struct Run
     bool loading;
     bool load_running; /* durable state: the run has begun */
     bool cancel;
+    bool cancel_last; /* … and its final tasks too */
+    bool last_begun;  /* its final tasks */
+    bool strict;      /* a failure that an edge handles counts too */
+    bool loaded;      /* from its rows */
     bool nested;
     bool active; /* counts among the active ones */
     bool paused; /* nothing new of it starts */
@@ -92,9 +105,10 @@ typedef struct Run
     uint32_t ntasks, nedges, neaches;
     Task *tasks;
     uint8_t *edges; /* EdgeState */
-    Each *eaches;
-    uint32_t open;     /* tasks that are not final */
-    uint32_t canceled; /* tasks that ended so */
+    Each *eaches;   /* those of handlers first */
+    uint32_t nhandlers;
+    uint32_t open[PARTS]; /* tasks that are not final */
+    uint32_t canceled;    /* tasks that ended so */
     FleetRunCounts counts;
 } Run;
 
@@ -202,7 +216,17 @@ extern void fleet_eng_make_ready(FleetEngine *engine, Run *run, uint32_t task, F
 extern void fleet_eng_resolve_edge(FleetEngine *engine, Run *run, uint32_t edge, FleetTime now);
 extern void fleet_eng_propagate(FleetEngine *engine, Run *run, FleetTime now);
 extern void fleet_eng_cancel_tasks(FleetEngine *engine, Run *run, FleetTime now);
+extern bool fleet_eng_is_bad(FleetState state);
 extern bool fleet_eng_edge_matches(const Run *run, uint32_t edge);
+
+/* ---- parts.c ---- */
+extern Part fleet_eng_part(const Run *run, uint32_t task);
+extern bool fleet_eng_canceled(const Run *run, uint32_t task);
+extern void fleet_eng_caught(FleetEngine *engine, Run *run, FleetTaskRef ref, const Unit *unit,
+                             FleetTime now);
+extern void fleet_eng_begin_part(FleetEngine *engine, Run *run, bool last, FleetTime now);
+extern bool fleet_eng_next_part(FleetEngine *engine, Run *run, FleetTime now);
+extern bool fleet_eng_end_is_handled(const Run *run, uint32_t task);
 
 /* ---- runs.c ---- */
 extern void fleet_eng_wait(FleetEngine *engine, const Run *run);
@@ -233,8 +257,10 @@ extern void fleet_eng_items_grow(FleetEngine *engine, Run *run, Each *each, uint
 extern void fleet_eng_items_begin(FleetEngine *engine, Run *run, Each *each, FleetTime now);
 extern void fleet_eng_item_queued(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit,
                                   FleetTime now);
+extern uint32_t fleet_eng_item_add(FleetEngine *engine, Run *run, Each *each);
 extern void fleet_eng_item_settled(FleetEngine *engine, Run *run, FleetTaskRef ref, FleetTime now);
 extern void fleet_eng_items_admit(FleetEngine *engine, Run *run, Each *each, FleetTime now);
+extern void fleet_eng_items_finish(FleetEngine *engine, Run *run, Each *each, FleetTime now);
 extern void fleet_eng_items_stop(FleetEngine *engine, Run *run, Each *each, FleetTime now);
 extern void fleet_eng_items_free(FleetEngine *engine, Each *each);
 extern void fleet_eng_items_again(FleetEngine *engine, Run *run, Each *each, FleetTime now);

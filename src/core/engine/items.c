@@ -184,15 +184,23 @@ queue_behind_throttle(FleetEngine *engine, Each *each)
 
 static void finish_whole(FleetEngine *engine, Run *run, Each *each, FleetTime now);
 
+/* At most so many at the same time; 0: as many as there are. */
+static uint32_t
+throttle_of(const FleetEngine *engine, const Run *run, const Each *each)
+{
+    const FleetTaskSpec *spec = fleet_graph_task(run->graph, each->task);
+    uint32_t throttle = spec->throttle;
+
+    if (engine->config.crowd > 0 && (throttle == 0 || throttle > engine->config.crowd))
+        throttle = engine->config.crowd;
+    return throttle < each->count || spec->handler ? throttle : 0; /* its items are not all here */
+}
+
 /* The items are known, their states set: everything that waits is put in motion. */
 void
 fleet_eng_items_begin(FleetEngine *engine, Run *run, Each *each, FleetTime now)
 {
-    uint32_t throttle = fleet_graph_task(run->graph, each->task)->throttle;
-
-    if (engine->config.crowd > 0 && (throttle == 0 || throttle > engine->config.crowd))
-        throttle = engine->config.crowd;
-    each->throttle = throttle < each->count ? throttle : 0;
+    each->throttle = throttle_of(engine, run, each);
     if (each->open == 0)
     {
         finish_whole(engine, run, each, now);
@@ -225,7 +233,7 @@ expanding(const Run *run, uint32_t task)
 {
     Each *each;
 
-    if (run == NULL || run->loading || run->cancel || task >= run->ntasks)
+    if (run == NULL || run->loading || task >= run->ntasks || fleet_eng_canceled(run, task))
         return NULL;
     each = fleet_eng_each(run, task);
     if (each == NULL || !each->asked || each->known)
@@ -302,21 +310,29 @@ outcome_of_items(const Run *run, const Each *each)
 
     if (each->failed)
         return FLEET_EVENT_FAILED;
-    if (run->cancel && each->canceled > 0)
+    if (fleet_eng_canceled(run, each->task) && each->canceled > 0)
         return FLEET_EVENT_STOPPED;
     if (spec->completion == FLEET_MINIMUM_SHARE)
         good = (double) each->good + 1e-6 >= spec->min_share * (double) each->count;
     return good ? FLEET_EVENT_SUCCEEDED : FLEET_EVENT_FAILED;
 }
 
-static void
-finish_whole(FleetEngine *engine, Run *run, Each *each, FleetTime now)
+void
+fleet_eng_items_finish(FleetEngine *engine, Run *run, Each *each, FleetTime now)
 {
     FleetTaskRef ref = {run->id, each->task, 0};
 
     free_backlog(engine, each);
     fleet_eng_settle(engine, run, ref, &run->tasks[each->task].unit, outcome_of_items(run, each),
                      now);
+}
+
+/* Of a handler more may come: parts.c ends it. */
+static void
+finish_whole(FleetEngine *engine, Run *run, Each *each, FleetTime now)
+{
+    if (!fleet_graph_task(run->graph, each->task)->handler)
+        fleet_eng_items_finish(engine, run, each, now);
 }
 
 /* Nothing more starts; what waits is canceled at once, what runs is stopped.  O(items), once. */
@@ -343,6 +359,16 @@ fleet_eng_items_stop(FleetEngine *engine, Run *run, Each *each, FleetTime now)
         fleet_eng_sweep(engine, run, each->task, each->task + 1);
     if (each->open == 0)
         finish_whole(engine, run, each, now);
+}
+
+/* A handler gets one more. */
+uint32_t
+fleet_eng_item_add(FleetEngine *engine, Run *run, Each *each)
+{
+    fleet_eng_items_grow(engine, run, each, each->count + 1, false);
+    each->open++;
+    each->throttle = throttle_of(engine, run, each);
+    return each->count;
 }
 
 void

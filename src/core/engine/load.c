@@ -64,6 +64,15 @@ fleet_engine_load_running(FleetEngine *engine, uint32_t run_id)
 }
 
 void
+fleet_engine_load_cancel_final(FleetEngine *engine, uint32_t run_id)
+{
+    Run *run = fleet_eng_run(engine, run_id);
+
+    run->loading = true;
+    run->cancel_last = true;
+}
+
+void
 fleet_engine_load_condition(FleetEngine *engine, uint32_t run_id, uint32_t edge, bool holds)
 {
     Run *run = fleet_eng_run(engine, run_id);
@@ -81,7 +90,7 @@ fleet_engine_carry(FleetEngine *engine, uint32_t run_id, uint32_t task)
     run->loading = true;
     fleet_eng_event(run, unit, FLEET_EVENT_CARRY);
     unit->flags |= UNIT_PASSED;
-    run->open--;
+    run->open[fleet_eng_part(run, task)]--;
 }
 
 /* ---- conclusions ---- */
@@ -96,6 +105,8 @@ has_begun(const Run *run)
 
         if (unit->flags & UNIT_PASSED)
             continue; /* carried over: it was so before */
+        if (unit->state == FLEET_CANCELED && unit->attempt == 0 && (each == NULL || !each->known))
+            continue; /* with the whole run, while it was queued, perhaps */
         if (unit->state != FLEET_QUEUED || unit->attempt > 0 || (each != NULL && each->known))
             return true;
     }
@@ -133,7 +144,7 @@ find_passed(Run *run)
 
 /* What was started takes its slot again and is on its server; its timer goes on. */
 static void
-attach(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, bool canceling)
+attach(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit)
 {
     const FleetTaskSpec *spec = fleet_graph_task(run->graph, ref.task);
     uint32_t live = unit->ref;
@@ -165,7 +176,7 @@ attach(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, bool canceli
     if (unit->state != FLEET_CANCELING)
         return;
     /* Nobody cancels the run, its for_each goes on: then it was its timeout. */
-    if (!canceling && !fleet_eng_stopping(run, ref))
+    if (!fleet_eng_canceled(run, ref.task) && !fleet_eng_stopping(run, ref))
         unit->flags |= UNIT_TIMED_OUT;
     fleet_eng_tell(engine, FLEET_DO_CANCEL, ref, unit);
 }
@@ -217,14 +228,14 @@ load_whole(FleetEngine *engine, Run *run, Each *each)
     fleet_eng_count(run, whole, 1);
     if (each->count > 0)
         fleet_eng_uncount(run, whole);
-    if (whole->state == FLEET_CANCELING && !run->cancel)
+    if (whole->state == FLEET_CANCELING && !fleet_eng_canceled(run, each->task))
         each->failed = each->stopping = true;
     if (each->known)
         count_items(run, each);
 }
 
 static void
-attach_all(FleetEngine *engine, Run *run, bool canceling)
+attach_all(FleetEngine *engine, Run *run)
 {
     for (uint32_t t = 0; t < run->ntasks; t++)
     {
@@ -237,11 +248,11 @@ attach_all(FleetEngine *engine, Run *run, bool canceling)
         else if (unit->state != FLEET_QUEUED || unit->attempt > 0)
             unit->flags |= UNIT_READY;
         if (each == NULL && unit->ref != 0)
-            attach(engine, run, ref, unit, canceling);
+            attach(engine, run, ref, unit);
         for (ref.item = 1; each != NULL && ref.item <= each->count; ref.item++)
         {
             if (each->items[ref.item - 1].ref != 0)
-                attach(engine, run, ref, &each->items[ref.item - 1], canceling);
+                attach(engine, run, ref, &each->items[ref.item - 1]);
         }
     }
 }
@@ -269,7 +280,7 @@ resume(FleetEngine *engine, Run *run, FleetTime now)
         Unit *unit = &run->tasks[t].unit;
         Each *each = fleet_eng_each(run, t);
 
-        if (FLEET_STATE_IS_FINAL(unit->state) ||
+        if (FLEET_STATE_IS_FINAL(unit->state) || fleet_eng_canceled(run, t) ||
             skip_loaded(engine, run, (FleetTaskRef){run->id, t, 0}, now))
             continue;
         if (each != NULL && each->known && each->stopping)
@@ -293,6 +304,7 @@ fleet_engine_run_loaded(FleetEngine *engine, uint32_t run_id, bool canceling, Fl
     bool begun = has_begun(run);
 
     run->loading = false;
+    run->loaded = true;
     if (!begun)
     {
         if (canceling)
@@ -311,14 +323,13 @@ fleet_engine_run_loaded(FleetEngine *engine, uint32_t run_id, bool canceling, Fl
     }
     for (uint32_t i = 0; i < run->neaches; i++)
         load_whole(engine, run, &run->eaches[i]);
-    attach_all(engine, run, canceling);
-    if (!canceling)
+    attach_all(engine, run);
+    for (uint32_t i = 0; canceling && i < run->neaches; i++)
     {
-        resume(engine, run, now);
-        return;
+        if (fleet_eng_canceled(run, run->eaches[i].task))
+            run->eaches[i].stopping = false; /* the cancel stops it again, for what was missed */
     }
-    for (uint32_t i = 0; i < run->neaches; i++)
-        run->eaches[i].stopping = false; /* the cancel stops it again, for what was missed */
-    fleet_eng_cancel_tasks(engine, run, now);
-    fleet_eng_propagate(engine, run, now);
+    if (canceling)
+        fleet_eng_cancel_tasks(engine, run, now);
+    resume(engine, run, now);
 }

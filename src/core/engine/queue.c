@@ -111,8 +111,10 @@ may_sweep(const FleetEngine *engine)
 static bool
 must_wait(const FleetDecision *decision)
 {
+    bool end = decision->kind == FLEET_DO_STATE || decision->kind == FLEET_DO_CATCH;
+
     return !FLEET_BUG_SWEEP_OVERTAKEN && decision->kind != FLEET_DO_CANCEL &&
-           (decision->kind != FLEET_DO_STATE || decision->attempt == 0);
+           (!end || decision->attempt == 0);
 }
 
 static void
@@ -205,6 +207,18 @@ start_stands(FleetEngine *engine, const FleetDecision *decision)
     return true;
 }
 
+/* A question about a task that has been canceled since: nobody would listen to the answer. */
+static bool
+question_stands(FleetEngine *engine, const FleetDecision *decision)
+{
+    const Run *run = fleet_eng_run(engine, decision->ref.run);
+
+    if (decision->kind != FLEET_DO_EXPAND && decision->kind != FLEET_DO_CONDITION)
+        return true;
+    return !fleet_eng_canceled(run, decision->ref.task) ||
+           !FLEET_STATE_IS_FINAL(run->tasks[decision->ref.task].unit.state);
+}
+
 bool
 fleet_engine_next(FleetEngine *engine, FleetDecision *decision)
 {
@@ -231,7 +245,7 @@ fleet_engine_next(FleetEngine *engine, FleetDecision *decision)
             hold(engine, decision);
             continue;
         }
-        if (decision->kind == PURGED)
+        if (decision->kind == PURGED || !question_stands(engine, decision))
             continue;
         if (decision->kind == FLEET_DO_START && !start_stands(engine, decision))
             continue;

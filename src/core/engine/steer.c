@@ -16,9 +16,7 @@ steerable(const FleetEngine *engine, uint32_t run_id)
 {
     Run *run = fleet_eng_run(engine, run_id);
 
-    if (run == NULL || run->loading || run->cancel || FLEET_STATE_IS_FINAL(run->state))
-        return NULL;
-    return run;
+    return run == NULL || run->loading || FLEET_STATE_IS_FINAL(run->state) ? NULL : run;
 }
 
 /* ---- skip ---- */
@@ -37,7 +35,8 @@ fleet_engine_skip(FleetEngine *engine, FleetTaskRef ref, FleetTime now)
     Run *run = steerable(engine, ref.run);
     Unit *unit = run != NULL ? fleet_eng_unit(run, ref) : NULL;
 
-    if (unit == NULL || FLEET_STATE_IS_FINAL(unit->state) || has_items(run, ref))
+    if (unit == NULL || FLEET_STATE_IS_FINAL(unit->state) || has_items(run, ref) ||
+        fleet_eng_canceled(run, ref.task))
         return false;
     unit->flags |= UNIT_LEFT_OUT;
     if (fleet_eng_skip_waiting(engine, run, ref, unit, now))
@@ -73,7 +72,7 @@ reopen(Run *run, FleetTaskRef ref, Unit *unit)
     if (ref.item == 0 && unit->state == FLEET_CANCELED)
         run->canceled--;
     if (ref.item == 0)
-        run->open++;
+        run->open[fleet_eng_part(run, ref.task)]++;
     if (unit->state == FLEET_LOST)
         unit->flags |= UNIT_AVOID;
     unit->flags &= (uint16_t) ~(UNIT_PASSED | UNIT_READY | UNIT_TIMED_OUT);
@@ -280,6 +279,15 @@ retry_items(FleetEngine *engine, Run *run, Each *each, uint32_t item, FleetTime 
     return true;
 }
 
+/* The part of the run that it belongs to: what comes after it may not have to wait again. */
+static bool
+has_passed(const Run *run, uint32_t task)
+{
+    if (fleet_eng_part(run, task) == PART_LAST)
+        return !run->last_begun;
+    return run->open[PART_MAIN] + run->open[PART_HANDLERS] == 0;
+}
+
 bool
 fleet_engine_retry(FleetEngine *engine, FleetTaskRef ref, FleetTime now)
 {
@@ -287,7 +295,7 @@ fleet_engine_retry(FleetEngine *engine, FleetTaskRef ref, FleetTime now)
     Unit *unit = run != NULL && run->state == FLEET_RUNNING ? fleet_eng_unit(run, ref) : NULL;
     Each *each;
 
-    if (unit == NULL || run->held)
+    if (unit == NULL || run->held || has_passed(run, ref.task))
         return false;
     each = fleet_eng_each(run, ref.task);
     if (each != NULL && each->known)
@@ -359,6 +367,6 @@ fleet_engine_pause(FleetEngine *engine, uint32_t run_id, bool paused, FleetTime 
         pause_tasks(engine, run);
     else if (run->state == FLEET_QUEUED)
         fleet_eng_wait(engine, run);
-    else if (!run->cancel)
+    else
         resume_tasks(engine, run, now);
 }

@@ -296,6 +296,7 @@ fleet_eng_settle(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, Fl
     fleet_eng_detach(engine, run, ref, unit);
     fleet_eng_event(run, unit, event);
     fleet_eng_tell(engine, FLEET_DO_STATE, ref, unit);
+    fleet_eng_caught(engine, run, ref, unit, now);
     if (ref.item > 0)
         fleet_eng_item_settled(engine, run, ref, now);
     else
@@ -308,7 +309,7 @@ may_retry(const Run *run, FleetTaskRef ref, const Unit *unit, FleetState outcome
 {
     const FleetTaskSpec *spec = fleet_graph_task(run->graph, ref.task);
 
-    if (run->cancel || fleet_eng_stopping(run, ref))
+    if (fleet_eng_canceled(run, ref.task) || fleet_eng_stopping(run, ref))
         return false;
     if (unit->attempt == UINT16_MAX)
         return false;
@@ -369,8 +370,8 @@ static void
 attempt_ended(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, FleetState outcome,
               const char *sqlstate, FleetTime now)
 {
-    if (outcome == FLEET_CANCELED && (unit->flags & UNIT_TIMED_OUT) && !run->cancel &&
-        !fleet_eng_stopping(run, ref))
+    if (outcome == FLEET_CANCELED && (unit->flags & UNIT_TIMED_OUT) &&
+        !fleet_eng_canceled(run, ref.task) && !fleet_eng_stopping(run, ref))
     {
         outcome = FLEET_FAILED;
         sqlstate = FLEET_SQLSTATE_QUERY_CANCELED;

@@ -217,6 +217,33 @@ earliest_begin(const Played *played, uint32_t task, const FleetTime *ends)
     return begin;
 }
 
+/* In topological order each entry becomes the task's earliest end; the final tasks begin after all
+ * others. */
+static FleetTime
+bound_of_part(const Played *played, FleetTime *longest, bool last, FleetTime bound)
+{
+    const FleetGraph *graph = played->input->graph;
+    FleetTime first = bound;
+
+    for (uint32_t i = 0; i < fleet_graph_ntasks(graph); i++)
+    {
+        uint32_t task = fleet_graph_order(graph)[i];
+        const FleetTaskSpec *spec = fleet_graph_task(graph, task);
+        FleetTime begin;
+
+        if (spec->last != last)
+            continue;
+        begin = earliest_begin(played, task, longest);
+        if (begin < first)
+            begin = first;
+        longest[task] =
+            begin + (FleetTime) ((double) longest[task] / fastest_of(played->input, spec));
+        if (played->ran[task] && longest[task] > bound)
+            bound = longest[task];
+    }
+    return bound;
+}
+
 static FleetTime
 bound_of_path(const Played *played)
 {
@@ -224,7 +251,7 @@ bound_of_path(const Played *played)
     const FleetPlan *plan = played->plan;
     uint32_t ntasks = fleet_graph_ntasks(graph);
     FleetTime *longest = fleet_alloc_zero(played->alloc, ntasks * sizeof(FleetTime));
-    FleetTime bound = 0;
+    FleetTime main_part, bound;
 
     /* the longest item of each task, on its fastest server */
     for (uint32_t i = 0; i < plan->ntasks; i++)
@@ -234,18 +261,8 @@ bound_of_path(const Played *played)
         if (played->lengths[i] > longest[task])
             longest[task] = played->lengths[i];
     }
-    /* in topological order each entry becomes the task's earliest end */
-    for (uint32_t i = 0; i < ntasks; i++)
-    {
-        uint32_t task = fleet_graph_order(graph)[i];
-        const FleetTaskSpec *spec = fleet_graph_task(graph, task);
-        FleetTime begin = earliest_begin(played, task, longest);
-
-        longest[task] =
-            begin + (FleetTime) ((double) longest[task] / fastest_of(played->input, spec));
-        if (played->ran[task] && longest[task] > bound)
-            bound = longest[task];
-    }
+    main_part = bound_of_part(played, longest, false, 0);
+    bound = bound_of_part(played, longest, true, main_part);
     fleet_alloc_free(played->alloc, longest, ntasks * sizeof(FleetTime));
     return bound;
 }
@@ -284,6 +301,10 @@ is_before(const Played *played, uint32_t from, uint32_t to)
 {
     uint32_t n;
     const uint32_t *in = fleet_graph_in(played->input->graph, to, &n);
+
+    if (fleet_graph_task(played->input->graph, to)->last &&
+        !fleet_graph_task(played->input->graph, from)->last)
+        return true;
 
     for (uint32_t i = 0; i < n; i++)
     {

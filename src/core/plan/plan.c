@@ -98,7 +98,7 @@ length_of(const FleetPlanInput *input, uint32_t task, uint32_t item)
     {
         const FleetPlanItems *items = item > 0 ? items_of(input, task) : NULL;
 
-        if (items != NULL && items->estimates != NULL)
+        if (items != NULL && items->estimates != NULL && item <= items->count)
             length = items->estimates[item - 1];
         if (length <= 0)
             length = fleet_graph_task(input->graph, task)->estimate;
@@ -171,6 +171,7 @@ carry_out(Player *player, const FleetDecision *decision)
             break;
         case FLEET_DO_RUN: player->over = FLEET_STATE_IS_FINAL(decision->state); break;
         case FLEET_DO_CANCEL: break; /* nothing is canceled here: no timeout runs, no task fails */
+        case FLEET_DO_CATCH: break;  /* for what had failed before */
         case FLEET_DO_STATE: break;
     }
 }
