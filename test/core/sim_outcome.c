@@ -176,7 +176,9 @@ static void
 check_end(Sim *s, const SimRun *run, FleetState to)
 {
     const SimPackage *package = &s->c->packages[run->package];
-    bool stopped = false, item_stopped = false, unhandled = false;
+    bool stopped = false, unhandled = false;
+    /* of a run without tasks, its beginning */
+    bool item_stopped = package->ntasks == 0 && run->state == FLEET_QUEUED;
     FleetState expected;
 
     for (uint32_t i = 0; i < run->nrows; i++)
