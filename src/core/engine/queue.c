@@ -207,14 +207,20 @@ start_stands(FleetEngine *engine, const FleetDecision *decision)
     return true;
 }
 
-/* A question about a task that has been canceled since: nobody would listen to the answer. */
+/* A question about a task that has been canceled since: nobody would listen to the answer.  Items for a
+ * run that has been paused since: they are asked for when it goes on. */
 static bool
 question_stands(FleetEngine *engine, const FleetDecision *decision)
 {
-    const Run *run = fleet_eng_run(engine, decision->ref.run);
+    Run *run = fleet_eng_run(engine, decision->ref.run);
 
     if (decision->kind != FLEET_DO_EXPAND && decision->kind != FLEET_DO_CONDITION)
         return true;
+    if (decision->kind == FLEET_DO_EXPAND && run->paused)
+    {
+        fleet_eng_each(run, decision->ref.task)->asked = false;
+        return false;
+    }
     return !fleet_eng_canceled(run, decision->ref.task) ||
            !FLEET_STATE_IS_FINAL(run->tasks[decision->ref.task].unit.state);
 }
