@@ -203,7 +203,9 @@ $f->sql("SELECT fleet.add_server('new', 'host=127.0.0.1 port=$port{d2} dbname=$F
 $f->package('new', t => { job => 'where', server => 'new' });
 $run = $f->start('new');
 $f->run_is($run, 'succeeded', 'a server that was added while the agent runs is used');
-$f->sql(q{SELECT fleet.remove_server('new')});
-$f->fails(q{SELECT fleet.run_parent_package('new')}, '42704', 'one that was removed is not', like => 'server "new" does not exist');
+$f->fails(q{SELECT fleet.remove_server('new')}, '2BP01', 'it is not removed while a task names it', like => qr/task "t" of package "new"/, help => 1);
+$f->sql(q{SELECT fleet.remove_server('new', cascade => true)});
+$f->fails(q{SELECT fleet.run_parent_package('new')}, '55000', 'or only together with that task', like => 'package "new" has no tasks');
+$f->fails(q{SELECT fleet.add_task('new', 't', job => 'where', server => 'new')}, '42704', 'one that was removed is not used', like => 'server "new" does not exist');
 
 $f->done;

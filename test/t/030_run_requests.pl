@@ -296,7 +296,7 @@ is($f->sql("SELECT string_agg(concat_ws(' ', task, step, state, sqlstate, finish
 $f->package('nowhere', hold => { %$hold, params => '{"key": "nowhere"}' }, job => { job => 'no_such_job', server => 'a1' }, gone => { job => 'viewed', server => 'w_d1', after => '{hold}' });
 $run = $f->start('nowhere');
 $f->wait_started('nowhere');
-$f->sql(q{SELECT fleet.remove_server('w_d1')});
+$f->sql(q{SELECT fleet.remove_server('w_d1', cascade => true)});
 $f->release('nowhere');
 $f->run_is($run, 'failed', 'a job that is not there, a server that is gone');
 is(told($run, 'job'), 'failed 42704 job "no_such_job" does not exist', 'what the server says is the task\'s reason');
