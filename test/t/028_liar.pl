@@ -158,7 +158,7 @@ $fake->rules([ on => '^execute SELECT \* FROM fleet_link.agent_start', send => [
 ($server, $run) = begin('agent', undef, sql => 'SELECT 1');
 $f->wait_for('parent', "SELECT last_error FROM fleet.server_status WHERE server = '$server'", $COPY, 'copyin to a start: the link says why it is down');
 others_go_on('copyin to a start');
-$fake->rules([ on => '^execute SELECT \* FROM fleet_link.agent_resume', send => [ [ 'row', [ { i4 => 1 }, undef, undef ] ], [ 'complete', 'SELECT 1' ] ] ]);
+$fake->rules([ on => '^execute SELECT \* FROM fleet_link.agent_resume', send => [ [ 'row', [ { i4 => 1 }, undef, undef, undef ] ], [ 'complete', 'SELECT 1' ] ] ]);
 failed_with($run, $server, 'XX000', 'the server gave no answer', 'copyin to a start, and then no answer');
 
 for my $kind (qw(copyin copyout copyboth))

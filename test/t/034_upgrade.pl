@@ -138,7 +138,7 @@ $parent->safe_psql('postgres', 'DROP DATABASE between');
 
 # Sessions meet functions and tables that are not there yet: these say what to do.
 for my $missing (
-    [ 'a function', 'ALTER FUNCTION fleet_catalog.cancel_run(bigint) RENAME TO other', 'SELECT fleet.cancel_run(1)', '42883' ],
+    [ 'a function', 'ALTER FUNCTION fleet_catalog.cancel_run(bigint, boolean) RENAME TO other', 'SELECT fleet.cancel_run(1)', '42883' ],
     [ 'a function that returns a set', 'ALTER FUNCTION fleet_catalog.plan(text, jsonb) RENAME TO other', q{SELECT * FROM fleet.plan('p')}, '42883' ],
     [ 'a column', 'ALTER TABLE fleet_catalog.job_run RENAME COLUMN log_seq TO other', q{SELECT fleet_link.agent_acknowledge(gen_random_uuid(), '{}')}, '42703' ],
     [ 'a table', 'ALTER TABLE fleet_catalog.parent RENAME TO other', 'SELECT fleet_link.agent_resume(gen_random_uuid(), 1, \'{}\')', '42P01' ])

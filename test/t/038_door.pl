@@ -163,7 +163,7 @@ SELECT fleet.add_step('m%1$d', 's', 'SELECT 1');
 SQL
         $sql .= "SELECT fleet.add_task('$package', 'm$id', job => 'm$id', server => 'm$id');\n";
         push @rules, [ on => "^execute SELECT \\* FROM fleet_link.agent_start.*\\bm$id\\b",
-            send => [ [ 'row', [ { i4 => 1 }, { i8 => $id }, { i1 => 1 }, undef, undef ] ], [ 'complete', 'SELECT 1' ], [ 'notify', "$id" ] ] ];
+            send => [ [ 'row', [ { i4 => 1 }, { i8 => $id }, { i1 => 1 }, undef, undef, undef ] ], [ 'complete', 'SELECT 1' ], [ 'notify', "$id" ] ] ];
         push @rules, [ on => "^execute SELECT \\* FROM fleet_link.agent_resume", send => ['hang'] ];
     }
     @all_rules = (@rules, @all_rules);

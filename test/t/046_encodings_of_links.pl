@@ -149,7 +149,7 @@ SELECT fleet.create_job('sets_and_fails');
 SELECT fleet.add_step('sets_and_fails', 's', $$SELECT set_config('client_encoding', CASE getdatabaseencoding() WHEN 'UTF8' THEN 'LATIN1' ELSE 'UTF8' END, false); SELECT etl.fail()$$);
 SELECT fleet.create_job('where');
 SELECT fleet.add_step('where', 's', $$SELECT current_setting('fleet.context')::jsonb ->> 'package'$$);
-SELECT count(d.*) FROM unnest('{talk,json,fails,hear,where,long,sets,sets_and_fails}'::text[]) AS j (job), fleet.deploy_job(j.job, on_group => 'agent') AS d;
+SELECT count(d.*) FROM unnest('{talk,json,fails,hear,where,long,sets,sets_and_fails}'::text[]) AS j (job), fleet.deploy_job(j.job, on_group => 'agent', replace => true) AS d;
 SQL
         . join('', map { $tasks->($_, $_) } qw(talk json fails hear where long sets sets_and_fails own)) . "SELECT 'ready'"), qr/ready$/, "$db: servers and packages");
     return;
@@ -264,7 +264,7 @@ at('parent', 'p_utf8', <<"SQL");
 SELECT fleet.create_job('$EURO'); SELECT fleet.add_step('$EURO', 's', 'SELECT 1');
 SELECT fleet.create_job('euro'); SELECT fleet.add_step('euro', 's', 'SELECT ''$EURO''');
 SELECT fleet.create_job('step'); SELECT fleet.add_step('step', '$EURO', 'SELECT 1');
-SELECT count(d.*) FROM unnest('{$EURO,euro,step}'::text[]) AS j (job), fleet.deploy_job(j.job, on_group => 'agent') AS d;
+SELECT count(d.*) FROM unnest('{$EURO,euro,step}'::text[]) AS j (job), fleet.deploy_job(j.job, on_group => 'agent', replace => true) AS d;
 SELECT fleet.create_package('defined');
 SELECT fleet.add_task('defined', 'name', job => '$EURO', server => 'latin1_direct');
 SELECT fleet.add_task('defined', 'sql', job => 'euro', server => 'latin1_direct');

@@ -62,7 +62,7 @@ is_bounded('direct', 700, 'succeeded', 'a value of 200 MB',
 my %i4 = map { $_ => { i4 => "$_" } } 0 .. 20;
 my @null = (undef) x 20;
 sub fields { my (%at) = @_; my @row = @null; $row[$_] = $at{$_} for keys %at; return \@row; }
-my $start = [ on => q{^execute SELECT \* FROM fleet_link.agent_start\(}, send => [ [ row => [ { i4 => 1 }, { i8 => 1 }, { i1 => 0 }, undef, undef ] ], $done, [ notify => '1' ] ] ];
+my $start = [ on => q{^execute SELECT \* FROM fleet_link.agent_start\(}, send => [ [ row => [ { i4 => 1 }, { i8 => 1 }, { i1 => 0 }, undef, undef, undef ] ], $done, [ notify => '1' ] ] ];
 my $resume = [ on => q{^execute SELECT \* FROM fleet_link.agent_resume\(}, send => ['hang'] ];
 my $job = [ row => fields(0 => { i1 => ord 'j' }, 1 => { i8 => 1 }, 2 => { i4 => 0 }, 4 => { i4 => 3 }, 16 => { i8 => '800000000000000' }, 19 => { i4 => 0 }) ];
 my $line = fields(0 => { i1 => ord 'l' }, 1 => { i8 => 1 }, 2 => { i4 => 0 }, 9 => 'NOTICE', 10 => '00000', 11 => 'x', 18 => { i8 => '800000000000000' });

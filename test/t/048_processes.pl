@@ -108,7 +108,7 @@ my %argument = (
     'fleet.drop_job' => q{'noop'}, 'fleet.drop_package' => q{'here'}, 'fleet.add_step' => q{'noop', 'more', sql => 'SELECT 1'}, 'fleet.drop_step' => q{'noop', 's1'},
     'fleet.add_task' => q{'here', 'more', sql => 'SELECT 1'}, 'fleet.drop_task' => q{'here', 't'}, 'fleet.execute_package' => q{'here'},
     'fleet.add_server' => q{'new', 'host=127.0.0.1', username => 'etl', password => 'x'}, 'fleet.alter_server' => q{'a1', slots => 2}, 'fleet.set_server_state' => q{'a1', 'draining'},
-    'fleet.unregister_server' => q{'a1'}, 'fleet.remove_server' => q{'named'}, 'fleet.plan' => q{'here'}, 'fleet.advise' => q{'here', servers => 2}, 'fleet.param' => q{'x'}, 'fleet.context' => q{'x'},
+    'fleet.unregister_server' => q{'a1'}, 'fleet.remove_server' => q{'named', cascade => true}, 'fleet.plan' => q{'here'}, 'fleet.advise' => q{'here', servers => 2}, 'fleet.param' => q{'x'}, 'fleet.context' => q{'x'},
     'fleet.agent_status' => '', 'fleet.state_transitions' => '', 'fleet.state_graph' => q{'run'}, 'fleet_link.deployment_list' => '',
     'fleet_link.agent_hello' => q{fleet_catalog_protocol, gen_random_uuid(), 1, 'x'}, 'fleet_link.watch_run' => "$ended, NULL, NULL",
     'fleet_link.may_wait' => "$open, '1 s'", 'fleet_link.run_news' => "$open, '{}'", 'fleet_link.run_failure' => $ended,

@@ -67,8 +67,8 @@ VALUES (1, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole
        (3, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL, NULL, NULL, NULL),
        (4, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', 'key', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 'run', 'same');
 INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params, log_seq, state, attempt, failures, server_id, started_at, finished_at,
-                                    row_count, sqlstate, message, output, carried_from)
-VALUES (1, 0, 1, '2026-01-01 00:00+00', '{"n": 1}', 2, 12, 3, 2, 1, '2026-01-01 00:00:01+00', '2026-01-01 00:00:02+00', 8, '22012', 'division by zero', 'out', 7);
+                                    row_count, sqlstate, message, output, carried_from, definition)
+VALUES (1, 0, 1, '2026-01-01 00:00+00', '{"n": 1}', 2, 12, 3, 2, 1, '2026-01-01 00:00:01+00', '2026-01-01 00:00:02+00', 8, '22012', 'division by zero', 'out', 7, '00000000-0000-0000-0000-0000000000d2');
 INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds) VALUES (1, 0, 1, true);
 INSERT INTO fleet_catalog.job_run (job_run_id, job, definition, owner, state, parent_uuid, step_no, attempt, step_runs, log_seq, sqlstate, row_count,
                                    started_at, finished_at, acknowledged_at, params, message, output, parent_role, context)
