@@ -235,7 +235,7 @@ others_go_on('direct');
 readable('direct');
 
 # What is still open is asked for again, and not known there any more.
-$fake->rules([ on => '^execute SELECT \* FROM fleet_link.agent_resume', send => [ [ 'row', [ { i4 => 1 }, undef, undef ] ], [ 'complete', 'SELECT 1' ] ] ]);
+$fake->rules([ on => '^execute SELECT \* FROM fleet_link.agent_resume', send => [ [ 'row', [ { i4 => 1 }, undef, undef, undef ] ], [ 'complete', 'SELECT 1' ] ] ]);
 $fake->ctl(cut => JSON::PP::true);
 $f->wait_for('parent', 'SELECT count(*) FROM fleet.run WHERE finished_at IS NULL', '0', 'all runs have ended');
 is($f->sql($STARTS), $starts, 'and still no agent has');

@@ -36,7 +36,7 @@ sub is_bounded
     is($f->agent_pid, $agent, "$name: it is the same agent");
     if ($expected eq 'refused') # it is asked for again until it is canceled, and the server has forgotten it
     {
-        $fake->rules([ on => q{^execute SELECT \* FROM fleet_link.agent_resume\(}, send => [ [ row => [ { i4 => 1 }, undef, undef ] ], [ 'complete', 'SELECT 1' ] ] ]);
+        $fake->rules([ on => q{^execute SELECT \* FROM fleet_link.agent_resume\(}, send => [ [ row => [ { i4 => 1 }, undef, undef, undef ] ], [ 'complete', 'SELECT 1' ] ] ]);
         $f->sql("SELECT fleet.cancel_run($run)");
         isnt($f->wait_run($run), '', "$name: its run has an end");
     }
