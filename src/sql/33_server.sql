@@ -500,10 +500,9 @@ CREATE FUNCTION fleet_catalog.undeploy_job(a_job text, a_server text, a_on_group
 #variable_conflict use_column
 DECLARE
     v_to record;
-    v_job fleet_catalog.job;
 BEGIN
-    SELECT j.* INTO v_job FROM fleet_catalog.job AS j WHERE j.name = a_job;
-    IF FOUND OR NOT EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.job = a_job AND fleet_catalog.may_use(d.owner)) THEN
+    IF EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_job)
+       OR NOT EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.job = a_job AND fleet_catalog.may_use(d.owner)) THEN
         PERFORM fleet_catalog.get_job(a_job);
     END IF;
     v_to := fleet_catalog.deploy_to(a_server, a_on_group);

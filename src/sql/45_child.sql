@@ -504,7 +504,7 @@ COMMENT ON FUNCTION fleet_catalog.check_received_work(jsonb) IS 'Error if steps 
 
 -- The keys that it must have, and of which types; more do no harm.
 CREATE FUNCTION fleet_catalog.check_received_keys(a_body jsonb, a_arrays text[], a_objects text[]) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF jsonb_typeof(a_body) IS DISTINCT FROM 'object' OR jsonb_typeof(a_body -> 'name') IS DISTINCT FROM 'string'
        OR EXISTS (SELECT FROM unnest(a_arrays) AS k (key) WHERE jsonb_typeof(a_body -> k.key) IS DISTINCT FROM 'array')

@@ -21,8 +21,8 @@ $f->sql($define);
 my $deployed = q{SELECT string_agg(DISTINCT state || coalesce(': ' || message, ''), '; ') FROM fleet.deployment WHERE job = 'twice'};
 for my $round (1 .. 5)
 {
-    $f->sql(q{SELECT fleet.deploy_job('twice', on_group => 'same')});
-    $second->(q{SELECT fleet.deploy_job('twice', on_group => 'same')});
+    $f->sql(q{SELECT fleet.deploy_job('twice', on_group => 'same', replace => true)});
+    $second->(q{SELECT fleet.deploy_job('twice', on_group => 'same', replace => true)});
     $f->wait_for('parent', q{SELECT count(*) FROM fleet.deployment WHERE job = 'twice' AND state = 'queued'}, '0', "deployed at once, $round: each has an outcome");
     $f->wait_for_in('parent', 'second', q{SELECT count(*) FROM fleet.deployment WHERE state = 'queued'}, '0', "deployed at once, $round: the other parent's too");
     is($f->sql($deployed), 'deployed', "deployed at once, $round: all eight are there");
