@@ -185,9 +185,8 @@ decide_catch(AgentRun *run, const FleetDecision *d)
     const char *sqlstate = task != NULL ? task->result.diag.sqlstate : reason->sqlstate;
     const char *message = task != NULL ? task->result.diag.message : reason->message;
 
-    (void) fleet_item_write_new(run->run_id, d->ref.task, d->ref.item, fleet_clock_wall(),
-                                agent_given_failure(run, d, sqlstate, message),
-                                &run->def->tasks[d->ref.task].columns);
+    fleet_task_write_new(run->run_id, d->ref.task, d->ref.item, fleet_clock_wall(),
+                         agent_given_failure(run, d, sqlstate, message));
     agent_run_changed(run);
 }
 

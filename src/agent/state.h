@@ -259,8 +259,7 @@ struct AgentTask
     FleetState durable;
     char token[37];
     char *params;           /* complete, JSON object */
-    char *item_key;         /* what the item is known by in later runs; NULL: it is none */
-    char *failure;          /* what it handles, as it is in its row; NULL: it is no handler */
+    char *item_params;      /* the item's own, or the failure that it handles; NULL: none */
     TimestampTz started_at; /* 0: not yet */
     TimestampTz finished_at;
     AgentResult result;

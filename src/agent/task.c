@@ -167,16 +167,10 @@ agent_task_recovered(AgentTask *task)
 }
 
 void
-agent_task_set_params(AgentTask *task, const char *params, const char *key)
+agent_task_set_params(AgentTask *task, const char *params, const char *item)
 {
     task->params = MemoryContextStrdup(task->context, params);
-    task->item_key = agent_strdup(task->context, key);
-}
-
-void
-agent_task_set_failure(AgentTask *task, const char *failure)
-{
-    task->failure = agent_strdup(task->context, failure);
+    task->item_params = agent_strdup(task->context, item);
 }
 
 void

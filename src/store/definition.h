@@ -45,7 +45,6 @@ typedef struct FleetJobDef
     char *document;    /* ... in a package: for servers of mode agent; NULL: no other needs it */
     char *params;      /* defaults, JSON object */
     bool leaves_clean; /* its steps leave nothing in their session */
-    uint16 first;      /* step at which it begins, from 0 */
     uint16 nsteps;
     FleetStepSpec *specs;
     FleetStepDef *steps;
@@ -70,10 +69,9 @@ typedef struct FleetTaskDef
     char *params;
     bool templates; /* … may have some in them (43_context.sql) */
     char *for_each;
-    FleetItemColumns columns; /* what its items' parameters say of them */
-    char *left_out;           /* why it is left out of this run; NULL: it is not */
-    FleetJobDef *job_def;     /* NULL: not defined here (agent servers have their own) */
-    bool by_name;             /* it is, but by a role that the package's owner may not act as: agent
+    char *left_out;       /* why it is left out of this run; NULL: it is not */
+    FleetJobDef *job_def; /* NULL: not defined here (agent servers have their own) */
+    bool by_name;         /* it is, but by a role that the package's owner may not act as: agent
                              servers have their own */
 } FleetTaskDef;
 

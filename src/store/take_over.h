@@ -10,10 +10,8 @@
 
 typedef struct FleetTakenItem
 {
-    bool carried;   /* it has succeeded already */
-    char *params;   /* NULL: none */
-    char *item_key; /* NULL: none */
-    double cost;    /* -1: not known */
+    bool carried; /* it has succeeded already */
+    char *params; /* NULL: none */
 } FleetTakenItem;
 
 /*
