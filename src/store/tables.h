@@ -15,7 +15,8 @@ enum
     RUN_STARTED_AT,
     RUN_FINISHED_AT,
     RUN_MESSAGE,
-    RUN_UUID
+    RUN_UUID,
+    RUN_TIMED_OUT
 };
 enum
 {
