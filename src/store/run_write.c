@@ -443,10 +443,8 @@ write_runs(void)
         if (fleet_rows_int(rows, RUN_STARTED_AT, 0) == 0)
             set_int8(rows, RUN_STARTED_AT, w->started_at, 0);
         set_int8(rows, RUN_FINISHED_AT, w->finished_at, 0);
-        if (w->message != NULL || w->state == FLEET_SUCCEEDED) /* not why it was to be stopped */
+        if (w->message != NULL)
             set_text(rows, RUN_MESSAGE, w->message);
-        if (w->timed_out)
-            fleet_rows_set(rows, RUN_TIMED_OUT, BoolGetDatum(true));
         fleet_rows_update(rows);
     }
     rows_done(rows);

@@ -46,7 +46,7 @@ typedef enum FleetWriteOrder
 extern void fleet_run_write_order(FleetWriteOrder (*order_of)(const FleetRowOwner *owner));
 
 extern void fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz started,
-                            TimestampTz finished, const char *message, bool timed_out);
+                            TimestampTz finished, const char *message);
 
 extern void fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued,
                                  const char *params); /* ERROR if params are no JSON */

@@ -9,8 +9,8 @@
 
 FleetTable fleet_table_run = {
     .name = "run",
-    .ncolumns = 7,
-    .columns = {"run_id", "state", "started_at", "finished_at", "message", "run_uuid", "timed_out"},
+    .ncolumns = 6,
+    .columns = {"run_id", "state", "started_at", "finished_at", "message", "run_uuid"},
     .indexes = {"run_pkey"},
 };
 

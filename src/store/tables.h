@@ -15,8 +15,7 @@ enum
     RUN_STARTED_AT,
     RUN_FINISHED_AT,
     RUN_MESSAGE,
-    RUN_UUID,
-    RUN_TIMED_OUT
+    RUN_UUID
 };
 enum
 {

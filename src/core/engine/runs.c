@@ -5,9 +5,6 @@
  *     AGING times while it was the oldest begins before all others, so that
  *     no stream of higher priority can starve it.
  *
- * Of runs that share a limit, those that find no room are parked with their
- * key (limits.c), and come back when there is room.
- *
  * A run is in the heap and in the fifo; what began or went away otherwise is
  * found out when it comes up (its handle may belong to another run by then,
  * its sequence number does not).
@@ -18,16 +15,14 @@
 
 #define AGING 16
 
-Run *
-fleet_eng_still_waiting(const FleetEngine *engine, const WaitingRun *entry)
+static Run *
+still_waiting(const FleetEngine *engine, const WaitingRun *entry)
 {
     Run *run = fleet_eng_run(engine, entry->run);
 
-    if (run == NULL || run->seq != entry->seq || run->order != entry->order ||
-        run->state != FLEET_QUEUED)
+    if (run == NULL || run->seq != entry->seq || run->state != FLEET_QUEUED)
         return NULL;
-    return run->loading || run->parked || (run->early && !FLEET_BUG_BEGINS_EARLY) ||
-                   (run->paused && !FLEET_BUG_PAUSED_BEGINS)
+    return run->loading || (run->paused && !FLEET_BUG_PAUSED_BEGINS)
                ? NULL
                : run; /* it is put in again when that is over */
 }
@@ -35,48 +30,46 @@ fleet_eng_still_waiting(const FleetEngine *engine, const WaitingRun *entry)
 static bool
 comes_first(const WaitingRun *a, const WaitingRun *b)
 {
-    if (a->priority != b->priority)
-        return a->priority > b->priority;
-    return a->order != b->order ? a->order < b->order : a->seq < b->seq;
+    return a->priority != b->priority ? a->priority > b->priority : a->seq < b->seq;
 }
 
-void
-fleet_eng_runs_push(FleetEngine *engine, WaitingRuns *runs, WaitingRun entry)
+static void
+heap_push(FleetEngine *engine, WaitingRun entry)
 {
-    uint32_t at = runs->n;
+    uint32_t at = engine->nwaiting;
 
-    fleet_alloc_grow(&engine->alloc, (void **) &runs->heap, &runs->capacity, at + 1,
+    fleet_alloc_grow(&engine->alloc, (void **) &engine->waiting, &engine->waiting_capacity, at + 1,
                      sizeof(WaitingRun));
-    runs->n++;
-    while (at > 0 && comes_first(&entry, &runs->heap[(at - 1) / 2]))
+    engine->nwaiting++;
+    while (at > 0 && comes_first(&entry, &engine->waiting[(at - 1) / 2]))
     {
-        runs->heap[at] = runs->heap[(at - 1) / 2];
+        engine->waiting[at] = engine->waiting[(at - 1) / 2];
         at = (at - 1) / 2;
     }
-    runs->heap[at] = entry;
+    engine->waiting[at] = entry;
 }
 
-WaitingRun
-fleet_eng_runs_pop(WaitingRuns *runs)
+static void
+heap_pop(FleetEngine *engine)
 {
-    WaitingRun first = runs->heap[0], last = runs->heap[--runs->n];
+    WaitingRun last = engine->waiting[--engine->nwaiting];
     uint32_t at = 0;
 
     for (;;)
     {
         uint32_t child = 2 * at + 1;
 
-        if (child >= runs->n)
+        if (child >= engine->nwaiting)
             break;
-        if (child + 1 < runs->n && comes_first(&runs->heap[child + 1], &runs->heap[child]))
+        if (child + 1 < engine->nwaiting &&
+            comes_first(&engine->waiting[child + 1], &engine->waiting[child]))
             child++;
-        if (!comes_first(&runs->heap[child], &last))
+        if (!comes_first(&engine->waiting[child], &last))
             break;
-        runs->heap[at] = runs->heap[child];
+        engine->waiting[at] = engine->waiting[child];
         at = child;
     }
-    runs->heap[at] = last;
-    return first;
+    engine->waiting[at] = last;
 }
 
 /* The fifo is an array whose front is given back when half of it is used up. */
@@ -98,7 +91,7 @@ fifo_push(FleetEngine *engine, WaitingRun entry)
 void
 fleet_eng_wait(FleetEngine *engine, const Run *run)
 {
-    WaitingRun entry = {run->id, run->priority, run->seq, run->order};
+    WaitingRun entry = {run->id, run->priority, run->seq};
 
     if (run->nested)
     {
@@ -107,13 +100,7 @@ fleet_eng_wait(FleetEngine *engine, const Run *run)
         engine->nested[engine->nnested++] = entry;
         return;
     }
-    if (run->replaces)
-    {
-        fleet_alloc_grow(&engine->alloc, (void **) &engine->replacing, &engine->replacing_capacity,
-                         engine->nreplacing + 1, sizeof(WaitingRun));
-        engine->replacing[engine->nreplacing++] = entry;
-    }
-    fleet_eng_runs_push(engine, &engine->waiting, entry);
+    heap_push(engine, entry);
     fifo_push(engine, entry);
 }
 
@@ -122,9 +109,9 @@ oldest(FleetEngine *engine)
 {
     for (; engine->fifo_head < engine->nfifo; engine->fifo_head++)
     {
-        Run *run = fleet_eng_still_waiting(engine, &engine->fifo[engine->fifo_head]);
+        Run *run = still_waiting(engine, &engine->fifo[engine->fifo_head]);
 
-        if (run != NULL && !run->nested && !fleet_eng_parks(engine, run))
+        if (run != NULL && !run->nested)
             return run;
         engine->passed = 0;
     }
@@ -134,15 +121,17 @@ oldest(FleetEngine *engine)
 static Run *
 first_by_priority(FleetEngine *engine)
 {
-    while (engine->waiting.n > 0)
-    {
-        Run *run = fleet_eng_still_waiting(engine, &engine->waiting.heap[0]);
+    Run *run = NULL;
 
-        if (run != NULL && !run->nested && !fleet_eng_parks(engine, run))
-            return run;
-        (void) fleet_eng_runs_pop(&engine->waiting);
+    while (engine->nwaiting > 0)
+    {
+        run = still_waiting(engine, &engine->waiting[0]);
+        if (run != NULL && !run->nested)
+            break;
+        run = NULL;
+        heap_pop(engine);
     }
-    return NULL;
+    return run;
 }
 
 /* The run that begins now; the caller begins it at once.  NULL: none may. */
@@ -153,7 +142,7 @@ fleet_eng_next_run(FleetEngine *engine)
 
     while (engine->nnested > 0)
     {
-        run = fleet_eng_still_waiting(engine, &engine->nested[--engine->nnested]);
+        run = still_waiting(engine, &engine->nested[--engine->nnested]);
         if (run != NULL)
             return run;
     }
