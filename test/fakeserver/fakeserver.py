@@ -359,7 +359,7 @@ class Connection:
             columns = self.result(self.portal)[0] if body[:1] == b"P" else None
             call = re.search(r"fleet_link\.agent_(start|resume|fetch)\(", self.portal)
             if call and body[:1] == b"P" and self.script.rules:
-                self.columns(["c%d" % i for i in range({"start": 5, "resume": 3, "fetch": 20}[call[1]])], True)
+                self.columns(["c%d" % i for i in range({"start": 6, "resume": 4, "fetch": 20}[call[1]])], True)
             elif columns:
                 self.columns(columns, "agent_hello" in self.portal)
             else:
