@@ -61,7 +61,6 @@ static const char *
 skipped_why(const AgentRun *run, FleetTaskRef ref)
 {
     const char *left_out = ref.item == 0 ? run->def->tasks[ref.task].left_out : NULL;
-
     const char *why = left_out != NULL ? left_out : agent_run_skipped_why(run, ref);
 
     return why == NULL && run->def->specs[ref.task].handler ? "no failure was left to it" : why;
