@@ -141,6 +141,19 @@ SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'SELECT 1 + 1
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'SELECT a.name, b.name FROM a, b');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'SELECT name AS n, * FROM a UNION SELECT 1, 2');
 SELECT fleet.drop_task('night', 'x');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', cost => 'size');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', item_key => 'name');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'SELECT name, size FROM a', cost => '');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'SELECT name, size FROM a', cost => 'bytes');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'SELECT name, size FROM a', cost => 'size', item_key => 'Name');
+SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', for_each => 'VALUES (1, 2)', cost => 'column3');
+-- known only when it runs, or said to be right
+SELECT fleet.add_task('night', 'x1', sql => 'SELECT 1', for_each => 'SELECT name, a.* FROM a', cost => 'size', item_key => 'name');
+SELECT fleet.add_task('night', 'x2', sql => 'SELECT 1', for_each => 'SELECT doc FROM a', cost => 'size');
+SELECT fleet.add_task('night', 'x3', sql => 'SELECT 1', for_each => 'SELECT name, size FROM a', cost => 'bytes', check_syntax => false);
+SELECT fleet.add_task('night', 'x4', sql => 'SELECT 1', for_each => 'VALUES (1, 2)', cost => 'column2', item_key => 'column1');
+SELECT task, cost, item_key, for_each FROM fleet.task WHERE task LIKE 'x_' ORDER BY task_no;
+SELECT fleet.drop_task('night', 'x' || n) FROM generate_series(1, 4) AS n;
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', throttle => -1);
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', completion => 'most');
 SELECT fleet.add_task('night', 'x', sql => 'SELECT 1', minimum_share => 1.5);

@@ -15,7 +15,7 @@ SELECT fleet.add_step('doc_load', 'one', $$SELECT 'it''s'$$, on_failure => 'goto
 SELECT fleet.add_step('doc_load', 'two', package => 'doc_inner', on_unknown => 'retry', retries => 1);
 SELECT fleet.create_package('doc_outer', params => '{"day": null, "n": 5}', priority => 7, description => 'every night');
 SELECT fleet.add_task('doc_outer', 'first', sql => 'SELECT 1', transactional => true);
-SELECT fleet.add_task('doc_outer', 'load', job => 'doc_load', on_group => 'doc_g', for_each => 'SELECT 1 AS region', throttle => 4, minimum_share => 0.5,
+SELECT fleet.add_task('doc_outer', 'load', job => 'doc_load', on_group => 'doc_g', for_each => 'SELECT 1 AS region, 2 AS size', cost => 'size', item_key => 'region', throttle => 4, minimum_share => 0.5,
                       completion => 'minimum_share', balance => 'weighted', on_lost => 'retry', wait_for => 'any', params => '{"x": {"$output": "first"}}');
 SELECT fleet.add_task('doc_outer', 'elsewhere', job => 'doc_not_here', server => 'doc_s', enabled => false);
 SELECT fleet.add_task('doc_outer', 'inner', nested => 'doc_inner', params => '{"region": "north"}');

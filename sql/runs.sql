@@ -116,6 +116,24 @@ SELECT fleet.start_job('picky', '{"b": 1}');
 SELECT fleet.start_job('picky', NULL);
 SELECT fleet.start_job('nothing');
 SELECT fleet.start_job(NULL);
+SELECT fleet.start_job('work', start_step => 'nowhere');
+SELECT fleet.start_job('work', server => 'nowhere');
+SELECT fleet.start_job('work', on_group => 'nowhere');
+SELECT fleet.start_job('work', server => 'a', on_group => 'b');
+SELECT fleet.start_job('', server => 'nowhere');
+SELECT fleet.start_job('work', run_key => '');
+CALL fleet.execute_job('nothing');
+CALL fleet.execute_job('work', start_step => 'nowhere');
+BEGIN;
+-- a key gives the first one again, wherever it is asked for; nothing stays of the package that a job runs in
+SELECT fleet.start_job('work', run_key => 'k') AS first \gset
+SELECT fleet.start_job('work', run_key => 'k') = :first AS same, fleet.start_job('work', run_key => 'other') = :first AS other;
+SELECT fleet_link.begin_job('work', '{"anything": 2}', NULL, NULL, NULL) AS run \gset
+SELECT package, job, job_run_id IS NOT NULL AS has_number, params FROM fleet.run WHERE run_id = :run;
+SELECT j.job, j.state, j.run_id = r.run_id AS its_run, j.server FROM fleet.job_run AS j JOIN fleet.run AS r ON r.job_run_id = j.job_run_id WHERE r.run_id = :run;
+SELECT count(*) FROM fleet.package WHERE package LIKE 'start of a job%';
+SELECT fleet.cancel_job_run(r.job_run_id) FROM fleet.run AS r WHERE r.run_id = :run;
+ROLLBACK;
 BEGIN;
 SELECT fleet.start_job('picky', '{"a": 2}') > 0;
 SELECT fleet.start_job('work', '{"anything": 2}') > 0;

@@ -184,8 +184,9 @@ decide_catch(AgentRun *run, const FleetDecision *d)
     const char *sqlstate = task != NULL ? task->result.diag.sqlstate : reason->sqlstate;
     const char *message = task != NULL ? task->result.diag.message : reason->message;
 
-    fleet_task_write_new(run->run_id, d->ref.task, d->ref.item, fleet_clock_wall(),
-                         agent_given_failure(run, d, sqlstate, message));
+    (void) fleet_item_write_new(run->run_id, d->ref.task, d->ref.item, fleet_clock_wall(),
+                                agent_given_failure(run, d, sqlstate, message),
+                                &run->def->tasks[d->ref.task].columns);
     agent_run_changed(run);
 }
 

@@ -53,7 +53,7 @@ agent_given_resolve(AgentRun *run, uint32 task, FleetDiagnostics *failure)
 static void
 append_name(StringInfo out, const char *key, const char *name)
 {
-    if (name == NULL)
+    if (name == NULL || name[0] == '\0')
         return;
     appendStringInfo(out, "%s\"%s\": ", out->len > 1 ? ", " : "{", key);
     escape_json(out, name);
@@ -111,8 +111,7 @@ agent_given_failure(const AgentRun *run, const FleetDecision *caught, const char
 char *
 agent_given_context(const AgentTask *task)
 {
-    return context_of(task->run, task->ref, task->attempt, task->server,
-                      task->run->def->specs[task->ref.task].handler ? task->item_params : NULL);
+    return context_of(task->run, task->ref, task->attempt, task->server, task->failure);
 }
 
 char *

@@ -14,7 +14,9 @@
 
 /* Items that are over in a moment are not worth a row each: their task's estimate does. */
 #define LEARN_ITEM_FROM FLEET_MS(50)
-#define LEARN_KEY_MAX 200
+#define LEARN_KEY_MAX 200 /* bytes of parameters, where there is no item_key */
+/* Of an item of mean cost, while nothing is known: as fleet.plan() assumes. */
+#define ASSUMED FLEET_SECONDS(60)
 
 typedef struct EstimateKey
 {
@@ -137,6 +139,13 @@ agent_learn_names(void)
         ereport(LOG, (errmsg("learned durations could not be renamed: %s", failure.message)));
 }
 
+/* One that start_job() placed on a server: of no package, and nothing is learned of it. */
+static bool
+is_single_job(const AgentRun *run)
+{
+    return run->def->name[0] == '\0';
+}
+
 void
 agent_estimates_load(AgentRun *run)
 {
@@ -144,8 +153,11 @@ agent_estimates_load(AgentRun *run)
         .keysize = sizeof(EstimateKey), .entrysize = sizeof(EstimateEntry), .hcxt = run->context};
     FleetDurationRow *rows;
     TaskName *tasks, *jobs;
-    int n = fleet_duration_read(run->def->name, &rows);
+    int n;
 
+    if (is_single_job(run))
+        return;
+    n = fleet_duration_read(run->def->name, &rows);
     run->estimates =
         hash_create("pg_fleet estimates", 32, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
     tasks = names_sorted(run, task_name);
@@ -169,21 +181,38 @@ agent_estimates_load(AgentRun *run)
             fleet_estimate_predict(NULL, estimate_find(run, t, NULL, false), NULL);
 }
 
-FleetTime
-agent_item_estimate(AgentRun *run, uint32 task, const char *params)
+const char *
+agent_item_key(const char *item_key, const char *params)
 {
-    return fleet_estimate_predict(estimate_find(run, task, params, false),
-                                  estimate_find(run, task, NULL, false), NULL);
+    if (item_key != NULL)
+        return item_key;
+    return params != NULL && strlen(params) <= LEARN_KEY_MAX ? params : NULL;
+}
+
+const FleetEstimate *
+agent_item_learned(AgentRun *run, uint32 task, const char *key)
+{
+    return key == NULL ? NULL : estimate_find(run, task, key, false);
+}
+
+FleetTime
+agent_item_estimate(AgentRun *run, uint32 task, const FleetEstimate *learned,
+                    const FleetCosts *costs, double cost)
+{
+    const FleetEstimate *by_task = estimate_find(run, task, NULL, false);
+
+    if (costs == NULL || costs->count == 0)
+        return fleet_estimate_predict(learned, by_task, NULL);
+    return fleet_estimate_by_cost(learned, by_task, costs, cost, ASSUMED);
 }
 
 /* A row of its own: it takes long enough, or took so once, so that the short ones count as well. */
 static bool
 has_key(const AgentTask *task, FleetTime duration)
 {
-    return task->item_params != NULL && !task->run->def->specs[task->ref.task].handler &&
-           strlen(task->item_params) <= LEARN_KEY_MAX &&
+    return task->item_key != NULL &&
            (duration >= LEARN_ITEM_FROM ||
-            estimate_find(task->run, task->ref.task, task->item_params, false) != NULL);
+            agent_item_learned(task->run, task->ref.task, task->item_key) != NULL);
 }
 
 /* Remembers what a succeeded task run took; the end of the run writes it. */
@@ -208,9 +237,8 @@ agent_task_learn(AgentTask *task)
     learned = &run->learned[run->learned_count++];
     learned->task = task->ref.task;
     learned->duration = Max(task->finished_at - task->started_at, 1);
-    learned->item_key = has_key(task, learned->duration)
-                            ? MemoryContextStrdup(run->context, task->item_params)
-                            : NULL;
+    learned->item_key =
+        has_key(task, learned->duration) ? MemoryContextStrdup(run->context, task->item_key) : NULL;
     learned->server = task->server;
 }
 
@@ -230,15 +258,15 @@ speeds_learn(AgentRun *run, double *tonight)
     {
         const AgentLearned *l = &run->learned[i];
         bool item = run->def->tasks[l->task].for_each != NULL;
-        bool known = !item || (l->item_key != NULL &&
-                               estimate_find(run, l->task, l->item_key, false) != NULL);
+        const FleetEstimate *learned = agent_item_learned(run, l->task, l->item_key);
+        bool known = !item || learned != NULL;
 
         if (l->server != NULL)
             samples[n++] = (FleetSpeedSample){
                 .server = l->server->number,
                 .task = l->task,
                 .pool = fleet_graph_task(run->graph, l->task)->target,
-                .expected = known ? agent_item_estimate(run, l->task, l->item_key) : 0,
+                .expected = known ? agent_item_estimate(run, l->task, learned, NULL, -1) : 0,
                 .actual = l->duration};
     }
     agent_servers_learn(samples, n, tonight);
@@ -248,9 +276,13 @@ speeds_learn(AgentRun *run, double *tonight)
 void
 agent_run_learn(AgentRun *run)
 {
-    bool *touched = palloc0(sizeof(bool) * Max(run->def->ntasks, 1));
-    double *tonight = palloc(sizeof(double) * agent_servers_count());
+    bool *touched;
+    double *tonight;
 
+    if (is_single_job(run))
+        return;
+    touched = palloc0(sizeof(bool) * Max(run->def->ntasks, 1));
+    tonight = palloc(sizeof(double) * agent_servers_count());
     speeds_learn(run, tonight);
     for (uint32 i = 0; i < run->learned_count; i++)
     {

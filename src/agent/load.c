@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "agent/load.h"
+#include "agent/learn.h"
 #include "agent/local_job.h"
 #include "agent/quarantine.h"
 #include "agent/retire.h"
@@ -40,7 +41,9 @@ on_start(int64 run_id, uint32 task_no, uint32 item, const FleetItemParams *param
         params = NULL; /* its row's are in the base */
     agent_task_set_params(
         task, params == NULL || handler ? base : fleet_definition_merge_item(base, params),
-        params == NULL ? NULL : params->text);
+        params == NULL || handler ? NULL : agent_item_key(params->key, params->text));
+    if (handler && params != NULL)
+        agent_task_set_failure(task, params->text);
 }
 
 static void
@@ -79,15 +82,27 @@ row_server(const FleetTaskRow *row)
 static void
 resolved_load(AgentRun *run, uint32 task)
 {
+    char *key;
     char *own =
-        agent_run_unresolved(run, task) ? fleet_task_item_params(run->run_id, task, 0) : NULL;
+        agent_run_unresolved(run, task) ? fleet_task_item_params(run->run_id, task, 0, &key) : NULL;
 
     if (own != NULL)
         agent_run_resolved(run, task, own);
 }
 
+/* As it was when the items became known; costs: of all of them. */
+static FleetTime
+item_estimate_load(AgentRun *run, const FleetTaskRow *row, const FleetCosts *costs)
+{
+    if (row->item == 0 || FLEET_STATE_IS_FINAL(row->state) ||
+        (row->item_key == NULL && costs->count == 0))
+        return 0;
+    return agent_item_estimate(run, row->task, agent_item_learned(run, row->task, row->item_key),
+                               costs, row->cost);
+}
+
 static void
-task_load(AgentRun *run, const FleetTaskRow *row)
+task_load(AgentRun *run, const FleetTaskRow *row, const FleetCosts *costs)
 {
     FleetTaskRef ref = {run->handle, row->task, row->item};
     FleetLoad load = {.ref = ref, .state = row->state, .attempt = row->attempt};
@@ -101,6 +116,7 @@ task_load(AgentRun *run, const FleetTaskRow *row)
     load.since = row->state == FLEET_RUNNING && row->started_at != 0
                      ? fleet_clock_from_wall(row->started_at)
                      : fleet_clock_now();
+    load.estimate = item_estimate_load(run, row, costs);
     load.retry_at = row->state == FLEET_RETRYING ? fleet_clock_from_wall(row->finished_at) : 0;
     if (row->item == 0)
     {
@@ -119,22 +135,29 @@ task_load(AgentRun *run, const FleetTaskRow *row)
         (void) agent_task_load(run, ref, row);
 }
 
-/* Number of items of each for_each task: what its rows show. */
-static void
+/* Number of items of each for_each task: what its rows show.  Returns their costs, by task. */
+static FleetCosts *
 items_load(AgentRun *run, const FleetTaskRow *rows, int n)
 {
     uint32 *counts = palloc0(sizeof(uint32) * Max(run->def->ntasks, 1));
+    FleetCosts *costs = palloc0(sizeof(FleetCosts) * Max(run->def->ntasks, 1));
 
     for (int i = 0; i < n; i++)
     {
-        if (rows[i].task < run->def->ntasks)
-            counts[rows[i].task] = Max(counts[rows[i].task], rows[i].item);
+        uint32 task = rows[i].task;
+
+        if (task >= run->def->ntasks)
+            continue;
+        counts[task] = Max(counts[task], rows[i].item);
+        if (run->def->tasks[task].columns.cost != NULL)
+            fleet_costs_add(&costs[task], rows[i].cost);
     }
     for (uint32 t = 0; t < run->def->ntasks; t++)
     {
         if (counts[t] > 0)
             fleet_engine_load_items(agent.engine, run->handle, t, counts[t]);
     }
+    return costs;
 }
 
 /*
@@ -196,11 +219,12 @@ run_recover(AgentRun *run, const RunFacts *facts)
 {
     const FleetRunRow *row = facts->row;
 
-    items_load(run, facts->tasks, facts->ntasks);
+    const FleetCosts *costs = items_load(run, facts->tasks, facts->ntasks);
+
     for (int i = 0; i < facts->ntasks; i++)
     {
         if (facts->tasks[i].task < run->def->ntasks)
-            task_load(run, &facts->tasks[i]);
+            task_load(run, &facts->tasks[i], &costs[facts->tasks[i].task]);
     }
     conditions_load(run, facts);
     agent_steer_load(run);

@@ -40,6 +40,7 @@ local_job_create(FleetJobDef *def, Oid owner)
     local->task_attempt = 1;
     local->step.result.row_count = local->result.row_count = -1;
     fleet_job_init(&local->job);
+    local->job.step = def->first;
     dlist_push_tail(&local_jobs.all, &local->node);
     return local;
 }

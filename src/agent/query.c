@@ -18,10 +18,25 @@
 #include "store/take_over.h"
 #include "store/spi.h"
 #include "lib/stringinfo.h"
+#include "common/hashfn.h"
 #include "hand.h"
 #include "points.h"
 #include "security.h"
 #include "utils/memutils.h"
+
+/* What the estimate of an item will follow from. */
+typedef struct ItemGuess
+{
+    const FleetEstimate *learned;
+    double cost;
+} ItemGuess;
+
+/* An item_key by its hash, of 128 bits: nothing else has the same. */
+typedef struct KeyEntry
+{
+    uint64 hash[2];
+    uint32 row;
+} KeyEntry;
 
 typedef struct AgentQuery
 {
@@ -39,8 +54,11 @@ typedef struct AgentQuery
     int tries;
     /* for_each: its rows become rows of task runs, a slice a turn */
     bool storing;
-    uint32 stored;
+    uint32 stored, room; /* of the arrays below */
     FleetTime *estimates;
+    ItemGuess *guesses; /* until all are known; NULL: they have no costs */
+    FleetCosts costs;
+    HTAB *keys;     /* the item_keys that there are; NULL: none */
     bool take_over; /* its items are those of the run that its run restarts: nrows is not known … */
     bool *carried; /* … and this says which of them have succeeded there */
     int mark;      /* new rows of task runs before this slice */
@@ -177,6 +195,28 @@ query_failed(AgentQuery *query, const char *message)
 
 /* ---- items ---- */
 
+static void *
+grow(AgentQuery *query, void *array, Size bytes)
+{
+    return array == NULL ? MemoryContextAllocHuge(query->context, bytes)
+                         : repalloc_huge(array, bytes);
+}
+
+/* For so many items. */
+static void
+items_room(AgentQuery *query, uint32 count)
+{
+    if (count <= query->room && query->room > 0)
+        return;
+    query->room = Max(count, query->room * 2);
+    query->room = Max(query->room, 1);
+    query->estimates = grow(query, query->estimates, sizeof(FleetTime) * query->room);
+    if (query->run->def->tasks[query->task].columns.cost != NULL)
+        query->guesses = grow(query, query->guesses, sizeof(ItemGuess) * query->room);
+    if (query->take_over)
+        query->carried = grow(query, query->carried, sizeof(bool) * query->room);
+}
+
 /* Each row must be a JSON object, and becomes an item's row: one that does not is the task's error. */
 static void
 items_check(void *arg)
@@ -193,8 +233,49 @@ items_check(void *arg)
             ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
                             errmsg("not a JSON object: %.40s", query->rows[i])));
     }
-    query->estimates =
-        MemoryContextAllocHuge(query->context, sizeof(FleetTime) * Max(query->nrows, 1));
+    items_room(query, query->nrows);
+}
+
+/* An item_key that another row has already is an error. */
+static void
+key_enter(AgentQuery *query, const char *key)
+{
+    KeyEntry wanted, *entry;
+    int length = (int) strlen(key);
+    bool found;
+
+    if (query->keys == NULL)
+    {
+        HASHCTL ctl = {
+            .keysize = sizeof(wanted.hash), .entrysize = sizeof(KeyEntry), .hcxt = query->context};
+
+        query->keys = hash_create("pg_fleet item keys", Min(query->nrows, 100000), &ctl,
+                                  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    }
+    for (int i = 0; i < 2; i++)
+        wanted.hash[i] = hash_bytes_extended((const unsigned char *) key, length, (uint64) i);
+    entry = hash_search(query->keys, wanted.hash, HASH_ENTER, &found);
+    if (found)
+        ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
+                        errmsg("item_key \"%s\" is that of row %u already", key, entry->row)));
+    entry->row = query->at;
+}
+
+/* The next one is stored: what it is expected to take, or what that will follow from. */
+static void
+item_stored(AgentQuery *query, const char *item_key, double cost, const char *params)
+{
+    const FleetEstimate *learned =
+        agent_item_learned(query->run, query->task, agent_item_key(item_key, params));
+    uint32 i = query->stored++;
+
+    if (query->guesses == NULL)
+    {
+        query->estimates[i] = agent_item_estimate(query->run, query->task, learned, NULL, -1);
+        return;
+    }
+    query->guesses[i] = (ItemGuess){learned, cost};
+    fleet_costs_add(&query->costs, cost);
 }
 
 static void
@@ -202,25 +283,21 @@ items_slice(void *arg)
 {
     AgentQuery *query = arg;
     uint32 end = Min(query->nrows, query->stored + STORE_SLICE);
+    const FleetItemColumns *columns = &query->run->def->tasks[query->task].columns;
     TimestampTz now = fleet_clock_wall();
 
     query->mark = fleet_task_mark_new();
     for (uint32 i = query->stored; i < end; i++)
     {
+        FleetItemFacts facts;
+
         query->at = i + 1;
-        query->estimates[i] = agent_item_estimate(query->run, query->task, query->rows[i]);
-        fleet_task_write_new(query->run->run_id, query->task, i + 1, now, query->rows[i]);
+        facts = fleet_item_write_new(query->run->run_id, query->task, i + 1, now, query->rows[i],
+                                     columns);
+        if (facts.key != NULL)
+            key_enter(query, facts.key);
+        item_stored(query, facts.key, facts.cost, query->rows[i]);
     }
-    query->stored = end;
-}
-
-static void *
-grow(AgentQuery *query, void *array, Size size)
-{
-    Size bytes = size * (query->stored + STORE_SLICE);
-
-    return array == NULL ? MemoryContextAllocHuge(query->context, bytes)
-                         : repalloc_huge(array, bytes);
 }
 
 /* Rows of the old run become rows of this one: what has succeeded there has succeeded here. */
@@ -234,14 +311,13 @@ items_slice_again(void *arg)
     query->mark = fleet_task_mark_new();
     query->at = query->stored + 1;
     n = fleet_items_take_over(query->run->run_id, query->task, query->stored, STORE_SLICE, &items);
-    query->estimates = grow(query, query->estimates, sizeof(FleetTime));
-    query->carried = grow(query, query->carried, sizeof(bool));
+    items_room(query, query->stored + STORE_SLICE);
     for (uint32 i = 0; i < n; i++)
     {
         query->at = query->stored + 1;
-        query->estimates[query->stored] = agent_item_estimate(
-            query->run, query->task, items[i].params == NULL ? "{}" : items[i].params);
-        query->carried[query->stored++] = items[i].carried;
+        query->carried[query->stored] = items[i].carried;
+        item_stored(query, items[i].item_key, items[i].cost,
+                    items[i].params == NULL ? "{}" : items[i].params);
     }
     query->nrows = query->stored + (n < STORE_SLICE ? 0 : 1);
     if (query->stored == 0)
@@ -263,6 +339,10 @@ items_refused(AgentQuery *query, const FleetDiagnostics *failure)
 static void
 items_known(AgentQuery *query)
 {
+    for (uint32 i = 0; query->guesses != NULL && i < query->stored; i++)
+        query->estimates[i] =
+            agent_item_estimate(query->run, query->task, query->guesses[i].learned, &query->costs,
+                                query->guesses[i].cost);
     (void) fleet_engine_items_again(agent.engine, query->run->handle, query->task, query->stored,
                                     query->estimates, query->carried, fleet_clock_now());
     query_free(query);

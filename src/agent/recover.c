@@ -7,6 +7,7 @@
 
 #include "agent/recover.h"
 #include "agent/given.h"
+#include "agent/learn.h"
 #include "agent/local_job.h"
 #include "agent/remote.h"
 #include "agent/run.h"
@@ -113,14 +114,19 @@ static void
 recover_params(AgentTask *task)
 {
     const char *base = agent_run_task_params(task->run, task->ref.task);
-    char *own = task->ref.item == 0
-                    ? NULL
-                    : fleet_task_item_params(task->run->run_id, task->ref.task, task->ref.item);
+    char *key = NULL;
+    char *own = task->ref.item == 0 ? NULL
+                                    : fleet_task_item_params(task->run->run_id, task->ref.task,
+                                                             task->ref.item, &key);
 
-    bool handler = task->run->def->specs[task->ref.task].handler; /* its row has the failure */
-
-    agent_task_set_params(task, own == NULL || handler ? base : fleet_definition_merge(base, own),
-                          own);
+    if (task->run->def->specs[task->ref.task].handler)
+    {
+        agent_task_set_params(task, base, NULL);
+        agent_task_set_failure(task, own);
+        return;
+    }
+    agent_task_set_params(task, own == NULL ? base : fleet_definition_merge(base, own),
+                          agent_item_key(key, own));
 }
 
 typedef struct Recovery

@@ -401,7 +401,7 @@ agent_run_begin(AgentRun *run)
 
     for (uint32 t = 0; t < run->def->ntasks; t++)
     {
-        fleet_task_write_new(run->run_id, t, 0, now, NULL);
+        fleet_task_write_new(run->run_id, t, now);
         run->task_durable[t] = FLEET_QUEUED;
     }
     turn_again();

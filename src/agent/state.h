@@ -259,7 +259,8 @@ struct AgentTask
     FleetState durable;
     char token[37];
     char *params;           /* complete, JSON object */
-    char *item_params;      /* the item's own, or the failure that it handles; NULL: none */
+    char *item_key;         /* what the item is known by in later runs; NULL: it is none */
+    char *failure;          /* what it handles, as it is in its row; NULL: it is no handler */
     TimestampTz started_at; /* 0: not yet */
     TimestampTz finished_at;
     AgentResult result;

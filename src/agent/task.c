@@ -167,10 +167,16 @@ agent_task_recovered(AgentTask *task)
 }
 
 void
-agent_task_set_params(AgentTask *task, const char *params, const char *item)
+agent_task_set_params(AgentTask *task, const char *params, const char *key)
 {
     task->params = MemoryContextStrdup(task->context, params);
-    task->item_params = agent_strdup(task->context, item);
+    task->item_key = agent_strdup(task->context, key);
+}
+
+void
+agent_task_set_failure(AgentTask *task, const char *failure)
+{
+    task->failure = agent_strdup(task->context, failure);
 }
 
 void

@@ -36,8 +36,9 @@ extern void agent_task_cancel(AgentTask *task);
 extern void agent_tasks_cancel_again(AgentRun *run); /* those that are being stopped */
 /* Its start is durable, but was not carried out by the agent before. */
 extern void agent_task_start_again(AgentTask *task);
-/* Copied.  item: the item's own; NULL: none. */
-extern void agent_task_set_params(AgentTask *task, const char *params, const char *item);
+/* Copied.  key: what the item is known by, as agent_item_key() says; NULL: it is none. */
+extern void agent_task_set_params(AgentTask *task, const char *params, const char *key);
+extern void agent_task_set_failure(AgentTask *task, const char *failure); /* copied */
 /* Where, and as what, its present attempt is executed; NULL: not there any more. */
 extern void agent_task_set_link(AgentTask *task, AgentLink *link);
 extern void agent_task_set_local(AgentTask *task, LocalJob *local);

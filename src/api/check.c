@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "core/graph.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_target.h"
 #include "parser/parser.h"
@@ -17,6 +18,7 @@
 
 PG_FUNCTION_INFO_V1(fleet_sql_check_command);
 PG_FUNCTION_INFO_V1(fleet_sql_check_graph);
+PG_FUNCTION_INFO_V1(fleet_sql_check_item_column);
 
 static const char override_hint[] =
     "If it is right for the server where it will run: check_syntax => false.";
@@ -92,6 +94,9 @@ column_names(const SelectStmt *select)
 
     while (select->op != SETOP_NONE)
         select = select->larg;
+    if (select->valuesLists != NIL)
+        for (int i = 0; i < list_length(linitial(select->valuesLists)); i++)
+            names = lappend(names, psprintf("column%d", i + 1));
     foreach (cell, select->targetList)
     {
         const ResTarget *target = lfirst_node(ResTarget, cell);
@@ -132,8 +137,9 @@ check_columns(const SelectStmt *select)
     }
 }
 
-static int
-check_query(const char *query)
+/* The query, which must be one, of a for_each. */
+static const SelectStmt *
+parse_query(const char *query)
 {
     List *statements = parse(query, query, 0, override_hint);
 
@@ -143,8 +149,43 @@ check_query(const char *query)
                 (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("for_each must be one query"),
                  errhint("Write a SELECT, VALUES or WITH ... SELECT; each of its rows becomes "
                          "an item.")));
-    check_columns((const SelectStmt *) castNode(RawStmt, linitial(statements))->stmt);
+    return (const SelectStmt *) castNode(RawStmt, linitial(statements))->stmt;
+}
+
+static int
+check_query(const char *query)
+{
+    check_columns(parse_query(query));
     return 1;
+}
+
+/*
+ * (query, argument, name): the argument names a column of the query.  What "*" stands for, and the keys
+ * of a single column of JSON, are known only when it runs.
+ */
+Datum
+fleet_sql_check_item_column(PG_FUNCTION_ARGS)
+{
+    const char *query = text_to_cstring(PG_GETARG_TEXT_PP(0));
+    const char *argument = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    const char *name = text_to_cstring(PG_GETARG_TEXT_PP(2));
+    List *names = column_names(parse_query(query));
+    StringInfoData known;
+    ListCell *cell;
+
+    initStringInfo(&known);
+    foreach (cell, names)
+    {
+        if (strcmp(lfirst(cell), name) == 0 || strcmp(lfirst(cell), "*") == 0)
+            PG_RETURN_VOID();
+        appendStringInfo(&known, "%s\"%s\"", known.len > 0 ? ", " : "", (char *) lfirst(cell));
+    }
+    if (list_length(names) > 1)
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("the query has no column \"%s\"", name),
+                 errdetail("It is to be the %s.", argument),
+                 errhint("Its columns are: %s.", known.data)));
+    PG_RETURN_VOID();
 }
 
 /* SELECT, one value, and nothing else of what a SELECT may have. */

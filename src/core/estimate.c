@@ -19,6 +19,7 @@
 #define FORGET 0.1           /* the least weight of a new sample */
 #define MEAN_TO_SIGMA 1.2533 /* mean absolute deviation to standard deviation, normal */
 #define MEAN_SPREAD_MOST 1.5 /* beyond, the mean is all in outliers */
+#define COST_MOST 13.8 /* an item is at most a million times as big as the mean, or as small */
 
 static double
 clip(double value, double limit)
@@ -97,4 +98,45 @@ fleet_estimate_mean(const FleetEstimate *estimate)
         return 0;
     value = exp(estimate->log_mean + (estimate->samples > 1 ? spread * spread / 2 : 0));
     return value < 1 ? 1 : value < 9e18 ? (FleetTime) value : FLEET_NEVER - 1;
+}
+
+/* ---- costs ---- */
+
+bool
+fleet_cost_valid(double cost)
+{
+    return isfinite(cost) && cost >= 0;
+}
+
+void
+fleet_costs_add(FleetCosts *costs, double cost)
+{
+    if (cost <= 0)
+        return;
+    costs->log_sum += log(cost);
+    costs->count++;
+}
+
+/* Logarithm of its cost over the mean. */
+static double
+cost_share(const FleetCosts *costs, double cost)
+{
+    if (cost < 0 || costs->count == 0)
+        return 0;
+    return cost > 0 ? clip(log(cost) - costs->log_sum / costs->count, COST_MOST) : -COST_MOST;
+}
+
+FleetTime
+fleet_estimate_by_cost(const FleetEstimate *by_item, const FleetEstimate *by_task,
+                       const FleetCosts *costs, double cost, FleetTime otherwise)
+{
+    FleetEstimate guess = {log((double) otherwise), SPREAD_FIRST, 1};
+    bool item_known = by_item != NULL && by_item->samples > 0;
+
+    if (by_task != NULL && by_task->samples > 0)
+        guess = *by_task;
+    else if (item_known)
+        return fleet_estimate_predict(by_item, NULL, NULL);
+    guess.log_mean += cost_share(costs, cost);
+    return fleet_estimate_predict(by_item, &guess, NULL);
 }

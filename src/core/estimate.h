@@ -41,4 +41,26 @@ extern FleetTime fleet_estimate_predict(const FleetEstimate *by_item, const Flee
  */
 extern FleetTime fleet_estimate_mean(const FleetEstimate *estimate);
 
+/* ---- costs: how big the items of a for_each are, in any unit, as its query says ---- */
+
+/* Those of one for_each.  Their mean is the geometric one, as log_mean is of durations. */
+typedef struct FleetCosts
+{
+    double log_sum;
+    uint32_t count; /* those that are known, and not 0 */
+} FleetCosts;
+
+/* Is it one?  Neither negative nor infinite, and a number. */
+extern bool fleet_cost_valid(double cost);
+/* cost < 0: not known. */
+extern void fleet_costs_add(FleetCosts *costs, double cost);
+
+/*
+ * What an item of this cost takes: of "by_item" as it was learned, of
+ * "by_task" as that was learned, times its cost over the mean (not known: the
+ * mean).  Where nothing was learned, an item of mean cost takes "otherwise".
+ */
+extern FleetTime fleet_estimate_by_cost(const FleetEstimate *by_item, const FleetEstimate *by_task,
+                                        const FleetCosts *costs, double cost, FleetTime otherwise);
+
 #endif

@@ -214,7 +214,7 @@ begin(Job *job)
     if (job->nsteps == 0)
         return finish(job, FLEET_EVENT_FAILED);
     job_event(job, FLEET_EVENT_START);
-    return enter_step(job, 0);
+    return enter_step(job, job->run->step);
 }
 
 FleetJobDo

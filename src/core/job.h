@@ -83,6 +83,7 @@ typedef enum FleetJobDo
     FLEET_JOB_ILLEGAL,     /* not possible in this state; nothing changed */
 } FleetJobDo;
 
+/* It begins at the first step, or at the one to which "step" is set before FLEET_JOB_BEGIN. */
 extern void fleet_job_init(FleetJobRun *run);
 extern FleetJobDo fleet_job_event(const FleetStepSpec *steps, uint16_t nsteps, FleetJobRun *run,
                                   FleetJobEvent event, FleetState outcome, const char *sqlstate,

@@ -256,6 +256,8 @@ CREATE TABLE fleet_catalog.task (
     package      text,
     params       jsonb NOT NULL DEFAULT '{}' CHECK (pg_catalog.jsonb_typeof(params) = 'object'),
     for_each     text,                      -- query; each row (or its jsonb) is an item's params
+    cost         text,                      -- ... that of these which says how big the item is
+    item_key     text,                      -- ... and that by which it is known, in logs and from run to run
     throttle     integer NOT NULL DEFAULT 0 CHECK (throttle >= 0),
     completion   text NOT NULL DEFAULT 'continue' CHECK (completion IN ('fail_fast', 'continue', 'minimum_share', 'started')),
     min_share    double precision NOT NULL DEFAULT 1 CHECK (min_share BETWEEN 0 AND 1),
@@ -276,7 +278,8 @@ CREATE TABLE fleet_catalog.task (
     CHECK (NOT catch OR NOT final AND for_each IS NULL AND completion <> 'fail_fast'),
     CHECK (pg_catalog.num_nonnulls(job, sql, package) = 1),
     CHECK (kind <> 'job' OR pg_catalog.num_nonnulls(server, on_group) <= 1),
-    CHECK (kind = 'job' OR pg_catalog.num_nonnulls(server, on_group) = 0)
+    CHECK (kind = 'job' OR pg_catalog.num_nonnulls(server, on_group) = 0),
+    CHECK (for_each IS NOT NULL OR pg_catalog.num_nonnulls(cost, item_key) = 0)
 );
 COMMENT ON TABLE fleet_catalog.task IS 'Tasks of the packages';
 
@@ -376,12 +379,16 @@ CREATE TABLE fleet_catalog.run (
     restart_of        bigint,               -- the run that it restarts ...
     restart_unknown   text,                 -- ... with what was lost or unknown there: 'run' again, or 'succeeded'
     restart_definition text,                -- ... with the definition of that run ('same'), or the 'current' one
+    job_run_id        bigint,               -- it is one job, which start_job() or execute_job() began, under this number; package is ''
+    job               text,                 -- ... and this one
+    CHECK ((package = '') = (job IS NOT NULL) AND (job IS NULL) = (job_run_id IS NULL)),
     CHECK (run_uuid IS NOT NULL OR run_key IS NOT NULL)
 ) WITH (fillfactor = 70);
 CREATE INDEX run_open ON fleet_catalog.run (run_id) WHERE state < 11;
 -- A restart has the key of the run that it restarts.
 CREATE UNIQUE INDEX run_run_key ON fleet_catalog.run (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL;
 CREATE INDEX run_package ON fleet_catalog.run (package, run_id);
+CREATE INDEX run_job_run ON fleet_catalog.run (job_run_id) WHERE job_run_id IS NOT NULL;
 CREATE INDEX run_definition ON fleet_catalog.run (definition); -- is a document still used?
 -- One restart a run, except of nested ones: each attempt of their task is one.  The agent inserts only those.
 CREATE UNIQUE INDEX run_restart ON fleet_catalog.run (restart_of) WHERE restart_of IS NOT NULL AND parent_run_id IS NULL;
@@ -398,6 +405,8 @@ CREATE TABLE fleet_catalog.task_run (
     item        integer NOT NULL,           -- 0: the task as a whole; for_each: 1...n
     queued_at   timestamptz NOT NULL,
     params      jsonb,                      -- an item's own parameters, or the failure that it handles; item 0: the task's own, if they had templates
+    item_key    text,                       -- what the item is known by, out of its parameters; null: by these
+    cost        double precision,           -- how big it is, out of its parameters; null: not known
     log_seq     integer NOT NULL DEFAULT 0, -- log lines of earlier attempts (seq of this attempt counts from there)
     state       smallint NOT NULL DEFAULT 1,
     attempt     smallint NOT NULL DEFAULT 0,
@@ -548,6 +557,17 @@ CREATE TABLE fleet_catalog.retry_request (
     requested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE fleet_catalog.retry_request IS 'Task runs that are to be started once more; inserted by sessions, deleted by the agent when it has done so';
+
+-- Of jobs that were started with a run key.  A number may be that of a job run that was purged since.
+CREATE TABLE fleet_catalog.job_key (
+    job        text NOT NULL,
+    run_key    text NOT NULL,
+    job_run_id bigint NOT NULL,
+    uses       integer NOT NULL DEFAULT 1,  -- how many job runs have had the key, one after the other
+    PRIMARY KEY (job, run_key)
+);
+COMMENT ON TABLE fleet_catalog.job_key IS 'Run keys of job runs; written by sessions';
+
 -- History that goes (57_history.sql).
 CREATE TABLE fleet_catalog.purged (
     run_id     bigint,
@@ -666,7 +686,7 @@ DECLARE
 BEGIN
     FOREACH v_relation IN ARRAY ARRAY['identity', 'server', 'server_group', 'former_server', 'job', 'step', 'package', 'retention', 'task', 'precedence', 'definition',
             'definition_task', 'deployment', 'run', 'task_run', 'condition_result', 'job_run', 'step_run', 'log_line',
-            'cancel_request', 'skip_request', 'retry_request', 'pause', 'duration', 'parent', 'schedule', 'commits_itself', 'purged', 'used_key'] LOOP
+            'cancel_request', 'skip_request', 'retry_request', 'pause', 'duration', 'parent', 'schedule', 'commits_itself', 'purged', 'used_key', 'job_key'] LOOP
         -- of parents by roles that are gone there may be several
         PERFORM pg_catalog.pg_extension_config_dump('fleet_catalog.' || v_relation, CASE v_relation
             WHEN 'parent' THEN 'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = role)' ELSE '' END);

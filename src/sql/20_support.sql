@@ -103,6 +103,10 @@ CREATE FUNCTION fleet_catalog.check_command(a_command text, a_what text) RETURNS
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_check_command';
 COMMENT ON FUNCTION fleet_catalog.check_command(text, text) IS 'Parses a step''s command, a query or a condition (a_what: command, query, condition); number of statements';
 
+CREATE FUNCTION fleet_catalog.check_item_column(a_query text, a_argument text, a_name text) RETURNS void
+    LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_check_item_column';
+COMMENT ON FUNCTION fleet_catalog.check_item_column(text, text, text) IS 'Raises an error if the text of a query shows that it has no such column';
+
 CREATE FUNCTION fleet_catalog.check_graph(a_tasks text[], a_from integer[], a_to integer[]) RETURNS void
     LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_check_graph';
 COMMENT ON FUNCTION fleet_catalog.check_graph(text[], integer[], integer[]) IS 'Raises an error that shows the path if the graph has a cycle';

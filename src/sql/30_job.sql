@@ -265,25 +265,166 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet.start_job(job text, params jsonb DEFAULT '{}') RETURNS bigint
+CREATE FUNCTION fleet.start_job(job text, params jsonb DEFAULT '{}', server text DEFAULT NULL, on_group text DEFAULT NULL,
+                                start_step text DEFAULT NULL, run_key text DEFAULT NULL) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.start_job(text, jsonb) IS 'Starts a job on this server, at COMMIT; returns its job_run_id. Its state is in fleet.job_run';
+COMMENT ON FUNCTION fleet.start_job(text, jsonb, text, text, text, text)
+    IS 'Starts a job at COMMIT, on this server, on another one or on a member of a group; returns its job_run_id. Its state is in fleet.job_run. A run_key that was used before returns the job run that it started';
 
-CREATE FUNCTION fleet_catalog.start_job(a_job text, a_params jsonb) RETURNS bigint
+-- A job's document that begins at the step of this name.
+CREATE FUNCTION fleet_catalog.begin_at(a_body jsonb, a_start_step text) RETURNS jsonb
+    LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_no integer := (SELECT (s ->> 'step_no')::integer FROM jsonb_array_elements(a_body -> 'steps') AS s WHERE s ->> 'name' = a_start_step);
+BEGIN
+    IF a_start_step IS NULL THEN
+        RETURN a_body;
+    ELSIF v_no IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('job "%s" has no step "%s"', a_body ->> 'name', left(a_start_step, 200)),
+            HINT = fleet_catalog.known(ARRAY(SELECT s ->> 'name' FROM jsonb_array_elements(a_body -> 'steps') WITH ORDINALITY AS e (s, n) ORDER BY e.n), 'fleet.add_step()');
+    END IF;
+    RETURN a_body || jsonb_build_object('start_step_no', v_no);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.begin_at(jsonb, text) IS 'A job''s document, to begin at a step';
+
+-- Whose rights a start of this job has, and its parameters.  A job that is not defined here is one that the server has.
+CREATE FUNCTION fleet_catalog.prepare_job(a_job text, INOUT params jsonb, a_elsewhere boolean, OUT owner oid) RETURNS record
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_job fleet_catalog.job := fleet_catalog.get_job(a_job);
-    v_id bigint;
+    v_job fleet_catalog.job;
 BEGIN
-    PERFORM fleet_catalog.check_params(a_params);
+    PERFORM fleet_catalog.check_params(params);
+    owner := fleet_catalog.caller();
+    IF a_elsewhere AND a_job <> '' AND NOT EXISTS (SELECT FROM fleet_catalog.job AS j WHERE j.name = a_job) THEN
+        RETURN;
+    END IF;
+    v_job := fleet_catalog.get_job(a_job);
+    owner := v_job.owner;
     PERFORM fleet_catalog.check_enabled('job', a_job, v_job.enabled);
     -- A job that declares parameters has these and no other; one that does not takes any.
-    a_params := CASE WHEN v_job.params = '{}' THEN a_params
-                ELSE fleet_catalog.merge_params(format('job "%s"', a_job), v_job.params, a_params) END;
-    INSERT INTO fleet_catalog.job_run (job, definition, owner, params)
-    VALUES (a_job, fleet_catalog.snapshot_job(a_job), v_job.owner, a_params)
-    RETURNING job_run_id INTO v_id;
+    IF v_job.params <> '{}' THEN
+        params := fleet_catalog.merge_params(format('job "%s"', a_job), v_job.params, params);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.prepare_job(text, jsonb, boolean) IS 'Owner and parameters of a start of a job; an error if the caller may not start it';
+
+-- The document of a package of one task, which is this job.  It is made by the functions that make packages, of one that is
+-- gone again at once: what is checked there is checked here, and there is one place that knows what a task is.
+CREATE FUNCTION fleet_catalog.job_as_package(a_job text, a_owner oid, a_server text, a_on_group text, a_start_step text) RETURNS jsonb
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_name text := 'start of a job ' || gen_random_uuid()::text;
+    v_package fleet_catalog.package;
+    v_body jsonb;
+    v_sqlstate text;
+    v_message text;
+    v_detail text;
+    v_hint text;
+BEGIN
+    BEGIN
+        INSERT INTO fleet_catalog.package (name, owner) VALUES (v_name, a_owner) RETURNING package.* INTO v_package;
+        PERFORM fleet_catalog.call_inner('add_task', jsonb_strip_nulls(jsonb_build_object('package', v_name, 'task', replace(a_job, '/', '_'), 'job', a_job, 'server', a_server, 'on_group', a_on_group)));
+        PERFORM fleet_catalog.check_runnable(v_package);
+        v_body := fleet_catalog.checked_body(v_name);
+        RAISE EXCEPTION USING ERRCODE = 'FE009'; -- takes the package back
+    EXCEPTION WHEN SQLSTATE 'FE009' THEN
+        NULL;
+    WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS v_sqlstate = RETURNED_SQLSTATE, v_message = MESSAGE_TEXT, v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+        IF v_detail = '' OR strpos(v_detail, v_name) > 0 THEN -- nobody knows the package
+            RAISE EXCEPTION USING ERRCODE = v_sqlstate, MESSAGE = v_message, HINT = v_hint;
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = v_sqlstate, MESSAGE = v_message, DETAIL = v_detail, HINT = v_hint;
+    END;
+    IF a_start_step IS NOT NULL THEN
+        IF NOT v_body -> 'jobs' ? a_job OR coalesce(v_body -> 'by_name' ? a_job, false) THEN
+            RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('job "%s" is not defined here', a_job),
+                DETAIL = 'A job that only the server has begins at its first step.', HINT = 'Leave out start_step, or create the job with fleet.create_job().';
+        END IF;
+        v_body := jsonb_set(v_body, ARRAY['jobs', a_job], fleet_catalog.begin_at(v_body -> 'jobs' -> a_job, a_start_step));
+    END IF;
+    RETURN v_body || '{"name": ""}';
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.job_as_package(text, oid, text, text, text) IS 'The document of a run of one job';
+
+-- A run of one job; returns its run_id.
+CREATE FUNCTION fleet_catalog.run_job(a_job text, a_owner oid, a_params jsonb, a_server text, a_on_group text, a_start_step text, a_job_run_id bigint,
+                                      a_uuid uuid) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run_id bigint;
+BEGIN
+    INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, params)
+    VALUES (coalesce(a_uuid, gen_random_uuid()), '', a_job, a_job_run_id,
+            fleet_catalog.store_definition('package', fleet_catalog.job_as_package(a_job, a_owner, a_server, a_on_group, a_start_step)), a_owner, a_params)
+    RETURNING run_id INTO v_run_id;
+    PERFORM fleet_catalog.wake('run', v_run_id);
+    RETURN v_run_id;
+END
+$$;
+
+CREATE FUNCTION fleet_catalog.next_job_run() RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT nextval('fleet_catalog.job_run_job_run_id_seq')
+$$;
+
+-- The job run that has this key already, or null: then it is that of a_job_run_id from now on, and uses says how many had it.
+CREATE FUNCTION fleet_catalog.take_job_key(a_job text, a_run_key text, a_job_run_id bigint, OUT known bigint, OUT uses integer) RETURNS record
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_name('run_key', a_run_key);
+    INSERT INTO fleet_catalog.job_key AS k (job, run_key, job_run_id) VALUES (a_job, a_run_key, a_job_run_id)
+    ON CONFLICT (job, run_key) DO UPDATE SET job_run_id = excluded.job_run_id, uses = k.uses + 1
+       WHERE NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.job_run_id = k.job_run_id)
+         AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.job_run_id = k.job_run_id)
+    RETURNING k.uses INTO uses;
+    IF NOT FOUND THEN
+        SELECT k.job_run_id INTO known FROM fleet_catalog.job_key AS k WHERE k.job = a_job AND k.run_key = a_run_key;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.take_job_key(text, text, bigint) IS 'The job run that has this run key; null: this one has it from now on';
+
+CREATE FUNCTION fleet_catalog.start_job(a_job text, a_params jsonb, a_server text, a_on_group text, a_start_step text, a_run_key text) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_elsewhere boolean := num_nonnulls(a_server, a_on_group) > 0;
+    v_job record := fleet_catalog.prepare_job(a_job, a_params, v_elsewhere);
+    v_id bigint := fleet_catalog.next_job_run();
+    v_key record;
+    v_uuid uuid;
+BEGIN
+    IF a_run_key IS NOT NULL THEN
+        v_key := fleet_catalog.take_job_key(a_job, a_run_key, v_id);
+        IF v_key.known IS NOT NULL THEN
+            RETURN v_key.known;
+        END IF;
+        -- the same after a loss of the last seconds, and so the children's tokens
+        v_uuid := (SELECT fleet_catalog.content_hash(jsonb_build_array(i.parent_uuid, 'job', a_job, a_run_key, v_key.uses)::text) FROM fleet_catalog.identity AS i);
+    END IF;
+    IF v_elsewhere THEN
+        PERFORM fleet_catalog.run_job(a_job, v_job.owner, v_job.params, a_server, a_on_group, a_start_step, v_id, v_uuid);
+        RETURN v_id;
+    END IF;
+    INSERT INTO fleet_catalog.job_run (job_run_id, job, definition, owner, params)
+    VALUES (v_id, a_job, fleet_catalog.snapshot_job(a_job, a_start_step), v_job.owner, v_job.params);
     PERFORM fleet_catalog.wake('job_run', v_id);
     RETURN v_id;
+END
+$$;
+
+CREATE FUNCTION fleet_link.begin_job(job text, params jsonb, server text, on_group text, start_step text) RETURNS bigint
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet_link.begin_job(text, jsonb, text, text, text) IS 'For fleet.execute_job(): starts a job at COMMIT; returns the run_id of its run';
+
+CREATE FUNCTION fleet_catalog.begin_job(a_job text, a_params jsonb, a_server text, a_on_group text, a_start_step text) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_job record := fleet_catalog.prepare_job(a_job, a_params, num_nonnulls(a_server, a_on_group) > 0);
+BEGIN
+    RETURN fleet_catalog.run_job(a_job, v_job.owner, v_job.params, a_server, a_on_group, a_start_step, fleet_catalog.next_job_run(), NULL);
 END
 $$;

@@ -43,7 +43,8 @@ $$;
 
 CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, job text DEFAULT NULL, nested text DEFAULT NULL,
                                server text DEFAULT NULL, on_group text DEFAULT NULL, params jsonb DEFAULT '{}',
-                               for_each text DEFAULT NULL, throttle integer DEFAULT 0, completion text DEFAULT 'continue',
+                               for_each text DEFAULT NULL, cost text DEFAULT NULL, item_key text DEFAULT NULL,
+                               throttle integer DEFAULT 0, completion text DEFAULT 'continue',
                                minimum_share double precision DEFAULT 1, balance text DEFAULT 'shortest_finish',
                                wait_for text DEFAULT 'all', on_lost text DEFAULT 'fail', retries integer DEFAULT 0,
                                retry_wait interval DEFAULT '5s', retry_wait_max interval DEFAULT '5min', retry_sqlstates text[] DEFAULT NULL,
@@ -52,7 +53,7 @@ CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, j
                                transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true, enabled boolean DEFAULT true,
                                container boolean DEFAULT false, final boolean DEFAULT false, catch boolean DEFAULT false) RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, boolean)
+COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, text, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, boolean)
     IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, a nested package, or a container of tasks that are named by their path, as in stage/load; returns its number, from 0. final: it runs when all others have ended, whatever happened. catch: it runs once for each failure that no precedence constraint handles';
 
 -- a_old: the task as it was; all null: it is new.
@@ -98,6 +99,31 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_handler(text, boolean, text, text) IS 'Error if a task that catches failures cannot be as it is described';
+
+-- The query, and which of its columns say what of an item: as far as its text tells, here; all else when it runs.
+CREATE FUNCTION fleet_catalog.check_for_each(a_for_each text, a_cost text, a_item_key text, a_check_syntax boolean) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_column record;
+BEGIN
+    IF a_for_each IS NULL AND num_nonnulls(a_cost, a_item_key) > 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value',
+            MESSAGE = format('"%s" needs a for_each', CASE WHEN a_cost IS NOT NULL THEN 'cost' ELSE 'item_key' END),
+            DETAIL = 'It is the name of a column of the query of a for_each.', HINT = 'Specify the query with for_each => ''SELECT ...''.';
+    ELSIF a_for_each IS NULL THEN
+        RETURN;
+    END IF;
+    FOR v_column IN SELECT c.* FROM (VALUES ('cost', a_cost), ('item_key', a_item_key)) AS c (argument, name) WHERE c.name IS NOT NULL LOOP
+        PERFORM fleet_catalog.check_name(v_column.argument, v_column.name);
+    END LOOP;
+    IF a_check_syntax THEN
+        PERFORM fleet_catalog.check_command(a_for_each, 'query');
+        PERFORM fleet_catalog.check_item_column(a_for_each, c.argument, c.name)
+          FROM (VALUES ('cost', a_cost), ('item_key', a_item_key)) AS c (argument, name) WHERE c.name IS NOT NULL;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_for_each(text, text, text, boolean) IS 'Raises an error unless these can be a query of a for_each, and columns of it';
 
 CREATE FUNCTION fleet_catalog.add_edges(a_package fleet_catalog.package, a_holder integer, a_from text[], a_to text, a_on_outcome text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -146,8 +172,8 @@ BEGIN
     IF v_text OR a_task.transactional IS DISTINCT FROM a_old.transactional THEN
         a_task.transactional := fleet_catalog.check_transactional(a_task.transactional, a_task.sql, a_check_syntax);
     END IF;
-    IF a_task.for_each IS DISTINCT FROM a_old.for_each AND a_task.for_each IS NOT NULL AND a_check_syntax THEN
-        PERFORM fleet_catalog.check_command(a_task.for_each, 'query');
+    IF a_task.for_each IS DISTINCT FROM a_old.for_each OR a_task.cost IS DISTINCT FROM a_old.cost OR a_task.item_key IS DISTINCT FROM a_old.item_key THEN
+        PERFORM fleet_catalog.check_for_each(a_task.for_each, a_task.cost, a_task.item_key, a_check_syntax);
     END IF;
     IF a_task.package IS NOT NULL AND a_task.package IS DISTINCT FROM a_old.package THEN
         PERFORM fleet_catalog.get_package(a_task.package);
@@ -165,7 +191,7 @@ COMMENT ON FUNCTION fleet_catalog.checked_task(fleet_catalog.package, fleet_cata
     IS 'Error unless a task may be so; what of it is as it was (the third argument) is not looked at again where others may have changed meanwhile';
 
 CREATE FUNCTION fleet_catalog.add_task(a_package text, a_task text, a_sql text, a_job text, a_nested text,
-                                       a_server text, a_on_group text, a_params jsonb, a_for_each text, a_throttle integer,
+                                       a_server text, a_on_group text, a_params jsonb, a_for_each text, a_cost text, a_item_key text, a_throttle integer,
                                        a_completion text, a_minimum_share double precision, a_balance text, a_wait_for text,
                                        a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_wait_max interval,
                                        a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
@@ -190,6 +216,8 @@ BEGIN
     v_task.on_group := a_on_group;
     v_task.params := a_params;
     v_task.for_each := a_for_each;
+    v_task.cost := a_cost;
+    v_task.item_key := a_item_key;
     v_task.throttle := a_throttle;
     v_task.completion := a_completion;
     v_task.min_share := a_minimum_share;

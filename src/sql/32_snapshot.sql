@@ -174,7 +174,7 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.snapshot_job(a_name text) RETURNS uuid
+CREATE FUNCTION fleet_catalog.snapshot_job(a_name text, a_start_step text DEFAULT NULL) RETURNS uuid
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_body jsonb;
@@ -183,7 +183,7 @@ BEGIN
     v_body := fleet_catalog.job_body(a_name, '{}');
     PERFORM fleet_catalog.check_enabled('job', a_name, (v_body -> 'enabled')::boolean);
     PERFORM fleet_catalog.check_job_body(v_body);
-    RETURN fleet_catalog.store_definition('job', v_body);
+    RETURN fleet_catalog.store_definition('job', fleet_catalog.begin_at(v_body, a_start_step));
 END
 $$;
 

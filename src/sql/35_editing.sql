@@ -258,7 +258,8 @@ $$;
 
 CREATE FUNCTION fleet.alter_task(package text, task text, new_name text DEFAULT NULL, sql text DEFAULT NULL, job text DEFAULT NULL, nested text DEFAULT NULL,
                                  server text DEFAULT NULL, on_group text DEFAULT NULL, params jsonb DEFAULT NULL,
-                                 for_each text DEFAULT NULL, throttle integer DEFAULT NULL, completion text DEFAULT NULL,
+                                 for_each text DEFAULT NULL, cost text DEFAULT NULL, item_key text DEFAULT NULL,
+                                 throttle integer DEFAULT NULL, completion text DEFAULT NULL,
                                  minimum_share double precision DEFAULT NULL, balance text DEFAULT NULL,
                                  wait_for text DEFAULT NULL, on_lost text DEFAULT NULL, retries integer DEFAULT NULL,
                                  retry_wait interval DEFAULT NULL, retry_wait_max interval DEFAULT NULL, retry_sqlstates text[] DEFAULT NULL,
@@ -268,11 +269,11 @@ CREATE FUNCTION fleet.alter_task(package text, task text, new_name text DEFAULT 
                                  final boolean DEFAULT NULL, catch boolean DEFAULT NULL,
                                  before_task text DEFAULT NULL, after_task text DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_task(text, text, text, text, text, text, text, text, jsonb, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, text, text, text[])
+COMMENT ON FUNCTION fleet.alter_task(text, text, text, text, text, text, text, text, jsonb, text, text, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, text, text, text[])
     IS 'Changes a task; arguments that are null leave things as they are. after, after_failure_of, after_completion_of: instead of what it comes after so; before_task, after_task: its new place in the order of tasks; reset: options that are to have their defaults';
 
 CREATE FUNCTION fleet_catalog.alter_task(a_package text, a_task text, a_new_name text, a_sql text, a_job text, a_nested text,
-                                         a_server text, a_on_group text, a_params jsonb, a_for_each text, a_throttle integer,
+                                         a_server text, a_on_group text, a_params jsonb, a_for_each text, a_cost text, a_item_key text, a_throttle integer,
                                          a_completion text, a_minimum_share double precision, a_balance text, a_wait_for text,
                                          a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_wait_max interval,
                                          a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
@@ -311,6 +312,8 @@ BEGIN
     v_task.on_group := fleet_catalog.altered('on_group', a_on_group, v_task.on_group, v_defaults);
     v_task.params := fleet_catalog.altered('params', a_params, v_task.params, v_defaults);
     v_task.for_each := fleet_catalog.altered('for_each', a_for_each, v_task.for_each, v_defaults);
+    v_task.cost := fleet_catalog.altered('cost', a_cost, v_task.cost, v_defaults);
+    v_task.item_key := fleet_catalog.altered('item_key', a_item_key, v_task.item_key, v_defaults);
     v_task.throttle := fleet_catalog.altered('throttle', a_throttle, v_task.throttle, v_defaults);
     v_task.completion := fleet_catalog.altered('completion', a_completion, v_task.completion, v_defaults);
     v_task.min_share := fleet_catalog.altered('minimum_share', a_minimum_share, v_task.min_share, v_defaults);

@@ -167,8 +167,14 @@ CREATE FUNCTION fleet_catalog.cancel_job_run(a_job_run_id bigint) RETURNS boolea
 DECLARE
     v_run record;
 BEGIN
-    SELECT r.owner, r.state INTO v_run FROM fleet_catalog.job_run AS r WHERE r.job_run_id = a_job_run_id;
+    SELECT r.owner, r.state, NULL::bigint AS run_id INTO v_run FROM fleet_catalog.job_run AS r WHERE r.job_run_id = a_job_run_id;
+    IF NOT FOUND THEN -- on a server: it is a run, perhaps one that was restarted
+        SELECT r.owner, r.state, r.run_id INTO v_run FROM fleet_catalog.run AS r WHERE r.job_run_id = a_job_run_id ORDER BY r.run_id DESC LIMIT 1;
+    END IF;
     PERFORM fleet_catalog.check_may_cancel('job_run', a_job_run_id, v_run.owner);
+    IF v_run.run_id IS NOT NULL THEN
+        RETURN fleet_catalog.cancel_run(v_run.run_id, true);
+    END IF;
     IF fleet_catalog.is_final(v_run.state) THEN
         RETURN false;
     END IF;

@@ -24,7 +24,7 @@ BEGIN
     a_seen := coalesce(a_seen, '{}');
     lines := '{}';
     FOR v_task IN
-        SELECT t.task_no, t.item, t.state, t.attempt, t.row_count, t.sqlstate, t.message, d.name, d.for_each, s.name AS server,
+        SELECT t.task_no, t.item, t.state, t.attempt, t.row_count, t.sqlstate, t.message, d.name, d.for_each, t.item_key, s.name AS server,
                t.finished_at - t.started_at AS duration
           FROM fleet_catalog.task_run AS t
           JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.task_no = t.task_no
@@ -34,7 +34,7 @@ BEGIN
     LOOP
         v_key := v_task.task_no || '/' || v_task.item;
         v_old := a_seen -> v_key;
-        v_what := v_task.name || CASE WHEN v_task.item > 0 THEN '[' || v_task.item || ']' ELSE '' END;
+        v_what := v_task.name || CASE WHEN v_task.item > 0 THEN '[' || v_task.item || coalesce(': ' || v_task.item_key, '') || ']' ELSE '' END;
         IF v_task.state IN (fleet_catalog.state_code('starting'), fleet_catalog.state_code('running')) AND (v_old ->> 'a')::integer IS DISTINCT FROM v_task.attempt AND NOT (v_task.for_each AND v_task.item = 0) THEN
             lines := lines || (v_what || ': started' || coalesce(' on ' || v_task.server, '')
                                || CASE WHEN v_task.attempt > 1 THEN ', attempt ' || v_task.attempt ELSE '' END);
@@ -78,7 +78,7 @@ BEGIN
     END IF;
     RETURN (SELECT string_agg(f.line, E'\n' ORDER BY f.n) FILTER (WHERE f.n <= 20)
                    || CASE WHEN count(*) > 20 THEN format(E'\n... and %s more', count(*) - 20) ELSE '' END
-              FROM (SELECT d.name || CASE WHEN t.item > 0 THEN '[' || t.item || ']' ELSE '' END || ': '
+              FROM (SELECT d.name || CASE WHEN t.item > 0 THEN '[' || t.item || coalesce(': ' || t.item_key, '') || ']' ELSE '' END || ': '
                            || fleet_catalog.state_name(t.state) || coalesce(' (' || t.sqlstate || ')', '') || coalesce(': ' || t.message, '') AS line,
                            row_number() OVER (ORDER BY t.task_no, t.item) AS n
                       FROM fleet_catalog.task_run AS t
@@ -92,13 +92,14 @@ CREATE PROCEDURE fleet_link.watch_run(run_id bigint, INOUT state text, INOUT can
 COMMENT ON PROCEDURE fleet_link.watch_run(bigint, text, boolean)
     IS 'For fleet.execute_package(): waits until a run has changed, a minute at most, holding no snapshot and no lock; canceling it cancels the run';
 
--- A procedure, because what it asks for starts at COMMIT; so it cannot be called in a transaction
--- block, and has no SET clause.  Every name is qualified instead, those of types too: a domain "text" in
--- the caller's search_path would run its CHECK with the caller's rights.
-CREATE PROCEDURE fleet.execute_package(package text, params jsonb DEFAULT '{}')
+-- Waits for a run and prints what happens.  a_what: of what it is, for messages.  It begins with a COMMIT: the run starts.
+--
+-- It cannot be called in a transaction block, and has no SET clause.  Every name is qualified instead, those of types too: a
+-- domain "text" in the caller's search_path would run its CHECK with the caller's rights.
+CREATE PROCEDURE fleet_link.follow_run(run_id bigint, what text)
     LANGUAGE plpgsql AS $$
 DECLARE
-    v_run pg_catalog.int8;
+    v_run pg_catalog.int8 := follow_run.run_id;
     v_state pg_catalog.text;
     v_news pg_catalog.record;
     v_line pg_catalog.text;
@@ -108,11 +109,10 @@ DECLARE
     v_asked pg_catalog.bool := false;
     v_failure pg_catalog.text;
 BEGIN
-    v_run := fleet.run_parent_package(execute_package.package, execute_package.params);
     COMMIT;
     -- Whatever a cancel meets, it cancels the run; only what ends a transaction must not be in a block.
     BEGIN
-        RAISE INFO 'run % of package "%"', v_run, execute_package.package;
+        RAISE INFO 'run % of %', v_run, follow_run.what;
     EXCEPTION WHEN query_canceled THEN
         v_canceled := true;
     END;
@@ -140,7 +140,7 @@ BEGIN
     END LOOP;
     IF v_canceled THEN
         COMMIT;
-        RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = pg_catalog.format('canceling run %s of package "%s" due to user request', v_run, execute_package.package),
+        RAISE EXCEPTION USING ERRCODE = 'query_canceled', MESSAGE = pg_catalog.format('canceling run %s of %s due to user request', v_run, follow_run.what),
             HINT = pg_catalog.format('The run is being stopped; CALL fleet.wait(%s) waits until it has.', v_run);
     END IF;
     IF v_state OPERATOR(pg_catalog.=) 'succeeded' THEN
@@ -149,10 +149,33 @@ BEGIN
     END IF;
     v_failure := fleet_link.run_failure(v_run);
     RAISE EXCEPTION USING ERRCODE = 'triggered_action_exception',
-        MESSAGE = pg_catalog.format('package "%s" did not succeed: run %s is %s', execute_package.package, v_run, v_state),
+        MESSAGE = pg_catalog.format('%s did not succeed: run %s is %s', follow_run.what, v_run, v_state),
         DETAIL = COALESCE(v_failure, (SELECT r.message FROM fleet.run AS r WHERE r.run_id OPERATOR(pg_catalog.=) v_run), 'No task reported an error.'),
         HINT = pg_catalog.format('For more, see SELECT * FROM fleet.log WHERE run_id = %s.', v_run);
 END
 $$;
+COMMENT ON PROCEDURE fleet_link.follow_run(bigint, text) IS 'For fleet.execute_package() and fleet.execute_job(): waits for a run, printing its progress; raises an error if it does not succeed. Canceling it cancels the run';
+
+-- Procedures, because what they ask for starts at COMMIT.
+CREATE PROCEDURE fleet.execute_package(package text, params jsonb DEFAULT '{}')
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_run pg_catalog.int8 := fleet.run_parent_package(execute_package.package, execute_package.params);
+BEGIN
+    CALL fleet_link.follow_run(v_run, pg_catalog.format('package "%s"', execute_package.package));
+END
+$$;
 COMMENT ON PROCEDURE fleet.execute_package(text, jsonb)
     IS 'Runs a package and waits for it, printing its progress; raises an error if it does not succeed. Canceling the CALL cancels the run';
+
+CREATE PROCEDURE fleet.execute_job(job text, params jsonb DEFAULT '{}', server text DEFAULT NULL, on_group text DEFAULT NULL,
+                                   start_step text DEFAULT NULL)
+    LANGUAGE plpgsql AS $$
+DECLARE
+    v_run pg_catalog.int8 := fleet_link.begin_job(execute_job.job, execute_job.params, execute_job.server, execute_job.on_group, execute_job.start_step);
+BEGIN
+    CALL fleet_link.follow_run(v_run, pg_catalog.format('job "%s"', execute_job.job));
+END
+$$;
+COMMENT ON PROCEDURE fleet.execute_job(text, jsonb, text, text, text)
+    IS 'Runs a job, here, on a server or on a member of a group, and waits for it, printing its progress; raises an error if it does not succeed. Canceling the CALL cancels it';

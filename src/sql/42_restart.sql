@@ -122,7 +122,7 @@ COMMENT ON FUNCTION fleet_catalog.carried_message(smallint, bigint, text) IS 'Th
 
 -- For the agent: the next items that a for_each takes over.
 CREATE FUNCTION fleet_catalog.take_over_items(a_run_id bigint, a_task_no integer, a_after integer, a_count integer)
-    RETURNS TABLE (item integer, carried boolean, params jsonb)
+    RETURNS TABLE (item integer, carried boolean, params jsonb, item_key text, cost double precision)
     LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 WITH source AS (
     SELECT o.run_id, p.task_no, n.restart_unknown = 'succeeded' AS counts_unknown
@@ -139,8 +139,8 @@ WITH source AS (
       JOIN fleet_catalog.task_run AS i ON i.run_id = s.run_id AND i.task_no = s.task_no AND i.item > greatest(a_after, 0)
      ORDER BY i.item LIMIT a_count
 ), made AS (
-    INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params, state, server_id, finished_at, row_count, message, output, carried_from)
-    SELECT a_run_id, a_task_no, o.item, clock_timestamp(), o.params,
+    INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params, item_key, cost, state, server_id, finished_at, row_count, message, output, carried_from)
+    SELECT a_run_id, a_task_no, o.item, clock_timestamp(), o.params, o.item_key, o.cost,
            fleet_catalog.state_change('task', fleet_catalog.state_code('queued'),
                                       CASE WHEN o.carried THEN fleet_catalog.state_code('succeeded') ELSE fleet_catalog.state_code('queued') END),
            CASE WHEN o.carried THEN o.server_id END, CASE WHEN o.carried THEN clock_timestamp() END,
@@ -149,8 +149,8 @@ WITH source AS (
            -- carried already, or never begun in that run: from where that run had it
            CASE WHEN o.attempt = 0 THEN o.carried_from ELSE o.run_id END
       FROM old AS o ORDER BY o.item
-    RETURNING task_run.item, task_run.state, task_run.params)
-SELECT m.item, m.state = fleet_catalog.state_code('succeeded'), m.params FROM made AS m ORDER BY m.item
+    RETURNING task_run.item, task_run.state, task_run.params, task_run.item_key, task_run.cost)
+SELECT m.item, m.state = fleet_catalog.state_code('succeeded'), m.params, m.item_key, m.cost FROM made AS m ORDER BY m.item
 $$;
 COMMENT ON FUNCTION fleet_catalog.take_over_items(bigint, integer, integer, integer)
     IS 'Rows of the items of a for_each after the given one, as they are in the run that its own run restarts';
@@ -307,7 +307,10 @@ BEGIN
         RETURN a_run.definition;
     END IF;
     SELECT p.* INTO v_package FROM fleet_catalog.package AS p WHERE p.name = a_run.package;
-    IF NOT FOUND THEN
+    IF a_run.job IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s is that of a job', a_run.run_id),
+            HINT = 'Use definition => ''same'' for the version that the run had, or start the job again with fleet.start_job().';
+    ELSIF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'undefined_object', MESSAGE = format('package "%s" does not exist', a_run.package),
             HINT = 'Use definition => ''same'' for the version that the run had.';
     ELSIF v_package.owner <> a_run.owner THEN
@@ -372,8 +375,8 @@ BEGIN
     PERFORM fleet_catalog.check_not_running(v_old);
     -- The uuid follows from the old run's: a restart that is asked for again after its commit was lost with a primary
     -- starts nothing twice.  What an earlier restart was told about unknown tasks holds for those that it did not come to.
-    INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key, restart_of, restart_unknown, restart_definition)
-    VALUES (fleet_catalog.content_hash(v_old.run_uuid::text || '/restart'), v_old.package, v_definition, v_old.owner, v_old.priority, v_old.params,
+    INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, priority, params, run_key, restart_of, restart_unknown, restart_definition)
+    VALUES (fleet_catalog.content_hash(v_old.run_uuid::text || '/restart'), v_old.package, v_old.job, CASE WHEN v_old.job IS NOT NULL THEN fleet_catalog.next_job_run() END, v_definition, v_old.owner, v_old.priority, v_old.params,
             v_old.run_key, a_run_id, CASE a_unknown WHEN 'refuse' THEN coalesce(v_old.restart_unknown, 'run') ELSE a_unknown END, a_definition)
     ON CONFLICT (restart_of) WHERE restart_of IS NOT NULL AND parent_run_id IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;

@@ -29,17 +29,21 @@ SELECT row_number() OVER (ORDER BY s.server_id)::integer - 1, s.server_id, s.nam
   FROM fleet_catalog.server AS s LEFT JOIN fleet_catalog.server_health AS h ON h.server_id = s.server_id
 $$;
 
--- What each piece of work is expected to take at speed 1, and by what: 'item' (this very item, by earlier runs), 'task'
--- (the task as a whole), 'assumed' (nothing is known; 0).  Items are those of the run itself if it has them, or else of
+-- What each piece of work is expected to take at speed 1, and by what: 'item' (this very item, by earlier runs), 'cost' (the
+-- task as a whole, times the item's cost over the mean), 'task' (the task as a whole), 'assumed' (nothing is known; 0).  Items are those of the run itself if it has them, or else of
 -- the last run that succeeded; of another number than there were, they come again in turn.
 CREATE FUNCTION fleet_catalog.expected(a_package text, a_tasks fleet_catalog.task[], a_items jsonb, a_run_id bigint)
     RETURNS TABLE (task_no integer, item integer, estimate_us bigint, basis text)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     WITH task AS MATERIALIZED (
-        SELECT t.task_no, t.name, t.for_each IS NOT NULL AS for_each,
+        SELECT t.task_no, t.name, t.for_each IS NOT NULL AS for_each, t.cost IS NOT NULL AS costs,
                coalesce((SELECT fleet_catalog.mean_us(d.log_mean, d.log_spread, d.samples) FROM fleet_catalog.duration AS d
                           WHERE d.package = a_package AND d.task = t.name AND d.item_key = '' AND d.job = ''),
-                        (SELECT (avg(extract(epoch FROM i.finished_at - i.started_at)) * 1e6)::bigint FROM fleet_catalog.task_run AS i
+                        -- of a mean cost, if they have costs: those that have ended may be the largest
+                        (SELECT (avg(extract(epoch FROM i.finished_at - i.started_at)) * 1e6
+                                 / coalesce(CASE WHEN t.cost IS NOT NULL THEN nullif(avg(i.cost), 0) END
+                                            / (SELECT nullif(avg(m.cost), 0) FROM fleet_catalog.task_run AS m
+                                                WHERE m.run_id = a_run_id AND m.task_no = t.task_no AND m.item > 0), 1))::bigint FROM fleet_catalog.task_run AS i
                           WHERE i.run_id = a_run_id AND i.task_no = t.task_no AND i.item > 0
                             AND i.state = fleet_catalog.state_code('succeeded'))) AS estimate
           FROM unnest(a_tasks) AS t
@@ -62,16 +66,17 @@ CREATE FUNCTION fleet_catalog.expected(a_package text, a_tasks fleet_catalog.tas
          WHERE t.for_each
     ), past AS MATERIALIZED (
         SELECT s.task_no, i.item, max(i.item) OVER (PARTITION BY s.task_no) AS items,
+               i.cost / nullif(avg(i.cost) OVER (PARTITION BY s.task_no), 0) AS share,
                coalesce((SELECT fleet_catalog.mean_us(d.log_mean, d.log_spread, d.samples) FROM fleet_catalog.duration AS d
-                          WHERE d.package = a_package AND d.task = s.name AND d.item_key = i.params::text AND d.job = ''),
+                          WHERE d.package = a_package AND d.task = s.name AND d.item_key = coalesce(i.item_key, i.params::text) AND d.job = ''),
                         CASE WHEN i.state = fleet_catalog.state_code('succeeded')
                              THEN greatest((extract(epoch FROM i.finished_at - i.started_at) * 1e6
                                             * coalesce(fleet_catalog.speed(h.speed_log, h.speed_evidence), 1))::bigint, 1) END) AS estimate
           FROM source AS s JOIN fleet_catalog.task_run AS i ON i.run_id = s.run_id AND i.task_no = s.no AND i.item > 0
           LEFT JOIN fleet_catalog.server_health AS h ON h.server_id = i.server_id
     )
-    SELECT t.task_no, n.item, coalesce(p.estimate, t.estimate, 0),
-           CASE WHEN p.estimate IS NOT NULL THEN 'item' WHEN t.estimate IS NOT NULL THEN 'task' ELSE 'assumed' END
+    SELECT t.task_no, n.item, coalesce(p.estimate, CASE WHEN t.costs AND p.share IS NOT NULL THEN greatest((t.estimate * p.share)::bigint, 1) END, t.estimate, 0),
+           CASE WHEN p.estimate IS NOT NULL THEN 'item' WHEN t.estimate IS NULL THEN 'assumed' WHEN t.costs AND p.share IS NOT NULL THEN 'cost' ELSE 'task' END
       FROM task AS t
       LEFT JOIN (SELECT p.task_no, max(p.items) AS items FROM past AS p GROUP BY p.task_no) AS c ON c.task_no = t.task_no
      CROSS JOIN LATERAL generate_series(CASE WHEN t.for_each THEN 1 ELSE 0 END,

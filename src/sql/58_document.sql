@@ -312,15 +312,11 @@ $$;
 
 -- ---- import ------------------------------------------------------------------------------------
 
--- Calls fleet_catalog.FUNCTION as fleet.FUNCTION would, with what an object of the document has; its errors say where.
-CREATE FUNCTION fleet_catalog.call_for(a_path text, a_function text, a_object jsonb) RETURNS void
+-- Calls fleet_catalog.FUNCTION as fleet.FUNCTION would, with the arguments that an object has, and the defaults of the others.
+CREATE FUNCTION fleet_catalog.call_inner(a_function text, a_object jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_arguments text;
-    v_message text;
-    v_detail text;
-    v_hint text;
-    v_sqlstate text;
 BEGIN
     SELECT string_agg(CASE
                WHEN coalesce(a_object -> k.key, 'null') = 'null' THEN coalesce(k.preset, 'NULL::' || k.type)
@@ -328,6 +324,20 @@ BEGIN
                ELSE format('%L::%s', a_object ->> k.key, k.type) END, ', ' ORDER BY k.ord)
       INTO v_arguments FROM fleet_catalog.document_keys(a_function) AS k;
     EXECUTE format('SELECT fleet_catalog.%I(%s)', a_function, v_arguments);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.call_inner(text, jsonb) IS 'Calls a function of ours with the arguments that an object has';
+
+-- The same of an object of a document; its errors say where.
+CREATE FUNCTION fleet_catalog.call_for(a_path text, a_function text, a_object jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_message text;
+    v_detail text;
+    v_hint text;
+    v_sqlstate text;
+BEGIN
+    PERFORM fleet_catalog.call_inner(a_function, a_object);
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS v_message = MESSAGE_TEXT, v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT, v_sqlstate = RETURNED_SQLSTATE;
     RAISE EXCEPTION USING ERRCODE = v_sqlstate, MESSAGE = v_message, DETAIL = concat_ws(E'\n', nullif(v_detail, ''), format('At %s of the document.', a_path)), HINT = v_hint;

@@ -7,24 +7,24 @@
 -- What is read first comes first and fits into 100 columns of a terminal; wide texts come last.
 
 CREATE VIEW fleet.run WITH (security_barrier) AS
-SELECT r.run_id, r.package, fleet_catalog.state_name(r.state) AS state, r.started_at, r.finished_at,
+SELECT r.run_id, NULLIF(r.package, '') AS package, fleet_catalog.state_name(r.state) AS state, r.started_at, r.finished_at,
        r.requested_by, pg_catalog.pg_get_userbyid(r.owner) AS owner, r.queued_at, r.priority, r.run_key,
        r.parent_run_id, r.parent_job_run_id, r.restart_of,
        (SELECT p.paused_at FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS paused_at,
        (SELECT p.paused_by FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS paused_by,
-       r.run_uuid, (SELECT d.version FROM fleet_catalog.definition AS d WHERE d.hash = r.definition) AS version, r.definition,
+       r.run_uuid, (SELECT d.version FROM fleet_catalog.definition AS d WHERE d.hash = r.definition) AS version, r.definition, r.job, r.job_run_id,
        (SELECT p.reason FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS pause_reason,
        r.params, r.message
   FROM fleet_catalog.run AS r
  WHERE fleet_catalog.is_visible(r.owner);
-COMMENT ON VIEW fleet.run IS 'Executions of packages';
+COMMENT ON VIEW fleet.run IS 'Executions of packages, and of single jobs by fleet.start_job() and fleet.execute_job(): job and job_run_id are set of these';
 
 CREATE VIEW fleet.task_run WITH (security_barrier) AS
 SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS state, s.name AS server, t.attempt::integer AS attempt,
        t.row_count, t.sqlstate, d.job, d.kind, t.started_at,
        CASE WHEN fleet_catalog.is_final(t.state) THEN t.finished_at END AS finished_at,
        CASE WHEN t.state = fleet_catalog.state_code('retrying') THEN t.finished_at END AS retry_at,
-       t.queued_at, r.package, t.task_no,
+       t.queued_at, NULLIF(r.package, '') AS package, t.task_no,
        CASE WHEN t.attempt > 0 THEN coalesce(d.job_hash, t.definition) END AS job_definition,
        -- not before the server has it, where a role that knew it could take it first
        CASE WHEN t.state = fleet_catalog.state_code('running') OR fleet_catalog.is_final(t.state) THEN
@@ -37,7 +37,7 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
             THEN coalesce(p.said, u.said, a.said, k.said)
             WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))
                  OR (t.state = fleet_catalog.state_code('running') AND t.item = 0 AND d.for_each) THEN t.message END AS waiting_for,
-       t.params, t.message, t.output
+       t.item_key, t.cost, t.params, t.message, t.output
   FROM fleet_catalog.task_run AS t
   JOIN fleet_catalog.run AS r ON r.run_id = t.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = t.task_no
@@ -65,29 +65,38 @@ CREATE VIEW fleet.job_run WITH (security_barrier) AS
 SELECT j.job_run_id, j.job, fleet_catalog.state_name(j.state) AS state, j.row_count, j.sqlstate, j.started_at, j.finished_at,
        j.requested_by, pg_catalog.pg_get_userbyid(j.owner) AS owner,
        (SELECT p.name FROM fleet_catalog.parent AS p WHERE p.parent_uuid = j.parent_uuid ORDER BY p.last_seen DESC LIMIT 1) AS parent,
-       j.queued_at, j.acknowledged_at, j.token, j.parent_uuid, j.definition, j.params, j.message, j.output
+       j.queued_at, j.acknowledged_at, j.token, j.parent_uuid, j.definition, NULL::bigint AS run_id, NULL::name AS server, j.params, j.message, j.output
   FROM fleet_catalog.job_run AS j
- WHERE fleet_catalog.is_visible(j.owner);
-COMMENT ON VIEW fleet.job_run IS 'Executions of jobs by the agent of this database: started here by start_job(), or by a parent';
+ WHERE fleet_catalog.is_visible(j.owner)
+UNION ALL
+-- of the run, until it has ended; then what became of the job
+SELECT r.job_run_id, r.job, fleet_catalog.state_name(CASE WHEN fleet_catalog.is_final(r.state) THEN coalesce(t.state, r.state) ELSE r.state END),
+       t.row_count, t.sqlstate, r.started_at, r.finished_at, r.requested_by, pg_catalog.pg_get_userbyid(r.owner), NULL,
+       r.queued_at, NULL, NULL, NULL, r.definition, r.run_id, s.name, r.params, coalesce(t.message, r.message), t.output
+  FROM fleet_catalog.run AS r
+  LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = r.run_id AND t.task_no = 0 AND t.item = 0
+  LEFT JOIN fleet_catalog.server_name AS s ON s.server_id = t.server_id
+ WHERE r.job_run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner);
+COMMENT ON VIEW fleet.job_run IS 'Executions of jobs: by the agent of this database, started by start_job() or by a parent; and on servers, started by start_job() or execute_job() here, each with its run';
 
 CREATE VIEW fleet.job_log WITH (security_barrier) AS
 SELECT s.run_id, d.name AS task, s.item, v.name AS server, s.step, fleet_catalog.state_name(s.state) AS state,
-       s.sqlstate, s.finished_at - s.started_at AS duration, s.attempt::integer AS attempt, s.row_count, d.job, r.package,
+       s.sqlstate, s.finished_at - s.started_at AS duration, s.attempt::integer AS attempt, s.row_count, d.job, NULLIF(r.package, '') AS package,
        s.started_at, s.finished_at, NULL::bigint AS job_run_id, s.task_attempt::integer AS task_attempt,
        s.step_no::integer AS step_no,
        -- what a server ran by name is known of the last attempt
-       coalesce(d.job_hash, (SELECT t.definition FROM fleet_catalog.task_run AS t
-                              WHERE t.run_id = s.run_id AND t.task_no = s.task_no AND t.item = s.item AND t.attempt = s.task_attempt)) AS job_definition,
-       s.message, s.detail, s.hint, s.context, s.output
+       coalesce(d.job_hash, CASE WHEN t.attempt = s.task_attempt THEN t.definition END) AS job_definition,
+       t.item_key, s.message, s.detail, s.hint, s.context, s.output
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
+  LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = s.run_id AND t.task_no = s.task_no AND t.item = s.item
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
   LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
  WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner)
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, s.step, fleet_catalog.state_name(s.state), s.sqlstate, s.finished_at - s.started_at,
        s.attempt::integer, s.row_count, j.job, NULL, s.started_at, s.finished_at, s.job_run_id, s.task_attempt::integer,
-       s.step_no::integer, j.definition, s.message, s.detail, s.hint, s.context, s.output
+       s.step_no::integer, j.definition, NULL, s.message, s.detail, s.hint, s.context, s.output
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
  WHERE s.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner);
@@ -111,7 +120,7 @@ SELECT l.run_id, d.name AS task, l.item,
        (SELECT s.step FROM fleet_catalog.step_run AS s
          WHERE s.run_id = l.run_id AND s.task_no = l.task_no AND s.item = l.item AND s.first_seq < l.seq
          ORDER BY s.first_seq DESC LIMIT 1) AS step,
-       l.seq, l.level, l.message, l.sqlstate, v.name AS server, l.logged_at, NULL::bigint AS job_run_id, l.detail, l.hint, l.context
+       l.seq, l.level, l.message, l.sqlstate, v.name AS server, l.logged_at, NULL::bigint AS job_run_id, t.item_key, l.detail, l.hint, l.context
   FROM fleet_catalog.log_line AS l
   JOIN fleet_catalog.run AS r ON r.run_id = l.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = l.task_no
@@ -119,10 +128,11 @@ SELECT l.run_id, d.name AS task, l.item,
   LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = t.server_id
  WHERE l.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner)
 UNION ALL
-SELECT s.run_id, d.name, s.item, s.step, e.seq, e.level, e.message, e.sqlstate, v.name, e.logged_at, NULL, e.detail, e.hint, e.context
+SELECT s.run_id, d.name, s.item, s.step, e.seq, e.level, e.message, e.sqlstate, v.name, e.logged_at, NULL, t.item_key, e.detail, e.hint, e.context
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
+  LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = s.run_id AND t.task_no = s.task_no AND t.item = s.item
   LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id,
        LATERAL (SELECT s.first_seq, s.started_at, 'INFO', NULL, 'step "' || s.step || '" started', NULL, NULL, NULL
                  UNION ALL
@@ -137,12 +147,12 @@ UNION ALL
 SELECT NULL, NULL, NULL,
        (SELECT s.step FROM fleet_catalog.step_run AS s
          WHERE s.job_run_id = l.job_run_id AND s.first_seq < l.seq ORDER BY s.first_seq DESC LIMIT 1),
-       l.seq, l.level, l.message, l.sqlstate, NULL, l.logged_at, l.job_run_id, l.detail, l.hint, l.context
+       l.seq, l.level, l.message, l.sqlstate, NULL, l.logged_at, l.job_run_id, NULL, l.detail, l.hint, l.context
   FROM fleet_catalog.log_line AS l
   JOIN fleet_catalog.job_run AS j ON j.job_run_id = l.job_run_id
  WHERE l.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner)
 UNION ALL
-SELECT NULL, NULL, NULL, s.step, e.seq, e.level, e.message, e.sqlstate, NULL, e.logged_at, s.job_run_id, e.detail, e.hint, e.context
+SELECT NULL, NULL, NULL, s.step, e.seq, e.level, e.message, e.sqlstate, NULL, e.logged_at, s.job_run_id, NULL, e.detail, e.hint, e.context
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id,
        LATERAL (SELECT s.first_seq, s.started_at, 'INFO', NULL, 'step "' || s.step || '" started', NULL, NULL, NULL
@@ -158,7 +168,7 @@ COMMENT ON VIEW fleet.log IS 'Messages of steps, with the start and end of each;
 
 -- Pieces of work: a task, or each item of a for_each in its place once there are any.
 CREATE VIEW fleet_catalog.run_progress AS
-SELECT r.run_id, r.package, r.definition, r.owner, r.state, r.started_at, r.finished_at, r.message, c.total, c.done, c.failed, c.canceled,
+SELECT r.run_id, coalesce(r.job, r.package) AS package, r.definition, r.owner, r.state, r.started_at, r.finished_at, r.message, c.total, c.done, c.failed, c.canceled,
        c.running, c.work, c.work_done
   FROM fleet_catalog.run AS r,
        LATERAL (SELECT count(*) AS total,
@@ -303,7 +313,7 @@ COMMENT ON VIEW fleet.package IS 'Packages defined in this database';
 CREATE VIEW fleet.task WITH (security_barrier) AS
 SELECT coalesce(r.name, p.name) AS package, t.task_no, fleet_catalog.path_in(r.name, p.name, t.name) AS task, t.kind, t.job, t.server, t.on_group,
        CASE WHEN c.package_id IS NULL THEN t.package END AS nested, t.join_type AS wait_for, t.enabled, c.package_id IS NOT NULL AS container, t.final, t.catch, t.throttle, t.completion, t.min_share AS minimum_share, t.balance, t.on_lost, t.retries, t.retry_wait,
-       t.retry_max AS retry_wait_max, t.retry_states AS retry_sqlstates, t.timeout, t.transactional, t.params, t.for_each, t.sql
+       t.retry_max AS retry_wait_max, t.retry_states AS retry_sqlstates, t.timeout, t.transactional, t.cost, t.item_key, t.params, t.for_each, t.sql
   FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
   LEFT JOIN fleet_catalog.package AS r ON r.package_id = p.root_id
   LEFT JOIN fleet_catalog.package AS c ON c.container_of = t.package_id AND c.container_task = t.name

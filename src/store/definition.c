@@ -30,15 +30,15 @@ static FleetStatement tasks_statement = {
     "       COALESCE(x.params, '{}'::jsonb), x.for_each, x.throttle, x.completion,"
     "       x.min_share, x.balance, x.join_type, x.on_lost, x.retries, x.retry_wait_us,"
     "       x.retry_max_us, x.retry_states, x.timeout_us, x.transactional, x.left_out,"
-    "       x.final, x.catch"
+    "       x.final, x.catch, x.item_key, x.cost"
     "  FROM pg_catalog.jsonb_array_elements($1 OPERATOR(pg_catalog.->) 'tasks')"
     "       WITH ORDINALITY AS e(task, n),"
     "       pg_catalog.jsonb_to_record(e.task) AS x(name text, kind text, job text, server text,"
     "         on_group text, sql text, package text, params jsonb, for_each text, throttle int,"
     "         completion text, min_share float8, balance text, join_type text, on_lost text,"
     "         retries int, retry_wait_us bigint, retry_max_us bigint, retry_states text[],"
-    "         timeout_us bigint, transactional boolean, left_out text, final boolean, catch "
-    "boolean)"
+    "         timeout_us bigint, transactional boolean, left_out text, final boolean,"
+    "         catch boolean, item_key text, cost text)"
     " ORDER BY e.n",
     1,
     {JSONBOID},
@@ -74,7 +74,8 @@ static FleetStatement job_statement = {
     "       (SELECT r.oid FROM pg_catalog.pg_roles AS r"
     "         WHERE r.rolname OPERATOR(pg_catalog.=) ($1 OPERATOR(pg_catalog.->>) 'owner')),"
     "       COALESCE($1 OPERATOR(pg_catalog.->>) 'params', '{}'),"
-    "       COALESCE(($1 OPERATOR(pg_catalog.->>) 'leaves_clean')::bool, false)",
+    "       COALESCE(($1 OPERATOR(pg_catalog.->>) 'leaves_clean')::bool, false),"
+    "       COALESCE(($1 OPERATOR(pg_catalog.->>) 'start_step_no')::int, 1)",
     1,
     {JSONBOID},
     NULL};
@@ -199,6 +200,7 @@ read_job(Datum body, MemoryContext context)
     FleetJobDef *job = MemoryContextAllocZero(context, sizeof(FleetJobDef));
     FleetError error;
     uint64 n;
+    int64 first;
     SPITupleTable *table;
 
     (void) fleet_statement_run(&job_statement, &body, NULL);
@@ -207,6 +209,7 @@ read_job(Datum body, MemoryContext context)
     job->owner_oid = (Oid) fleet_column_int(table->vals[0], table->tupdesc, 2, InvalidOid);
     job->params = fleet_column_text(table->vals[0], table->tupdesc, 3, context);
     job->leaves_clean = fleet_column_bool(table->vals[0], table->tupdesc, 4);
+    first = fleet_column_int(table->vals[0], table->tupdesc, 5, 1);
     SPI_freetuptable(table);
 
     n = fleet_statement_run(&steps_statement, &body, NULL);
@@ -217,6 +220,11 @@ read_job(Datum body, MemoryContext context)
     for (uint64 i = 0; i < n; i++)
         read_step(table->vals[i], table->tupdesc, &job->specs[i], &job->steps[i], context);
     SPI_freetuptable(table);
+    if (first < 1 || first > Max(job->nsteps, 1))
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                 errmsg("job \"%s\" is to begin at a step that it does not have", job->name)));
+    job->first = (uint16) (first - 1);
     if (!fleet_job_check(job->specs, job->nsteps, &error))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("job \"%s\" is invalid: %s", job->name, error.message)));
@@ -278,6 +286,8 @@ read_task(HeapTuple tuple, TupleDesc desc, FleetTaskSpec *spec, FleetTaskDef *ta
     spec->left_out = task->left_out != NULL;
     spec->last = fleet_column_bool(tuple, desc, 23);
     spec->handler = fleet_column_bool(tuple, desc, 24);
+    task->columns.key = fleet_column_text(tuple, desc, 25, context);
+    task->columns.cost = fleet_column_text(tuple, desc, 26, context);
 }
 
 static void

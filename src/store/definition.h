@@ -45,6 +45,7 @@ typedef struct FleetJobDef
     char *document;    /* ... in a package: for servers of mode agent; NULL: no other needs it */
     char *params;      /* defaults, JSON object */
     bool leaves_clean; /* its steps leave nothing in their session */
+    uint16 first;      /* step at which it begins, from 0 */
     uint16 nsteps;
     FleetStepSpec *specs;
     FleetStepDef *steps;
@@ -69,9 +70,10 @@ typedef struct FleetTaskDef
     char *params;
     bool templates; /* … may have some in them (43_context.sql) */
     char *for_each;
-    char *left_out;       /* why it is left out of this run; NULL: it is not */
-    FleetJobDef *job_def; /* NULL: not defined here (agent servers have their own) */
-    bool by_name;         /* it is, but by a role that the package's owner may not act as: agent
+    FleetItemColumns columns; /* what its items' parameters say of them */
+    char *left_out;           /* why it is left out of this run; NULL: it is not */
+    FleetJobDef *job_def;     /* NULL: not defined here (agent servers have their own) */
+    bool by_name;             /* it is, but by a role that the package's owner may not act as: agent
                              servers have their own */
 } FleetTaskDef;
 

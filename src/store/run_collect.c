@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "store/run_collect.h"
+#include "store/item.h"
 #include "store/places.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -137,13 +138,22 @@ keep_params(const char *params)
 }
 
 void
-fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued, const char *params)
+fleet_task_write_new(int64 run_id, uint32 task, TimestampTz queued)
 {
-    FleetTaskNew w = {run_id, task, item, queued, NULL};
+    FleetTaskNew w = {run_id, task, 0, queued, NULL, {NULL, -1}};
 
-    if (params != NULL)
-        w.params = keep_params(params);
     collect(&fleet_collected.news, &w);
+}
+
+FleetItemFacts
+fleet_item_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued, const char *params,
+                     const FleetItemColumns *columns)
+{
+    FleetTaskNew w = {run_id, task, item, queued, keep_params(params), {NULL, -1}};
+
+    fleet_item_read(w.params, columns, fleet_collected.values, &w.facts);
+    collect(&fleet_collected.news, &w);
+    return w.facts;
 }
 
 int

@@ -29,6 +29,7 @@ typedef struct FleetTaskNew
     uint32 item;
     TimestampTz queued_at;
     Jsonb *params; /* NULL: none */
+    FleetItemFacts facts;
 } FleetTaskNew;
 
 /* Rows of one kind; "items" grows, and is kept from turn to turn unless it has grown large. */

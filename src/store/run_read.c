@@ -51,7 +51,7 @@ static FleetStatement all_job_runs_statement = {
 
 static FleetStatement tasks_statement = {
     "SELECT t.task_no, t.item, t.server_id, t.attempt, t.state, t.log_seq, t.started_at,"
-    "       t.finished_at, t.failures, t.carried_from"
+    "       t.finished_at, t.failures, t.carried_from, t.item_key, COALESCE(t.cost, '-1')"
     "  FROM fleet_catalog.task_run AS t WHERE t.run_id OPERATOR(pg_catalog.=) $1"
     " ORDER BY t.task_no, t.item",
     1,
@@ -277,13 +277,15 @@ fleet_task_read(int64 run_id, FleetTaskRow **rows)
         row->finished_at = column_time(tuple, desc, 8);
         row->failures = (uint16) fleet_column_int(tuple, desc, 9, 0);
         row->carried_from = fleet_column_int(tuple, desc, 10, 0);
+        row->item_key = fleet_column_text(tuple, desc, 11, context);
+        row->cost = fleet_column_double(tuple, desc, 12);
     }
     SPI_freetuptable(table);
     return count;
 }
 
 static FleetStatement item_params_statement = {
-    "SELECT t.params FROM fleet_catalog.task_run AS t"
+    "SELECT t.params, t.item_key FROM fleet_catalog.task_run AS t"
     " WHERE t.run_id OPERATOR(pg_catalog.=) $1 AND t.task_no OPERATOR(pg_catalog.=) $2"
     "   AND t.item OPERATOR(pg_catalog.=) $3",
     3,
@@ -291,15 +293,19 @@ static FleetStatement item_params_statement = {
     NULL};
 
 char *
-fleet_task_item_params(int64 run_id, uint32 task, uint32 item)
+fleet_task_item_params(int64 run_id, uint32 task, uint32 item, char **key)
 {
     MemoryContext context = CurrentMemoryContext;
     Datum values[] = {Int64GetDatum(run_id), Int32GetDatum((int32) task),
                       Int32GetDatum((int32) item)};
     char *params = NULL;
 
+    *key = NULL;
     if (fleet_statement_run(&item_params_statement, values, NULL) == 1)
+    {
         params = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
+        *key = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
+    }
     SPI_freetuptable(SPI_tuptable);
     return params;
 }

@@ -47,13 +47,15 @@ typedef struct FleetTaskRow
     TimestampTz started_at; /* 0: null */
     TimestampTz finished_at;
     int64 carried_from; /* 0: none */
+    char *item_key;     /* NULL: none */
+    double cost;        /* -1: not known */
 } FleetTaskRow;
 
 /* All task runs of one run. */
 extern int fleet_task_read(int64 run_id, FleetTaskRow **rows);
 
-/* An item's own parameters; NULL: none.  palloc'd. */
-extern char *fleet_task_item_params(int64 run_id, uint32 task, uint32 item);
+/* An item's own parameters, and its key; NULL: none.  palloc'd. */
+extern char *fleet_task_item_params(int64 run_id, uint32 task, uint32 item, char **key);
 
 typedef struct FleetStepRow
 {

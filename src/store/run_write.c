@@ -160,6 +160,10 @@ write_task_news(FleetRows *rows)
         set_int8(rows, TASK_QUEUED_AT, w->queued_at, 0);
         if (w->params != NULL)
             fleet_rows_set(rows, TASK_PARAMS, JsonbPGetDatum(w->params));
+        if (w->facts.key != NULL)
+            set_text(rows, TASK_ITEM_KEY, w->facts.key);
+        if (w->facts.cost >= 0)
+            fleet_rows_set(rows, TASK_COST, Float8GetDatum(w->facts.cost));
         set_int4(rows, TASK_LOG_SEQ, 0, -1);
         fleet_state_insert(rows, TASK_STATE, FLEET_MACHINE_TASK, FLEET_QUEUED);
         set_int2(rows, TASK_ATTEMPT, 0);
@@ -210,8 +214,8 @@ write_task_states(FleetRows *rows)
 static void
 started(const FleetTaskWrite *w, FleetRows *rows)
 {
-    bool isnull;
-    Datum params = fleet_rows_get(rows, TASK_PARAMS, &isnull);
+    bool isnull, no_key;
+    Datum params = fleet_rows_get(rows, TASK_PARAMS, &isnull), key;
     FleetItemParams own = {0};
 
     if (on_start == NULL)
@@ -222,6 +226,8 @@ started(const FleetTaskWrite *w, FleetRows *rows)
 
         own.document = JsonbPGetDatum(document);
         own.text = JsonbToCString(NULL, &document->root, (int) VARSIZE(document));
+        key = fleet_rows_get(rows, TASK_ITEM_KEY, &no_key);
+        own.key = no_key ? NULL : TextDatumGetCString(key);
     }
     on_start(w->run_id, w->task, w->item, isnull ? NULL : &own);
 }

@@ -48,8 +48,27 @@ extern void fleet_run_write_order(FleetWriteOrder (*order_of)(const FleetRowOwne
 extern void fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz started,
                             TimestampTz finished, const char *message);
 
-extern void fleet_task_write_new(int64 run_id, uint32 task, uint32 item, TimestampTz queued,
-                                 const char *params); /* ERROR if params are no JSON */
+/* A task as a whole, which has none of its own parameters yet. */
+extern void fleet_task_write_new(int64 run_id, uint32 task, TimestampTz queued);
+
+/* What the parameters of an item say of it: store/item.h. */
+typedef struct FleetItemFacts
+{
+    char *key;   /* NULL: it has none; as long as what is collected */
+    double cost; /* -1: not known */
+} FleetItemFacts;
+
+/* Which of the parameters say so; NULL: none. */
+typedef struct FleetItemColumns
+{
+    const char *key;
+    const char *cost;
+} FleetItemColumns;
+
+/* An item of a for_each.  ERROR if params are no JSON, or do not say what they are to say. */
+extern FleetItemFacts fleet_item_write_new(int64 run_id, uint32 task, uint32 item,
+                                           TimestampTz queued, const char *params,
+                                           const FleetItemColumns *columns);
 /* What was collected by write_new() since the mark is forgotten. */
 extern int fleet_task_mark_new(void);
 extern void fleet_task_forget_new(int mark);
@@ -76,11 +95,12 @@ typedef struct FleetTaskWrite
     uint8 definition[16]; /* of a job that is not defined here; else it is left */
 } FleetTaskWrite;
 
-/* An item's own parameters, as text and as jsonb. */
+/* An item's own parameters, as text and as jsonb, and its key. */
 typedef struct FleetItemParams
 {
     const char *text;
     Datum document;
+    const char *key; /* NULL: none */
 } FleetItemParams;
 
 /* A start (state FLEET_STARTING): the row's own params come back through the callback during flush,

@@ -16,10 +16,10 @@ FleetTable fleet_table_run = {
 
 FleetTable fleet_table_task_run = {
     .name = "task_run",
-    .ncolumns = 17,
-    .columns = {"run_id", "task_no", "item", "queued_at", "params", "log_seq", "state", "attempt",
-                "failures", "server_id", "started_at", "finished_at", "row_count", "sqlstate",
-                "message", "output", "definition"},
+    .ncolumns = 19,
+    .columns = {"run_id", "task_no", "item", "queued_at", "params", "item_key", "cost", "log_seq",
+                "state", "attempt", "failures", "server_id", "started_at", "finished_at",
+                "row_count", "sqlstate", "message", "output", "definition"},
     .indexes = {"task_run_pkey"},
 };
 

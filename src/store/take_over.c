@@ -10,7 +10,8 @@
 #include "store/spi.h"
 
 static FleetStatement take_over_statement = {
-    "SELECT t.item, t.carried, t.params FROM fleet_catalog.take_over_items($1, $2, $3, $4) AS t",
+    "SELECT t.item, t.carried, t.params, t.item_key, COALESCE(t.cost, '-1')"
+    "  FROM fleet_catalog.take_over_items($1, $2, $3, $4) AS t",
     4,
     {INT8OID, INT4OID, INT4OID, INT4OID},
     NULL};
@@ -33,6 +34,8 @@ fleet_items_take_over(int64 run_id, uint32 task, uint32 after, uint32 count, Fle
                                    after + i + 1)));
         (*items)[i].carried = fleet_column_bool(table->vals[i], table->tupdesc, 2);
         (*items)[i].params = fleet_column_text(table->vals[i], table->tupdesc, 3, context);
+        (*items)[i].item_key = fleet_column_text(table->vals[i], table->tupdesc, 4, context);
+        (*items)[i].cost = fleet_column_double(table->vals[i], table->tupdesc, 5);
     }
     SPI_freetuptable(table);
     return n;

@@ -10,8 +10,10 @@
 
 typedef struct FleetTakenItem
 {
-    bool carried; /* it has succeeded already */
-    char *params; /* NULL: none */
+    bool carried;   /* it has succeeded already */
+    char *params;   /* NULL: none */
+    char *item_key; /* NULL: none */
+    double cost;    /* -1: not known */
 } FleetTakenItem;
 
 /*

@@ -10,6 +10,7 @@
  * the placer that the agent uses.  The two rules to compare with (a fixed list
  * a server, and a queue that fills any free slot) are written out here.
  */
+#include "core/estimate.h"
 #include "core/plan/plan.h"
 
 #include <math.h>
@@ -29,6 +30,8 @@ typedef enum Knowledge
     KNOWN,   /* estimates are the truth */
     OFF_30,  /* each is off by a random ±30 % */
     NOTHING, /* no history */
+    COSTS, /* no history, but how big each is, in some unit: what is assumed of the mean is 300 times too much … */
+    COSTS_OFF_30, /* … and off by a random ±30 %, 300 times too little */
 } Knowledge;
 
 typedef enum Rule
@@ -58,6 +61,10 @@ static const Row rows[] = {
     {"`weighted`", BY_PLAN, FLEET_WEIGHTED, KNOWN, false, 0, 0, NULL},
     {"`shortest_finish`, no history", BY_PLAN, FLEET_SHORTEST_FINISH, NOTHING, false, 0, 0,
      "first free slot"},
+    {"`shortest_finish`, no history, costs given", BY_PLAN, FLEET_SHORTEST_FINISH, COSTS, false,
+     1.03, 1.06, NULL},
+    {"`shortest_finish`, no history, costs off by ±30 %", BY_PLAN, FLEET_SHORTEST_FINISH,
+     COSTS_OFF_30, false, 1.03, 1.06, NULL},
     {"`shortest_finish`, estimates off by ±30 %", BY_PLAN, FLEET_SHORTEST_FINISH, OFF_30, false,
      1.02, 1.05, NULL},
     {"`shortest_finish`, durations known", BY_PLAN, FLEET_SHORTEST_FINISH, KNOWN, false, 1.01, 1.03,
@@ -67,6 +74,8 @@ static const Row rows[] = {
     {"longest first, any free slot", LONGEST_FREE, 0, KNOWN, true, 0, 0, NULL},
     {"`weighted` by speed", BY_PLAN, FLEET_WEIGHTED, KNOWN, true, 0, 0, NULL},
     {"`shortest_finish`, no history", BY_PLAN, FLEET_SHORTEST_FINISH, NOTHING, true, 0, 0, NULL},
+    {"`shortest_finish`, no history, costs given", BY_PLAN, FLEET_SHORTEST_FINISH, COSTS, true,
+     1.03, 1.06, NULL},
     {"`shortest_finish`, estimates off by ±30 %", BY_PLAN, FLEET_SHORTEST_FINISH, OFF_30, true, 0,
      0, NULL},
     {"`shortest_finish`, durations known", BY_PLAN, FLEET_SHORTEST_FINISH, KNOWN, true, 1.03, 1.06,
@@ -162,6 +171,26 @@ real_duration(void *arg, uint32_t task, uint32_t item)
     return draw->real[task];
 }
 
+static FleetTime
+estimated(const Draw *draw, int task, Knowledge knowledge)
+{
+    const FleetTime *sizes = knowledge == COSTS_OFF_30 ? draw->off : draw->real;
+    FleetCosts costs = {0};
+
+    switch (knowledge)
+    {
+        case KNOWN: return draw->real[task];
+        case OFF_30: return draw->off[task];
+        case NOTHING: return 0;
+        case COSTS:
+        case COSTS_OFF_30: break;
+    }
+    for (int i = 0; i < TASKS; i++)
+        fleet_costs_add(&costs, (double) sizes[i] / 1000);
+    return fleet_estimate_by_cost(NULL, NULL, &costs, (double) sizes[task] / 1000,
+                                  knowledge == COSTS ? FLEET_SECONDS(60 * 300) : FLEET_MS(200));
+}
+
 static double
 by_plan(const Draw *draw, const FleetServerSpec *servers, const Row *row)
 {
@@ -189,9 +218,7 @@ by_plan(const Draw *draw, const FleetServerSpec *servers, const Row *row)
         tasks[i].name = "t";
         tasks[i].kind = FLEET_TASK_JOB;
         tasks[i].policy = row->policy;
-        tasks[i].estimate = row->knowledge == KNOWN    ? draw->real[i]
-                            : row->knowledge == OFF_30 ? draw->off[i]
-                                                       : 0;
+        tasks[i].estimate = estimated(draw, i, row->knowledge);
     }
     graph = fleet_graph_create(&fleet_malloc_alloc, tasks, TASKS, NULL, 0, &error);
     if (graph == NULL)

@@ -229,14 +229,67 @@ test_mean(void **state)
     assert_int_equal(fleet_estimate_mean(&estimate), 1);
 }
 
+/* Items of which nothing is known but how big they are, and such of which more is. */
+static void
+test_costs(void **state)
+{
+    static const double sizes[] = {1, 10, 100, 0, -1};
+    FleetCosts costs = {0};
+    FleetEstimate task, item;
+
+    (void) state;
+    assert_true(fleet_cost_valid(0) && fleet_cost_valid(1e300));
+    assert_false(fleet_cost_valid(-0.1) || fleet_cost_valid(NAN) || fleet_cost_valid(INFINITY));
+    /* without any: the task's, or what is assumed */
+    assert_within((double) fleet_estimate_by_cost(NULL, NULL, &costs, 7, FLEET_SECONDS(60)), 60e6,
+                  1.001);
+    for (int i = 0; i < 5; i++)
+        fleet_costs_add(&costs, sizes[i]);
+    assert_int_equal(costs.count, 3);
+    assert_within((double) fleet_estimate_by_cost(NULL, NULL, &costs, 1, FLEET_SECONDS(60)), 6e6,
+                  1.001);
+    assert_within((double) fleet_estimate_by_cost(NULL, NULL, &costs, 100, FLEET_SECONDS(60)),
+                  600e6, 1.001);
+    assert_within((double) fleet_estimate_by_cost(NULL, NULL, &costs, -1, FLEET_SECONDS(60)), 60e6,
+                  1.001);
+    assert_in_range(fleet_estimate_by_cost(NULL, NULL, &costs, 0, FLEET_SECONDS(60)), 1, 100);
+    assert_true(fleet_estimate_by_cost(NULL, NULL, &costs, 1e308, FLEET_SECONDS(60)) <
+                FLEET_SECONDS(1) * 100000000);
+    /* what was learned of the task is that of an item of mean cost */
+    fleet_estimate_init(&task);
+    for (int i = 0; i < 20; i++)
+        fleet_estimate_add(&task, FLEET_SECONDS(2), 1);
+    assert_within((double) fleet_estimate_by_cost(NULL, &task, &costs, 100, FLEET_SECONDS(60)),
+                  20e6, 1.001);
+    assert_within((double) fleet_estimate_by_cost(NULL, &task, &costs, -1, FLEET_SECONDS(60)), 2e6,
+                  1.001);
+    /* what was learned of the item counts more, the more often it was seen */
+    fleet_estimate_init(&item);
+    fleet_estimate_add(&item, FLEET_SECONDS(5), 1);
+    assert_within((double) fleet_estimate_by_cost(&item, &task, &costs, 100, FLEET_SECONDS(60)),
+                  10e6, 1.2);
+    for (int i = 0; i < 50; i++)
+        fleet_estimate_add(&item, FLEET_SECONDS(5), 1);
+    assert_within((double) fleet_estimate_by_cost(&item, &task, &costs, 100, FLEET_SECONDS(60)),
+                  5e6, 1.05);
+    fleet_estimate_init(&task);
+    assert_within((double) fleet_estimate_by_cost(&item, &task, &costs, 100, FLEET_SECONDS(60)),
+                  5e6, 1.001);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cold_start),       cmocka_unit_test(test_normalised_to_speed_one),
-        cmocka_unit_test(test_confidence),       cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_outliers),         cmocka_unit_test(test_single_outlier),
-        cmocka_unit_test(test_follows_a_change), cmocka_unit_test(test_mean),
+        cmocka_unit_test(test_cold_start),
+        cmocka_unit_test(test_normalised_to_speed_one),
+        cmocka_unit_test(test_confidence),
+        cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_outliers),
+        cmocka_unit_test(test_single_outlier),
+        cmocka_unit_test(test_follows_a_change),
+        cmocka_unit_test(test_mean),
+        cmocka_unit_test(test_costs),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -434,12 +434,31 @@ definitions(void **state)
     assert_true(strlen(error.hint) > 0);
 }
 
+static void
+begins_at_a_step(void **state)
+{
+    Fixture f = job(3);
+
+    (void) state;
+    f.run.step = 1;
+    begin_running(&f);
+    assert_int_equal(f.run.step, 1);
+    assert_int_equal(f.run.attempt, 1);
+    assert_int_equal(ended(&f, FLEET_SUCCEEDED, NULL), FLEET_JOB_START_STEP);
+    assert_int_equal(f.run.step, 2);
+    assert_int_equal(event(&f, FLEET_JOB_STEP_RUNNING), FLEET_JOB_NOTHING);
+    assert_int_equal(ended(&f, FLEET_SUCCEEDED, NULL), FLEET_JOB_FINISH);
+    assert_int_equal(f.run.state, FLEET_SUCCEEDED);
+    assert_int_equal(f.run.step_runs, 2);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_in_order),
         cmocka_unit_test(disabled_step_is_passed_over),
+        cmocka_unit_test(begins_at_a_step),
         cmocka_unit_test(no_step_fails),
         cmocka_unit_test(actions),
         cmocka_unit_test(endless_goto_ends),

@@ -7,8 +7,8 @@ for f in src/sql/[0-9]*.sql; do
         while (/^CREATE\s+(?:FUNCTION|PROCEDURE)\s+([\w.]+)(.*?);\s*$/gmsi)
         {
             my ($name, $body, $line) = ($1, $2, 1 + (substr($_, 0, $-[0]) =~ tr/\n//));
-            # it commits, which a procedure with a SET clause may not: it qualifies every name, types too
-            if ($name eq "fleet.execute_package")
+            # they commit, which a procedure with a SET clause may not: they qualify every name, types too
+            if ($name =~ /^(?:fleet\.execute_(?:package|job)|fleet_link\.follow_run)$/)
             {
                 my ($declared, $does) = $body =~ /\bDECLARE\b(.*?)\bBEGIN\b(.*)/si;
                 while ($declared =~ /^\s*(\w+)\s+(?!pg_catalog\.)(\w+)/gm) { print "$ENV{F}:$line: $name declares $1 with the unqualified type $2\n"; }

@@ -28,7 +28,7 @@ my %named = (
     'fleet_catalog.check_rows 00000 text type variable is not sanitized' => 1,
     # their text is the default of an argument of ours, from the catalog, or a literal that format() has made
     'fleet_catalog.json_value 00000 text type variable is not sanitized' => 1,
-    'fleet_catalog.call_for 00000 text type variable is not sanitized' => 1,
+    'fleet_catalog.call_inner 00000 text type variable is not sanitized' => 1,
     # the default of an option, as text, becomes a value of the option's type, whichever that is
     'fleet_catalog.altered 42804 target type is different type than source type' => 1,
     # its arguments are those of agent_start(), which calls it after it has checked the epoch

@@ -193,6 +193,7 @@ my %call = (
     'fleet.drop_step'        => q{SELECT fleet.drop_step('plain', 'more')},
     'fleet.drop_task'        => q{SELECT fleet.drop_task('both', 'each')},
     'fleet.execute_package'  => [ q{CALL fleet.execute_package('gate', '{"key": "{key}"}')}, waits => 1 ],
+    'fleet.execute_job'      => [ q{CALL fleet.execute_job('stays', '{"key": "{key}"}')}, waits => 1 ],
     'fleet.lift_quarantine'  => q{SELECT fleet.lift_quarantine(run_id => {run}), fleet.lift_quarantine(server => 'a1'), fleet.lift_quarantine(job_run_id => {job_run})},
     'fleet.context'          => [ q{SELECT fleet.context('task')}, reads => 1 ],
     'fleet.failure'          => [ q{SELECT fleet.failure()}, reads => 1 ],
@@ -251,6 +252,8 @@ my %call = (
     'fleet_link.run_failure'           => [ q{SELECT fleet_link.run_failure({run})}, reads => 1 ],
     'fleet_link.run_news'              => [ q{SELECT fleet_link.run_news({run}, '{}')}, reads => 1 ],
     'fleet_link.validator'             => [ q{SELECT fleet_link.validator('{}', 'pg_foreign_server'::regclass)}, reads => 1 ],
+    'fleet_link.begin_job'             => [ q{SELECT fleet_link.begin_job('work', '{}', NULL, NULL, NULL)}, altered => 1 ],
+    'fleet_link.follow_run'            => [ q{CALL fleet_link.follow_run({run}, 'x')}, waits => 1 ],
     'fleet_link.watch_run'             => [ q{CALL fleet_link.watch_run({run}, NULL, NULL)}, waits => 1 ],
 );
 is(join("\n", sort keys %call), $f->sql(q{SELECT p.pronamespace::regnamespace || '.' || p.proname FROM pg_proc p WHERE p.pronamespace IN ('fleet'::regnamespace, 'fleet_link'::regnamespace) AND p.prorettype NOT IN ('event_trigger'::regtype, 'trigger'::regtype) ORDER BY (p.pronamespace::regnamespace || '.' || p.proname)::text COLLATE "C"}),

@@ -31,11 +31,11 @@ VALUES (1, 'kept', current_user::regrole, 'a package', '{"p": 2}', 'skip', 5, NU
 INSERT INTO fleet_catalog.package (package_id, name, owner, container_of, container_task, root_id)
 VALUES (3, 'deployed/in', current_user::regrole, 2, 'in', 2);
 INSERT INTO fleet_catalog.retention (package_id, keep_days, keep_runs, keep_failed_days) VALUES (1, 7, 8, 9);
-INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle, completion,
+INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, cost, item_key, throttle, completion,
                                 min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional)
-VALUES (1, 0, 'first', 'sql', NULL, NULL, NULL, 'SELECT fleet.param(''p'')', NULL, '{"q": 3}', 'SELECT jsonb_build_object(''n'', 1)', 2, 'minimum_share',
+VALUES (1, 0, 'first', 'sql', NULL, NULL, NULL, 'SELECT fleet.param(''p'')', NULL, '{"q": 3}', 'SELECT jsonb_build_object(''n'', 1)', 'n', 'n', 2, 'minimum_share',
         0.5, 'weighted', 'any', 'retry', 4, '2s', '2min', '{40}', '2h', true),
-       (1, 1, 'second', 'sql', NULL, NULL, NULL, 'SELECT 2', NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (1, 1, 'second', 'sql', NULL, NULL, NULL, 'SELECT 2', NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
        (2, 0, 'there', 'job', 'kept job', 'kept server', NULL, NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
        (2, 1, 'somewhere', 'job', 'kept job', NULL, 'g', NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
        (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
@@ -59,6 +59,8 @@ INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, sta
 VALUES (1, 'kept job', current_user::regrole, '00000000-0000-0000-0000-0000000000d2', '{}', 'failed', 'no room', '2026-01-01 00:00+00');
 
 -- runs that have ended
+INSERT INTO fleet_catalog.run (run_id, package, job, job_run_id, definition, owner, state) VALUES (9, '', 'kept job', 99, '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11);
+INSERT INTO fleet_catalog.job_key (job, run_key, job_run_id, uses) VALUES ('kept job', 'key', 99, 2);
 INSERT INTO fleet_catalog.run (run_id, package, definition, owner, state, priority, params, run_key, parent_run_id, parent_task_no, parent_item,
                                parent_job_run_id, started_at, finished_at, message, restart_of, restart_unknown, restart_definition)
 VALUES (1, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 12, 5, '{"p": 4}', 'key', NULL, NULL, NULL, NULL,
@@ -66,9 +68,10 @@ VALUES (1, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole
        (2, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, 1, 2, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
        (3, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL, NULL, NULL, NULL),
        (4, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', 'key', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 'run', 'same');
-INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params, log_seq, state, attempt, failures, server_id, started_at, finished_at,
+INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params, item_key, cost, log_seq, state, attempt, failures, server_id, started_at, finished_at,
                                     row_count, sqlstate, message, output, carried_from, definition)
-VALUES (1, 0, 1, '2026-01-01 00:00+00', '{"n": 1}', 2, 12, 3, 2, 1, '2026-01-01 00:00:01+00', '2026-01-01 00:00:02+00', 8, '22012', 'division by zero', 'out', 7, '00000000-0000-0000-0000-0000000000d2');
+VALUES (1, 0, 1, '2026-01-01 00:00+00', '{"n": 1}', '1', 1, 2, 12, 3, 2, 1, '2026-01-01 00:00:01+00', '2026-01-01 00:00:02+00', 8, '22012', 'division by zero', 'out', 7,
+        '00000000-0000-0000-0000-0000000000d2');
 INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds) VALUES (1, 0, 1, true);
 INSERT INTO fleet_catalog.job_run (job_run_id, job, definition, owner, state, parent_uuid, step_no, attempt, step_runs, log_seq, sqlstate, row_count,
                                    started_at, finished_at, acknowledged_at, params, message, output, parent_role, context)
