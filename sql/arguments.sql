@@ -77,7 +77,7 @@ SELECT fleet.alter_package(NULL);
 SELECT fleet.alter_package('p', new_name => 'p2');
 SELECT fleet.alter_package('p', new_name => '');
 SELECT fleet.alter_package('p', params => '[]');
-SELECT fleet.alter_package('p', overlap => 'queue');
+SELECT fleet.alter_package('p', overlap => 'skip', max_parallel => 1);
 SELECT fleet.alter_package('p', overlap => 'perhaps');
 SELECT fleet.alter_package('p', priority => 1001);
 SELECT fleet.alter_package('p', owner => 'regress_fleet_arg2');

@@ -92,7 +92,8 @@ SELECT pg_temp.breaks(format('UPDATE fleet_catalog.step SET %s WHERE job_id = 10
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.package (name, owner) VALUES ('regress_p', 10)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.package (package_id, name, owner) VALUES (1000001, 'regress_r', 10)$$);
 SELECT pg_temp.breaks(format('UPDATE fleet_catalog.package SET %s WHERE package_id = 1000001', change)) FROM unnest(ARRAY[
-    $$name = ''$$, $$name = repeat('x', 201)$$, $$params = '[]'$$, $$overlap = 'perhaps'$$, $$failed_if = 'some'$$, 'priority = -1001', 'priority = 1001']) AS change;
+    $$name = ''$$, $$name = repeat('x', 201)$$, $$params = '[]'$$, $$overlap = 'perhaps'$$, $$failed_if = 'some'$$, 'priority = -1001', 'priority = 1001',
+    'max_parallel = 0', 'max_parallel = 10001', $$timeout = '0'$$, $$deadline = '0'$$]) AS change;
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.package SET container_task = 'a' WHERE package_id = 1000001$$);
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.package (name, owner, container_of, container_task, root_id) VALUES (%s)', v)) FROM unnest(ARRAY[
     $$'c', 10, 1000009, 'a', 1000001$$, $$'c', 10, 1000001, 'a', 1000009$$, $$'c', 10, 1000001, 'a', 1000001), ('d', 10, 1000001, 'a', 1000001$$]) AS v;

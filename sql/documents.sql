@@ -8,7 +8,7 @@ SET ROLE regress_fleet_writer;
 SET intervalstyle = iso_8601; -- says nothing about documents
 
 SELECT fleet.add_server('doc_s', 'host=127.0.0.1 port=1', username => 'u', password => 'secret', mode => 'direct', slots => 3, groups => '{doc_g}') > 0 AS added;
-SELECT fleet.create_package('doc_inner', params => '{"region": null}');
+SELECT fleet.create_package('doc_inner', params => '{"region": null}', overlap => 'queue', max_parallel => 3, timeout => '90 min', deadline => '2 h', failed_if => 'any');
 SELECT fleet.add_task('doc_inner', 't', sql => 'SELECT 1', retries => 2, retry_wait => '90 s', retry_sqlstates => '{40001,40P01}');
 SELECT fleet.create_job('doc_load', params => '{"a": {"deep": [1, 2, null]}}', description => $$it's "quoted" \ ü$$);
 SELECT fleet.add_step('doc_load', 'one', $$SELECT 'it''s'$$, on_failure => 'goto', failure_goto => 'two', timeout => '1 day 2 h');

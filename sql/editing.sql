@@ -157,6 +157,12 @@ SELECT fleet.alter_job('edited', reset => '{description,params,leaves_clean}'), 
 SELECT job, description, params, leaves_clean FROM fleet.job WHERE job = 'edited';
 SELECT package, description, priority, overlap, params FROM fleet.package WHERE package = 'inside';
 SELECT fleet.alter_job('edited', reset => '{owner}');
+SELECT fleet.alter_package('inside', overlap => 'queue', max_parallel => 2, timeout => '1h', deadline => '2h', failed_if => 'any');
+SELECT overlap, max_parallel, timeout, deadline, failed_if FROM fleet.package WHERE package = 'inside';
+SELECT fleet.alter_package('inside', timeout => '0', max_parallel => 0);
+SELECT overlap, max_parallel, timeout, deadline, failed_if FROM fleet.package WHERE package = 'inside';
+SELECT fleet.alter_package('inside', reset => '{overlap,max_parallel,timeout,deadline,failed_if}');
+SELECT overlap, max_parallel, timeout, deadline, failed_if FROM fleet.package WHERE package = 'inside';
 SELECT fleet.alter_package('inside', new_name => 'edits');
 SELECT fleet.add_step('edited', 'whole', package => 'inside');
 SELECT fleet.alter_package('inside', new_name => 'inner');

@@ -8,7 +8,9 @@
 
 #include "agent/decide.h"
 #include "agent/given.h"
+#include "agent/late.h"
 #include "agent/learn.h"
+#include "agent/limits.h"
 #include "agent/local_job.h"
 #include "agent/query.h"
 #include "agent/remote.h"
@@ -213,19 +215,23 @@ run_ended(AgentRun *run)
     if (task != NULL)
     {
         agent_run_set_parent_task(run, NULL);
-        agent_task_nested_ended(task, run->state, run->message);
+        agent_task_nested_ended(task, run->state, run->timed_out, run->message);
     }
     if (local != NULL)
     {
         agent_run_set_parent_local(run, NULL);
-        local_job_nested_ended(local, run->state, run->message);
+        local_job_nested_ended(local, run->state, run->timed_out, run->message);
     }
 }
 
 static void
 decide_run(AgentRun *run, const FleetDecision *d)
 {
+    if (d->state == FLEET_CANCELING && fleet_engine_run_timed_out(agent.engine, d->ref.run))
+        agent_run_out_of_time(run);
     agent_run_decided(run, d->state);
+    if (d->state == FLEET_RUNNING)
+        agent_late_begun(run);
     if (FLEET_STATE_IS_FINAL(d->state))
         run_ended(run);
 }
@@ -249,6 +255,7 @@ agent_decide(void)
             case FLEET_DO_STATE: decide_state(run, &d); break;
             case FLEET_DO_CATCH: decide_catch(run, &d); break;
             case FLEET_DO_RUN: decide_run(run, &d); break;
+            case FLEET_DO_REPLACE: agent_limits_replaced(run, agent_run_by_handle(d.edge)); break;
         }
     }
     fleet_hand_empty();

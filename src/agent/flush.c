@@ -148,13 +148,15 @@ runs_write(dlist_head *over)
 
     while ((run = agent_run_next_dirty()) != NULL)
     {
-        bool final = FLEET_STATE_IS_FINAL(run->state);
+        bool final = FLEET_STATE_IS_FINAL(run->state), stopped = run->state == FLEET_CANCELING;
         TimestampTz now = fleet_clock_wall();
 
         fleet_hand_take(FLEET_HAND_RUN, run->run_id, "work_run_row");
         if (run->durable != run->state)
             fleet_run_write(run->run_id, run->durable, run->state, now, final ? now : 0,
-                            final && run->state != FLEET_SUCCEEDED ? run->message : NULL);
+                            stopped || (final && run->state != FLEET_SUCCEEDED) ? run->message
+                                                                                : NULL,
+                            run->timed_out);
         agent_run_stored(run);
         if (run->ended)
         {

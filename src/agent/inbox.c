@@ -10,6 +10,7 @@
 #include "agent/history.h"
 #include "agent/learn.h"
 #include "agent/life.h"
+#include "agent/limits.h"
 #include "agent/load.h"
 #include "agent/local_job.h"
 #include "agent/quarantine.h"
@@ -31,6 +32,8 @@ typedef struct Inbox
     int njobs, jobs_capacity;
     int64 *skip_ids;
     int nskips, skips_capacity;
+    bool everything;                                                       /* messages were lost */
+    bool servers, deploy, identity, pause, renamed, limits, lifted, retry; /* read them again */
 } Inbox;
 
 static void
@@ -129,65 +132,75 @@ cancel_take(const FleetMessage *message)
         job_run_cancel(message->id);
 }
 
-void
-agent_inbox_take(void)
+/* Takes the messages that have come: what they name, and what is to be read again. */
+static void
+inbox_read(Inbox *inbox)
 {
     FleetMessage message;
-    bool everything = false, servers = false, deploy = false, identity = false, pause = false;
-    bool renamed = false;
-    bool overflow, retry = agent_steer_retry_waits();
-    bool lifted = agent_quarantine_over(fleet_clock_now());
-    Inbox inbox = {0};
+    bool overflow;
 
     while (fleet_shared_take(agent.shared, &message, &overflow))
     {
-        everything |= overflow;
+        inbox->everything |= overflow;
         switch (message.kind)
         {
             case FLEET_MESSAGE_RUN:
-                inbox_add(&inbox.run_ids, &inbox.nruns, &inbox.runs_capacity, message.id);
+                inbox_add(&inbox->run_ids, &inbox->nruns, &inbox->runs_capacity, message.id);
                 break;
             case FLEET_MESSAGE_JOB_RUN:
-                inbox_add(&inbox.job_ids, &inbox.njobs, &inbox.jobs_capacity, message.id);
+                inbox_add(&inbox->job_ids, &inbox->njobs, &inbox->jobs_capacity, message.id);
                 break;
             case FLEET_MESSAGE_CANCEL_RUN:
             case FLEET_MESSAGE_CANCEL_FINAL:
             case FLEET_MESSAGE_CANCEL_JOB: cancel_take(&message); break;
-            case FLEET_MESSAGE_SERVERS: servers = true; break;
-            case FLEET_MESSAGE_DEPLOY: deploy = true; break;
-            case FLEET_MESSAGE_IDENTITY: identity = true; break;
-            case FLEET_MESSAGE_QUARANTINE: lifted = true; break;
+            case FLEET_MESSAGE_SERVERS: inbox->servers = true; break;
+            case FLEET_MESSAGE_DEPLOY: inbox->deploy = true; break;
+            case FLEET_MESSAGE_IDENTITY: inbox->identity = true; break;
+            case FLEET_MESSAGE_QUARANTINE: inbox->lifted = true; break;
             case FLEET_MESSAGE_SKIP:
-                inbox_add(&inbox.skip_ids, &inbox.nskips, &inbox.skips_capacity, message.id);
+                inbox_add(&inbox->skip_ids, &inbox->nskips, &inbox->skips_capacity, message.id);
                 break;
-            case FLEET_MESSAGE_RETRY: retry = true; break;
+            case FLEET_MESSAGE_RETRY: inbox->retry = true; break;
             case FLEET_MESSAGE_PURGE: agent_history_now(); break;
-            case FLEET_MESSAGE_PAUSE: pause = true; break;
-            case FLEET_MESSAGE_RENAMED: renamed = true; break;
+            case FLEET_MESSAGE_PAUSE: inbox->pause = true; break;
+            case FLEET_MESSAGE_RENAMED: inbox->renamed = true; break;
+            case FLEET_MESSAGE_LIMITS: inbox->limits = true; break;
         }
     }
     fleet_hand_empty();
-    everything |= overflow;
-    if (identity || everything)
+    inbox->everything |= overflow;
+}
+
+void
+agent_inbox_take(void)
+{
+    Inbox inbox = {0};
+
+    inbox.retry = agent_steer_retry_waits();
+    inbox.lifted = agent_quarantine_over(fleet_clock_now());
+    inbox_read(&inbox);
+    if (inbox.identity || inbox.everything)
         read_identity();
-    if (lifted || everything)
+    if (inbox.lifted || inbox.everything)
         agent_quarantine_load_again();
-    if (servers || lifted || everything)
+    if (inbox.servers || inbox.lifted || inbox.everything)
         agent_servers_load();
     if (agent.paused)
         return;
-    if (renamed || everything)
+    if (inbox.renamed || inbox.everything)
         agent_learn_names();
-    if (pause || servers || everything) /* a server may have come into a group */
+    if (inbox.pause || inbox.servers || inbox.everything) /* a server may have come into a group */
         agent_steer_pause();
-    if (lifted || everything)
+    if (inbox.lifted || inbox.everything)
     {
         read_open();
-        deploy = true;
+        inbox.deploy = true;
     }
     inbox_load(&inbox);
-    if (retry || everything)
+    if (inbox.limits || inbox.everything)
+        agent_limits_read();
+    if (inbox.retry || inbox.everything)
         agent_steer_retry();
-    if (deploy)
+    if (inbox.deploy)
         agent_deployments_send();
 }

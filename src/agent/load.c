@@ -9,7 +9,9 @@
 #include "postgres.h"
 
 #include "agent/load.h"
+#include "agent/late.h"
 #include "agent/learn.h"
+#include "agent/limits.h"
 #include "agent/local_job.h"
 #include "agent/quarantine.h"
 #include "agent/retire.h"
@@ -254,6 +256,8 @@ run_take(void *arg)
     run = agent_run_create(row);
     facts.ntasks = half_expanded_forget(run, facts.tasks, facts.ntasks);
     agent_run_enter(run, row->parent_run_id != 0 || row->parent_job_run_id != 0);
+    agent_limits_load(run, row);
+    agent_late_load(run, row);
     run_link_parent(run, row);
     agent_steer_pause_run(run);
     if (row->state == FLEET_QUEUED && facts.ntasks == 0)
@@ -293,7 +297,8 @@ run_refuse(const FleetRunRow *row, const FleetDiagnostics *failure)
     run_drop(row->run_id);
     fleet_run_close_line(row->run_id, failure->sqlstate, failure->message);
     fleet_run_close(row->run_id, failure->sqlstate, failure->message);
-    fleet_run_write(row->run_id, row->state, FLEET_FAILED, 0, fleet_clock_wall(), failure->message);
+    fleet_run_write(row->run_id, row->state, FLEET_FAILED, 0, fleet_clock_wall(), failure->message,
+                    false);
     fleet_run_flush(); /* who started it reads its state */
     if (nrefused == refused_capacity)
     {

@@ -353,13 +353,13 @@ local_job_cancel(LocalJob *local)
 }
 
 void
-local_job_nested_ended(LocalJob *local, FleetState state, const char *message)
+local_job_nested_ended(LocalJob *local, FleetState state, bool timed_out, const char *message)
 {
     local->nested = NULL;
     if (state != FLEET_SUCCEEDED)
         local_job_error(local,
-                        state == FLEET_CANCELED ? FLEET_SQLSTATE_QUERY_CANCELED
-                                                : FLEET_SQLSTATE_RAISE_EXCEPTION,
+                        state == FLEET_CANCELED || timed_out ? FLEET_SQLSTATE_QUERY_CANCELED
+                                                             : FLEET_SQLSTATE_RAISE_EXCEPTION,
                         message != NULL ? message : "the package did not succeed");
     if (state != FLEET_SUCCEEDED && state != FLEET_CANCELED)
         state = FLEET_FAILED;

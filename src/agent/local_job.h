@@ -73,7 +73,8 @@ extern void local_jobs_runners(void);
 /* The run that its present step has started; NULL: it is not in memory any more. */
 extern void local_job_set_nested(LocalJob *local, struct AgentRun *run);
 /* That run has ended: the step ends with it. */
-extern void local_job_nested_ended(LocalJob *local, FleetState state, const char *message);
+extern void local_job_nested_ended(LocalJob *local, FleetState state, bool timed_out,
+                                   const char *message);
 /* The uuid of that run (37 bytes): by it the run is found again after a restart. */
 extern void local_job_nested_uuid(const LocalJob *local, char *uuid);
 extern int64 local_job_job_run_id(const LocalJob *local); /* of its job run; 0: none */

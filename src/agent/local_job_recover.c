@@ -118,13 +118,14 @@ recover_step_package(LocalJob *local)
 {
     FleetState state;
     char *message;
+    bool timed_out;
     char uuid[37];
 
     local_job_nested_uuid(local, uuid);
-    state = fleet_run_nested_state(uuid, &message);
+    state = fleet_run_nested_state(uuid, &message, &timed_out);
     if (FLEET_STATE_IS_FINAL(state))
     {
-        local_job_nested_ended(local, state, message);
+        local_job_nested_ended(local, state, timed_out, message);
         return;
     }
     if (state != 0)

@@ -27,6 +27,7 @@
 #include "agent/found.h"
 #include "agent/history.h"
 #include "agent/inbox.h"
+#include "agent/late.h"
 #include "agent/learn.h"
 #include "agent/life.h"
 #include "agent/load.h"
@@ -144,6 +145,7 @@ turn(void)
         agent_decide();
         agent_waiting_tell();
         next = fleet_earlier(next, agent_history_turn(now));
+        next = fleet_earlier(next, agent_late_turn(now));
     }
     if (agent_flush_needed())
         agent_flush();

@@ -62,19 +62,20 @@ recover_nested(AgentTask *task)
 {
     FleetState state;
     char *message;
+    bool timed_out;
     char uuid[37];
 
     if (task->nested != NULL)
         return; /* it runs, and was found */
     agent_task_nested_uuid(task, uuid);
-    state = fleet_run_nested_state(uuid, &message);
+    state = fleet_run_nested_state(uuid, &message, &timed_out);
     if (state == 0)
     {
         agent_task_start_again(task); /* its intent is there, the run is not */
         return;
     }
     if (FLEET_STATE_IS_FINAL(state)) /* else it is in quarantine, and left alone */
-        agent_task_nested_ended(task, state, message);
+        agent_task_nested_ended(task, state, timed_out, message);
 }
 
 /* Before anything can fail: a step that is open ends with its task run. */

@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/retire.h"
+#include "agent/late.h"
 #include "agent/local_job.h"
 #include "agent/query.h"
 #include "agent/remote.h"
@@ -35,6 +36,7 @@ agent_run_retire(AgentRun *run)
     dlist_mutable_iter iter;
 
     agent_queries_forget(run);
+    agent_late_forget(run);
     dlist_foreach_modify(iter, &run->tasks)
         task_retire(dlist_container(AgentTask, run_node, iter.cur));
     agent_run_free(run);

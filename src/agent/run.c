@@ -10,7 +10,9 @@
 #include "agent/target.h"
 #include "hand.h"
 #include "store/run_write.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* Of runs. */
 typedef struct RunEntry
@@ -246,6 +248,22 @@ agent_run_reason(AgentRun *run, const char *message)
 }
 
 void
+agent_run_stopped(AgentRun *run, const char *message)
+{
+    run->message = MemoryContextStrdup(run->context, message);
+}
+
+void
+agent_run_out_of_time(AgentRun *run)
+{
+    Interval span = {.time = run->timeout};
+    char *text = DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(&span)));
+
+    run->timed_out = true;
+    agent_run_stopped(run, psprintf("timed out after %s", text));
+}
+
+void
 agent_run_cancel(int64 run_id)
 {
     AgentRun *run = agent_run_find(run_id);
@@ -345,6 +363,10 @@ agent_run_create(const FleetRunRow *row)
     run->priority = row->priority;
     run->params = MemoryContextStrdup(context, row->params);
     run->state = run->durable = row->state;
+    run->timeout = row->timeout;
+    run->timed_out = row->timed_out;
+    if (row->message != NULL)
+        agent_run_reason(run, row->message);
     dlist_init(&run->tasks);
     run->def = fleet_definition_package(row->definition, context);
     run->task_params = MemoryContextAllocZero(context, sizeof(char *) * Max(run->def->ntasks, 1));

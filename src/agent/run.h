@@ -73,5 +73,8 @@ extern AgentRun *agent_run_next_dirty(void);
 extern AgentRun *agent_run_next_changed(void);
 extern void agent_run_stored(AgentRun *run);                      /* its row has its state */
 extern void agent_run_reason(AgentRun *run, const char *message); /* copied; the first one stays */
+/* Why it is being stopped: says more than what has failed in it before. */
+extern void agent_run_stopped(AgentRun *run, const char *message);
+extern void agent_run_out_of_time(AgentRun *run); /* the same, because of its timeout */
 
 #endif

@@ -87,6 +87,8 @@
  *   remote.c     tokens; AgentTask's fields that are marked "remote"
  *   local_job*.c LocalJob; job_run.c: job runs among them
  *   steer.c      nothing: what sessions ask of runs goes to the engine
+ *   limits.c     nothing: when runs may begin and must have ended goes to the engine
+ *   late.c       deadlines
  *   load.c       makes runs from rows; recover.c takes up what was under way
  *   events.c     the callbacks given to links and runners
  *   waiting.c    nothing: rows of tasks say why nothing of them is placed
@@ -230,7 +232,9 @@ struct AgentRun
     bool ended; /* final and to be forgotten after the flush */
     bool dirty;
     dlist_node dirty_node;
-    char *message; /* of the first task that ended badly */
+    char *message; /* of the first task that ended badly, or why it is being stopped */
+    int64 timeout; /* microseconds; 0: none */
+    bool timed_out;
     struct AgentLearned *learned;
     uint32 learned_count, learned_capacity;
     HTAB *estimates; /* by task and item key; NULL: none known */

@@ -451,15 +451,15 @@ agent_task_not_started(AgentTask *task)
 }
 
 void
-agent_task_nested_ended(AgentTask *task, FleetState state, const char *message)
+agent_task_nested_ended(AgentTask *task, FleetState state, bool timed_out, const char *message)
 {
     FleetDiagnostics diag = {.message = message};
 
     task->nested = NULL;
     if (state != FLEET_SUCCEEDED)
     {
-        diag.sqlstate = state == FLEET_CANCELED ? FLEET_SQLSTATE_QUERY_CANCELED
-                                                : FLEET_SQLSTATE_RAISE_EXCEPTION;
+        diag.sqlstate = state == FLEET_CANCELED || timed_out ? FLEET_SQLSTATE_QUERY_CANCELED
+                                                             : FLEET_SQLSTATE_RAISE_EXCEPTION;
         agent_task_set_result(task, -1, &diag, NULL);
     }
     agent_task_finished(task, state);

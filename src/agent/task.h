@@ -49,7 +49,8 @@ extern void agent_task_set_finished(AgentTask *task, TimestampTz when);
 extern void agent_task_set_result(AgentTask *task, int64 row_count, const FleetDiagnostics *diag,
                                   const char *output);
 /* The run that it started has ended like this. */
-extern void agent_task_nested_ended(AgentTask *task, FleetState state, const char *message);
+extern void agent_task_nested_ended(AgentTask *task, FleetState state, bool timed_out,
+                                    const char *message);
 /* Its server, or this one, has not begun it yet, and why: shown in its row.  NULL: no longer. */
 extern void agent_task_waits(AgentTask *task, const char *why);
 extern void agent_task_log_used(AgentTask *task, int seq); /* numbers of its log up to this one */

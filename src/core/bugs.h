@@ -88,6 +88,29 @@
 #define FLEET_BUG_HANDLER_NOT_AFTER_RECOVERY 0
 #endif
 
+/* limits of runs */
+#ifndef FLEET_BUG_QUEUE_RUNS_TWO /* more of one key than may run at a time */
+#define FLEET_BUG_QUEUE_RUNS_TWO 0
+#endif
+#ifndef FLEET_BUG_QUEUE_STALLS /* the end of a run makes no room for those that are parked */
+#define FLEET_BUG_QUEUE_STALLS 0
+#endif
+#ifndef FLEET_BUG_BEGINS_EARLY
+#define FLEET_BUG_BEGINS_EARLY 0
+#endif
+#ifndef FLEET_BUG_REPLACED_GOES_ON
+#define FLEET_BUG_REPLACED_GOES_ON 0
+#endif
+#ifndef FLEET_BUG_TIMEOUT_FORGOTTEN /* of a run, in a recovery */
+#define FLEET_BUG_TIMEOUT_FORGOTTEN 0
+#endif
+#ifndef FLEET_BUG_TIMEOUT_FROM_RECOVERY /* it counts from there */
+#define FLEET_BUG_TIMEOUT_FROM_RECOVERY 0
+#endif
+#ifndef FLEET_BUG_TIMED_OUT_CANCELED /* as if a session had asked for it */
+#define FLEET_BUG_TIMED_OUT_CANCELED 0
+#endif
+
 #ifndef FLEET_BUG_SWEEP_OVERTAKEN /* what comes after a sweep is told before its end */
 #define FLEET_BUG_SWEEP_OVERTAKEN 0
 #endif

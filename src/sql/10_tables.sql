@@ -8,7 +8,7 @@
 --   sessions (through functions)  definitions and their versions; INSERT of renaming; INSERT of run, job_run, cancel_request, retry_request, purge_request,
 --                                 definition, deployment; skip_request, pause;
 --                                 identity while it is paused
---   the agent, alone              every later change of run, task_run, job_run, step_run, log_line, deployment,
+--   the agent, alone              INSERT of cancel_request for what another run replaces; every later change of run, task_run, job_run, step_run, log_line, deployment,
 --                                 server_health, commits_itself, duration, agent; identity; DELETE of retry_request,
 --                                 purge_request, renaming, and of runs and job runs, with all that belongs to them (rows that no
 --                                 session holds), and of documents, that are kept no longer
@@ -222,6 +222,9 @@ CREATE TABLE fleet_catalog.package (
     overlap       text NOT NULL DEFAULT 'parallel' CHECK (overlap IN ('parallel', 'skip', 'queue', 'replace')),
     priority      integer NOT NULL DEFAULT 0 CHECK (priority BETWEEN -1000 AND 1000),
     failed_if     text NOT NULL DEFAULT 'unhandled' CHECK (failed_if IN ('unhandled', 'any')), -- which failed tasks fail a run
+    max_parallel  integer CHECK (max_parallel BETWEEN 1 AND 10000), -- overlap parallel and queue: so many runs at a time
+    timeout       interval CHECK (timeout > '0'), -- of its runs
+    deadline      interval CHECK (deadline > '0'), -- ... after their start, when they are late
     deployed_from uuid,
     -- The tasks in a container are a package too (29_container.sql): of this task, which is in that package, ...
     container_of   integer REFERENCES fleet_catalog.package ON DELETE CASCADE,
@@ -382,9 +385,19 @@ CREATE TABLE fleet_catalog.run (
     job_run_id        bigint,               -- it is one job, which start_job() or execute_job() began, under this number; package is ''
     job               text,                 -- ... and this one
     CHECK ((package = '') = (job IS NOT NULL) AND (job IS NULL) = (job_run_id IS NULL)),
+    package_id        integer,              -- runs with the same one share a limit; null: nested, does not count
+    max_parallel      integer NOT NULL DEFAULT 0, -- that limit as it was asked for, if the package is gone; 0: none
+    replaces          boolean NOT NULL DEFAULT false, -- takes the place of those that are open
+    run_at            timestamptz,          -- not to begin before this
+    timeout           interval,             -- from started_at
+    deadline          timestamptz,          -- late if it is not over by then ...
+    deadline_after    interval,             -- ... or, without that, so long after started_at
+    timed_out         boolean NOT NULL DEFAULT false, -- stopped because of its timeout
+    expected_late_at  timestamptz,          -- since when it was expected to miss its deadline
+    late_at           timestamptz,          -- when it was found to have missed it
     CHECK (run_uuid IS NOT NULL OR run_key IS NOT NULL)
 ) WITH (fillfactor = 70);
-CREATE INDEX run_open ON fleet_catalog.run (run_id) WHERE state < 11;
+CREATE INDEX run_open ON fleet_catalog.run (package_id, run_id) WHERE state < 11;
 -- A restart has the key of the run that it restarts.
 CREATE UNIQUE INDEX run_run_key ON fleet_catalog.run (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL;
 CREATE INDEX run_package ON fleet_catalog.run (package, run_id);

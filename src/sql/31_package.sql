@@ -2,34 +2,57 @@
 
 CREATE FUNCTION fleet.create_package(package text, params jsonb DEFAULT '{}', overlap text DEFAULT 'parallel',
                                      priority integer DEFAULT 0, description text DEFAULT '', enabled boolean DEFAULT true,
-                                     failed_if text DEFAULT 'unhandled') RETURNS void
+                                     failed_if text DEFAULT 'unhandled', max_parallel integer DEFAULT 0, timeout interval DEFAULT '0',
+                                     deadline interval DEFAULT '0') RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.create_package(text, jsonb, text, integer, text, boolean, text)
-    IS 'Creates an empty package. params: its parameters with their defaults; null makes one required; enabled: false: it is not run; failed_if: which failed tasks fail a run, unhandled (that no precedence constraint handles) or any';
+COMMENT ON FUNCTION fleet.create_package(text, jsonb, text, integer, text, boolean, text, integer, interval, interval)
+    IS 'Creates an empty package. params: its parameters with their defaults; null makes one required; overlap: what happens to a run while another one is open: parallel, queue, replace or skip; enabled: false: it is not run; failed_if: which failed tasks fail a run, unhandled (that no precedence constraint handles) or any';
 
-CREATE FUNCTION fleet_catalog.check_overlap(a_overlap text) RETURNS void
+CREATE FUNCTION fleet_catalog.check_overlap(a_overlap text, a_max_parallel integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF a_overlap IN ('queue', 'replace') THEN
-        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = format('overlap "%s" is not supported yet', a_overlap),
-            HINT = 'Use parallel or skip.';
+    PERFORM fleet_catalog.check_choice('overlap', a_overlap, 'parallel', 'queue', 'replace', 'skip');
+    PERFORM fleet_catalog.check_range('max_parallel', a_max_parallel, 0, 10000);
+    IF a_max_parallel > 0 AND a_overlap IN ('replace', 'skip') THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('max_parallel cannot be used with overlap "%s"', a_overlap),
+            DETAIL = 'At most one run of such a package runs at a time.', HINT = 'Use overlap "queue" or "parallel", or leave out max_parallel.';
     END IF;
-    PERFORM fleet_catalog.check_choice('overlap', a_overlap, 'parallel', 'skip');
 END
 $$;
+COMMENT ON FUNCTION fleet_catalog.check_overlap(text, integer) IS 'Raises an error unless this is an overlap policy, and the limit goes with it';
+
+CREATE FUNCTION fleet_catalog.parallel_limit(a_overlap text, a_max_parallel integer) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN a_overlap OPERATOR(pg_catalog.=) 'parallel' THEN COALESCE(a_max_parallel, 0)
+                WHEN a_overlap OPERATOR(pg_catalog.=) 'queue' THEN COALESCE(a_max_parallel, 1) ELSE 1 END;
+COMMENT ON FUNCTION fleet_catalog.parallel_limit(text, integer) IS 'How many runs of a package run at a time; 0: any number';
+
+-- Its number is that of a package of this name that was dropped while runs of it were open: for their limit it is the same one.
+CREATE FUNCTION fleet_catalog.new_package_id(a_package text) RETURNS integer
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce((SELECT r.package_id FROM fleet_catalog.run AS r
+                  WHERE r.state < 11 AND r.package_id IS NOT NULL AND r.package = a_package AND r.owner::oid = fleet_catalog.caller()::oid
+                    AND NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.package_id = r.package_id)
+                  ORDER BY r.run_id DESC LIMIT 1),
+                nextval(pg_get_serial_sequence('fleet_catalog.package', 'package_id'))::integer)
+$$;
+COMMENT ON FUNCTION fleet_catalog.new_package_id(text) IS 'The number of a package that is created';
 
 CREATE FUNCTION fleet_catalog.create_package(a_package text, a_params jsonb, a_overlap text, a_priority integer, a_description text, a_enabled boolean,
-                                             a_failed_if text) RETURNS void
+                                             a_failed_if text, a_max_parallel integer, a_timeout interval, a_deadline interval) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_name('package', a_package);
     PERFORM fleet_catalog.check_params(a_params);
-    PERFORM fleet_catalog.check_overlap(a_overlap);
+    PERFORM fleet_catalog.check_overlap(a_overlap, a_max_parallel);
     PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
-    PERFORM fleet_catalog.check_given('enabled', a_enabled::text);
+    PERFORM fleet_catalog.check_given('enabled', a_enabled::text, 'timeout', a_timeout::text, 'deadline', a_deadline::text);
+    PERFORM fleet_catalog.check_span('timeout', a_timeout);
+    PERFORM fleet_catalog.check_span('deadline', a_deadline);
     PERFORM fleet_catalog.check_choice('failed_if', a_failed_if, 'unhandled', 'any');
-    INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, description, enabled, failed_if)
-    VALUES (a_package, fleet_catalog.caller(), a_params, a_overlap, a_priority, coalesce(a_description, ''), a_enabled, a_failed_if)
+    INSERT INTO fleet_catalog.package (package_id, name, owner, params, overlap, priority, description, enabled, failed_if, max_parallel, timeout, deadline)
+    VALUES (fleet_catalog.new_package_id(a_package), a_package, fleet_catalog.caller(), a_params, a_overlap, a_priority, coalesce(a_description, ''),
+            a_enabled, a_failed_if, nullif(a_max_parallel, 0), nullif(a_timeout, '0'), nullif(a_deadline, '0'))
     ON CONFLICT (name) DO NOTHING;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('package "%s" already exists', a_package),

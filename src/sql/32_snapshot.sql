@@ -71,6 +71,7 @@ BEGIN
     SELECT jsonb_build_object(
                'name', p.name, 'owner', fleet_catalog.role_name(p.owner), 'params', p.params, 'overlap', p.overlap, 'priority', p.priority,
                'enabled', p.enabled, 'failed_if', (SELECT r.failed_if FROM fleet_catalog.package AS r WHERE r.package_id = coalesce(p.root_id, p.package_id)),
+               'timeout_us', fleet_catalog.microseconds(p.timeout), 'deadline_us', fleet_catalog.microseconds(p.deadline),
                'tasks', coalesce((SELECT jsonb_agg(fleet_catalog.task_json(t) ORDER BY t.task_no)
                                     FROM fleet_catalog.task AS t WHERE t.package_id = p.package_id), '[]'),
                'precedence', coalesce((SELECT jsonb_agg(jsonb_build_object('from', f.task_no, 'to', t.task_no,

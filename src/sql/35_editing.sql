@@ -531,14 +531,15 @@ $$;
 COMMENT ON FUNCTION fleet_catalog.users_of_package(fleet_catalog.package) IS 'Tasks and steps that run a package; kind, id and owner_name are of the package or job that they belong to';
 
 -- Its schedule is with pg_cron, where only who made it can change it: so these two run as their caller.
-CREATE FUNCTION fleet_link.alter_package(package text, new_name text, params jsonb, overlap text, priority integer, description text, owner text, enabled boolean, failed_if text,
-                                         reset text[]) RETURNS void
+CREATE FUNCTION fleet_link.alter_package(package text, new_name text, params jsonb, overlap text, priority integer, description text, owner text, enabled boolean,
+                                         failed_if text, max_parallel integer, timeout interval, deadline interval, reset text[]) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.alter_package(text, text, jsonb, text, integer, text, text, boolean, text, text[]) IS 'For fleet.alter_package(): all but the schedule';
+COMMENT ON FUNCTION fleet_link.alter_package(text, text, jsonb, text, integer, text, text, boolean, text, integer, interval, interval, text[]) IS 'For fleet.alter_package(): all but the schedule';
 
 CREATE FUNCTION fleet.alter_package(package text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL, overlap text DEFAULT NULL,
                                     priority integer DEFAULT NULL, description text DEFAULT NULL, owner text DEFAULT NULL,
-                                    enabled boolean DEFAULT NULL, failed_if text DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
+                                    enabled boolean DEFAULT NULL, failed_if text DEFAULT NULL, max_parallel integer DEFAULT NULL,
+                                    timeout interval DEFAULT NULL, deadline interval DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_schedule record;
@@ -550,28 +551,35 @@ BEGIN
         PERFORM fleet.unschedule_package(alter_package.package);
     END IF;
     PERFORM fleet_link.alter_package(alter_package.package, alter_package.new_name, alter_package.params, alter_package.overlap, alter_package.priority,
-                                     alter_package.description, alter_package.owner, alter_package.enabled, alter_package.failed_if, alter_package.reset);
+                                     alter_package.description, alter_package.owner, alter_package.enabled, alter_package.failed_if,
+                                     alter_package.max_parallel, alter_package.timeout, alter_package.deadline, alter_package.reset);
     IF v_schedule IS NOT NULL THEN
         PERFORM fleet.schedule_package(alter_package.new_name, v_schedule.cron, v_schedule.params);
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text, boolean, text, text[])
-    IS 'Changes a package; arguments that are null leave things as they are. new_name: what runs it follows, and its schedule, pause and retention; enabled: false: it is not run; reset: options that are to have their defaults';
+COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text, boolean, text, integer, interval, interval, text[])
+    IS 'Changes a package; arguments that are null leave things as they are. new_name: what runs it follows, and its schedule, pause and retention; enabled: false: it is not run; max_parallel, timeout, deadline: 0 takes them away; reset: options that are to have their defaults';
 
 CREATE FUNCTION fleet_catalog.alter_package(a_package text, a_new_name text, a_params jsonb, a_overlap text, a_priority integer,
-                                            a_description text, a_owner text, a_enabled boolean, a_failed_if text, a_reset text[]) RETURNS void
+                                            a_description text, a_owner text, a_enabled boolean, a_failed_if text, a_max_parallel integer,
+                                            a_timeout interval, a_deadline interval, a_reset text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
     v_defaults jsonb := fleet_catalog.defaults_of('create_package', a_reset);
+    v_overlap text := fleet_catalog.altered('overlap', a_overlap, v_package.overlap, v_defaults);
+    v_max_parallel integer := nullif(fleet_catalog.altered('max_parallel', a_max_parallel, v_package.max_parallel, v_defaults), 0);
 BEGIN
     IF a_params IS NOT NULL THEN
         PERFORM fleet_catalog.check_params(a_params);
     END IF;
-    IF a_overlap IS NOT NULL THEN
-        PERFORM fleet_catalog.check_overlap(a_overlap);
+    PERFORM fleet_catalog.check_overlap(v_overlap, coalesce(a_max_parallel, 0));
+    IF v_overlap IN ('replace', 'skip') THEN
+        v_max_parallel := NULL;
     END IF;
+    PERFORM fleet_catalog.check_span('timeout', a_timeout);
+    PERFORM fleet_catalog.check_span('deadline', a_deadline);
     IF a_priority IS NOT NULL THEN
         PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
     END IF;
@@ -583,7 +591,9 @@ BEGIN
     END IF;
     UPDATE fleet_catalog.package AS p
        SET name = coalesce(a_new_name, p.name), params = fleet_catalog.altered('params', a_params, p.params, v_defaults),
-           overlap = fleet_catalog.altered('overlap', a_overlap, p.overlap, v_defaults),
+           overlap = v_overlap, max_parallel = v_max_parallel,
+           timeout = nullif(fleet_catalog.altered('timeout', a_timeout, p.timeout, v_defaults), '0'),
+           deadline = nullif(fleet_catalog.altered('deadline', a_deadline, p.deadline, v_defaults), '0'),
            priority = fleet_catalog.altered('priority', a_priority, p.priority, v_defaults),
            description = fleet_catalog.altered('description', a_description, p.description, v_defaults),
            enabled = fleet_catalog.altered('enabled', a_enabled, p.enabled, v_defaults),
@@ -592,6 +602,9 @@ BEGIN
      WHERE p.package_id = v_package.package_id;
     IF a_new_name <> a_package THEN
         PERFORM fleet_catalog.package_renamed(v_package, a_new_name);
+    END IF;
+    IF (v_overlap, v_max_parallel) IS DISTINCT FROM (v_package.overlap, v_package.max_parallel) THEN
+        PERFORM fleet_catalog.wake('limits', v_package.package_id);
     END IF;
 END
 $$;

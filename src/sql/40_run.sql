@@ -44,13 +44,55 @@ $$;
 
 CREATE FUNCTION fleet.run_parent_package(package text, params jsonb DEFAULT '{}', run_key text DEFAULT NULL,
                                          priority integer DEFAULT NULL, only_tasks text[] DEFAULT NULL, from_task text DEFAULT NULL,
-                                         skip_tasks text[] DEFAULT NULL, require_deployed boolean DEFAULT false) RETURNS bigint
+                                         skip_tasks text[] DEFAULT NULL, require_deployed boolean DEFAULT false,
+                                         run_at timestamptz DEFAULT NULL, timeout interval DEFAULT NULL, deadline timestamptz DEFAULT NULL) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer, text[], text, text[], boolean)
-    IS 'Starts a package at COMMIT; returns its run_id at once. A run_key that was used before returns the run that it started, or the last one that restarts it. require_deployed: an error if a job''s version is not deployed where it may run';
+COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer, text[], text, text[], boolean, timestamptz, interval, timestamptz)
+    IS 'Starts a package at COMMIT, or later at run_at; returns its run_id at once. A run_key that was used before returns the run that it started, or the last one that restarts it. require_deployed: an error if a job''s version is not deployed where it may run';
+
+-- One after the other decides what becomes of the open runs of a package.  An update, not only a lock: a transaction whose snapshot
+-- is older gets a serialization failure, and does not decide by what it cannot see.
+CREATE FUNCTION fleet_catalog.decide_overlap(a_package_id integer) RETURNS text
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+UPDATE fleet_catalog.package AS p SET overlap = p.overlap WHERE p.package_id = a_package_id AND p.overlap IN ('skip', 'replace') RETURNING p.overlap
+$$;
+COMMENT ON FUNCTION fleet_catalog.decide_overlap(integer) IS 'The overlap policy of a package for a new run; if it depends on the runs that are open, no other session decides about it until the end of the transaction';
+
+-- Those whose time has not come are not in the way.
+CREATE FUNCTION fleet_catalog.open_run(a_package_id integer) RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT min(r.run_id) FROM fleet_catalog.run AS r
+ WHERE r.package_id = a_package_id AND r.state < 11
+   AND NOT (r.state = fleet_catalog.state_code('queued') AND r.run_at IS NOT NULL AND r.run_at > clock_timestamp())
+$$;
+COMMENT ON FUNCTION fleet_catalog.open_run(integer) IS 'The first open run of a package that is due; null if there is none';
+
+CREATE FUNCTION fleet_catalog.keyed_run(a_package text, a_run_key text) RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT fleet_catalog.newest_restart(r.run_id) FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL
+$$;
+COMMENT ON FUNCTION fleet_catalog.keyed_run(text, text) IS 'The run of a package that has this key, or the last one that restarts it; null if the key is new';
+
+CREATE FUNCTION fleet_catalog.check_times(a_run_at timestamptz, a_timeout interval, a_deadline timestamptz) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.check_span('timeout', a_timeout);
+    IF NOT isfinite(a_run_at) OR a_run_at > now() + interval '10 years' THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('run_at is out of range: %s', a_run_at),
+            HINT = 'It must be at most 10 years from now. A time that has passed is now.';
+    ELSIF NOT isfinite(a_deadline) OR a_deadline > now() + interval '20 years' OR a_deadline <= greatest(a_run_at, now()) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('deadline is out of range: %s', a_deadline),
+            DETAIL = CASE WHEN a_deadline <= now() THEN 'It has passed.' WHEN a_deadline <= a_run_at THEN 'It is not after run_at.'
+                          ELSE 'It is too far away.' END,
+            HINT = 'It must be after the start of the run, and at most 20 years from now.';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_times(timestamptz, interval, timestamptz) IS 'Raises an error unless a run can begin, be stopped and be late at these times';
 
 CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb, a_run_key text, a_priority integer, a_only_tasks text[],
-                                                 a_from_task text, a_skip_tasks text[], a_require_deployed boolean) RETURNS bigint
+                                                 a_from_task text, a_skip_tasks text[], a_require_deployed boolean, a_run_at timestamptz,
+                                                 a_timeout interval, a_deadline timestamptz) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
@@ -58,11 +100,12 @@ DECLARE
     v_uuid uuid;
     v_params jsonb;
     v_definition uuid;
+    v_decided text;
 BEGIN
     IF a_run_key IS NOT NULL THEN
-        SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL;
-        IF FOUND THEN
-            RETURN fleet_catalog.newest_restart(v_run_id);
+        v_run_id := fleet_catalog.keyed_run(a_package, a_run_key);
+        IF v_run_id IS NOT NULL THEN
+            RETURN v_run_id;
         END IF;
         PERFORM fleet_catalog.check_name('run_key', a_run_key);
         v_uuid := fleet_catalog.uuid_of_key(a_package, a_run_key);
@@ -74,12 +117,17 @@ BEGIN
     IF a_priority IS NOT NULL THEN
         PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
     END IF;
-    IF v_package.overlap = 'skip' THEN
-        PERFORM FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id FOR NO KEY UPDATE;
-        SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r
-         WHERE r.package = a_package AND NOT fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
-         ORDER BY r.run_id LIMIT 1;
-        IF FOUND THEN
+    PERFORM fleet_catalog.check_times(a_run_at, a_timeout, a_deadline);
+    v_decided := fleet_catalog.decide_overlap(v_package.package_id);
+    IF v_decided IS NOT NULL AND a_run_key IS NOT NULL THEN -- the one that has decided meanwhile may have had the same key
+        v_run_id := fleet_catalog.keyed_run(a_package, a_run_key);
+        IF v_run_id IS NOT NULL THEN
+            RETURN v_run_id;
+        END IF;
+    END IF;
+    IF v_decided = 'skip' AND coalesce(a_run_at <= clock_timestamp(), true) THEN
+        v_run_id := fleet_catalog.open_run(v_package.package_id);
+        IF v_run_id IS NOT NULL THEN
             RAISE NOTICE USING MESSAGE = format('package "%s" is already running, skipping', a_package),
                 DETAIL = format('Its run is %s.', v_run_id), HINT = 'Its overlap policy is "skip".';
             RETURN v_run_id;
@@ -96,14 +144,16 @@ BEGIN
     IF a_require_deployed THEN
         PERFORM fleet_catalog.check_deployed(d.body) FROM fleet_catalog.definition AS d WHERE d.hash = v_definition;
     END IF;
-    INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key)
+    INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key, package_id, max_parallel, replaces,
+                                   run_at, timeout, deadline, deadline_after)
     VALUES (v_uuid, a_package, v_definition, v_package.owner,
-            coalesce(a_priority, v_package.priority), v_params, a_run_key)
+            coalesce(a_priority, v_package.priority), v_params, a_run_key, v_package.package_id,
+            fleet_catalog.parallel_limit(coalesce(v_decided, v_package.overlap), v_package.max_parallel), coalesce(v_decided = 'replace', false),
+            a_run_at, nullif(coalesce(a_timeout, v_package.timeout), '0'), a_deadline, CASE WHEN a_deadline IS NULL THEN v_package.deadline END)
     ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;
     IF NOT FOUND THEN -- another session was faster with this run_key
-        RETURN (SELECT fleet_catalog.newest_restart(r.run_id) FROM fleet_catalog.run AS r
-                 WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL);
+        RETURN fleet_catalog.keyed_run(a_package, a_run_key);
     END IF;
     PERFORM fleet_catalog.wake('run', v_run_id);
     RETURN v_run_id;

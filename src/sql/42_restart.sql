@@ -186,9 +186,11 @@ BEGIN
         v_definition := fleet_catalog.store_definition('package', v_inner.body);
     END IF;
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, parent_run_id, parent_task_no, parent_item,
-                                   requested_by, restart_of, restart_unknown, restart_definition)
-    VALUES (a_run_uuid, v_old.package, v_definition, v_old.owner, v_parent.priority, v_old.params, a_run_id, a_task_no, a_item,
-            v_parent.requested_by, v_old.run_id, v_parent.restart_unknown, v_parent.restart_definition)
+                                   requested_by, restart_of, restart_unknown, restart_definition, timeout, deadline_after)
+    SELECT a_run_uuid, v_old.package, v_definition, v_old.owner, v_parent.priority, v_old.params, a_run_id, a_task_no, a_item,
+           v_parent.requested_by, v_old.run_id, v_parent.restart_unknown, v_parent.restart_definition,
+           fleet_catalog.from_microseconds((d.body ->> 'timeout_us')::bigint), fleet_catalog.from_microseconds((d.body ->> 'deadline_us')::bigint)
+      FROM fleet_catalog.definition AS d WHERE d.hash = v_definition
     RETURNING run_id INTO v_run_id;
     PERFORM fleet_catalog.restart_rows(v_run_id, NULL);
     RETURN v_run_id;
@@ -335,14 +337,11 @@ CREATE FUNCTION fleet_catalog.check_not_running(a_run fleet_catalog.run) RETURNS
 DECLARE
     v_running bigint;
 BEGIN
-    PERFORM FROM fleet_catalog.package AS p WHERE p.name = a_run.package AND p.overlap = 'skip' FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    IF fleet_catalog.decide_overlap(a_run.package_id) IS DISTINCT FROM 'skip' THEN
         RETURN;
     END IF;
-    SELECT r.run_id INTO v_running FROM fleet_catalog.run AS r
-     WHERE r.package = a_run.package AND NOT fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
-     ORDER BY r.run_id LIMIT 1;
-    IF FOUND THEN
+    v_running := fleet_catalog.open_run(a_run.package_id);
+    IF v_running IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('package "%s" is already running', a_run.package),
             DETAIL = format('Its run is %s. Its overlap policy is "skip".', v_running), HINT = 'Restart it when that run has ended.';
     END IF;
@@ -375,9 +374,14 @@ BEGIN
     PERFORM fleet_catalog.check_not_running(v_old);
     -- The uuid follows from the old run's: a restart that is asked for again after its commit was lost with a primary
     -- starts nothing twice.  What an earlier restart was told about unknown tasks holds for those that it did not come to.
-    INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, priority, params, run_key, restart_of, restart_unknown, restart_definition)
-    VALUES (fleet_catalog.content_hash(v_old.run_uuid::text || '/restart'), v_old.package, v_old.job, CASE WHEN v_old.job IS NOT NULL THEN fleet_catalog.next_job_run() END, v_definition, v_old.owner, v_old.priority, v_old.params,
-            v_old.run_key, a_run_id, CASE a_unknown WHEN 'refuse' THEN coalesce(v_old.restart_unknown, 'run') ELSE a_unknown END, a_definition)
+    INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, priority, params, run_key, restart_of, restart_unknown,
+                                   restart_definition, package_id, max_parallel, replaces, timeout, deadline, deadline_after)
+    SELECT fleet_catalog.content_hash(v_old.run_uuid::text || '/restart'), v_old.package, v_old.job,
+           CASE WHEN v_old.job IS NOT NULL THEN fleet_catalog.next_job_run() END, v_definition, v_old.owner, v_old.priority, v_old.params,
+           v_old.run_key, a_run_id, CASE a_unknown WHEN 'refuse' THEN coalesce(v_old.restart_unknown, 'run') ELSE a_unknown END, a_definition,
+           v_old.package_id, CASE WHEN p.package_id IS NULL THEN v_old.max_parallel ELSE fleet_catalog.parallel_limit(p.overlap, p.max_parallel) END, coalesce(p.overlap = 'replace', false),
+           v_old.timeout, CASE WHEN v_old.deadline > clock_timestamp() THEN v_old.deadline END, v_old.deadline_after
+      FROM (SELECT) AS one LEFT JOIN fleet_catalog.package AS p ON p.package_id = v_old.package_id
     ON CONFLICT (restart_of) WHERE restart_of IS NOT NULL AND parent_run_id IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;
     IF NOT FOUND THEN -- another session was faster

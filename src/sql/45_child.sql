@@ -369,13 +369,16 @@ BEGIN
         UPDATE fleet_catalog.package AS p
            SET owner = fleet_catalog.caller(), params = a_body -> 'params', overlap = coalesce(a_body ->> 'overlap', 'parallel'),
                priority = coalesce((a_body ->> 'priority')::integer, 0), deployed_from = a_parent_uuid, changed_at = now(),
-               enabled = coalesce((a_body ->> 'enabled')::boolean, true), failed_if = coalesce(a_body ->> 'failed_if', 'unhandled')
+               enabled = coalesce((a_body ->> 'enabled')::boolean, true), failed_if = coalesce(a_body ->> 'failed_if', 'unhandled'),
+               timeout = fleet_catalog.from_microseconds((a_body ->> 'timeout_us')::bigint),
+               deadline = fleet_catalog.from_microseconds((a_body ->> 'deadline_us')::bigint)
          WHERE p.package_id = v_id;
     ELSE
-        INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from, container_of, container_task, root_id, enabled, failed_if)
+        INSERT INTO fleet_catalog.package (name, owner, params, overlap, priority, deployed_from, container_of, container_task, root_id, enabled, failed_if, timeout, deadline)
         VALUES (v_name, fleet_catalog.caller(), a_body -> 'params', coalesce(a_body ->> 'overlap', 'parallel'),
                 coalesce((a_body ->> 'priority')::integer, 0), a_parent_uuid, a_in, a_task, coalesce(v_around.root_id, a_in),
-                coalesce((a_body ->> 'enabled')::boolean, true), coalesce(a_body ->> 'failed_if', 'unhandled'))
+                coalesce((a_body ->> 'enabled')::boolean, true), coalesce(a_body ->> 'failed_if', 'unhandled'),
+                fleet_catalog.from_microseconds((a_body ->> 'timeout_us')::bigint), fleet_catalog.from_microseconds((a_body ->> 'deadline_us')::bigint))
         RETURNING package_id INTO v_id;
     END IF;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,

@@ -6,14 +6,31 @@
 --
 -- What is read first comes first and fits into 100 columns of a terminal; wide texts come last.
 
+-- A run that is queued, besides a pause: its time, or runs of its package that run; null: its turn.
+CREATE VIEW fleet_catalog.run_waits AS
+SELECT q.run_id, CASE WHEN q.run_at > pg_catalog.clock_timestamp() THEN pg_catalog.format('its time, %s', q.run_at)
+                      WHEN o.n >= l.most AND l.most > 0
+                      THEN pg_catalog.format(CASE o.n WHEN 1 THEN 'run %s of package "%s"' ELSE 'one of the runs %s of package "%s"' END,
+                                             o.first || CASE WHEN o.n > 5 THEN ', ...' ELSE '' END, q.package) END AS waiting_for
+  FROM fleet_catalog.run AS q,
+       LATERAL (SELECT coalesce((SELECT fleet_catalog.parallel_limit(p.overlap, p.max_parallel) FROM fleet_catalog.package AS p
+                                  WHERE p.package_id = q.package_id), q.max_parallel) AS most) AS l,
+       LATERAL (SELECT count(*) AS n, pg_catalog.string_agg(b.run_id::text, ', ' ORDER BY b.run_id) FILTER (WHERE b.rank <= 5) AS first
+                  FROM (SELECT r.run_id, pg_catalog.row_number() OVER (ORDER BY r.run_id) AS rank FROM fleet_catalog.run AS r
+                         WHERE r.package_id = q.package_id AND r.state < 11 AND r.state > fleet_catalog.state_code('queued')) AS b) AS o
+ WHERE q.state = fleet_catalog.state_code('queued');
+COMMENT ON VIEW fleet_catalog.run_waits IS 'What runs that are queued wait for, besides the ends of pauses';
+
 CREATE VIEW fleet.run WITH (security_barrier) AS
 SELECT r.run_id, NULLIF(r.package, '') AS package, fleet_catalog.state_name(r.state) AS state, r.started_at, r.finished_at,
        r.requested_by, pg_catalog.pg_get_userbyid(r.owner) AS owner, r.queued_at, r.priority, r.run_key,
-       r.parent_run_id, r.parent_job_run_id, r.restart_of,
+       r.parent_run_id, r.parent_job_run_id, r.restart_of, r.run_at, r.timeout, coalesce(r.deadline, r.started_at + r.deadline_after) AS deadline,
+       r.expected_late_at, r.late_at,
        (SELECT p.paused_at FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS paused_at,
        (SELECT p.paused_by FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS paused_by,
        r.run_uuid, (SELECT d.version FROM fleet_catalog.definition AS d WHERE d.hash = r.definition) AS version, r.definition, r.job, r.job_run_id,
        (SELECT p.reason FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS pause_reason,
+       CASE WHEN r.state = fleet_catalog.state_code('queued') THEN (SELECT w.waiting_for FROM fleet_catalog.run_waits AS w WHERE w.run_id = r.run_id) END AS waiting_for,
        r.params, r.message
   FROM fleet_catalog.run AS r
  WHERE fleet_catalog.is_visible(r.owner);
@@ -35,6 +52,7 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
                  AND (p.pause_id IS NOT NULL OR u.pause_id IS NOT NULL OR a.pause_id IS NOT NULL
                       OR (k.pause_id IS NOT NULL AND r.state = fleet_catalog.state_code('queued')))
             THEN coalesce(p.said, u.said, a.said, k.said)
+            WHEN r.state = fleet_catalog.state_code('queued') AND t.state = r.state THEN coalesce((SELECT w.waiting_for FROM fleet_catalog.run_waits AS w WHERE w.run_id = r.run_id), t.message)
             WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))
                  OR (t.state = fleet_catalog.state_code('running') AND t.item = 0 AND d.for_each) THEN t.message END AS waiting_for,
        t.item_key, t.cost, t.params, t.message, t.output
@@ -301,7 +319,7 @@ CREATE VIEW fleet.package WITH (security_barrier) AS
 SELECT p.name AS package, pg_catalog.pg_get_userbyid(p.owner) AS owner,
        (SELECT count(*) FROM fleet_catalog.package AS c JOIN fleet_catalog.task AS t ON t.package_id = c.package_id
          WHERE c.package_id = p.package_id OR c.root_id = p.package_id) AS tasks, p.overlap, p.priority, p.changed_at,
-       p.deployed_from, p.enabled, p.failed_if,
+       p.deployed_from, p.enabled, p.failed_if, p.max_parallel, p.timeout, p.deadline,
        (SELECT k.keep_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_days,
        (SELECT k.keep_runs FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_runs,
        (SELECT k.keep_failed_days FROM fleet_catalog.retention AS k WHERE k.package_id = p.package_id) AS keep_failed_days,

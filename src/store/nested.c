@@ -12,9 +12,14 @@
 
 static FleetStatement insert_statement = {
     "INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params,"
-    " parent_run_id, parent_task_no, parent_item, parent_job_run_id, requested_by)"
+    " parent_run_id, parent_task_no, parent_item, parent_job_run_id, timeout, deadline_after,"
+    " requested_by)"
     "SELECT $1, $8, fleet_catalog.store_definition('package', i.body), i.owner, $2,"
     "       (i.body OPERATOR(pg_catalog.->) 'params') OPERATOR(pg_catalog.||) $3, $4, $5, $6, $7,"
+    "       fleet_catalog.from_microseconds("
+    "         (i.body OPERATOR(pg_catalog.->>) 'timeout_us')::pg_catalog.int8),"
+    "       fleet_catalog.from_microseconds("
+    "         (i.body OPERATOR(pg_catalog.->>) 'deadline_us')::pg_catalog.int8),"
     "       COALESCE((SELECT r.requested_by FROM fleet_catalog.run AS r"
     "                  WHERE r.run_id OPERATOR(pg_catalog.=) $4),"
     "                (SELECT j.requested_by FROM fleet_catalog.job_run AS j"
@@ -26,11 +31,12 @@ static FleetStatement insert_statement = {
      TEXTOID},
     NULL};
 
-static FleetStatement state_statement = {"SELECT r.state, r.message FROM fleet_catalog.run AS r"
-                                         " WHERE r.run_uuid OPERATOR(pg_catalog.=) $1",
-                                         1,
-                                         {UUIDOID},
-                                         NULL};
+static FleetStatement state_statement = {
+    "SELECT r.state, r.message, r.timed_out FROM fleet_catalog.run AS r"
+    " WHERE r.run_uuid OPERATOR(pg_catalog.=) $1",
+    1,
+    {UUIDOID},
+    NULL};
 
 int64
 fleet_run_insert_nested(const char *package, const char *definition, const char *job, Oid owner,
@@ -87,17 +93,19 @@ fleet_run_restart_nested(int64 parent_run_id, uint32 parent_task, uint32 parent_
 }
 
 FleetState
-fleet_run_nested_state(const char *run_uuid, char **message)
+fleet_run_nested_state(const char *run_uuid, char **message, bool *timed_out)
 {
     MemoryContext context = CurrentMemoryContext;
     Datum value = DirectFunctionCall1(uuid_in, CStringGetDatum(run_uuid));
     int state = 0;
 
     *message = NULL;
+    *timed_out = false;
     if (fleet_statement_run(&state_statement, &value, NULL) == 1)
     {
         state = (int) fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
         *message = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, context);
+        *timed_out = fleet_column_bool(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3);
     }
     SPI_freetuptable(SPI_tuptable);
     return (FleetState) state;

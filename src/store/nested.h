@@ -25,7 +25,8 @@ extern int64 fleet_run_insert_nested(const char *package, const char *definition
 extern int64 fleet_run_restart_nested(int64 parent_run_id, uint32 parent_task, uint32 parent_item,
                                       const char *run_uuid);
 
-/* State of the run with this uuid, 0 if there is none, and its message (palloc'd, or NULL). */
-extern FleetState fleet_run_nested_state(const char *run_uuid, char **message);
+/* State of the run with this uuid, 0 if there is none; its message (palloc'd, or NULL), and whether it was
+ * stopped because of its timeout. */
+extern FleetState fleet_run_nested_state(const char *run_uuid, char **message, bool *timed_out);
 
 #endif

@@ -116,9 +116,9 @@ keep(const char **text)
 
 void
 fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz started,
-                TimestampTz finished, const char *message)
+                TimestampTz finished, const char *message, bool timed_out)
 {
-    FleetRunWrite w = {run_id, old, state, started, finished, message};
+    FleetRunWrite w = {run_id, old, state, started, finished, message, timed_out};
 
     keep(&w.message);
     collect(&fleet_collected.runs, &w);

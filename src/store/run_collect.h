@@ -20,6 +20,7 @@ typedef struct FleetRunWrite
     TimestampTz started_at;
     TimestampTz finished_at;
     const char *message;
+    bool timed_out;
 } FleetRunWrite;
 
 typedef struct FleetTaskNew

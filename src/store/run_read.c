@@ -19,7 +19,14 @@
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
     "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id),"                                   \
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
-    "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id AND NOT c.final_tasks)"
+    "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id AND NOT c.final_tasks), "            \
+    "r.package_id,"                                                                                \
+    " COALESCE((SELECT fleet_catalog.parallel_limit(p.overlap, p.max_parallel)"                    \
+    "             FROM fleet_catalog.package AS p"                                                 \
+    "            WHERE p.package_id OPERATOR(pg_catalog.=) r.package_id), r.max_parallel),"        \
+    " r.replaces, r.queued_at, r.run_at, r.started_at, fleet_catalog.microseconds(r.timeout),"     \
+    " r.timed_out, r.deadline, fleet_catalog.microseconds(r.deadline_after),"                      \
+    " r.expected_late_at IS NOT NULL, r.late_at IS NOT NULL, r.message"
 
 static FleetStatement all_runs_statement = {
     "SELECT " RUN_COLUMNS "  FROM fleet_catalog.run AS r"
@@ -123,6 +130,24 @@ column_time(HeapTuple tuple, TupleDesc desc, int column)
     return fleet_column_int(tuple, desc, column, 0);
 }
 
+/* When it may begin, and must have ended. */
+static void
+run_limits(HeapTuple tuple, TupleDesc desc, FleetRunRow *row)
+{
+    row->package_id = (int) fleet_column_int(tuple, desc, 16, 0);
+    row->max_parallel = (uint32) fleet_column_int(tuple, desc, 17, 0);
+    row->replaces = fleet_column_bool(tuple, desc, 18);
+    row->queued_at = column_time(tuple, desc, 19);
+    row->run_at = column_time(tuple, desc, 20);
+    row->started_at = column_time(tuple, desc, 21);
+    row->timeout = fleet_column_int(tuple, desc, 22, 0);
+    row->timed_out = fleet_column_bool(tuple, desc, 23);
+    row->deadline = column_time(tuple, desc, 24);
+    row->deadline_after = fleet_column_int(tuple, desc, 25, 0);
+    row->expected_late = fleet_column_bool(tuple, desc, 26);
+    row->late = fleet_column_bool(tuple, desc, 27);
+}
+
 int
 fleet_run_read(const int64 *ids, int n, FleetRunRow **rows)
 {
@@ -152,6 +177,8 @@ fleet_run_read(const int64 *ids, int n, FleetRunRow **rows)
         row->restart_of = fleet_column_int(tuple, desc, 13, 0);
         row->cancel = fleet_column_bool(tuple, desc, 14);
         row->cancel_final = fleet_column_bool(tuple, desc, 15);
+        run_limits(tuple, desc, row);
+        row->message = fleet_column_text(tuple, desc, 28, context);
     }
     SPI_freetuptable(table);
     return count;

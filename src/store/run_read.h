@@ -29,7 +29,19 @@ typedef struct FleetRunRow
     int64 parent_job_run_id; /* 0: none */
     int64 restart_of;        /* 0: none */
     bool cancel;
-    bool cancel_final; /* … of its final tasks too */
+    bool cancel_final;     /* … of its final tasks too */
+    int package_id;        /* runs with the same one share a limit; 0: none */
+    uint32 max_parallel;   /* that limit as it is now; 0: none */
+    bool replaces;         /* takes the place of the others */
+    TimestampTz queued_at; /* when it was asked for */
+    TimestampTz run_at;    /* not before this; 0: at once */
+    TimestampTz started_at;
+    int64 timeout; /* microseconds; 0: none */
+    bool timed_out;
+    TimestampTz deadline; /* 0: none, or ... */
+    int64 deadline_after; /* ... microseconds from started_at; 0: none */
+    bool expected_late, late;
+    char *message; /* NULL: none */
 } FleetRunRow;
 
 /* Open runs with these ids (ids NULL: all open ones), by id; palloc'd in the current context. */

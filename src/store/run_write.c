@@ -21,6 +21,7 @@
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 static FleetStartedCallback on_start = NULL;
 
@@ -449,8 +450,10 @@ write_runs(void)
         if (fleet_rows_int(rows, RUN_STARTED_AT, 0) == 0)
             set_int8(rows, RUN_STARTED_AT, w->started_at, 0);
         set_int8(rows, RUN_FINISHED_AT, w->finished_at, 0);
-        if (w->message != NULL)
+        if (w->message != NULL || w->state == FLEET_SUCCEEDED) /* not why it was to be stopped */
             set_text(rows, RUN_MESSAGE, w->message);
+        if (w->timed_out)
+            fleet_rows_set(rows, RUN_TIMED_OUT, BoolGetDatum(true));
         fleet_rows_update(rows);
     }
     rows_done(rows);
@@ -545,21 +548,35 @@ fleet_run_flush_turn(void)
     flush(true);
 }
 
-void
-fleet_run_write_uuid(int64 run_id, const char *uuid)
+/* A column of its row, at once. */
+static void
+run_set(int64 run_id, int column, Datum value)
 {
     Datum key = Int64GetDatum(run_id);
     FleetRows *rows;
 
+    fleet_catalog_begin();
     PushActiveSnapshot(GetTransactionSnapshot());
     rows = fleet_rows_open(&fleet_table_run, true);
     if (fleet_rows_find(rows, RUN_BY_ID, &key, 1))
     {
         fleet_rows_edit(rows);
-        fleet_rows_set(rows, RUN_UUID, DirectFunctionCall1(uuid_in, CStringGetDatum(uuid)));
+        fleet_rows_set(rows, column, value);
         fleet_rows_update(rows);
     }
     fleet_rows_close(rows);
     PopActiveSnapshot();
     CommandCounterIncrement(); /* the run's next change finds this row */
+}
+
+void
+fleet_run_write_uuid(int64 run_id, const char *uuid)
+{
+    run_set(run_id, RUN_UUID, DirectFunctionCall1(uuid_in, CStringGetDatum(uuid)));
+}
+
+void
+fleet_run_write_late(int64 run_id, bool expected, TimestampTz at)
+{
+    run_set(run_id, expected ? RUN_EXPECTED_LATE_AT : RUN_LATE_AT, TimestampTzGetDatum(at));
 }

@@ -46,7 +46,7 @@ typedef enum FleetWriteOrder
 extern void fleet_run_write_order(FleetWriteOrder (*order_of)(const FleetRowOwner *owner));
 
 extern void fleet_run_write(int64 run_id, FleetState old, FleetState state, TimestampTz started,
-                            TimestampTz finished, const char *message);
+                            TimestampTz finished, const char *message, bool timed_out);
 
 /* A task as a whole, which has none of its own parameters yet. */
 extern void fleet_task_write_new(int64 run_id, uint32 task, TimestampTz queued);
@@ -170,5 +170,7 @@ extern void fleet_line_write(const FleetLineWrite *write);
 
 /* At once, not with the turn's rows: the uuid of a run that a session stored before there was an identity. */
 extern void fleet_run_write_uuid(int64 run_id, const char *uuid);
+/* The same: it has missed its deadline, or is expected to. */
+extern void fleet_run_write_late(int64 run_id, bool expected, TimestampTz at);
 
 #endif

@@ -9,8 +9,9 @@
 
 FleetTable fleet_table_run = {
     .name = "run",
-    .ncolumns = 6,
-    .columns = {"run_id", "state", "started_at", "finished_at", "message", "run_uuid"},
+    .ncolumns = 9,
+    .columns = {"run_id", "state", "started_at", "finished_at", "message", "run_uuid", "timed_out",
+                "expected_late_at", "late_at"},
     .indexes = {"run_pkey"},
 };
 

@@ -15,7 +15,10 @@ enum
     RUN_STARTED_AT,
     RUN_FINISHED_AT,
     RUN_MESSAGE,
-    RUN_UUID
+    RUN_UUID,
+    RUN_TIMED_OUT,
+    RUN_EXPECTED_LATE_AT,
+    RUN_LATE_AT
 };
 enum
 {

@@ -18,6 +18,7 @@
  *   sim_recover.c    … how it begins again: after a crash, as a promoted copy
  *   sim_restart.c    … a run that restarts another one
  *   sim_steer.c      … what is asked of a run that goes on
+ *   sim_limits.c     … when a run may begin, and must have ended
  *   sim_catalog.c    the parent's durable rows
  *   sim_oracle.c     what must hold of tokens, effects, steps; written a second
  *                    time, slow and obvious, as are
@@ -80,6 +81,9 @@ typedef struct SimPackage
     uint32_t ntasks;
     FleetEdgeSpec *edges;
     uint32_t nedges;
+    uint32_t limit;    /* so many of its runs at a time; 0: any number */
+    bool replaces;     /* a new one takes the place of the others */
+    FleetTime timeout; /* of its runs; 0: none */
 } SimPackage;
 
 typedef enum SimMode
@@ -118,6 +122,7 @@ typedef enum SimFaultKind
     FAULT_RETRY,
     FAULT_PAUSE,
     FAULT_RESUME,
+    FAULT_LIMIT, /* of a package: sim_limits.c */
     FAULT_KINDS
 } SimFaultKind;
 
@@ -135,6 +140,7 @@ typedef struct SimFault
 typedef struct SimRoot
 {
     FleetTime at;
+    FleetTime wait; /* from then on, before it may begin */
     int32_t priority;
     uint8_t package;
 } SimRoot;
@@ -367,6 +373,11 @@ typedef struct SimRun
     bool reopening;      /* volatile: a retry was taken in this turn */
     bool retried;        /* what has begun may have begun for an outcome that is no longer */
     uint32_t *items_of;  /* by task: run + 1 whose items it takes over; 0: its query is asked */
+    FleetTime due;       /* when it was asked for, or was to begin */
+    FleetTime not_before;
+    FleetTime began_at; /* 0: not yet */
+    bool timed_out;
+    bool replaced;
 } SimRun;
 
 typedef struct SimCatalog
@@ -379,6 +390,7 @@ typedef struct SimCatalog
     uint32_t timeline;
     uint8_t admin[SIM_SERVERS];
     uint32_t slots[SIM_SERVERS];
+    uint32_t limits[SIM_PACKAGES];
     uint32_t discover; /* bit a server: not asked yet since the promotion */
 } SimCatalog;
 
@@ -398,6 +410,7 @@ typedef enum SimInboxKind
     IN_SKIP,
     IN_RETRY,
     IN_PAUSE,
+    IN_LIMIT,
 } SimInboxKind;
 
 typedef struct SimInbox
@@ -443,6 +456,7 @@ typedef struct SimParent
     SimLink links[SIM_SERVERS];
     uint8_t known[SIM_SERVERS]; /* FleetServerState as the engine was told */
     FleetTime last_answer[SIM_SERVERS];
+    uint32_t limits_told[SIM_PACKAGES]; /* what the engine knows of the catalog's */
     SimInbox *inbox;
     uint32_t ninbox, cap_inbox;
     FleetDecision *batch;
@@ -696,6 +710,15 @@ extern void restart_expanded(const SimCatalog *catalog, SimRun *run, uint32_t ta
 extern void restart_load(Sim *s, FleetEngine *engine, uint32_t handle, const SimRun *run);
 extern void parent_restart(Sim *s, uint32_t number);
 extern void restart_later(Sim *s, uint32_t number);
+
+/* sim_limits.c */
+extern void limits_new_run(Sim *s, SimRun *run, FleetTime wait);
+extern void limits_change(Sim *s, uint32_t number);
+extern void limits_tell(Sim *s, const SimCatalog *catalog, FleetEngine *engine, uint32_t handle,
+                        uint32_t number);
+extern void limits_feed(Sim *s, uint32_t parent, uint32_t package);
+extern void limits_decision(Sim *s, SimParent *p, uint32_t number, const FleetDecision *d);
+extern void oracle_limits(Sim *s, SimParent *p);
 
 /* sim_steer.c */
 extern void steer_skip(Sim *s, uint32_t root, uint32_t number);

@@ -176,6 +176,7 @@ sim_fault(Sim *s, const SimFault *f)
         case FAULT_ADMIN: parent_admin(s, f->server, (FleetServerState) f->state, f->slots); break;
         case FAULT_CANCEL_RUN: parent_cancel_root(s, f->root, false); break;
         case FAULT_CANCEL_FINAL: parent_cancel_root(s, f->root, true); break;
+        case FAULT_LIMIT: limits_change(s, f->slots); break;
         case FAULT_CHILD_CANCEL:
             if (f->server != 0)
                 child_admin_cancel(s, node);

@@ -132,8 +132,10 @@ commit_one(Sim *s, uint32_t parent, const FleetDecision *d)
             break;
         case FLEET_DO_STATE: commit_state(s, parent, run, row, d); break;
         case FLEET_DO_CATCH: parts_caught(s, run, d); break;
+        case FLEET_DO_REPLACE: limits_decision(s, p, number, d); break;
         case FLEET_DO_RUN:
             run->began |= !FLEET_STATE_IS_FINAL(d->state);
+            limits_decision(s, p, number, d);
             oracle_run_change(s, run, d->state);
             run->state = (uint8_t) d->state;
             break;
@@ -193,6 +195,8 @@ parent_commit(Sim *s, uint32_t parent, uint32_t fed)
             cancel_nested(s, p, &p->batch[i]);
     if (!s->failed)
         oracle_batch(s, p);
+    if (!s->failed)
+        oracle_limits(s, p);
     for (uint32_t i = 0; i < p->catalog.nruns; i++)
     {
         p->catalog.runs[i].reopening = false;
@@ -333,6 +337,7 @@ effect_one(Sim *s, uint32_t parent, const FleetDecision *d)
             if (d->kind == FLEET_DO_CONDITION)
                 event->msg.serial = p->catalog.runs[run].question[d->edge];
             break;
+        case FLEET_DO_REPLACE:
         case FLEET_DO_RUN: break; /* last: the handle is needed until then */
         case FLEET_DO_CATCH: break;
         case FLEET_DO_STATE: break;

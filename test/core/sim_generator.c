@@ -308,6 +308,32 @@ packages(Gen *g)
     c->crowd = pct(g, 50) ? 0 : 4 * c->nservers + below(g, 4);
 }
 
+/* How many at a time, when, and how long.  Of numbers of their own: the rest of the case is as without. */
+static void
+limits(SimCase *c, uint64_t seed)
+{
+    Gen g = {.c = c};
+
+    fleet_random_seed(&g.random, seed ^ 0x6c696d697473u);
+    if (c->crowded || !pct(&g, 30))
+        return;
+    if (c->nroots == 1 && pct(&g, 80))
+    {
+        c->nroots = 2 + below(&g, SIM_ROOTS - 1);
+        for (uint32_t i = 1; i < c->nroots; i++)
+            c->roots[i] = (SimRoot){.at = log_span(&g, 1, FLEET_SECONDS(1)),
+                                    .priority = (int32_t) below(&g, 2)};
+    }
+    for (uint32_t i = 0; i < c->npackages; i++)
+    {
+        c->packages[i].limit = pct(&g, 80) ? 1 + below(&g, 2) : 0;
+        c->packages[i].replaces = c->packages[i].limit == 1 && pct(&g, 40);
+        c->packages[i].timeout = pct(&g, 70) ? 0 : log_span(&g, FLEET_MS(5), FLEET_SECONDS(5));
+    }
+    for (uint32_t i = 0; i < c->nroots; i++)
+        c->roots[i].wait = pct(&g, 70) ? 0 : log_span(&g, 1, FLEET_SECONDS(2));
+}
+
 /* ---- faults ---- */
 
 static void
@@ -376,7 +402,7 @@ faults(Gen *g)
     bool promotion = pct(g, 12);
     uint32_t n = pct(g, 15) ? 0 : below(g, pct(g, 80) ? 8 : 30);
 
-    c->faults = zeroed(n + 6, sizeof(SimFault));
+    c->faults = zeroed(n + 7, sizeof(SimFault));
     for (uint32_t i = 0; i < n; i++)
     {
         SimFaultKind kind = any_fault(g, promotion);
@@ -461,7 +487,10 @@ sim_generate(SimCase *c, uint64_t seed, uint32_t size_cap)
     packages(&g);
     if (size_cap >= 100 && pct(&g, 1))
         crowd(&g);
+    limits(c, seed);
     faults(&g);
+    if (c->packages[0].limit > 0)
+        add_fault(&g, FAULT_LIMIT, log_span(&g, 1, FLEET_SECONDS(2)));
 }
 
 void
@@ -548,14 +577,16 @@ sim_case_print(const SimCase *c)
                                         "skip",
                                         "retry",
                                         "pause",
-                                        "resume"};
+                                        "resume",
+                                        "limit"};
 
     for (uint32_t i = 0; i < c->nservers; i++)
         printf("  server %u: %s, %u slots, speed %.2f\n", i, modes[c->servers[i].mode],
                c->servers[i].slots, c->servers[i].speed);
     for (uint32_t i = 0; i < c->npackages; i++)
     {
-        printf("  package %u\n", i);
+        printf("  package %u, %u at a time%s, timeout %lld us\n", i, c->packages[i].limit,
+               c->packages[i].replaces ? ", the last one" : "", (long long) c->packages[i].timeout);
         for (uint32_t t = 0; t < c->packages[i].ntasks; t++)
             print_task(&c->packages[i].tasks[t], t);
         for (uint32_t e = 0; e < c->packages[i].nedges; e++)
@@ -567,8 +598,9 @@ sim_case_print(const SimCase *c)
         }
     }
     for (uint32_t i = 0; i < c->nroots; i++)
-        printf("  run %u: package %u at %lld us\n", i, c->roots[i].package,
-               (long long) c->roots[i].at);
+        printf("  run %u: package %u at %lld us, %lld us before it may begin, priority %d\n", i,
+               c->roots[i].package, (long long) c->roots[i].at, (long long) c->roots[i].wait,
+               (int) c->roots[i].priority);
     for (uint32_t i = 0; i < c->nfaults; i++)
         printf("  fault at %lld us: %s, server %u, %lld us, state %u, slots %u\n",
                (long long) c->faults[i].at, names[c->faults[i].kind], c->faults[i].server,

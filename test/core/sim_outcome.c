@@ -179,7 +179,7 @@ check_end(Sim *s, const SimRun *run, FleetState to)
     bool stopped = false, unhandled = false;
     /* of a run without tasks, its beginning */
     bool item_stopped = package->ntasks == 0 && run->state == FLEET_QUEUED;
-    FleetState expected;
+    FleetState expected, stop = run->timed_out ? FLEET_FAILED : FLEET_CANCELED;
 
     for (uint32_t i = 0; i < run->nrows; i++)
     {
@@ -191,16 +191,16 @@ check_end(Sim *s, const SimRun *run, FleetState to)
             (is_bad(run->rows[i].state) && (s->c->strict || !outcome_handled(package, i))) ||
             (run->rows[i].state == FLEET_CANCELED && !run->cancel);
     expected = unhandled ? FLEET_FAILED : FLEET_SUCCEEDED;
-    if (run->cancel && item_stopped && to == FLEET_CANCELED)
+    if (run->cancel && item_stopped && to == stop)
         return;
-    if (run->cancel && stopped && to != FLEET_CANCELED)
+    if (run->cancel && stopped && to != stop)
     {
         /* what a child's administrator stopped, or a lost parent, was not stopped by this cancel */
         for (uint32_t i = 0; i < run->nrows; i++)
             if (run->rows[i].state == FLEET_CANCELED && run->rows[i].aid != SIM_NONE &&
                 (s->attempts[run->rows[i].aid].child_canceled || s->promoted))
                 return;
-        expected = FLEET_CANCELED;
+        expected = stop;
     }
     if (to != expected)
         sim_fail(s, "the run ends %s, but its tasks allow only %s", fleet_state_name(to),

@@ -76,6 +76,7 @@ parent_root(Sim *s, uint32_t root)
     s->roots_pending--;
     in.run = catalog_new_run(s, &p->catalog, r->package,
                              sim_rid(s, sim_mix(s->c->seed, root + 1), r->package), r->priority);
+    limits_new_run(s, &p->catalog.runs[in.run], r->wait);
     parent_put(s, s->primary, &in);
 }
 

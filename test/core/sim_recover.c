@@ -64,6 +64,7 @@ load_run(Sim *s, FleetEngine *engine, const SimCatalog *catalog, uint32_t number
         fleet_engine_run_strict(engine, handle);
     if (run->cancel_last)
         fleet_engine_load_cancel_final(engine, handle);
+    limits_tell(s, catalog, engine, handle, number);
     if (run->state != FLEET_QUEUED)
         fleet_engine_load_running(engine, handle);
     else
@@ -159,6 +160,8 @@ parent_build_engine(Sim *s, uint32_t parent)
     uint32_t *handles = sim_alloc((p->catalog.nruns + 1) * sizeof(uint32_t));
 
     parent_load_engine(s, parent, handles);
+    for (uint32_t i = 0; i < s->c->npackages; i++)
+        p->limits_told[i] = p->catalog.limits[i];
     SIM_GROW(p->vruns, p->cap_vruns, p->catalog.nruns, sizeof(SimVolatileRun));
     for (uint32_t run = 0; run < p->cap_vruns; run++)
         p->vruns[run] = (SimVolatileRun){.handle = SIM_NONE};

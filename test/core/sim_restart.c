@@ -213,6 +213,7 @@ parent_restart(Sim *s, uint32_t number)
     in.run = catalog_new_run(s, &p->catalog, old->package,
                              sim_rid(s, sim_mix(s->rids[old->rid].key, 4711), old->package),
                              old->priority);
+    limits_new_run(s, &p->catalog.runs[in.run], 0);
     TRACE(s, "run %u restarts run %u", in.run, number);
     catalog_restart(s, &p->catalog, in.run, number, chosen, sim_pct(s, 30));
     parent_put(s, s->primary, &in);

@@ -205,6 +205,14 @@ plainer_setting(SimCase *c, uint32_t which)
             for (uint32_t i = 0; i < c->nservers; i++)
                 c->servers[i].speed = c->servers[i].weight = 1;
             break;
+        case 8:
+            for (uint32_t i = 0; i < SIM_ROOTS; i++)
+                c->roots[i].wait = 0;
+            break;
+        case 9:
+            for (uint32_t i = 0; i < c->npackages; i++)
+                c->packages[i].timeout = 0;
+            break;
     }
 }
 
@@ -213,7 +221,7 @@ plainer_settings(Shrink *k)
 {
     bool better = false;
 
-    for (uint32_t which = 0; which <= 7 && k->left > 0; which++)
+    for (uint32_t which = 0; which <= 9 && k->left > 0; which++)
     {
         SimCase c;
 

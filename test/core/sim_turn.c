@@ -29,6 +29,8 @@ feed_new_run(Sim *s, SimParent *p, uint32_t run)
     if (s->c->strict)
         fleet_engine_run_strict(p->engine, v->handle);
     r->last_told = r->cancel_last;
+    limits_tell(s, &p->catalog, p->engine, v->handle, run);
+    p->limits_told[r->package] = p->catalog.limits[r->package];
     v->loaded = true;
     r->pause_told = steer_paused(&p->catalog, run);
     fleet_engine_pause(p->engine, v->handle, r->pause_told, s->now);
@@ -162,6 +164,7 @@ feed_one(Sim *s, uint32_t parent, SimInbox *in)
         case IN_SKIP:
         case IN_RETRY: steer_feed(s, parent, in); return;
         case IN_PAUSE: steer_feed_pause(s, parent); return;
+        case IN_LIMIT: limits_feed(s, parent, in->run); return;
         case IN_SERVER: parent_set_server(s, parent, p->engine, in->server); return;
         case IN_ITEMS:
             in->state = 0;

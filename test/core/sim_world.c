@@ -417,6 +417,8 @@ build_world(Sim *s)
         p->catalog.admin[i] = FLEET_SERVER_ONLINE;
         p->catalog.slots[i] = c->servers[i].slots;
     }
+    for (uint32_t i = 0; i < c->npackages; i++)
+        p->catalog.limits[i] = c->packages[i].limit;
     s->nodes[SIM_SERVERS] = (SimNode){.mode = SIM_LOCAL, .speed = 1, .up = true, .link = SIM_NONE};
     s->nodes[SIM_SERVERS].db.timeline = 1;
     s->roots_pending = c->nroots;

@@ -534,6 +534,7 @@ write_all(Random *x)
             case FLEET_DO_START:
             case FLEET_DO_CANCEL:
             case FLEET_DO_STATE: write_row(x, d); break;
+            case FLEET_DO_REPLACE:
             case FLEET_DO_RUN:
                 assert_false(FLEET_STATE_IS_FINAL(x->run));
                 x->run = d->state;

@@ -64,7 +64,7 @@ for my $line (@signatures)
         s/\s+/ /g;
         s/\( /(/g;
         s/ \z//;
-        s/NULL::[a-z]+( precision)?(\[\])?/NULL/g;
+        s/NULL::[a-z]+( precision| with(out)? time zone)?(\[\])?/NULL/g;
         s/\bIN (?=\w)//g;
     }
     is($shown, $signature, "reference: signature of $name");

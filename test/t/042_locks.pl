@@ -174,7 +174,7 @@ my %call = (
     'fleet.diff_package'     => [ q{SELECT * FROM fleet.diff_package('both', 1)}, reads => 1 ],
     'fleet.restore_job'      => q{SELECT fleet.alter_job('work', description => 'x'), fleet.restore_job('work', 1)},
     'fleet.restore_package'  => q{SELECT fleet.alter_package('both', description => 'x'), fleet.restore_package('both', 1)},
-    'fleet_link.alter_package' => q{SELECT fleet_link.alter_package('both', 'other', NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}')},
+    'fleet_link.alter_package' => q{SELECT fleet_link.alter_package('both', 'other', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}')},
     'fleet_link.drop_package'  => q{SELECT fleet_link.drop_package('both', false, false)},
     'fleet.alter_server'     => q{SELECT fleet.alter_server('a1', slots => 1), fleet.alter_server('d1', slots => 1), fleet.alter_server('spare', mode => 'direct')},
     'fleet.alter_task'       => q{SELECT fleet.alter_task('both', 'each', enabled => true, new_name => 'every')},

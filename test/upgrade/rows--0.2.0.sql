@@ -25,9 +25,9 @@ INSERT INTO fleet_catalog.step (job_id, step_no, name, command, package, on_succ
 VALUES (1, 1, 'one', 'SELECT 1', NULL, 'goto', 'two', 'goto', 'two', 3, '1s', '1min', '{40,!40001}', '1h', 'retry', true, true, current_user::regrole),
        (1, 2, 'two', NULL, 'kept', 'next', NULL, 'next', NULL, 0, '5s', '5min', NULL, NULL, 'fail', NULL, false, NULL);
 
-INSERT INTO fleet_catalog.package (package_id, name, owner, description, params, overlap, priority, deployed_from)
-VALUES (1, 'kept', current_user::regrole, 'a package', '{"p": 2}', 'skip', 5, NULL),
-       (2, 'deployed', current_user::regrole, '', '{}', 'parallel', 0, '00000000-0000-0000-0000-00000000000a');
+INSERT INTO fleet_catalog.package (package_id, name, owner, description, params, overlap, priority, deployed_from, max_parallel, timeout, deadline)
+VALUES (1, 'kept', current_user::regrole, 'a package', '{"p": 2}', 'skip', 5, NULL, NULL, NULL, NULL),
+       (2, 'deployed', current_user::regrole, '', '{}', 'parallel', 0, '00000000-0000-0000-0000-00000000000a', 3, '1h', '2h');
 INSERT INTO fleet_catalog.package (package_id, name, owner, container_of, container_task, root_id)
 VALUES (3, 'deployed/in', current_user::regrole, 2, 'in', 2);
 INSERT INTO fleet_catalog.retention (package_id, keep_days, keep_runs, keep_failed_days) VALUES (1, 7, 8, 9);
@@ -36,11 +36,11 @@ INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on
 VALUES (1, 0, 'first', 'sql', NULL, NULL, NULL, 'SELECT fleet.param(''p'')', NULL, '{"q": 3}', 'SELECT jsonb_build_object(''n'', 1)', 'n', 'n', 2, 'minimum_share',
         0.5, 'weighted', 'any', 'retry', 4, '2s', '2min', '{40}', '2h', true),
        (1, 1, 'second', 'sql', NULL, NULL, NULL, 'SELECT 2', NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 0, 'there', 'job', 'kept job', 'kept server', NULL, NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 1, 'somewhere', 'job', 'kept job', NULL, 'g', NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 3, 'in', 'package', NULL, NULL, NULL, NULL, 'deployed/in', '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (3, 0, 'inside', 'sql', NULL, NULL, NULL, 'SELECT 3', NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL);
+       (2, 0, 'there', 'job', 'kept job', 'kept server', NULL, NULL, NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (2, 1, 'somewhere', 'job', 'kept job', NULL, 'g', NULL, NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (2, 3, 'in', 'package', NULL, NULL, NULL, NULL, 'deployed/in', '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (3, 0, 'inside', 'sql', NULL, NULL, NULL, 'SELECT 3', NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL);
 INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition) VALUES (1, 'first', 'second', 'completion', 'true');
 
 INSERT INTO fleet_catalog.version (package_id, job_id, version, hash, changed_by, changed_at, document)
@@ -68,6 +68,10 @@ VALUES (1, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole
        (2, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, 1, 2, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
        (3, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL, NULL, NULL, NULL),
        (4, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', 'key', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 'run', 'same');
+INSERT INTO fleet_catalog.run (run_id, package, definition, owner, state, package_id, max_parallel, replaces, run_at, timeout, deadline, deadline_after, timed_out,
+                               expected_late_at, late_at)
+VALUES (5, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 12, 1, 1, true, '2026-01-01 00:00+00', '1min', '2026-01-01 00:01+00', '1h', true,
+        '2026-01-01 00:00:30+00', '2026-01-01 00:01+00');
 INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at, params, item_key, cost, log_seq, state, attempt, failures, server_id, started_at, finished_at,
                                     row_count, sqlstate, message, output, carried_from, definition)
 VALUES (1, 0, 1, '2026-01-01 00:00+00', '{"n": 1}', '1', 1, 2, 12, 3, 2, 1, '2026-01-01 00:00:01+00', '2026-01-01 00:00:02+00', 8, '22012', 'division by zero', 'out', 7,

@@ -68,7 +68,9 @@ fleet_engine_free(FleetEngine *engine)
             run_free(engine, engine->runs[r]);
     }
     FREE_ARRAY(engine, runs, runs_capacity);
-    FREE_ARRAY(engine, waiting, waiting_capacity);
+    FREE_ARRAY(engine, waiting.heap, waiting.capacity);
+    FREE_ARRAY(engine, replacing, replacing_capacity);
+    fleet_eng_keys_free(engine);
     FREE_ARRAY(engine, fifo, fifo_capacity);
     FREE_ARRAY(engine, nested, nested_capacity);
     FREE_ARRAY(engine, free_runs, free_runs_capacity);
@@ -230,8 +232,7 @@ detach_all(FleetEngine *engine, Run *run)
         for (uint32_t i = 0; each != NULL && i < each->count; i++)
             fleet_eng_detach(engine, run, (FleetTaskRef){run->id, t, i + 1}, &each->items[i]);
     }
-    if (run->active)
-        engine->active--;
+    fleet_eng_over(engine, run);
 }
 
 void
@@ -243,6 +244,7 @@ fleet_engine_run_forget(FleetEngine *engine, uint32_t run_id)
         return;
     if (!FLEET_STATE_IS_FINAL(run->state))
         detach_all(engine, run);
+    fleet_eng_key_leave(engine, run);
     fleet_eng_purge(engine, run_id);
     run_free(engine, run);
     engine->runs[run_id] = NULL;
@@ -471,7 +473,8 @@ static FleetEvent
 outcome_of_run(const Run *run)
 {
     if (run->cancel && run->canceled > 0)
-        return FLEET_EVENT_STOPPED;
+        return run->timed_out && !FLEET_BUG_TIMED_OUT_CANCELED ? FLEET_EVENT_FAILED
+                                                               : FLEET_EVENT_STOPPED;
     return has_unhandled(run) ? FLEET_EVENT_FAILED : FLEET_EVENT_SUCCEEDED;
 }
 
@@ -489,9 +492,7 @@ static void
 end_run(FleetEngine *engine, Run *run)
 {
     fleet_eng_run_event(run, outcome_of_run(run));
-    if (run->active)
-        engine->active--;
-    run->active = false;
+    fleet_eng_over(engine, run);
     fleet_eng_tell_run(engine, run);
 }
 
@@ -533,12 +534,13 @@ fleet_eng_propagate(FleetEngine *engine, Run *run, FleetTime now)
 /* ---- begin ---- */
 
 void
-fleet_eng_begin(FleetEngine *engine, Run *run)
+fleet_eng_begin(FleetEngine *engine, Run *run, FleetTime now)
 {
     fleet_eng_run_event(run, FLEET_EVENT_START);
     run->active = !run->nested;
     if (run->active)
         engine->active++;
+    fleet_eng_begun(engine, run, now);
 }
 
 /* Everything that follows from the states of the tasks as they are: at the begin of a run, and of a
@@ -594,6 +596,7 @@ fleet_eng_cancel_queued(FleetEngine *engine, Run *run)
 {
     run->cancel = run->cancel_last = true;
     fleet_eng_run_event(run, FLEET_EVENT_CANCEL);
+    fleet_eng_over(engine, run);
     fleet_eng_cancel_tasks(engine, run, 0);
     fleet_eng_tell_run(engine, run);
 }
@@ -641,10 +644,12 @@ fleet_engine_turn(FleetEngine *engine, FleetTime now)
     uint32_t ticket, server;
 
     fleet_eng_release_held(engine);
+    engine->room = false;
     fleet_eng_fire_timers(engine, now);
+    fleet_eng_replace(engine, now);
     while ((run = fleet_eng_next_run(engine)) != NULL)
     {
-        fleet_eng_begin(engine, run);
+        fleet_eng_begin(engine, run, now);
         fleet_eng_tell_run(engine, run);
         fleet_eng_motion(engine, run, now);
     }

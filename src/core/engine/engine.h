@@ -131,6 +131,29 @@ extern uint32_t fleet_engine_run_add(FleetEngine *engine, const FleetGraph *grap
 extern void fleet_engine_run_nested(FleetEngine *engine, uint32_t run);
 /* Right after run_add: the run fails also if a failure was handled by an edge. */
 extern void fleet_engine_run_strict(FleetEngine *engine, uint32_t run);
+
+/* When a run may begin, and must have ended (limits.c). */
+typedef struct FleetRunLimits
+{
+    uint64_t key;   /* runs with the same key share a limit of fleet_engine_parallel(); 0: none */
+    uint64_t order; /* of two runs of one priority the lower one begins first; 0: as they come */
+    bool replaces;  /* once it could begin, the runs of its key that come before it by "order", and
+                             could begin or have begun, are canceled (FLEET_DO_REPLACE says so) */
+    FleetTime not_before; /* it does not begin before this; 0: at once */
+    FleetTime
+        timeout;     /* it is stopped when it has run for so long, and has failed then; 0: never */
+    FleetTime since; /* of one that has begun already: when */
+    bool timed_out;  /* … and that is being stopped because of its timeout */
+} FleetRunLimits;
+
+/* Right after run_add, and before run_loaded: a nested run has no key. */
+extern void fleet_engine_run_limits(FleetEngine *engine, uint32_t run, const FleetRunLimits *limits,
+                                    FleetTime now);
+/* So many runs of this key run at a time, from now on; 0: no limit.  Forgotten with the last of them. */
+extern void fleet_engine_parallel(FleetEngine *engine, uint64_t key, uint32_t limit);
+/* It was, or is being, stopped because of its timeout: what of it was stopped makes it fail. */
+extern bool fleet_engine_run_timed_out(const FleetEngine *engine, uint32_t run);
+
 extern uint64_t fleet_engine_run_tag(const FleetEngine *engine, uint32_t run);
 extern const FleetGraph *fleet_engine_run_graph(const FleetEngine *engine, uint32_t run);
 extern FleetState fleet_engine_run_state(const FleetEngine *engine, uint32_t run);
@@ -285,6 +308,8 @@ typedef enum FleetDecisionKind
     FLEET_DO_CATCH,     /* "ref", a new item of a handler, is there, queued: for the end of "cause",
                            whose state, attempt and server these are */
     FLEET_DO_RUN,       /* the run as a whole is now in "state" (running, canceling, final) */
+    FLEET_DO_REPLACE, /* the run is to be canceled, since run "edge" takes its place: write that; the
+                           FLEET_DO_RUN that says so follows */
 } FleetDecisionKind;
 
 typedef struct FleetDecision
@@ -317,8 +342,8 @@ extern bool fleet_engine_run_behind(const FleetEngine *engine, uint32_t run);
 extern size_t fleet_engine_memory(const FleetEngine *engine);
 
 /*
- * How a run ends: canceled if a cancel was accepted and something was stopped
- * or kept from starting by it; else failed if a task ended failed, lost or
+ * How a run ends: canceled if a cancel was accepted, or failed if it was out of its time, and something
+ * was stopped or kept from starting by it; else failed if a task ended failed, lost or
  * unknown and no failure or completion edge leaves it ("nobody handles it"; in
  * a strict run every such end counts), or was stopped on its server without any cancel from here; else succeeded.
  *

@@ -4,6 +4,7 @@
  *
  *   engine.c        runs: begin, edges, end, cancel; turn
  *   runs.c   which run begins next
+ *   limits.c  when a run may begin: its time, the runs of its key; its timeout
  *   unit.c   one task run: start, stop, retry, end; servers and timers
  *   items.c  for_each: items, throttle, completion policy
  *   load.c   recovery from durable state
@@ -102,6 +103,16 @@ typedef struct Run
     bool active; /* counts among the active ones */
     bool paused; /* nothing new of it starts */
     bool held;   /* a sweep of it goes on in the next turn: its decisions are held */
+    bool early;  /* queued: its time has not come */
+    bool parked; /* queued: its key has no room */
+    bool replaces;
+    bool timed_out;
+    bool in_key;     /* it is one of those of its key that run */
+    struct Key *key; /* NULL: none */
+    uint64_t order;
+    FleetTime timeout; /* 0: none */
+    FleetTime since;   /* loaded: when it began */
+    uint32_t heap;     /* position + 1 among the timers: of its begin, then of its timeout */
     uint32_t ntasks, nedges, neaches;
     Task *tasks;
     uint8_t *edges; /* EdgeState */
@@ -132,17 +143,35 @@ typedef struct Server
 typedef struct Timer
 {
     FleetTime due;
-    uint32_t who; /* live record, or server with TIMER_SERVER */
+    uint32_t who; /* live record, or server with TIMER_SERVER, or run with TIMER_RUN */
 } Timer;
 
 #define TIMER_SERVER UINT32_C(0x80000000)
+#define TIMER_RUN UINT32_C(0x40000000)
 
 typedef struct WaitingRun
 {
     uint32_t run;
     int32_t priority;
     uint64_t seq;
+    uint64_t order;
 } WaitingRun;
+
+typedef struct WaitingRuns
+{
+    WaitingRun *heap; /* by priority, then order */
+    uint32_t n, capacity;
+} WaitingRuns;
+
+/* What runs share a limit: those of one package. */
+typedef struct Key
+{
+    uint64_t key;
+    uint32_t limit;     /* 0: none */
+    uint32_t users;     /* runs */
+    uint32_t active;    /* … that run; each until the driver has written its end */
+    WaitingRuns parked; /* … that found no room */
+} Key;
 
 struct FleetEngine
 {
@@ -161,13 +190,17 @@ struct FleetEngine
     uint64_t seq;
     uint32_t active;
 
-    WaitingRun *waiting; /* heap: priority, then order */
-    uint32_t nwaiting, waiting_capacity;
+    WaitingRuns waiting;
     WaitingRun *fifo; /* the same in order, for fairness; from fifo_head */
     uint32_t fifo_head, nfifo, fifo_capacity;
     uint32_t passed;    /* runs that overtook the head of the fifo */
     WaitingRun *nested; /* these begin at once */
     uint32_t nnested, nested_capacity;
+    WaitingRun *replacing; /* they have come, and cancel others of their key */
+    uint32_t nreplacing, replacing_capacity;
+    Key **keys; /* by key */
+    uint32_t nkeys, keys_capacity;
+    bool room; /* a run may begin now that was parked: in the next turn */
 
     FleetTaskRef *tickets; /* [0] unused; free ones are linked by .run */
     uint32_t ntickets, tickets_capacity, free_ticket;
@@ -205,7 +238,7 @@ extern void fleet_eng_live_free(FleetEngine *engine, uint32_t live);
 /* ---- engine.c ---- */
 extern Run *fleet_eng_run(const FleetEngine *engine, uint32_t run);
 extern Unit *fleet_eng_unit(const Run *run, FleetTaskRef ref);
-extern void fleet_eng_begin(FleetEngine *engine, Run *run);
+extern void fleet_eng_begin(FleetEngine *engine, Run *run, FleetTime now);
 extern bool fleet_eng_run_event(Run *run, FleetEvent event);
 extern void fleet_eng_motion(FleetEngine *engine, Run *run, FleetTime now);
 extern void fleet_eng_cancel_queued(FleetEngine *engine, Run *run);
@@ -231,6 +264,19 @@ extern bool fleet_eng_end_is_handled(const Run *run, uint32_t task);
 /* ---- runs.c ---- */
 extern void fleet_eng_wait(FleetEngine *engine, const Run *run);
 extern Run *fleet_eng_next_run(FleetEngine *engine);
+extern Run *fleet_eng_still_waiting(const FleetEngine *engine, const WaitingRun *entry);
+extern void fleet_eng_runs_push(FleetEngine *engine, WaitingRuns *runs, WaitingRun entry);
+extern WaitingRun fleet_eng_runs_pop(WaitingRuns *runs);
+
+/* ---- limits.c ---- */
+extern bool fleet_eng_parks(FleetEngine *engine, Run *run);
+extern void fleet_eng_key_room(FleetEngine *engine, const Run *run);
+extern void fleet_eng_key_leave(FleetEngine *engine, Run *run);
+extern void fleet_eng_keys_free(FleetEngine *engine);
+extern void fleet_eng_begun(FleetEngine *engine, Run *run, FleetTime now);
+extern void fleet_eng_over(FleetEngine *engine, Run *run);
+extern void fleet_eng_replace(FleetEngine *engine, FleetTime now);
+extern void fleet_eng_run_due(FleetEngine *engine, uint32_t run, FleetTime now);
 
 /* ---- unit.c ---- */
 extern bool fleet_eng_event(Run *run, Unit *unit, FleetEvent event);

@@ -313,7 +313,7 @@ fleet_engine_run_loaded(FleetEngine *engine, uint32_t run_id, bool canceling, Fl
             fleet_eng_wait(engine, run);
         return;
     }
-    fleet_eng_begin(engine, run);
+    fleet_eng_begin(engine, run, now);
     find_passed(run);
     if (canceling)
     {

@@ -114,6 +114,7 @@ must_wait(const FleetDecision *decision)
     bool end = decision->kind == FLEET_DO_STATE || decision->kind == FLEET_DO_CATCH;
 
     return !FLEET_BUG_SWEEP_OVERTAKEN && decision->kind != FLEET_DO_CANCEL &&
+           decision->kind != FLEET_DO_REPLACE && /* names a run that may be gone by then */
            (!end || decision->attempt == 0);
 }
 
@@ -265,8 +266,11 @@ fleet_engine_next(FleetEngine *engine, FleetDecision *decision)
 static uint32_t *
 timer_position(FleetEngine *engine, uint32_t who)
 {
-    return who & TIMER_SERVER ? &engine->servers[who & ~TIMER_SERVER].heap
-                              : &engine->lives[who].heap;
+    if (who & TIMER_SERVER)
+        return &engine->servers[who & ~TIMER_SERVER].heap;
+    if (who & TIMER_RUN)
+        return &fleet_eng_run(engine, who & ~TIMER_RUN)->heap;
+    return &engine->lives[who].heap;
 }
 
 static void
@@ -344,7 +348,7 @@ fleet_engine_wakeup(const FleetEngine *engine)
     FleetTime placer = fleet_placer_wakeup(engine->placer);
     FleetTime timer = engine->ntimers > 0 ? engine->timers[0].due : FLEET_NEVER;
 
-    if (engine->nheld > 0)
+    if (engine->nheld > 0 || engine->room)
         return 0;
     return timer < placer ? timer : placer;
 }

@@ -5,6 +5,9 @@
  *     AGING times while it was the oldest begins before all others, so that
  *     no stream of higher priority can starve it.
  *
+ * Of runs that share a limit, those that find no room are parked with their
+ * key (limits.c), and come back when there is room.
+ *
  * A run is in the heap and in the fifo; what began or went away otherwise is
  * found out when it comes up (its handle may belong to another run by then,
  * its sequence number does not).
@@ -15,14 +18,16 @@
 
 #define AGING 16
 
-static Run *
-still_waiting(const FleetEngine *engine, const WaitingRun *entry)
+Run *
+fleet_eng_still_waiting(const FleetEngine *engine, const WaitingRun *entry)
 {
     Run *run = fleet_eng_run(engine, entry->run);
 
-    if (run == NULL || run->seq != entry->seq || run->state != FLEET_QUEUED)
+    if (run == NULL || run->seq != entry->seq || run->order != entry->order ||
+        run->state != FLEET_QUEUED)
         return NULL;
-    return run->loading || (run->paused && !FLEET_BUG_PAUSED_BEGINS)
+    return run->loading || run->parked || (run->early && !FLEET_BUG_BEGINS_EARLY) ||
+                   (run->paused && !FLEET_BUG_PAUSED_BEGINS)
                ? NULL
                : run; /* it is put in again when that is over */
 }
@@ -30,46 +35,48 @@ still_waiting(const FleetEngine *engine, const WaitingRun *entry)
 static bool
 comes_first(const WaitingRun *a, const WaitingRun *b)
 {
-    return a->priority != b->priority ? a->priority > b->priority : a->seq < b->seq;
+    if (a->priority != b->priority)
+        return a->priority > b->priority;
+    return a->order != b->order ? a->order < b->order : a->seq < b->seq;
 }
 
-static void
-heap_push(FleetEngine *engine, WaitingRun entry)
+void
+fleet_eng_runs_push(FleetEngine *engine, WaitingRuns *runs, WaitingRun entry)
 {
-    uint32_t at = engine->nwaiting;
+    uint32_t at = runs->n;
 
-    fleet_alloc_grow(&engine->alloc, (void **) &engine->waiting, &engine->waiting_capacity, at + 1,
+    fleet_alloc_grow(&engine->alloc, (void **) &runs->heap, &runs->capacity, at + 1,
                      sizeof(WaitingRun));
-    engine->nwaiting++;
-    while (at > 0 && comes_first(&entry, &engine->waiting[(at - 1) / 2]))
+    runs->n++;
+    while (at > 0 && comes_first(&entry, &runs->heap[(at - 1) / 2]))
     {
-        engine->waiting[at] = engine->waiting[(at - 1) / 2];
+        runs->heap[at] = runs->heap[(at - 1) / 2];
         at = (at - 1) / 2;
     }
-    engine->waiting[at] = entry;
+    runs->heap[at] = entry;
 }
 
-static void
-heap_pop(FleetEngine *engine)
+WaitingRun
+fleet_eng_runs_pop(WaitingRuns *runs)
 {
-    WaitingRun last = engine->waiting[--engine->nwaiting];
+    WaitingRun first = runs->heap[0], last = runs->heap[--runs->n];
     uint32_t at = 0;
 
     for (;;)
     {
         uint32_t child = 2 * at + 1;
 
-        if (child >= engine->nwaiting)
+        if (child >= runs->n)
             break;
-        if (child + 1 < engine->nwaiting &&
-            comes_first(&engine->waiting[child + 1], &engine->waiting[child]))
+        if (child + 1 < runs->n && comes_first(&runs->heap[child + 1], &runs->heap[child]))
             child++;
-        if (!comes_first(&engine->waiting[child], &last))
+        if (!comes_first(&runs->heap[child], &last))
             break;
-        engine->waiting[at] = engine->waiting[child];
+        runs->heap[at] = runs->heap[child];
         at = child;
     }
-    engine->waiting[at] = last;
+    runs->heap[at] = last;
+    return first;
 }
 
 /* The fifo is an array whose front is given back when half of it is used up. */
@@ -91,7 +98,7 @@ fifo_push(FleetEngine *engine, WaitingRun entry)
 void
 fleet_eng_wait(FleetEngine *engine, const Run *run)
 {
-    WaitingRun entry = {run->id, run->priority, run->seq};
+    WaitingRun entry = {run->id, run->priority, run->seq, run->order};
 
     if (run->nested)
     {
@@ -100,7 +107,13 @@ fleet_eng_wait(FleetEngine *engine, const Run *run)
         engine->nested[engine->nnested++] = entry;
         return;
     }
-    heap_push(engine, entry);
+    if (run->replaces)
+    {
+        fleet_alloc_grow(&engine->alloc, (void **) &engine->replacing, &engine->replacing_capacity,
+                         engine->nreplacing + 1, sizeof(WaitingRun));
+        engine->replacing[engine->nreplacing++] = entry;
+    }
+    fleet_eng_runs_push(engine, &engine->waiting, entry);
     fifo_push(engine, entry);
 }
 
@@ -109,9 +122,9 @@ oldest(FleetEngine *engine)
 {
     for (; engine->fifo_head < engine->nfifo; engine->fifo_head++)
     {
-        Run *run = still_waiting(engine, &engine->fifo[engine->fifo_head]);
+        Run *run = fleet_eng_still_waiting(engine, &engine->fifo[engine->fifo_head]);
 
-        if (run != NULL && !run->nested)
+        if (run != NULL && !run->nested && !fleet_eng_parks(engine, run))
             return run;
         engine->passed = 0;
     }
@@ -121,17 +134,15 @@ oldest(FleetEngine *engine)
 static Run *
 first_by_priority(FleetEngine *engine)
 {
-    Run *run = NULL;
-
-    while (engine->nwaiting > 0)
+    while (engine->waiting.n > 0)
     {
-        run = still_waiting(engine, &engine->waiting[0]);
-        if (run != NULL && !run->nested)
-            break;
-        run = NULL;
-        heap_pop(engine);
+        Run *run = fleet_eng_still_waiting(engine, &engine->waiting.heap[0]);
+
+        if (run != NULL && !run->nested && !fleet_eng_parks(engine, run))
+            return run;
+        (void) fleet_eng_runs_pop(&engine->waiting);
     }
-    return run;
+    return NULL;
 }
 
 /* The run that begins now; the caller begins it at once.  NULL: none may. */
@@ -142,7 +153,7 @@ fleet_eng_next_run(FleetEngine *engine)
 
     while (engine->nnested > 0)
     {
-        run = still_waiting(engine, &engine->nested[--engine->nnested]);
+        run = fleet_eng_still_waiting(engine, &engine->nested[--engine->nnested]);
         if (run != NULL)
             return run;
     }

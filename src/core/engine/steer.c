@@ -363,6 +363,8 @@ fleet_engine_pause(FleetEngine *engine, uint32_t run_id, bool paused, FleetTime 
     run->paused = paused;
     if (run->loading || FLEET_STATE_IS_FINAL(run->state))
         return;
+    if (paused && run->state == FLEET_QUEUED)
+        fleet_eng_key_room(engine, run); /* another one may have its place */
     if (paused)
         pause_tasks(engine, run);
     else if (run->state == FLEET_QUEUED)

@@ -594,6 +594,8 @@ fleet_eng_fire_timers(FleetEngine *engine, FleetTime now)
 
         if (who & TIMER_SERVER)
             server_due(engine, who & ~TIMER_SERVER, now);
+        else if (who & TIMER_RUN)
+            fleet_eng_run_due(engine, who & ~TIMER_RUN, now);
         else
             live_due(engine, who, now);
     }

@@ -170,6 +170,7 @@ carry_out(Player *player, const FleetDecision *decision)
             fleet_engine_condition(player->engine, player->run, decision->edge, true, player->now);
             break;
         case FLEET_DO_RUN: player->over = FLEET_STATE_IS_FINAL(decision->state); break;
+        case FLEET_DO_REPLACE:       /* there is one run */
         case FLEET_DO_CANCEL: break; /* nothing is canceled here: no timeout runs, no task fails */
         case FLEET_DO_CATCH: break;  /* for what had failed before */
         case FLEET_DO_STATE: break;

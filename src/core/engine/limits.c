@@ -1,0 +1,285 @@
+/*
+ * core/engine/limits.c
+ *     When a run may begin, besides max_active_runs: not before its time, and
+ *     not while as many runs of its key run as may run at a time.  And when it
+ *     must have ended: its timeout.
+ *
+ * A run whose key has no room is parked there; when there is room, as many of
+ * the parked ones as it suffices for, the first ones first, wait among all
+ * others again (runs.c).  One too many does no harm: it is parked once more.
+ *
+ * The place of a run is free once the driver has written its end, and frees
+ * the run: whatever happens then, the rows never show one too many.
+ *
+ * A timeout cancels the run, as a session does; what makes a difference is how
+ * it ends then.  A run has one timer: until it begins that of its begin, from
+ * then on that of its timeout.
+ */
+#include "core/engine/internal.h"
+
+#include <string.h>
+
+/* ---- keys ---- */
+
+/* Where it is, or would be. */
+static uint32_t
+key_place(const FleetEngine *engine, uint64_t key)
+{
+    uint32_t low = 0, high = engine->nkeys;
+
+    while (low < high)
+    {
+        uint32_t middle = low + (high - low) / 2;
+
+        if (engine->keys[middle]->key < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static Key *
+key_find(const FleetEngine *engine, uint64_t key)
+{
+    uint32_t at = key_place(engine, key);
+
+    return at < engine->nkeys && engine->keys[at]->key == key ? engine->keys[at] : NULL;
+}
+
+static Key *
+key_get(FleetEngine *engine, uint64_t number)
+{
+    uint32_t at = key_place(engine, number);
+    Key *key;
+
+    if (at < engine->nkeys && engine->keys[at]->key == number)
+        return engine->keys[at];
+    key = fleet_alloc_zero(&engine->alloc, sizeof(Key));
+    key->key = number;
+    fleet_alloc_grow(&engine->alloc, (void **) &engine->keys, &engine->keys_capacity,
+                     engine->nkeys + 1, sizeof(Key *));
+    memmove(engine->keys + at + 1, engine->keys + at, (engine->nkeys - at) * sizeof(Key *));
+    engine->keys[at] = key;
+    engine->nkeys++;
+    return key;
+}
+
+static void
+key_free(FleetEngine *engine, Key *key)
+{
+    fleet_alloc_free(&engine->alloc, key->parked.heap, key->parked.capacity * sizeof(WaitingRun));
+    fleet_alloc_free(&engine->alloc, key, sizeof(Key));
+}
+
+void
+fleet_eng_keys_free(FleetEngine *engine)
+{
+    for (uint32_t i = 0; i < engine->nkeys; i++)
+        key_free(engine, engine->keys[i]);
+    fleet_alloc_free(&engine->alloc, engine->keys, engine->keys_capacity * sizeof(Key *));
+}
+
+static bool
+key_full(const Key *key)
+{
+    return key->limit > 0 && key->active >= key->limit && !FLEET_BUG_QUEUE_RUNS_TWO;
+}
+
+/* Has its key no room?  Then it is with the key from now on. */
+bool
+fleet_eng_parks(FleetEngine *engine, Run *run)
+{
+    if (run->key == NULL || !key_full(run->key))
+        return false;
+    run->parked = true;
+    fleet_eng_runs_push(engine, &run->key->parked,
+                        (WaitingRun){run->id, run->priority, run->seq, run->order});
+    return true;
+}
+
+static Run *
+parked_run(const FleetEngine *engine, const WaitingRun *entry)
+{
+    Run *run = fleet_eng_run(engine, entry->run);
+
+    return run != NULL && run->seq == entry->seq && run->parked ? run : NULL;
+}
+
+static void
+unpark(FleetEngine *engine, Key *key)
+{
+    uint32_t room = key->limit == 0 ? UINT32_MAX : key_full(key) ? 0 : key->limit - key->active;
+
+    while (room > 0 && key->parked.n > 0)
+    {
+        WaitingRun entry = fleet_eng_runs_pop(&key->parked);
+        Run *run = parked_run(engine, &entry);
+
+        if (run == NULL)
+            continue;
+        run->parked = false;
+        if (run->state != FLEET_QUEUED || run->paused)
+            continue; /* it comes when it is resumed */
+        fleet_eng_wait(engine, run);
+        engine->room = true;
+        room--;
+    }
+}
+
+/* There may be room for others of its key. */
+void
+fleet_eng_key_room(FleetEngine *engine, const Run *run)
+{
+    if (run->key != NULL)
+        unpark(engine, run->key);
+}
+
+/* Its end is written, and it is being freed. */
+void
+fleet_eng_key_leave(FleetEngine *engine, Run *run)
+{
+    Key *key = run->key;
+    uint32_t at;
+
+    fleet_eng_timer_set(engine, run->id | TIMER_RUN, FLEET_NEVER);
+    if (key == NULL)
+        return;
+    run->key = NULL;
+    if (run->in_key)
+        key->active--;
+    if (!FLEET_BUG_QUEUE_STALLS)
+        unpark(engine, key);
+    if (--key->users > 0)
+        return;
+    at = key_place(engine, key->key);
+    memmove(engine->keys + at, engine->keys + at + 1, (engine->nkeys - at - 1) * sizeof(Key *));
+    engine->nkeys--;
+    key_free(engine, key);
+}
+
+void
+fleet_engine_parallel(FleetEngine *engine, uint64_t number, uint32_t limit)
+{
+    Key *key = key_find(engine, number);
+
+    if (key == NULL || key->limit == limit)
+        return;
+    key->limit = limit;
+    unpark(engine, key);
+}
+
+/* ---- a run ---- */
+
+void
+fleet_engine_run_limits(FleetEngine *engine, uint32_t run_id, const FleetRunLimits *limits,
+                        FleetTime now)
+{
+    Run *run = fleet_eng_run(engine, run_id);
+
+    run->timeout = limits->timeout;
+    run->since = limits->since;
+    run->timed_out = limits->timed_out;
+    if (run->nested)
+        return;
+    run->order = limits->order;
+    run->replaces = limits->replaces && limits->key != 0;
+    if (limits->key != 0)
+    {
+        run->key = key_get(engine, limits->key);
+        run->key->users++;
+    }
+    run->early = limits->not_before > now;
+    if (run->early)
+        fleet_eng_timer_set(engine, run->id | TIMER_RUN, limits->not_before);
+    fleet_eng_wait(engine, run); /* with its order */
+}
+
+bool
+fleet_engine_run_timed_out(const FleetEngine *engine, uint32_t run)
+{
+    return fleet_eng_run(engine, run)->timed_out;
+}
+
+/* It begins, or had begun when it was loaded. */
+void
+fleet_eng_begun(FleetEngine *engine, Run *run, FleetTime now)
+{
+    FleetTime since = run->since != 0 && !FLEET_BUG_TIMEOUT_FROM_RECOVERY ? run->since : now;
+
+    run->in_key = run->key != NULL;
+    if (run->in_key)
+        run->key->active++;
+    run->early = run->parked = false;
+    fleet_eng_timer_set(engine, run->id | TIMER_RUN,
+                        run->timeout > 0 && since <= FLEET_NEVER - run->timeout &&
+                                !(FLEET_BUG_TIMEOUT_FORGOTTEN && run->since != 0)
+                            ? since + run->timeout
+                            : FLEET_NEVER);
+}
+
+/* It has ended, or is thrown away. */
+void
+fleet_eng_over(FleetEngine *engine, Run *run)
+{
+    fleet_eng_timer_set(engine, run->id | TIMER_RUN, FLEET_NEVER);
+    if (run->active)
+        engine->active--;
+    run->active = run->parked = run->early = false;
+    if (!run->in_key)
+        fleet_eng_key_room(engine, run);
+}
+
+/* Its time has come: to begin, or to be stopped. */
+void
+fleet_eng_run_due(FleetEngine *engine, uint32_t run_id, FleetTime now)
+{
+    Run *run = fleet_eng_run(engine, run_id);
+
+    fleet_eng_timer_set(engine, run_id | TIMER_RUN, FLEET_NEVER);
+    if (run->early)
+    {
+        run->early = false;
+        if (run->state == FLEET_QUEUED && !run->loading)
+            fleet_eng_wait(engine, run);
+        return;
+    }
+    if (run->state != FLEET_RUNNING)
+        return; /* being stopped already, for another reason */
+    run->timed_out = true;
+    (void) fleet_engine_cancel_run(engine, run_id, now);
+}
+
+/* ---- replace ---- */
+
+static bool
+is_replaced(const Run *other, const Run *run)
+{
+    return other != NULL && other->key == run->key && other != run &&
+           (other->order != run->order ? other->order < run->order : other->seq < run->seq) &&
+           !other->cancel && !other->loading && !FLEET_STATE_IS_FINAL(other->state) &&
+           !(other->state == FLEET_QUEUED && other->early);
+}
+
+/* What has come since the last turn and takes the place of others of its key. */
+void
+fleet_eng_replace(FleetEngine *engine, FleetTime now)
+{
+    for (uint32_t i = 0; i < engine->nreplacing; i++)
+    {
+        const Run *run = fleet_eng_still_waiting(engine, &engine->replacing[i]);
+
+        for (uint32_t r = 0; run != NULL && r < engine->nruns; r++)
+        {
+            Run *other = engine->runs[r];
+
+            if (!is_replaced(other, run))
+                continue;
+            fleet_eng_push(engine, FLEET_DO_REPLACE, (FleetTaskRef){other->id, 0, 0})->edge =
+                run->id;
+            if (!FLEET_BUG_REPLACED_GOES_ON)
+                (void) fleet_engine_cancel_run(engine, other->id, now);
+        }
+    }
+    engine->nreplacing = 0;
+}

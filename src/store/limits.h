@@ -1,0 +1,27 @@
+/*
+ * store/limits.h
+ *     How many runs of a package run at a time, what becomes of one that another
+ *     one replaces, and when one will have ended.  In the agent's process.
+ */
+#ifndef FLEET_STORE_LIMITS_H
+#define FLEET_STORE_LIMITS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+typedef struct FleetLimitRow
+{
+    int package_id;
+    uint32 max_parallel; /* 0: any number */
+} FleetLimitRow;
+
+/* Of the packages of which runs are open; palloc'd in the current context. */
+extern int fleet_limits_read(FleetLimitRow **rows);
+/* A cancel of the first run, by who asked for the second. */
+extern void fleet_limits_replaced(int64 run_id, int64 by);
+
+/* When it is expected to end; 0: that cannot be told. */
+extern TimestampTz fleet_run_eta(int64 run_id);
+
+#endif
