@@ -162,7 +162,7 @@ ROLLBACK TO s;
 SELECT fleet.run_parent_package('nightly') AS run \gset
 UPDATE fleet_catalog.run SET state = 12 WHERE run_id = :run;
 \set VERBOSITY default
-SELECT fleet.restart_run(:run, from_task => 'stage/load');
+SELECT fleet.restart_run(:run, from_task => 'stage/none');
 ROLLBACK TO s;
 \set VERBOSITY verbose
 -- what a run would not find, in a container

@@ -382,6 +382,7 @@ CREATE TABLE fleet_catalog.run (
     restart_of        bigint,               -- the run that it restarts ...
     restart_unknown   text,                 -- ... with what was lost or unknown there: 'run' again, or 'succeeded'
     restart_definition text,                -- ... with the definition of that run ('same'), or the 'current' one
+    restart_from      text,                 -- ... from this task on, or path of one; null: what did not succeed
     job_run_id        bigint,               -- it is one job, which start_job() or execute_job() began, under this number; package is ''
     job               text,                 -- ... and this one
     CHECK ((package = '') = (job IS NOT NULL) AND (job IS NULL) = (job_run_id IS NULL)),

@@ -38,13 +38,21 @@ COMMENT ON FUNCTION fleet_catalog.unclear_tasks(bigint) IS 'Lost and unknown tas
 
 -- What a restart begins with, task by task.  carries: its end is carried over; source: the run that it has it from, or (not
 -- carried) whose items or whose nested run it takes over.
-CREATE FUNCTION fleet_catalog.restart_tasks(a_run fleet_catalog.run, a_chosen text)
+-- The task that is chosen to run again may be in a container: then the container is continued, and what it contains begins there.
+CREATE FUNCTION fleet_catalog.leads_into(a_path text, a_task text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(pg_catalog.starts_with(a_path, a_task OPERATOR(pg_catalog.||) '/'), false);
+COMMENT ON FUNCTION fleet_catalog.leads_into(text, text) IS 'Does this path name something in this container?';
+
+CREATE FUNCTION fleet_catalog.restart_tasks(a_run fleet_catalog.run)
     RETURNS TABLE (task_no integer, old_state smallint, chosen boolean, carried_source bigint, resumed_source bigint)
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 SELECT d.task_no,
        CASE WHEN t.state IN (fleet_catalog.state_code('lost'), fleet_catalog.state_code('unknown')) AND a_run.restart_unknown = 'succeeded'
-            THEN fleet_catalog.state_code('succeeded') ELSE coalesce(t.state, fleet_catalog.state_code('queued')) END,
-       d.name IS NOT DISTINCT FROM a_chosen OR d.final OR d.catch, -- these run again whatever they did
+            THEN fleet_catalog.state_code('succeeded')
+            WHEN t.state = fleet_catalog.state_code('succeeded') AND fleet_catalog.leads_into(a_run.restart_from, d.name) THEN fleet_catalog.state_code('canceled')
+            ELSE coalesce(t.state, fleet_catalog.state_code('queued')) END,
+       d.name IS NOT DISTINCT FROM a_run.restart_from OR d.final OR d.catch, -- these run again whatever they did
        -- carried into that run too, if it neither ran nor waited for its items there
        CASE WHEN t.attempt = 0 AND t.started_at IS NULL THEN coalesce(t.carried_from, t.run_id) ELSE t.run_id END,
        CASE WHEN NOT (d.for_each OR d.kind = 'package') OR d.for_each <> o.for_each OR d.kind <> o.kind OR d.package <> o.package THEN NULL
@@ -60,9 +68,9 @@ SELECT d.task_no,
  WHERE d.hash = a_run.definition
  ORDER BY d.task_no
 $$;
-COMMENT ON FUNCTION fleet_catalog.restart_tasks(fleet_catalog.run, text) IS 'The tasks of a run that restarts another one, with what they were there';
+COMMENT ON FUNCTION fleet_catalog.restart_tasks(fleet_catalog.run) IS 'The tasks of a run that restarts another one, with what they were there';
 
-CREATE FUNCTION fleet_catalog.restart_rows(a_run_id bigint, a_chosen text) RETURNS void
+CREATE FUNCTION fleet_catalog.restart_rows(a_run_id bigint) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_run fleet_catalog.run;
@@ -74,7 +82,7 @@ DECLARE
 BEGIN
     SELECT r.* INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
     SELECT array_agg(t.old_state ORDER BY t.task_no), array_agg(t.chosen ORDER BY t.task_no) INTO v_old, v_chosen
-      FROM fleet_catalog.restart_tasks(v_run, a_chosen) AS t;
+      FROM fleet_catalog.restart_tasks(v_run) AS t;
     SELECT coalesce(array_agg((e.edge ->> 'from')::integer ORDER BY e.n), '{}'), coalesce(array_agg((e.edge ->> 'to')::integer ORDER BY e.n), '{}')
       INTO v_from, v_to
       FROM fleet_catalog.definition AS d, jsonb_array_elements(d.body -> 'precedence') WITH ORDINALITY AS e (edge, n) WHERE d.hash = v_run.definition;
@@ -86,7 +94,7 @@ BEGIN
            t.server_id, CASE WHEN c.carried THEN clock_timestamp() END, t.row_count,
            fleet_catalog.carried_message(t.state, t.run_id, t.message), t.output,
            CASE WHEN c.carried THEN n.carried_source WHEN v_plan.parts[n.task_no + 1] = 2 THEN n.resumed_source END
-      FROM fleet_catalog.restart_tasks(v_run, a_chosen) AS n
+      FROM fleet_catalog.restart_tasks(v_run) AS n
       CROSS JOIN LATERAL (SELECT v_plan.parts[n.task_no + 1] = 1 AS carried) AS c
       LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = v_run.definition AND d.task_no = n.task_no
       LEFT JOIN fleet_catalog.run AS r ON r.run_id = v_run.restart_of
@@ -110,7 +118,7 @@ BEGIN
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.restart_rows(bigint, text) IS 'The rows of the tasks of a run that restarts another one; a_chosen: a task that runs again whatever it did, or null';
+COMMENT ON FUNCTION fleet_catalog.restart_rows(bigint) IS 'The rows of the tasks of a run that restarts another one';
 
 CREATE FUNCTION fleet_catalog.carried_message(a_state smallint, a_run_id bigint, a_message text) RETURNS text
     LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -125,7 +133,8 @@ CREATE FUNCTION fleet_catalog.take_over_items(a_run_id bigint, a_task_no integer
     RETURNS TABLE (item integer, carried boolean, params jsonb, item_key text, cost double precision)
     LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 WITH source AS (
-    SELECT o.run_id, p.task_no, n.restart_unknown = 'succeeded' AS counts_unknown
+    SELECT o.run_id, p.task_no, n.restart_unknown = 'succeeded' AS counts_unknown,
+           fleet_catalog.leads_into(n.restart_from, d.name) AS again -- each begins at the chosen task
       FROM fleet_catalog.task_run AS w
       JOIN fleet_catalog.run AS n ON n.run_id = w.run_id
       JOIN fleet_catalog.definition_task AS d ON d.hash = n.definition AND d.task_no = w.task_no
@@ -133,8 +142,8 @@ WITH source AS (
       JOIN fleet_catalog.definition_task AS p ON p.hash = o.definition AND p.name = d.name
      WHERE w.run_id = a_run_id AND w.task_no = a_task_no AND w.item = 0
 ), old AS (
-    SELECT i.*, i.state = fleet_catalog.state_code('succeeded')
-                OR (s.counts_unknown AND i.state IN (fleet_catalog.state_code('lost'), fleet_catalog.state_code('unknown'))) AS carried
+    SELECT i.*, NOT s.again AND (i.state = fleet_catalog.state_code('succeeded')
+                                 OR (s.counts_unknown AND i.state IN (fleet_catalog.state_code('lost'), fleet_catalog.state_code('unknown')))) AS carried
       FROM source AS s
       JOIN fleet_catalog.task_run AS i ON i.run_id = s.run_id AND i.task_no = s.task_no AND i.item > greatest(a_after, 0)
      ORDER BY i.item LIMIT a_count
@@ -186,13 +195,15 @@ BEGIN
         v_definition := fleet_catalog.store_definition('package', v_inner.body);
     END IF;
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, parent_run_id, parent_task_no, parent_item,
-                                   requested_by, restart_of, restart_unknown, restart_definition, timeout, deadline_after)
+                                   requested_by, restart_of, restart_unknown, restart_definition, restart_from, timeout, deadline_after)
     SELECT a_run_uuid, v_old.package, v_definition, v_old.owner, v_parent.priority, v_old.params, a_run_id, a_task_no, a_item,
            v_parent.requested_by, v_old.run_id, v_parent.restart_unknown, v_parent.restart_definition,
+           (SELECT substr(v_parent.restart_from, length(p.name) + 2) FROM fleet_catalog.definition_task AS p
+             WHERE p.hash = v_parent.definition AND p.task_no = a_task_no AND fleet_catalog.leads_into(v_parent.restart_from, p.name)),
            fleet_catalog.from_microseconds((d.body ->> 'timeout_us')::bigint), fleet_catalog.from_microseconds((d.body ->> 'deadline_us')::bigint)
       FROM fleet_catalog.definition AS d WHERE d.hash = v_definition
     RETURNING run_id INTO v_run_id;
-    PERFORM fleet_catalog.restart_rows(v_run_id, NULL);
+    PERFORM fleet_catalog.restart_rows(v_run_id);
     RETURN v_run_id;
 END
 $$;
@@ -362,10 +373,7 @@ BEGIN
     PERFORM fleet_catalog.check_choice('definition', a_definition, 'same', 'current');
     PERFORM fleet_catalog.check_restartable(v_old, a_from_task);
     v_definition := fleet_catalog.restart_definition(v_old, a_definition);
-    IF strpos(a_from_task, '/') > 0 THEN
-        RAISE EXCEPTION USING ERRCODE = 'feature_not_supported', MESSAGE = 'a restart cannot begin in a container',
-            DETAIL = 'A container is restarted as a whole, or continued.', HINT = format('Use from_task => %L for all that is in it, or a new run with from_task.', split_part(a_from_task, '/', 1));
-    ELSIF a_from_task IS NOT NULL THEN
+    IF a_from_task IS NOT NULL THEN
         PERFORM fleet_catalog.check_task_names(d.body, ARRAY[a_from_task]) FROM fleet_catalog.definition AS d WHERE d.hash = v_definition;
     END IF;
     IF a_unknown = 'refuse' THEN
@@ -375,10 +383,10 @@ BEGIN
     -- The uuid follows from the old run's: a restart that is asked for again after its commit was lost with a primary
     -- starts nothing twice.  What an earlier restart was told about unknown tasks holds for those that it did not come to.
     INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, priority, params, run_key, restart_of, restart_unknown,
-                                   restart_definition, package_id, max_parallel, replaces, timeout, deadline, deadline_after)
+                                   restart_definition, restart_from, package_id, max_parallel, replaces, timeout, deadline, deadline_after)
     SELECT fleet_catalog.content_hash(v_old.run_uuid::text || '/restart'), v_old.package, v_old.job,
            CASE WHEN v_old.job IS NOT NULL THEN fleet_catalog.next_job_run() END, v_definition, v_old.owner, v_old.priority, v_old.params,
-           v_old.run_key, a_run_id, CASE a_unknown WHEN 'refuse' THEN coalesce(v_old.restart_unknown, 'run') ELSE a_unknown END, a_definition,
+           v_old.run_key, a_run_id, CASE a_unknown WHEN 'refuse' THEN coalesce(v_old.restart_unknown, 'run') ELSE a_unknown END, a_definition, a_from_task,
            v_old.package_id, CASE WHEN p.package_id IS NULL THEN v_old.max_parallel ELSE fleet_catalog.parallel_limit(p.overlap, p.max_parallel) END, coalesce(p.overlap = 'replace', false),
            v_old.timeout, CASE WHEN v_old.deadline > clock_timestamp() THEN v_old.deadline END, v_old.deadline_after
       FROM (SELECT) AS one LEFT JOIN fleet_catalog.package AS p ON p.package_id = v_old.package_id
@@ -387,7 +395,7 @@ BEGIN
     IF NOT FOUND THEN -- another session was faster
         PERFORM fleet_catalog.check_restartable(v_old, a_from_task);
     END IF;
-    PERFORM fleet_catalog.restart_rows(v_run_id, a_from_task);
+    PERFORM fleet_catalog.restart_rows(v_run_id);
     PERFORM fleet_catalog.wake('run', v_run_id);
     RETURN v_run_id;
 END

@@ -141,6 +141,20 @@ $f->run_is($third, 'succeeded', 'restarted, the loop continues');
 is(starts('one') . starts('two') . starts('l_') . starts('sl1') . starts('sl2') . starts('sl3'), '123121', 'and only what had failed in it starts');
 is($f->sql(within($third, q{SELECT fleet.output('seq/two')})), 'done two', 'what was carried over is seen by its path');
 
+# from a task in a container on: the container is continued there, in each item of a loop, and what follows runs again
+new_starts();
+$run = $f->sql("SELECT fleet.restart_run($third, from_task => 'loop/second')");
+$f->run_is($run, 'succeeded', 'restarted at a task in a loop');
+is(starts('one') . starts('two') . starts('l_') . starts('sl1') . starts('sl2') . starts('sl3'), '000111', 'every item begins there');
+is($f->sql("SELECT string_agg(t.task || ' ' || coalesce(t.carried_from::text, 'ran'), ', ' ORDER BY r.parent_item, t.task_no) = "
+      . "string_agg(t.task || CASE t.task WHEN 'first' THEN ' ' || coalesce(o.carried_from, o.run_id) ELSE ' ran' END, ', ' ORDER BY r.parent_item, t.task_no) "
+      . "FROM fleet_catalog.run AS r JOIN fleet.task_run AS t ON t.run_id = r.run_id JOIN fleet.task_run AS o ON o.run_id = r.restart_of AND o.task = t.task WHERE r.parent_run_id = $run"),
+    't', 'what comes before it is carried over in each');
+new_starts();
+$run = $f->sql("SELECT fleet.restart_run($run, from_task => 'seq/two')");
+$f->run_is($run, 'succeeded', 'restarted at a task in a sequence');
+is(starts('one') . starts('two') . starts('l_') . starts('sl_'), '0133', 'it runs again, and what follows its container, afresh');
+
 # only a part of it
 new_starts();
 $run = $f->sql(q{SELECT fleet.run_parent_package('again', only_tasks => '{seq/two}')});

@@ -92,6 +92,14 @@ is(starts('one r%') . ', ' . starts('two r%') . ', ' . starts('three %'), '0 of 
 is($f->sql("SELECT count(*) || ' ' || count(restart_of) FROM fleet_catalog.run WHERE parent_run_id = $again"), '2 2', 'each item that is continued in a run that restarts its own');
 is($f->sql("SELECT string_agg(item::text, ',' ORDER BY item) FROM fleet.task_run WHERE run_id = $again AND item > 0 AND carried_from = $run"), '1,3,4,6,7,8', 'the others are carried over');
 
+# From a task in the loop on, in every item, with an end in the middle.
+new_starts();
+$f->point('parent', 'task_before_nested', 'exit 4');
+my $from = $f->sql("SELECT fleet.restart_run($again, from_task => 'loop/two')");
+$f->point_fired('parent', 'task_before_nested', 'the agent ends in the restart from a task in the loop');
+$f->run_is($from, 'succeeded', 'restarted from there, it succeeds');
+is(join(', ', map { s/.* //r } starts('one r%'), starts('two r%'), starts('three %'), starts('after all')), '0, 8, 8, 1', 'every item began there, and what follows the loop ran'); # one that was cut off before its COMMIT starts twice
+
 # A cancel while the agent is away; then the restart of it.
 $f->package('held', loop => { container => 'true', for_each => q{SELECT 'h' || i AS key FROM generate_series(1, 4) AS i} },
     'loop/first' => { sql => q{SELECT etl.task('first')} }, 'loop/hold' => { sql => 'SELECT etl.work_until_released()', after => '{first}' }, 'loop/last' => { sql => q{SELECT etl.task('last')}, after => '{hold}' });

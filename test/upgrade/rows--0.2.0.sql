@@ -62,12 +62,12 @@ VALUES (1, 'kept job', current_user::regrole, '00000000-0000-0000-0000-000000000
 INSERT INTO fleet_catalog.run (run_id, package, job, job_run_id, definition, owner, state) VALUES (9, '', 'kept job', 99, '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11);
 INSERT INTO fleet_catalog.job_key (job, run_key, job_run_id, uses) VALUES ('kept job', 'key', 99, 2);
 INSERT INTO fleet_catalog.run (run_id, package, definition, owner, state, priority, params, run_key, parent_run_id, parent_task_no, parent_item,
-                               parent_job_run_id, started_at, finished_at, message, restart_of, restart_unknown, restart_definition)
+                               parent_job_run_id, started_at, finished_at, message, restart_of, restart_unknown, restart_definition, restart_from)
 VALUES (1, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 12, 5, '{"p": 4}', 'key', NULL, NULL, NULL, NULL,
-        '2026-01-01 00:00+00', '2026-01-01 00:01+00', 'task "first" failed', NULL, NULL, NULL),
-       (2, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, 1, 2, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
-       (3, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL, NULL, NULL, NULL),
-       (4, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', 'key', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 'run', 'same');
+        '2026-01-01 00:00+00', '2026-01-01 00:01+00', 'task "first" failed', NULL, NULL, NULL, NULL),
+       (2, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, 1, 2, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+       (3, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', NULL, NULL, NULL, NULL, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
+       (4, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, 0, '{}', 'key', NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1, 'run', 'same', 'first');
 INSERT INTO fleet_catalog.run (run_id, package, definition, owner, state, package_id, max_parallel, replaces, run_at, timeout, deadline, deadline_after, timed_out,
                                expected_late_at, late_at)
 VALUES (5, 'kept', '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 12, 1, 1, true, '2026-01-01 00:00+00', '1min', '2026-01-01 00:01+00', '1h', true,
