@@ -134,7 +134,7 @@ agent_inbox_take(void)
 {
     FleetMessage message;
     bool everything = false, servers = false, deploy = false, identity = false, pause = false;
-    bool renamed = false;
+    bool renamed = agent_learn_names_left();
     bool overflow, retry = agent_steer_retry_waits();
     bool lifted = agent_quarantine_over(fleet_clock_now());
     Inbox inbox = {0};

@@ -42,6 +42,21 @@ BEGIN
 END
 $$;
 
+-- Another role may have had a package of this name: what it has run with the key does not count as a run of this one, nor is it passed over.
+CREATE FUNCTION fleet_catalog.run_of_key(a_package text, a_run_key text, a_run_id bigint) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_owner oid := (SELECT r.owner FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id);
+BEGIN
+    IF NOT (fleet_catalog.sees(v_owner) OR fleet_catalog.may_use(v_owner)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('run key "%s" of package "%s" was used by another role', a_run_key, a_package),
+            DETAIL = 'It has had a package of this name.', HINT = 'Use another run key.';
+    END IF;
+    RETURN fleet_catalog.newest_restart(a_run_id);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.run_of_key(text, text, bigint) IS 'The last run that restarts the one that has a run key; an error if that is a stranger''s';
+
 CREATE FUNCTION fleet.run_parent_package(package text, params jsonb DEFAULT '{}', run_key text DEFAULT NULL,
                                          priority integer DEFAULT NULL, only_tasks text[] DEFAULT NULL, from_task text DEFAULT NULL,
                                          skip_tasks text[] DEFAULT NULL, require_deployed boolean DEFAULT false) RETURNS bigint
@@ -62,7 +77,7 @@ BEGIN
     IF a_run_key IS NOT NULL THEN
         SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL;
         IF FOUND THEN
-            RETURN fleet_catalog.newest_restart(v_run_id);
+            RETURN fleet_catalog.run_of_key(a_package, a_run_key, v_run_id);
         END IF;
         PERFORM fleet_catalog.check_name('run_key', a_run_key);
         v_uuid := fleet_catalog.uuid_of_key(a_package, a_run_key);
@@ -76,6 +91,7 @@ BEGIN
     END IF;
     IF v_package.overlap = 'skip' THEN
         PERFORM FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id FOR NO KEY UPDATE;
+        v_package := fleet_catalog.get_package(a_package); -- whoever changed it meanwhile
         SELECT r.run_id INTO v_run_id FROM fleet_catalog.run AS r
          WHERE r.package = a_package AND NOT fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
          ORDER BY r.run_id LIMIT 1;
@@ -102,7 +118,7 @@ BEGIN
     ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;
     IF NOT FOUND THEN -- another session was faster with this run_key
-        RETURN (SELECT fleet_catalog.newest_restart(r.run_id) FROM fleet_catalog.run AS r
+        RETURN (SELECT fleet_catalog.run_of_key(a_package, a_run_key, r.run_id) FROM fleet_catalog.run AS r
                  WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL);
     END IF;
     PERFORM fleet_catalog.wake('run', v_run_id);
