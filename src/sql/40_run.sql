@@ -44,9 +44,9 @@ $$;
 
 -- Another role may have had a package of this name: what it has run with the key does not count as a run of this one, nor is it passed over.
 CREATE FUNCTION fleet_catalog.run_of_key(a_package text, a_run_key text, a_run_id bigint) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_owner oid := (SELECT r.owner FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id);
+    v_owner oid := (SELECT r.owner::oid FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id);
 BEGIN
     IF NOT (fleet_catalog.sees(v_owner) OR fleet_catalog.may_use(v_owner)) THEN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('run key "%s" of package "%s" was used by another role', a_run_key, a_package),

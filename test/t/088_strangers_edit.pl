@@ -195,6 +195,13 @@ $f->sql(q{SELECT fleet.undeploy_job('top', server => 'a1')});
 $f->wait_for('parent', q{SELECT state || coalesce(' ' || message, '') FROM fleet.deployment WHERE job = 'top'}, 'removed', 'a stranger who names it does not keep a job from being removed');
 is($f->sql_on('a1', q{SELECT coalesce(string_agg(job, ', '), '') FROM fleet.job WHERE job IN ('top', 'leaf')}) . $f->sql_on('a1', q{SELECT count(*) FROM fleet.package WHERE package IN ('deployed', 'nested')}), '0', 'and with it goes what only its containers used');
 
+# what two sessions have made at once, and no run begins, does not keep others from seeing their deployments
+$f->deploy('leaf');
+$f->sql(q{SELECT fleet.create_package('circle'); SELECT fleet.add_task('circle', 't', nested => 'nested'); SELECT fleet.create_job('round'); SELECT fleet.add_step('round', 's', package => 'circle')});
+$f->deploy('round');
+$f->sql(q{UPDATE fleet_catalog.task AS t SET kind = 'package', sql = NULL, package = 'circle' FROM fleet_catalog.package AS p WHERE p.package_id = t.package_id AND p.name = 'nested'});
+is($f->sql(q{SELECT string_agg(job || ' ' || drift, ', ' ORDER BY job) FROM fleet.deployment WHERE job IN ('leaf', 'round')}), 'leaf false, round true', 'a package that contains itself is a deployment of another version');
+
 # ---- jobs that wait for each other -------------------------------------------------------------
 
 $f->sql(q{SELECT fleet.create_package('work'); SELECT fleet.add_task('work', 't', sql => 'SELECT 1'); SELECT fleet.create_job('both');
