@@ -110,7 +110,7 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task (package_id, task_no, nam
 SELECT pg_temp.breaks(format('UPDATE fleet_catalog.task SET %s WHERE package_id = 1000002', change)) FROM unnest(ARRAY[
     'task_no = -1', $$name = ''$$, $$name = repeat('x', 201)$$, $$kind = 'magic'$$, $$params = '"text"'$$, 'throttle = -1', $$completion = 'most'$$,
     'min_share = -0.1', 'min_share = 1.1', $$min_share = 'NaN'$$, $$balance = 'fair'$$, $$join_type = 'some'$$, $$on_lost = 'cry'$$, 'retries = -1', 'retries = 1001',
-    'sql = NULL', $$job = 'j'$$, $$package = 'p'$$,
+    'sql = NULL', $$job = 'j'$$, $$package = 'p'$$, $$kind = 'job'$$, $$kind = 'package'$$,
     $$kind = 'job', sql = NULL, job = 'j', server = 's', on_group = 'g'$$,
     $$cost = 'c'$$, $$item_key = 'k'$$,
     $$server = 's'$$, $$on_group = 'g'$$, $$kind = 'package', sql = NULL, package = 'p', on_group = 'g'$$,
@@ -146,7 +146,7 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (run_uuid, package, defini
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (package, definition, owner, run_key) VALUES ('regress_p', '00000000-0000-0000-0000-00000000000d', 10, 'key')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.run (package, definition, owner, restart_of) VALUES ('regress_p', '00000000-0000-0000-0000-00000000000d', 10, 1000001)$$);
 SELECT pg_temp.breaks($$UPDATE fleet_catalog.run SET job = 'j' WHERE run_id = 1000001$$);
-SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job_key (job, run_key, job_run_id) VALUES ('j', 'k', 1), ('j', 'k', 2)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job_key (job, run_key, owner, job_run_id) VALUES ('j', 'k', 10, 1), ('j', 'k', 10, 2)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task_run (run_id, task_no, item, queued_at) VALUES (1000001, 0, 0, now())$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.condition_result VALUES (1000001, 0, 1, false)$$);
 -- a token starts one job run, whoever sends it

@@ -177,6 +177,7 @@ agent_inbox_take(void)
     Inbox inbox = {0};
 
     inbox.retry = agent_steer_retry_waits();
+    inbox.renamed = agent_learn_names_left();
     inbox.lifted = agent_quarantine_over(fleet_clock_now());
     inbox_read(&inbox);
     if (inbox.identity || inbox.everything)

@@ -123,10 +123,14 @@ estimate_by_job(AgentRun *run, const TaskName *jobs, const FleetDurationRow *row
     }
 }
 
+#define RENAMED_PER_TURN 500 /* rows: some milliseconds */
+
+static bool names_left = false;
+
 static void
 apply_renamings(void *arg)
 {
-    fleet_duration_rename();
+    names_left = fleet_duration_rename(RENAMED_PER_TURN);
 }
 
 /* What cannot be done now is done by the next one: nothing but estimates depends on it. */
@@ -135,8 +139,17 @@ agent_learn_names(void)
 {
     FleetDiagnostics failure;
 
+    names_left = false;
     if (!agent_protected(apply_renamings, NULL, &failure))
         ereport(LOG, (errmsg("learned durations could not be renamed: %s", failure.message)));
+    if (names_left)
+        turn_again();
+}
+
+bool
+agent_learn_names_left(void)
+{
+    return names_left;
 }
 
 /* One that start_job() placed on a server: of no package, and nothing is learned of it. */

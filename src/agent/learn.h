@@ -10,6 +10,7 @@
 
 /* Learned durations get the new names of what was renamed; inside a transaction. */
 extern void agent_learn_names(void);
+extern bool agent_learn_names_left(void);        /* not all have: the next turn goes on */
 extern void agent_estimates_load(AgentRun *run); /* inside a transaction */
 /* What an item is known by in later runs: its item_key (NULL: none), or else its parameters.  NULL: by
  * nothing. */

@@ -4,9 +4,10 @@
  *     link of mode direct.  In the agent's process.
  *
  * A local job keeps its executor from its first step to its last, so that a
- * job is one session; another role (run_as) gets an executor of its own.  Where
- * none is free the local job waits in a list: its link's, or the one for
- * runners.
+ * job is one session; another role (run_as) gets an executor of its own, and a
+ * step that runs a package, which takes time and other executors, ends the
+ * session.  Where none is free the local job waits in a list: its link's, or
+ * the one for runners.
  */
 #include "postgres.h"
 

@@ -251,6 +251,8 @@ local_job_start_step(LocalJob *local, bool redo)
                         "a step that runs a package needs a server of mode agent");
         return local_job_end_step(local, FLEET_FAILED);
     }
+    /* What the package executes needs executors: jobs that kept theirs meanwhile could all wait for each other. */
+    local_job_release_executor(local);
     local->exec.phase = FLEET_EXEC_OPEN;
     local_job_step_dirty(local, 0);
     local_job_wants_effect(local, LOCAL_JOB_EFFECT_NESTED);

@@ -21,6 +21,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_proc.h"
+#include "commands/trigger.h"
 #include "compat.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -29,6 +30,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 /* Kept in fn_extra of the public function's call site. */
@@ -100,6 +102,24 @@ ask_for_whole_set(FunctionCallInfo fcinfo)
     rsinfo->allowedModes |= SFRM_Materialize_Preferred;
 }
 
+/* A trigger function gets rows of its table, whose types say what compares and converts them: on a table of
+ * somebody else it would do that with our rights. */
+static void
+refuse_foreign_table(FunctionCallInfo fcinfo)
+{
+    Relation table;
+
+    if (!CALLED_AS_TRIGGER(fcinfo))
+        return;
+    table = ((TriggerData *) fcinfo->context)->tg_relation;
+    if (RelationGetNamespace(table) != get_namespace_oid("fleet_catalog", false))
+        ereport(ERROR,
+                (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+                 errmsg("trigger functions of pg_fleet are for its own tables"),
+                 errdetail("It was called for table \"%s\".", RelationGetRelationName(table)),
+                 errhint("Drop the trigger.")));
+}
+
 static void
 leave(FunctionCallInfo fcinfo, FmgrInfo *flinfo, Caller *caller, Oid user, int context)
 {
@@ -143,6 +163,7 @@ fleet_sql_api(PG_FUNCTION_ARGS)
              errmsg("cannot use pg_fleet within a security-restricted operation"),
              errdetail("It was called while an index, a materialized view or the like was being "
                        "maintained.")));
+    refuse_foreign_table(fcinfo);
     if (target == NULL)
     {
         Target *fresh = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(Target));

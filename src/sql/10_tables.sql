@@ -282,7 +282,8 @@ CREATE TABLE fleet_catalog.task (
     CHECK (pg_catalog.num_nonnulls(job, sql, package) = 1),
     CHECK (kind <> 'job' OR pg_catalog.num_nonnulls(server, on_group) <= 1),
     CHECK (kind = 'job' OR pg_catalog.num_nonnulls(server, on_group) = 0),
-    CHECK (for_each IS NOT NULL OR pg_catalog.num_nonnulls(cost, item_key) = 0)
+    CHECK (for_each IS NOT NULL OR pg_catalog.num_nonnulls(cost, item_key) = 0),
+    CONSTRAINT task_kind_work CHECK (CASE kind WHEN 'job' THEN job IS NOT NULL WHEN 'sql' THEN sql IS NOT NULL WHEN 'package' THEN package IS NOT NULL ELSE true END)
 );
 COMMENT ON TABLE fleet_catalog.task IS 'Tasks of the packages';
 
@@ -576,9 +577,10 @@ COMMENT ON TABLE fleet_catalog.retry_request IS 'Task runs that are to be starte
 CREATE TABLE fleet_catalog.job_key (
     job        text NOT NULL,
     run_key    text NOT NULL,
+    owner      fleet_catalog.role NOT NULL, -- whose job runs they are: nobody takes the key of another one's job, or of a job that only a server has
     job_run_id bigint NOT NULL,
     uses       integer NOT NULL DEFAULT 1,  -- how many job runs have had the key, one after the other
-    PRIMARY KEY (job, run_key)
+    PRIMARY KEY (job, run_key, owner)
 );
 COMMENT ON TABLE fleet_catalog.job_key IS 'Run keys of job runs; written by sessions';
 

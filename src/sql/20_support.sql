@@ -351,18 +351,20 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.get_package(text) IS 'A package that the caller may use and change';
 
--- For changes: serialises those of one package or job, so that numbers and checks hold.
+-- For changes: serialises those of one package or job, so that numbers and checks hold.  Who waits for another change finds
+-- what that has made of it: the name may be gone, and the object may belong to somebody else.
 CREATE FUNCTION fleet_catalog.change_job(a_name text) RETURNS fleet_catalog.job
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_job fleet_catalog.job := fleet_catalog.get_job(a_name);
+    v_job fleet_catalog.job;
 BEGIN
-    UPDATE fleet_catalog.job AS j SET changed_at = now() WHERE j.job_id = v_job.job_id;
-    IF NOT FOUND THEN -- dropped meanwhile
-        RETURN fleet_catalog.get_job(a_name);
-    END IF;
+    LOOP
+        v_job := fleet_catalog.get_job(a_name);
+        UPDATE fleet_catalog.job AS j SET changed_at = now() WHERE j.job_id = v_job.job_id AND j.name = a_name;
+        EXIT WHEN FOUND;
+    END LOOP;
     PERFORM fleet_catalog.edited('job', v_job.job_id);
-    RETURN v_job;
+    RETURN fleet_catalog.get_job(a_name);
 END
 $$;
 COMMENT ON FUNCTION fleet_catalog.change_job(text) IS 'A job that is about to be changed, locked';
@@ -370,17 +372,34 @@ COMMENT ON FUNCTION fleet_catalog.change_job(text) IS 'A job that is about to be
 CREATE FUNCTION fleet_catalog.change_package(a_name text) RETURNS fleet_catalog.package
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_package fleet_catalog.package := fleet_catalog.get_package(a_name);
+    v_package fleet_catalog.package;
 BEGIN
-    UPDATE fleet_catalog.package AS p SET changed_at = now() WHERE p.package_id = v_package.package_id;
-    IF NOT FOUND THEN
-        RETURN fleet_catalog.get_package(a_name);
-    END IF;
+    LOOP
+        v_package := fleet_catalog.get_package(a_name);
+        UPDATE fleet_catalog.package AS p SET changed_at = now() WHERE p.package_id = v_package.package_id AND p.name = a_name;
+        EXIT WHEN FOUND;
+    END LOOP;
     PERFORM fleet_catalog.edited('package', v_package.package_id);
-    RETURN v_package;
+    RETURN fleet_catalog.get_package(a_name);
 END
 $$;
 COMMENT ON FUNCTION fleet_catalog.change_package(text) IS 'A package that is about to be changed, locked';
+
+-- What a definition names keeps its name, and is there, until COMMIT: who renames or drops it meanwhile waits, and then finds who names it.
+CREATE FUNCTION fleet_catalog.use_job(a_name text) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT FROM fleet_catalog.job AS j WHERE j.name = a_name FOR KEY SHARE
+$$;
+COMMENT ON FUNCTION fleet_catalog.use_job(text) IS 'A task names this job, if it is here';
+
+CREATE FUNCTION fleet_catalog.use_package(a_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM fleet_catalog.package AS p WHERE p.name = a_name FOR KEY SHARE;
+    PERFORM fleet_catalog.get_package(a_name);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.use_package(text) IS 'A task or a step names this package; an error if the caller may not use it';
 
 -- regrole's own text has quotes, of which quote_all_identifiers decides too, and the number of a role
 -- that was dropped; from version 16 on to_regrole() takes that number for the role that has it now.

@@ -137,7 +137,7 @@ BEGIN
         a_step.transactional := fleet_catalog.check_transactional(a_step.transactional, a_step.command, a_check_syntax);
     END IF;
     IF a_step.package IS NOT NULL AND a_step.package IS DISTINCT FROM a_old.package THEN
-        PERFORM fleet_catalog.get_package(a_step.package);
+        PERFORM fleet_catalog.use_package(a_step.package);
     END IF;
     IF a_step.name IS DISTINCT FROM a_old.name
        AND EXISTS (SELECT FROM fleet_catalog.step AS s WHERE s.job_id = a_job.job_id AND s.name = a_step.name) THEN
@@ -372,21 +372,21 @@ SELECT nextval('fleet_catalog.job_run_job_run_id_seq')
 $$;
 
 -- The job run that has this key already, or null: then it is that of a_job_run_id from now on, and uses says how many had it.
-CREATE FUNCTION fleet_catalog.take_job_key(a_job text, a_run_key text, a_job_run_id bigint, OUT known bigint, OUT uses integer) RETURNS record
+CREATE FUNCTION fleet_catalog.take_job_key(a_job text, a_run_key text, a_owner oid, a_job_run_id bigint, OUT known bigint, OUT uses integer) RETURNS record
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM fleet_catalog.check_name('run_key', a_run_key);
-    INSERT INTO fleet_catalog.job_key AS k (job, run_key, job_run_id) VALUES (a_job, a_run_key, a_job_run_id)
-    ON CONFLICT (job, run_key) DO UPDATE SET job_run_id = excluded.job_run_id, uses = k.uses + 1
+    INSERT INTO fleet_catalog.job_key AS k (job, run_key, owner, job_run_id) VALUES (a_job, a_run_key, a_owner, a_job_run_id)
+    ON CONFLICT (job, run_key, owner) DO UPDATE SET job_run_id = excluded.job_run_id, uses = k.uses + 1
        WHERE NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.job_run_id = k.job_run_id)
          AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.job_run_id = k.job_run_id)
     RETURNING k.uses INTO uses;
     IF NOT FOUND THEN
-        SELECT k.job_run_id INTO known FROM fleet_catalog.job_key AS k WHERE k.job = a_job AND k.run_key = a_run_key;
+        SELECT k.job_run_id INTO known FROM fleet_catalog.job_key AS k WHERE k.job = a_job AND k.run_key = a_run_key AND k.owner = a_owner;
     END IF;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.take_job_key(text, text, bigint) IS 'The job run that has this run key; null: this one has it from now on';
+COMMENT ON FUNCTION fleet_catalog.take_job_key(text, text, oid, bigint) IS 'The job run that has this run key; null: this one has it from now on';
 
 CREATE FUNCTION fleet_catalog.start_job(a_job text, a_params jsonb, a_server text, a_on_group text, a_start_step text, a_run_key text) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -398,12 +398,12 @@ DECLARE
     v_uuid uuid;
 BEGIN
     IF a_run_key IS NOT NULL THEN
-        v_key := fleet_catalog.take_job_key(a_job, a_run_key, v_id);
+        v_key := fleet_catalog.take_job_key(a_job, a_run_key, v_job.owner, v_id);
         IF v_key.known IS NOT NULL THEN
             RETURN v_key.known;
         END IF;
         -- the same after a loss of the last seconds, and so the children's tokens
-        v_uuid := (SELECT fleet_catalog.content_hash(jsonb_build_array(i.parent_uuid, 'job', a_job, a_run_key, v_key.uses)::text) FROM fleet_catalog.identity AS i);
+        v_uuid := (SELECT fleet_catalog.content_hash(jsonb_build_array(i.parent_uuid, 'job', a_job, a_run_key, fleet_catalog.role_name(v_job.owner), v_key.uses)::text) FROM fleet_catalog.identity AS i);
     END IF;
     IF v_elsewhere THEN
         PERFORM fleet_catalog.run_job(a_job, v_job.owner, v_job.params, a_server, a_on_group, a_start_step, v_id, v_uuid);

@@ -94,6 +94,9 @@ BEGIN
     END IF;
     IF a_task.job IS NOT NULL THEN
         PERFORM fleet_catalog.check_name('job', a_task.job);
+        IF a_task.job IS DISTINCT FROM a_old.job THEN
+            PERFORM fleet_catalog.use_job(a_task.job);
+        END IF;
     END IF;
     IF a_task.on_group IS NOT NULL AND a_task.on_group IS DISTINCT FROM a_old.on_group THEN
         PERFORM fleet_catalog.check_name('group', a_task.on_group);
@@ -199,7 +202,7 @@ BEGIN
         PERFORM fleet_catalog.check_for_each(a_task.for_each, a_task.cost, a_task.item_key, a_check_syntax);
     END IF;
     IF a_task.package IS NOT NULL AND a_task.package IS DISTINCT FROM a_old.package THEN
-        PERFORM fleet_catalog.get_package(a_task.package);
+        PERFORM fleet_catalog.use_package(a_task.package);
     END IF;
     IF a_task.name IS DISTINCT FROM a_old.name
        AND EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package_id = a_task.package_id AND t.name = a_task.name) THEN

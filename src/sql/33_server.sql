@@ -559,6 +559,17 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_deployed(jsonb) IS 'Error unless all jobs of a package''s document are deployed where its tasks may come to';
 
+-- Null: it has none.  Two sessions that each make a package run another one at the same time can make a circle, which no run begins.
+CREATE FUNCTION fleet_catalog.present_hash(a_job text) RETURNS uuid
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN fleet_catalog.content_hash(fleet_catalog.job_body(a_job, '{}')::text);
+EXCEPTION WHEN invalid_object_definition OR program_limit_exceeded THEN
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.present_hash(text) IS 'Hash of the present version of a job';
+
 CREATE FUNCTION fleet_link.deployment_list() RETURNS TABLE (server name, job text, state text, drift boolean, hash uuid, owner name,
                                                        requested_at timestamptz, deployed_at timestamptz, message text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
@@ -570,7 +581,7 @@ CREATE FUNCTION fleet_catalog.deployment_list() RETURNS TABLE (server name, job 
 WITH visible AS MATERIALIZED (
     SELECT n.* FROM fleet_catalog.newest_deployments() AS n WHERE fleet_catalog.sees(n.owner)
 ), present AS MATERIALIZED (
-    SELECT j.name, fleet_catalog.content_hash(fleet_catalog.job_body(j.name, '{}')::text) AS hash
+    SELECT j.name, fleet_catalog.present_hash(j.name) AS hash
       FROM fleet_catalog.job AS j WHERE j.name IN (SELECT v.job FROM visible AS v)
 )
 SELECT s.name, v.job, v.state, v.state <> 'removed' AND p.hash IS DISTINCT FROM v.hash, v.hash, pg_get_userbyid(v.owner), v.requested_at, v.deployed_at, v.message

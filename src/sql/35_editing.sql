@@ -366,6 +366,7 @@ CREATE FUNCTION fleet_catalog.rename_task(a_package fleet_catalog.package, a_hol
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_in fleet_catalog.package := fleet_catalog.get_part(a_holder);
+    v_users text[] := ARRAY(SELECT u.ord::text FROM fleet_catalog.users_of(a_package.package_id, a_holder, a_task) AS u);
 BEGIN
     PERFORM fleet_catalog.check_task_name(a_new_name);
     IF strpos(a_new_name, '/') > 0 THEN
@@ -381,6 +382,12 @@ BEGIN
      WHERE p.package_id = t.package_id AND a_package.package_id IN (p.package_id, p.root_id) AND fleet_catalog.may_have_templates(t.params);
     -- constraints follow by their foreign keys, a container's tasks by a trigger
     UPDATE fleet_catalog.task AS t SET name = a_new_name WHERE t.package_id = a_holder AND t.name = a_task;
+    -- a task of that name around the container, or inside of one, which was meant or is meant now
+    IF v_users <> ARRAY(SELECT u.ord::text FROM fleet_catalog.users_of(a_package.package_id, a_holder, a_new_name) AS u) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition',
+            MESSAGE = format('task "%s" cannot be renamed to "%s" because parameters of other tasks would refer to another task', fleet_catalog.prefix_of(v_in) || a_task, a_new_name),
+            DETAIL = format('There is a task "%s" outside or inside of a container, too.', a_new_name), HINT = 'Choose another name, or give those other parameters first.';
+    END IF;
     INSERT INTO fleet_catalog.renaming (kind, package, old_name, new_name) VALUES ('task', v_in.name, a_task, a_new_name);
     PERFORM fleet_catalog.wake('renamed', 0);
     PERFORM fleet_catalog.tell_of_texts(a_package, a_task, a_new_name);
@@ -492,6 +499,7 @@ BEGIN
         RETURN false;
     END IF;
     v_job := fleet_catalog.change_job(a_job);
+    PERFORM FROM fleet_catalog.job AS j WHERE j.job_id = v_job.job_id FOR UPDATE; -- whoever is adding a task that runs it has done so then
     IF a_cascade THEN
         PERFORM fleet_catalog.drop_task(u.package, u.path, false) FROM fleet_catalog.users_of_job(v_job) AS u;
     END IF;
@@ -656,6 +664,7 @@ BEGIN
         RETURN false;
     END IF;
     v_package := fleet_catalog.change_package(a_package);
+    PERFORM FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id FOR UPDATE; -- as in drop_job()
     IF a_cascade THEN
         PERFORM fleet_catalog.drop_task(u.owner_name, u.path, false) FROM fleet_catalog.users_of_package(v_package) AS u WHERE u.kind = 'package';
         PERFORM fleet_catalog.drop_step(u.owner_name, u.name) FROM fleet_catalog.users_of_package(v_package) AS u WHERE u.kind = 'job';
@@ -673,29 +682,3 @@ BEGIN
     RETURN true;
 END
 $$;
-
--- ---- what the agent does -----------------------------------------------------------------------
-
--- Learned durations follow the names; a row that the new name has already stays.
-CREATE FUNCTION fleet_catalog.apply_renamings() RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_renaming fleet_catalog.renaming;
-BEGIN
-    FOR v_renaming IN SELECT r.* FROM fleet_catalog.renaming AS r ORDER BY r.renaming_id LOOP
-        UPDATE fleet_catalog.duration AS d
-           SET package = CASE v_renaming.kind WHEN 'package' THEN v_renaming.new_name ELSE d.package END,
-               task = CASE v_renaming.kind WHEN 'task' THEN v_renaming.new_name ELSE d.task END,
-               job = CASE v_renaming.kind WHEN 'job' THEN v_renaming.new_name ELSE d.job END
-         WHERE CASE v_renaming.kind WHEN 'package' THEN d.package = v_renaming.old_name
-                                    WHEN 'task' THEN d.package = v_renaming.package AND d.task = v_renaming.old_name
-                                    ELSE d.package = '' AND d.job = v_renaming.old_name END
-           AND NOT EXISTS (SELECT FROM fleet_catalog.duration AS o
-                            WHERE o.package = CASE v_renaming.kind WHEN 'package' THEN v_renaming.new_name ELSE d.package END
-                              AND o.task = CASE v_renaming.kind WHEN 'task' THEN v_renaming.new_name ELSE d.task END
-                              AND o.item_key = d.item_key AND o.job = CASE v_renaming.kind WHEN 'job' THEN v_renaming.new_name ELSE d.job END);
-        DELETE FROM fleet_catalog.renaming AS r WHERE r.renaming_id = v_renaming.renaming_id;
-    END LOOP;
-END
-$$;
-COMMENT ON FUNCTION fleet_catalog.apply_renamings() IS 'For the agent: learned durations get the new names of packages, tasks and jobs';

@@ -131,9 +131,69 @@ END
 $$;
 CREATE FUNCTION fleet_link.store_edit() RETURNS trigger
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+REVOKE EXECUTE ON FUNCTION fleet_link.store_edit() FROM PUBLIC; -- who could make a trigger of it would have it read his rows, as us
 COMMENT ON FUNCTION fleet_link.store_edit() IS 'At COMMIT: what a transaction has changed becomes a version';
 CREATE CONSTRAINT TRIGGER edit_stored AFTER INSERT ON fleet_catalog.edit DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW EXECUTE FUNCTION fleet_link.store_edit();
+
+-- ---- what the agent does -----------------------------------------------------------------------
+
+-- Learned durations follow the names; a row that the new name has already stays.  Renamings are done one after the other, and
+-- their rows in pieces: whoever renames much, or what has learned much, keeps nobody waiting.  True: there is more to do.
+CREATE FUNCTION fleet_catalog.apply_renamings(a_most integer) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_renaming fleet_catalog.renaming;
+    v_left integer := a_most;
+    v_rows integer;
+BEGIN
+    WHILE v_left > 0 LOOP
+        SELECT r.* INTO v_renaming FROM fleet_catalog.renaming AS r ORDER BY r.renaming_id LIMIT 1;
+        IF NOT FOUND THEN
+            RETURN false;
+        END IF;
+        v_rows := fleet_catalog.apply_renaming(v_renaming, v_left);
+        IF v_rows < v_left THEN
+            DELETE FROM fleet_catalog.renaming AS r WHERE r.renaming_id = v_renaming.renaming_id;
+        END IF;
+        v_left := v_left - v_rows - 1;
+    END LOOP;
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.apply_renamings(integer) IS 'For the agent: so many learned durations get the new names of packages, tasks and jobs; false: all have them';
+
+-- Each by the key's first columns: it does not look through what others have learned.
+CREATE FUNCTION fleet_catalog.apply_renaming(a_renaming fleet_catalog.renaming, a_most integer) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_rows integer;
+BEGIN
+    IF a_renaming.kind = 'package' THEN
+        UPDATE fleet_catalog.duration AS d SET package = a_renaming.new_name
+         WHERE d.ctid = ANY (ARRAY(
+               SELECT o.ctid FROM fleet_catalog.duration AS o
+                WHERE o.package = a_renaming.old_name
+                  AND NOT EXISTS (SELECT FROM fleet_catalog.duration AS n
+                                   WHERE n.package = a_renaming.new_name AND n.task = o.task AND n.item_key = o.item_key AND n.job = o.job) LIMIT a_most));
+    ELSE
+        UPDATE fleet_catalog.duration AS d
+           SET task = CASE a_renaming.kind WHEN 'task' THEN a_renaming.new_name ELSE d.task END,
+               job = CASE a_renaming.kind WHEN 'job' THEN a_renaming.new_name ELSE d.job END
+         WHERE d.ctid = ANY (ARRAY(
+               SELECT o.ctid FROM fleet_catalog.duration AS o
+                WHERE o.package = coalesce(a_renaming.package, '') AND o.task = CASE a_renaming.kind WHEN 'task' THEN a_renaming.old_name ELSE '' END
+                  AND (a_renaming.kind = 'task' OR o.job = a_renaming.old_name)
+                  AND NOT EXISTS (SELECT FROM fleet_catalog.duration AS n
+                                   WHERE n.package = o.package AND n.task = CASE a_renaming.kind WHEN 'task' THEN a_renaming.new_name ELSE o.task END
+                                     AND n.item_key = o.item_key AND n.job = CASE a_renaming.kind WHEN 'job' THEN a_renaming.new_name ELSE o.job END)
+                LIMIT a_most));
+    END IF;
+    GET DIAGNOSTICS v_rows = ROW_COUNT;
+    RETURN v_rows;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.apply_renaming(fleet_catalog.renaming, integer) IS 'At most so many learned durations get one new name; returns how many did';
 
 -- ---- looking back ------------------------------------------------------------------------------
 
@@ -206,7 +266,7 @@ DECLARE
     v_document jsonb := fleet_catalog.get_version('package', v_package.name, v_package.package_id, a_version);
 BEGIN
     PERFORM fleet_catalog.import_frame('package', a_package, v_document);
-    PERFORM fleet_catalog.import_tasks(a_package, v_document);
+    PERFORM fleet_catalog.import_tasks(a_package, v_document, true);
 END
 $$;
 
@@ -221,6 +281,6 @@ DECLARE
     v_document jsonb := fleet_catalog.get_version('job', v_job.name, v_job.job_id, a_version);
 BEGIN
     PERFORM fleet_catalog.import_frame('job', a_job, v_document);
-    PERFORM fleet_catalog.import_job(a_job, v_document);
+    PERFORM fleet_catalog.import_job(a_job, v_document, true);
 END
 $$;

@@ -67,11 +67,24 @@ SELECT min(r.run_id) FROM fleet_catalog.run AS r
 $$;
 COMMENT ON FUNCTION fleet_catalog.open_run(integer) IS 'The first open run of a package that is due; null if there is none';
 
+-- Another role may have had a package of this name: what it has run with the key does not count as a run of this one, nor is it passed over.
 CREATE FUNCTION fleet_catalog.keyed_run(a_package text, a_run_key text) RETURNS bigint
-    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-SELECT fleet_catalog.newest_restart(r.run_id) FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run_id bigint;
+    v_owner oid;
+BEGIN
+    SELECT r.run_id, r.owner INTO v_run_id, v_owner FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    ELSIF NOT (fleet_catalog.sees(v_owner) OR fleet_catalog.may_use(v_owner)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('run key "%s" of package "%s" was used by another role', a_run_key, a_package),
+            DETAIL = 'It has had a package of this name.', HINT = 'Use another run key.';
+    END IF;
+    RETURN fleet_catalog.newest_restart(v_run_id);
+END
 $$;
-COMMENT ON FUNCTION fleet_catalog.keyed_run(text, text) IS 'The run of a package that has this key, or the last one that restarts it; null if the key is new';
+COMMENT ON FUNCTION fleet_catalog.keyed_run(text, text) IS 'The run of a package that has this key, or the last one that restarts it; null if the key is new; an error if that is a stranger''s';
 
 CREATE FUNCTION fleet_catalog.check_times(a_run_at timestamptz, a_timeout interval, a_deadline timestamptz) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -119,6 +132,9 @@ BEGIN
     END IF;
     PERFORM fleet_catalog.check_times(a_run_at, a_timeout, a_deadline);
     v_decided := fleet_catalog.decide_overlap(v_package.package_id);
+    IF v_decided IS NOT NULL THEN
+        v_package := fleet_catalog.get_package(a_package); -- whoever changed it meanwhile
+    END IF;
     IF v_decided IS NOT NULL AND a_run_key IS NOT NULL THEN -- the one that has decided meanwhile may have had the same key
         v_run_id := fleet_catalog.keyed_run(a_package, a_run_key);
         IF v_run_id IS NOT NULL THEN

@@ -282,17 +282,17 @@ $$;
 COMMENT ON FUNCTION fleet_catalog.templates(jsonb, integer) IS 'The templates in the parameters of a task';
 
 -- Tasks of a package whose parameters refer to a task of it.
-CREATE FUNCTION fleet_catalog.users_of(a_package_id integer, a_holder integer, a_task text) RETURNS TABLE (path text)
+CREATE FUNCTION fleet_catalog.users_of(a_package_id integer, a_holder integer, a_task text) RETURNS TABLE (path text, ord integer[])
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-SELECT r.path
+SELECT r.path, r.ord
   FROM fleet_catalog.tree(a_package_id) AS r
-  JOIN fleet_catalog.task AS t ON t.package_id = r.package_id AND t.task_no = r.task_no
- WHERE fleet_catalog.may_have_templates(t.params)
-   AND EXISTS (SELECT FROM fleet_catalog.templates(t.params) AS u, fleet_catalog.named_task(t.package_id, u.name) AS n
-                WHERE u.key IN ('$output', '$outcome') AND n.package_id = a_holder AND n.task = a_task)
+  JOIN fleet_catalog.task AS t ON t.package_id = r.package_id AND t.task_no = r.task_no AND fleet_catalog.may_have_templates(t.params)
+ CROSS JOIN LATERAL fleet_catalog.templates(t.params) AS u
+ CROSS JOIN LATERAL fleet_catalog.named_task(t.package_id, u.name) AS n
+ WHERE u.key IN ('$output', '$outcome') AND n.package_id = a_holder AND n.task = a_task
  ORDER BY r.ord
 $$;
-COMMENT ON FUNCTION fleet_catalog.users_of(integer, integer, text) IS 'Paths of the tasks of a package whose parameters refer to a task';
+COMMENT ON FUNCTION fleet_catalog.users_of(integer, integer, text) IS 'The templates of a package that refer to a task: path and place of the task in whose parameters each is';
 
 CREATE FUNCTION fleet_catalog.check_template_count(a_params jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

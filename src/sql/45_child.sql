@@ -381,17 +381,17 @@ BEGIN
                 fleet_catalog.from_microseconds((a_body ->> 'timeout_us')::bigint), fleet_catalog.from_microseconds((a_body ->> 'deadline_us')::bigint))
         RETURNING package_id INTO v_id;
     END IF;
-    INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, throttle,
+    INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, cost, item_key, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional,
                                     enabled, final, catch)
     SELECT v_id, x.task_no, x.name, x.kind, x.job, x.server, x.on_group, x.sql, CASE WHEN x.container THEN v_name || '/' || x.name ELSE x.package END,
-           x.params, x.for_each, x.throttle,
+           x.params, x.for_each, x.cost, x.item_key, x.throttle,
            x.completion, x.min_share, x.balance, x.join_type, x.on_lost, x.retries, fleet_catalog.from_microseconds(x.retry_wait_us),
            fleet_catalog.from_microseconds(x.retry_max_us), x.retry_states, fleet_catalog.from_microseconds(x.timeout_us),
            x.transactional, x.left_out IS NULL, coalesce(x.final, false), coalesce(x.catch, false)
       FROM jsonb_to_recordset(a_body -> 'tasks') AS x (
            task_no integer, name text, kind text, job text, server name, on_group text, sql text, package text, params jsonb, for_each text,
-           throttle integer, completion text, min_share double precision, balance text, join_type text, on_lost text, retries integer,
+           cost text, item_key text, throttle integer, completion text, min_share double precision, balance text, join_type text, on_lost text, retries integer,
            retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, transactional boolean, left_out text, container boolean,
            final boolean, catch boolean);
     PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, coalesce(a_body -> 'packages' -> (t.task ->> 'package'), '{}'), a_replace, v_id, t.task ->> 'name')
@@ -454,11 +454,11 @@ CREATE FUNCTION fleet_catalog.check_rows(a_table regclass, a_what text, a_rows j
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c_rows CONSTANT jsonb := (
-        SELECT coalesce(jsonb_agg('{"final": false, "catch": false}' || x.row || CASE WHEN x.row ? 'retry_wait_us' THEN
+        SELECT coalesce(jsonb_agg(('{"final": false, "catch": false}' || x.row || CASE WHEN x.row ? 'retry_wait_us' THEN
                    jsonb_build_object('retry_wait', fleet_catalog.from_microseconds((x.row ->> 'retry_wait_us')::bigint),
                                       'retry_max', fleet_catalog.from_microseconds((x.row ->> 'retry_max_us')::bigint),
                                       'timeout', fleet_catalog.from_microseconds((x.row ->> 'timeout_us')::bigint),
-                                      'enabled', NOT x.row ? 'left_out') ELSE '{}' END - '{run_as}'::text[] ORDER BY x.n), '[]')
+                                      'enabled', NOT x.row ? 'left_out') ELSE '{}' END) - '{run_as}'::text[] ORDER BY x.n), '[]')
           FROM jsonb_array_elements(a_rows) WITH ORDINALITY AS x (row, n));
     c_holds CONSTANT text := (
         SELECT string_agg(format('coalesce((%s), true)', pg_get_expr(c.conbin, c.conrelid)), ' AND ') FROM pg_constraint AS c
@@ -537,6 +537,12 @@ BEGIN
         (SELECT coalesce(array_agg(t.task ->> 'name' ORDER BY t.n), '{}') FROM jsonb_array_elements(a_body -> 'tasks') WITH ORDINALITY AS t (task, n)),
         (SELECT coalesce(array_agg((e ->> 'from')::integer), '{}') FROM jsonb_array_elements(a_body -> 'precedence') AS e),
         (SELECT coalesce(array_agg((e ->> 'to')::integer), '{}') FROM jsonb_array_elements(a_body -> 'precedence') AS e));
+    IF EXISTS (SELECT FROM jsonb_array_elements(a_body -> 'tasks') WITH ORDINALITY AS t (task, n) WHERE (t.task ->> 'task_no')::integer <> t.n - 1)
+       OR EXISTS (SELECT FROM jsonb_array_elements(a_body -> 'precedence') AS e, LATERAL (VALUES (a_body -> 'tasks' -> (e ->> 'from')::integer, a_body -> 'tasks' -> (e ->> 'to')::integer)) AS x (f, t)
+                   WHERE (x.f ->> 'catch')::boolean OR (x.t ->> 'catch')::boolean
+                      OR coalesce((x.f ->> 'final')::boolean, false) <> coalesce((x.t ->> 'final')::boolean, false)) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_object_definition', MESSAGE = 'the tasks of the definition of the job are numbered or connected wrongly';
+    END IF;
     PERFORM fleet_catalog.check_received_package(p.value, v_path) FROM jsonb_each(a_body -> 'packages') AS p;
     PERFORM fleet_catalog.check_received_job(j.value, v_path) FROM jsonb_each(a_body -> 'jobs') AS j;
 END
@@ -608,18 +614,18 @@ DECLARE
     v_jobs text[];
     v_packages text[];
 BEGIN
-    SELECT p.* INTO v_package FROM fleet_catalog.package AS p WHERE p.name = a_name AND p.deployed_from = a_parent_uuid AND fleet_catalog.may_use(p.owner);
+    SELECT p.* INTO v_package FROM fleet_catalog.package AS p WHERE p.name = a_name AND p.deployed_from = a_parent_uuid AND fleet_catalog.may_use(p.owner) FOR UPDATE;
     IF NOT FOUND OR EXISTS (SELECT FROM fleet_catalog.step AS s WHERE s.package = a_name)
        OR EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package = a_name) OR EXISTS (SELECT FROM fleet_catalog.schedule AS c WHERE c.package = a_name)
        OR EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.package = a_name AND NOT fleet_catalog.is_final(r.state)) THEN
         RETURN;
     END IF;
     SELECT array_agg(DISTINCT t.job) FILTER (WHERE t.job IS NOT NULL), array_agg(DISTINCT t.package) FILTER (WHERE t.package IS NOT NULL)
-      INTO v_jobs, v_packages FROM fleet_catalog.task AS t WHERE t.package_id = v_package.package_id;
+      INTO v_jobs, v_packages FROM fleet_catalog.tree(v_package.package_id) AS r JOIN fleet_catalog.task AS t ON t.package_id = r.package_id AND t.task_no = r.task_no;
     DELETE FROM fleet_catalog.package AS p WHERE p.package_id = v_package.package_id;
     PERFORM fleet_catalog.undeploy_job_of(a_parent_uuid, j.name) FROM fleet_catalog.job AS j
       WHERE j.name = ANY (v_jobs) AND j.deployed_from = a_parent_uuid AND fleet_catalog.may_use(j.owner)
-        AND NOT EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.job = j.name);
+        AND NOT EXISTS (SELECT FROM fleet_catalog.users_of_job(j));
     PERFORM fleet_catalog.undeploy_package(a_parent_uuid, n.name) FROM unnest(v_packages) AS n (name);
 END
 $$;
@@ -657,8 +663,7 @@ BEGIN
         PERFORM fleet_catalog.deny('job', a_name, v_job.owner);
     END IF;
     SELECT string_agg(u.name, ', ' ORDER BY u.name) INTO v_users
-      FROM (SELECT DISTINCT format('package "%s"', p.name) FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
-             WHERE t.job = a_name LIMIT 10) AS u (name);
+      FROM (SELECT DISTINCT u.what FROM fleet_catalog.users_of_job(v_job) AS u ORDER BY 1 LIMIT 10) AS u (name);
     IF v_users IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('job "%s" is used on this server', a_name),
             DETAIL = format('By %s.', v_users), HINT = 'Drop what uses it first.';
@@ -703,6 +708,7 @@ BEGIN
                 PERFORM fleet_catalog.undeploy_body(a_parent_uuid, a_document ->> 'name');
             ELSE
                 PERFORM fleet_catalog.deploy_job_body(a_parent_uuid, a_document, a_action = 'replace');
+                PERFORM fleet_catalog.check_received_job(a_document, '{}'); -- what no table says
             END IF;
             RETURN;
         EXCEPTION

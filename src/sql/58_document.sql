@@ -328,8 +328,9 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.call_inner(text, jsonb) IS 'Calls a function of ours with the arguments that an object has';
 
--- The same of an object of a document; its errors say where.
-CREATE FUNCTION fleet_catalog.call_for(a_path text, a_function text, a_object jsonb) RETURNS void
+-- The same of an object of a document; its errors say where.  a_accepted: its SQL was accepted before, perhaps unread
+-- (check_syntax => false).
+CREATE FUNCTION fleet_catalog.call_for(a_path text, a_function text, a_object jsonb, a_accepted boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_message text;
@@ -337,27 +338,36 @@ DECLARE
     v_hint text;
     v_sqlstate text;
 BEGIN
-    PERFORM fleet_catalog.call_inner(a_function, a_object);
+    IF NOT a_accepted THEN
+        PERFORM fleet_catalog.call_inner(a_function, a_object);
+        RETURN;
+    END IF;
+    BEGIN
+        PERFORM fleet_catalog.call_inner(a_function, a_object);
+    EXCEPTION WHEN syntax_error THEN
+        PERFORM fleet_catalog.call_inner(a_function, a_object || '{"check_syntax": false}');
+    END;
 EXCEPTION WHEN OTHERS THEN
     GET STACKED DIAGNOSTICS v_message = MESSAGE_TEXT, v_detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT, v_sqlstate = RETURNED_SQLSTATE;
     RAISE EXCEPTION USING ERRCODE = v_sqlstate, MESSAGE = v_message, DETAIL = concat_ws(E'\n', nullif(v_detail, ''), format('At %s of the document.', a_path)), HINT = v_hint;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.call_for(text, text, jsonb) IS 'Calls a function with the arguments that an object of a document has';
+COMMENT ON FUNCTION fleet_catalog.call_for(text, text, jsonb, boolean) IS 'Calls a function with the arguments that an object of a document has';
 
-CREATE FUNCTION fleet_catalog.import_job(a_name text, a_object jsonb) RETURNS void
+CREATE FUNCTION fleet_catalog.import_job(a_name text, a_object jsonb, a_accepted boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_path text := format('$.jobs.%I', a_name);
     v_step record;
 BEGIN
     FOR v_step IN SELECT * FROM jsonb_array_elements(a_object -> 'steps') WITH ORDINALITY AS s (value, n) ORDER BY s.n LOOP
-        PERFORM fleet_catalog.call_for(format('%s.steps[%s]', v_path, v_step.n - 1), 'add_step', v_step.value || jsonb_build_object('job', a_name));
+        PERFORM fleet_catalog.call_for(format('%s.steps[%s]', v_path, v_step.n - 1), 'add_step', v_step.value || jsonb_build_object('job', a_name), a_accepted);
     END LOOP;
 END
 $$;
 
-CREATE FUNCTION fleet_catalog.import_tasks(a_name text, a_object jsonb) RETURNS void
+-- A task may refer to one that comes after it in the order of tasks: templates come when all tasks are there.
+CREATE FUNCTION fleet_catalog.import_tasks(a_name text, a_object jsonb, a_accepted boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_path text := format('$.packages.%I', a_name);
@@ -365,7 +375,13 @@ DECLARE
     v_part record;
 BEGIN
     FOR v_part IN SELECT * FROM jsonb_array_elements(a_object -> 'tasks') WITH ORDINALITY AS s (value, n) ORDER BY s.n LOOP
-        PERFORM fleet_catalog.call_for(format('%s.tasks[%s]', v_path, v_part.n - 1), 'add_task', v_part.value || v_of);
+        PERFORM fleet_catalog.call_for(format('%s.tasks[%s]', v_path, v_part.n - 1), 'add_task',
+            v_part.value || v_of || CASE WHEN fleet_catalog.may_have_templates(v_part.value -> 'params') THEN '{"params": {}}' ELSE '{}'::jsonb END, a_accepted);
+    END LOOP;
+    FOR v_part IN SELECT * FROM jsonb_array_elements(a_object -> 'tasks') WITH ORDINALITY AS s (value, n)
+                   WHERE fleet_catalog.may_have_templates(s.value -> 'params') ORDER BY s.n LOOP
+        PERFORM fleet_catalog.call_for(format('%s.tasks[%s]', v_path, v_part.n - 1), 'alter_task',
+            jsonb_build_object('task', v_part.value -> 'task', 'params', v_part.value -> 'params') || v_of);
     END LOOP;
     FOR v_part IN SELECT * FROM jsonb_array_elements(a_object -> 'precedence') WITH ORDINALITY AS s (value, n) ORDER BY s.n LOOP
         PERFORM fleet_catalog.call_for(format('%s.precedence[%s]', v_path, v_part.n - 1), 'add_precedence', v_part.value || v_of);

@@ -173,6 +173,16 @@ read_retry(HeapTuple tuple, TupleDesc desc, int column, FleetRetry *retry, Memor
     }
 }
 
+/* What has no name, or does not have just the one thing that it is to do, is none. */
+static void
+check_work(const char *what, const char *name, int works)
+{
+    if (name == NULL || works != 1)
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                 errmsg("the snapshot has an invalid %s \"%s\"", what, name ? name : "null")));
+}
+
 static void
 read_step(HeapTuple tuple, TupleDesc desc, FleetStepSpec *spec, FleetStepDef *step,
           MemoryContext context)
@@ -180,6 +190,7 @@ read_step(HeapTuple tuple, TupleDesc desc, FleetStepSpec *spec, FleetStepDef *st
     step->name = fleet_column_text(tuple, desc, 1, context);
     step->command = fleet_column_text(tuple, desc, 2, context);
     step->package = fleet_column_text(tuple, desc, 3, context);
+    check_work("step", step->name, (step->command != NULL) + (step->package != NULL));
     spec->on_success = choice("on_success", SPI_getvalue(tuple, desc, 4), action_names);
     spec->success_goto = (uint16) (fleet_column_int(tuple, desc, 5, 1) - 1);
     spec->on_failure = choice("on_failure", SPI_getvalue(tuple, desc, 6), action_names);
@@ -250,6 +261,19 @@ sql_task(const FleetTaskDef *task, MemoryContext context)
     return job;
 }
 
+/* Each kind of task has what it executes; what a task of another kind has would not be looked for. */
+static void
+check_kind(const FleetTaskDef *task, FleetTaskKind kind)
+{
+    const char *work = kind == FLEET_TASK_JOB   ? task->job
+                       : kind == FLEET_TASK_SQL ? task->sql
+                                                : task->package;
+
+    check_work("task", task->name,
+               work == NULL ? 0
+                            : (task->job != NULL) + (task->sql != NULL) + (task->package != NULL));
+}
+
 static void
 read_task(HeapTuple tuple, TupleDesc desc, FleetTaskSpec *spec, FleetTaskDef *task,
           MemoryContext context)
@@ -264,6 +288,7 @@ read_task(HeapTuple tuple, TupleDesc desc, FleetTaskSpec *spec, FleetTaskDef *ta
     task->group = fleet_column_text(tuple, desc, 5, context);
     task->sql = fleet_column_text(tuple, desc, 6, context);
     task->package = fleet_column_text(tuple, desc, 7, context);
+    check_kind(task, (FleetTaskKind) spec->kind);
     task->params = fleet_column_text(tuple, desc, 8, context);
     task->templates = strstr(task->params, "\"$") != NULL;
     task->for_each = fleet_column_text(tuple, desc, 9, context);

@@ -47,16 +47,22 @@ fleet_duration_read(const char *package, FleetDurationRow **rows)
 }
 
 static FleetStatement rename_statement = {
-    "SELECT fleet_catalog.apply_renamings() WHERE EXISTS (SELECT FROM fleet_catalog.renaming)",
-    0,
-    {0},
+    "SELECT fleet_catalog.apply_renamings($1) WHERE EXISTS (SELECT FROM fleet_catalog.renaming)",
+    1,
+    {INT4OID},
     NULL};
 
-void
-fleet_duration_rename(void)
+bool
+fleet_duration_rename(int most)
 {
-    if (fleet_statement_run(&rename_statement, NULL, NULL) > 0)
-        SPI_freetuptable(SPI_tuptable);
+    Datum value = Int32GetDatum(most);
+    bool more;
+
+    if (fleet_statement_run(&rename_statement, &value, NULL) == 0)
+        return false;
+    more = fleet_column_bool(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+    SPI_freetuptable(SPI_tuptable);
+    return more;
 }
 
 static const Oid duration_columns[] = {TEXTOID,   TEXTOID,   TEXTOID, TEXTOID,

@@ -19,8 +19,8 @@ typedef struct FleetDurationRow
 
 /* All of a package, and all by-job rows; palloc'd in the current context.  Returns how many. */
 extern int fleet_duration_read(const char *package, FleetDurationRow **rows);
-/* What was renamed by sessions (fleet_catalog.renaming). */
-extern void fleet_duration_rename(void);
+/* So many rows of what was renamed by sessions (fleet_catalog.renaming).  True: there are more. */
+extern bool fleet_duration_rename(int most);
 /* Collected; fleet_duration_flush() writes. */
 extern void fleet_duration_write(const char *package, const char *task, const char *item_key,
                                  const char *job, const FleetEstimate *estimate);

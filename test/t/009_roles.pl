@@ -204,7 +204,7 @@ my %stranger = (
     diff_job => [ q{SELECT * FROM fleet.diff_job('alice job', 1)} => '42501' ],
     restore_package => [ q{SELECT fleet.restore_package('alice package', 1)} => '42501' ],
     restore_job => [ q{SELECT fleet.restore_job('alice job', 1)} => '42501' ],
-    store_edit => [ 'SELECT fleet_link.store_edit()' => '0A000' ],
+    store_edit => [ 'SELECT fleet_link.store_edit()' => '42501' ],
     drop_precedence => [ q{SELECT fleet.drop_precedence('alice package', 'here', 'direct')} => '42501' ],
     register_server => [ q{SELECT fleet.register_server('d1')} => '42501' ],
     register_created => [ q{SELECT fleet_link.register_created('d1', 'agent', 1, '{}', 1)} => '42501' ],
