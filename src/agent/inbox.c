@@ -15,6 +15,7 @@
 #include "agent/quarantine.h"
 #include "agent/recover.h"
 #include "agent/run.h"
+#include "agent/schedule.h"
 #include "agent/server.h"
 #include "agent/steer.h"
 #include "hand.h"
@@ -134,7 +135,7 @@ agent_inbox_take(void)
 {
     FleetMessage message;
     bool everything = false, servers = false, deploy = false, identity = false, pause = false;
-    bool renamed = false;
+    bool renamed = false, schedules = false;
     bool overflow, retry = agent_steer_retry_waits();
     bool lifted = agent_quarantine_over(fleet_clock_now());
     Inbox inbox = {0};
@@ -164,6 +165,7 @@ agent_inbox_take(void)
             case FLEET_MESSAGE_PURGE: agent_history_now(); break;
             case FLEET_MESSAGE_PAUSE: pause = true; break;
             case FLEET_MESSAGE_RENAMED: renamed = true; break;
+            case FLEET_MESSAGE_SCHEDULES: schedules = true; break;
         }
     }
     fleet_hand_empty();
@@ -180,6 +182,8 @@ agent_inbox_take(void)
         agent_learn_names();
     if (pause || servers || everything) /* a server may have come into a group */
         agent_steer_pause();
+    if (schedules || pause || everything)
+        agent_schedules_load();
     if (lifted || everything)
     {
         read_open();

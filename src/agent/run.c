@@ -344,6 +344,7 @@ agent_run_create(const FleetRunRow *row)
     run->owner = row->owner;
     run->priority = row->priority;
     run->params = MemoryContextStrdup(context, row->params);
+    run->scheduled_for = agent_strdup(context, row->scheduled_for);
     run->state = run->durable = row->state;
     dlist_init(&run->tasks);
     run->def = fleet_definition_package(row->definition, context);

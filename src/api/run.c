@@ -43,6 +43,7 @@ static const struct
     {"pause", FLEET_MESSAGE_PAUSE},
     {"renamed", FLEET_MESSAGE_RENAMED},
     {"cancel_final", FLEET_MESSAGE_CANCEL_FINAL},
+    {"schedules", FLEET_MESSAGE_SCHEDULES},
 };
 
 /* (name of the message, id) */

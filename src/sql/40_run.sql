@@ -51,6 +51,12 @@ COMMENT ON FUNCTION fleet.run_parent_package(text, jsonb, text, integer, text[],
 
 CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb, a_run_key text, a_priority integer, a_only_tasks text[],
                                                  a_from_task text, a_skip_tasks text[], a_require_deployed boolean) RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT fleet_catalog.request_run(a_package, a_params, a_run_key, a_priority, a_only_tasks, a_from_task, a_skip_tasks, a_require_deployed, NULL)
+$$;
+
+CREATE FUNCTION fleet_catalog.request_run(a_package text, a_params jsonb, a_run_key text, a_priority integer, a_only_tasks text[],
+                                          a_from_task text, a_skip_tasks text[], a_require_deployed boolean, a_scheduled_for timestamptz) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
@@ -96,9 +102,9 @@ BEGIN
     IF a_require_deployed THEN
         PERFORM fleet_catalog.check_deployed(d.body) FROM fleet_catalog.definition AS d WHERE d.hash = v_definition;
     END IF;
-    INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key)
+    INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key, scheduled_for)
     VALUES (v_uuid, a_package, v_definition, v_package.owner,
-            coalesce(a_priority, v_package.priority), v_params, a_run_key)
+            coalesce(a_priority, v_package.priority), v_params, a_run_key, a_scheduled_for)
     ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;
     IF NOT FOUND THEN -- another session was faster with this run_key
@@ -109,6 +115,7 @@ BEGIN
     RETURN v_run_id;
 END
 $$;
+COMMENT ON FUNCTION fleet_catalog.request_run(text, jsonb, text, integer, text[], text, text[], boolean, timestamptz) IS 'Starts a package at COMMIT, for a time if a schedule does it; returns its run_id';
 
 -- ---- cancel ------------------------------------------------------------------------------------
 

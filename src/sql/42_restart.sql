@@ -186,9 +186,9 @@ BEGIN
         v_definition := fleet_catalog.store_definition('package', v_inner.body);
     END IF;
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, parent_run_id, parent_task_no, parent_item,
-                                   requested_by, restart_of, restart_unknown, restart_definition)
+                                   requested_by, restart_of, restart_unknown, restart_definition, scheduled_for)
     VALUES (a_run_uuid, v_old.package, v_definition, v_old.owner, v_parent.priority, v_old.params, a_run_id, a_task_no, a_item,
-            v_parent.requested_by, v_old.run_id, v_parent.restart_unknown, v_parent.restart_definition)
+            v_parent.requested_by, v_old.run_id, v_parent.restart_unknown, v_parent.restart_definition, v_old.scheduled_for)
     RETURNING run_id INTO v_run_id;
     PERFORM fleet_catalog.restart_rows(v_run_id, NULL);
     RETURN v_run_id;
@@ -375,9 +375,10 @@ BEGIN
     PERFORM fleet_catalog.check_not_running(v_old);
     -- The uuid follows from the old run's: a restart that is asked for again after its commit was lost with a primary
     -- starts nothing twice.  What an earlier restart was told about unknown tasks holds for those that it did not come to.
-    INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, priority, params, run_key, restart_of, restart_unknown, restart_definition)
+    INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, priority, params, run_key, restart_of, restart_unknown, restart_definition,
+                                   scheduled_for)
     VALUES (fleet_catalog.content_hash(v_old.run_uuid::text || '/restart'), v_old.package, v_old.job, CASE WHEN v_old.job IS NOT NULL THEN fleet_catalog.next_job_run() END, v_definition, v_old.owner, v_old.priority, v_old.params,
-            v_old.run_key, a_run_id, CASE a_unknown WHEN 'refuse' THEN coalesce(v_old.restart_unknown, 'run') ELSE a_unknown END, a_definition)
+            v_old.run_key, a_run_id, CASE a_unknown WHEN 'refuse' THEN coalesce(v_old.restart_unknown, 'run') ELSE a_unknown END, a_definition, v_old.scheduled_for)
     ON CONFLICT (restart_of) WHERE restart_of IS NOT NULL AND parent_run_id IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;
     IF NOT FOUND THEN -- another session was faster

@@ -19,7 +19,8 @@
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
     "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id),"                                   \
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
-    "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id AND NOT c.final_tasks)"
+    "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id AND NOT c.final_tasks),"              \
+    " r.scheduled_for"
 
 static FleetStatement all_runs_statement = {
     "SELECT " RUN_COLUMNS "  FROM fleet_catalog.run AS r"
@@ -152,6 +153,7 @@ fleet_run_read(const int64 *ids, int n, FleetRunRow **rows)
         row->restart_of = fleet_column_int(tuple, desc, 13, 0);
         row->cancel = fleet_column_bool(tuple, desc, 14);
         row->cancel_final = fleet_column_bool(tuple, desc, 15);
+        row->scheduled_for = fleet_column_text(tuple, desc, 16, context);
     }
     SPI_freetuptable(table);
     return count;

@@ -30,6 +30,7 @@ typedef struct FleetRunRow
     int64 restart_of;        /* 0: none */
     bool cancel;
     bool cancel_final; /* … of its final tasks too */
+    char *scheduled_for; /* a time; NULL: none */
 } FleetRunRow;
 
 /* Open runs with these ids (ids NULL: all open ones), by id; palloc'd in the current context. */

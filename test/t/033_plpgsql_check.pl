@@ -17,7 +17,6 @@ my $caller = '55000 functions of schema fleet_catalog are internal';
 # Each must be found: what is mended leaves the list.
 my %named = (
     "fleet_catalog.refuse_epoch $caller" => 1,
-    "fleet_catalog.forget_schedule $caller" => 1,
     "fleet_catalog.agent_cancel $caller" => 1,
     "fleet_catalog.agent_hello $caller" => 1,
     "fleet_catalog.agent_resume $caller" => 1,
@@ -38,7 +37,7 @@ my %named = (
 my $f = FleetTest->new(register => 0, witness => 0);
 my $node = $f->make_node('checked', libraries => 'pg_cron', conf => "cron.database_name = 'dw'\n");
 $node->safe_psql('postgres', 'CREATE DATABASE dw');
-# fleet.schedule_package() and fleet.unschedule_package() use schema cron.
+# fleet.use_pg_cron() uses schema cron.
 $node->safe_psql('dw', 'CREATE EXTENSION pg_cron; CREATE EXTENSION plpgsql_check; CREATE EXTENSION pg_fleet');
 
 # What it has to say of the functions that a condition selects: "function SQLSTATE message (line)".
