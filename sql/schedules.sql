@@ -186,3 +186,7 @@ SELECT count(*) FROM fleet.schedule;
 RESET ROLE;
 RESET search_path;
 DROP SCHEMA regress_fleet_sched CASCADE;
+DELETE FROM fleet_catalog.task_run WHERE run_id IN (SELECT run_id FROM fleet_catalog.run WHERE package IN ('nightly', 'plain'));
+DELETE FROM fleet_catalog.run WHERE package IN ('nightly', 'plain');
+DROP OWNED BY regress_fleet_sched, regress_fleet_other;
+DROP ROLE regress_fleet_sched, regress_fleet_other;
