@@ -3,11 +3,11 @@
 \set VERBOSITY verbose
 SET timezone = 'UTC';
 SET client_min_messages = warning;
-CREATE ROLE regress_fleet_sched;
+CREATE ROLE regress_fleet_sched LOGIN;
 CREATE ROLE regress_fleet_other;
 SET ROLE regress_fleet_sched;
 SELECT fleet.create_package('night', params => '{"day": null, "n": 1}');
-SELECT fleet.add_task('night', 't', sql => 'SELECT 1');
+SELECT fleet.add_task('night', 't', sql => 'SELECT 1 / (length(fleet.param(''day'')) - 10)');
 SELECT fleet.create_package('plain');
 SELECT fleet.add_task('plain', 't', sql => 'SELECT 1');
 SELECT fleet.create_job('tick', params => '{"x": 0}');
@@ -89,6 +89,8 @@ SELECT path, change, old, new FROM fleet.import_package(jsonb_set(:'document', '
 SELECT path, change, old, new FROM fleet.import_package(:'document'::jsonb #- '{packages,night,schedules,1}', replace => true);
 SELECT name FROM fleet.schedule WHERE package = 'night' ORDER BY name;
 SELECT fleet.export_package('night') - 'x' = :'document'::jsonb #- '{packages,night,schedules,1}' AS same;
+SELECT count(*) FROM fleet.import_package(:'document', replace => true);
+SELECT name FROM fleet.schedule WHERE package = 'night' ORDER BY name;
 SELECT fleet.import_package(jsonb_set(:'document', '{packages,night,schedules,0,crom}', '"* * * * *"'), replace => true);
 SELECT fleet.import_package(jsonb_set(:'document', '{packages,night,schedules,0,cron}', '"x"'), replace => true);
 SELECT fleet.import_package(jsonb_set(:'document', '{packages,night,schedules}', '{}'), replace => true);
@@ -99,8 +101,8 @@ SELECT fleet.alter_package('night', new_name => 'nightly'), fleet.alter_job('tic
 SELECT name, package, job FROM fleet.schedule ORDER BY name;
 SELECT fleet.drop_package('nightly');
 SELECT fleet.drop_job('tock');
-SELECT fleet.unschedule('tick'), fleet.unschedule('tick', if_exists => true);
-SELECT fleet.unschedule('tick');
+SELECT fleet.unschedule('tock'), fleet.unschedule('tock', if_exists => true);
+SELECT fleet.unschedule('tock');
 SELECT fleet.unschedule_package('plain'), fleet.unschedule_package('plain');
 SELECT fleet.schedule_job('tock', '@yearly') IS NOT NULL AS due;
 SELECT fleet.drop_job('tock', cascade => true);
@@ -114,22 +116,24 @@ RESET fleet.context;
 
 -- what the agent calls
 RESET ROLE;
-SELECT schedule_id AS id FROM fleet_catalog.schedule WHERE name = 'night' \gset
+SELECT schedule_id AS id FROM fleet_catalog.schedule WHERE name = 'nightly' \gset
 SET ROLE regress_fleet_sched;
 SELECT fleet.pause(package => 'nightly');
 SET fleet.params = '{"day": 7}';
 SELECT fleet_link.start_scheduled(:id, '2026-11-28 02:00+00') AS run \gset
 SELECT fleet_link.start_scheduled(:id, '2026-11-28 02:00+00') = :run AS same;
 SELECT package, run_key, scheduled_for, params FROM fleet.run WHERE run_id = :run;
-SELECT name, last_time, last_run_id = :run AS run, last_job_run_id FROM fleet.schedule WHERE name = 'night';
+SELECT name, last_time, last_run_id = :run AS run, last_job_run_id FROM fleet.schedule WHERE name = 'nightly';
 SET fleet.params = '{"x": 7}';
 SELECT fleet_link.start_scheduled(:id, '2026-11-29 02:00+00');
 RESET fleet.params;
 SELECT fleet_link.start_scheduled(:id, '2026-11-29 02:00+00');
-SELECT fleet.alter_schedule('night', enabled => false);
+SELECT fleet.alter_schedule('nightly', enabled => false);
 SELECT fleet_link.start_scheduled(:id, '2026-11-29 02:00+00');
 SET ROLE regress_fleet_other;
+\set VERBOSITY sqlstate
 SELECT fleet_link.start_scheduled(:id, '2026-11-29 02:00+00');
+\set VERBOSITY verbose
 SET ROLE regress_fleet_sched;
 
 -- backfill
@@ -139,22 +143,22 @@ SET ROLE regress_fleet_sched;
 SET search_path = regress_fleet_sched, public;
 CREATE FUNCTION before(t timestamptz) RETURNS text LANGUAGE sql AS $$SELECT to_char(t - interval '1 day', 'YYYY-MM-DD')$$;
 SELECT fleet.pause(package => 'plain');
-SELECT * FROM fleet.backfill('nightly', '2026-11-27 02:00', '2026-11-29 02:00', params => '{"day": 0}', dry_run => true);
+SELECT scheduled_for, action, run_id IS NOT NULL AS run, state FROM fleet.backfill('nightly', '2026-11-27 02:00', '2026-11-29 02:00', params => '{"day": 0}', dry_run => true);
 SELECT scheduled_for, action, run_id IS NOT NULL AS run, state
-  FROM fleet.backfill('nightly', '2026-11-27 02:00', '2026-11-29 02:00', params_sql => $$SELECT jsonb_build_object('day', before(fleet.scheduled_for()))$$);
+  FROM fleet.backfill('nightly', '2026-11-27 02:00', '2026-11-29 02:00', params_sql => $$SELECT jsonb_build_object('day', CASE fleet.scheduled_for()::date WHEN '2026-11-27' THEN 'good' ELSE before(fleet.scheduled_for()) END)$$);
 SELECT run_key, scheduled_for, params FROM fleet.run WHERE package = 'nightly' ORDER BY scheduled_for;
 SELECT current_setting('search_path') AS search_path, fleet.scheduled_for();
 SELECT action, state FROM fleet.backfill('nightly', '2026-11-27 02:00', '2026-11-29 02:00', params => '{"day": 0}');
 SET TimeZone = 'Europe/Berlin';
 SELECT scheduled_for FROM fleet.backfill('plain', '2026-03-28 02:30', '2026-03-30 02:30', dry_run => true);
 SET TimeZone = 'UTC';
-RESET ROLE;
-UPDATE fleet_catalog.run SET state = CASE WHEN scheduled_for < '2026-11-28' THEN 11 ELSE 12 END, finished_at = now() WHERE package = 'nightly';
-SET ROLE regress_fleet_sched;
+SELECT fleet.resume(package => 'nightly');
+SELECT fleet.wait_for_run(run_id) FROM fleet.run WHERE package = 'nightly' ORDER BY scheduled_for, run_id;
+SELECT fleet.pause(package => 'nightly');
 SELECT action, state FROM fleet.backfill('nightly', '2026-11-27 02:00', '2026-11-29 02:00', params => '{"day": 0}', reprocess => 'failed', dry_run => true);
 SELECT action, state FROM fleet.backfill('nightly', '2026-11-27 02:00', '2026-11-29 02:00', params => '{"day": 0}', reprocess => 'all', dry_run => true);
 SELECT action, state FROM fleet.backfill('nightly', '2026-11-27 02:00', '2026-11-27 02:00', params => '{"day": 0}', reprocess => 'all');
-SELECT action, state FROM fleet.backfill('nightly', '2026-11-28 02:00', '2026-11-28 02:00', params => '{"day": 0}', reprocess => 'failed');
+SELECT action, state FROM fleet.backfill('nightly', '2026-11-29 02:00', '2026-11-29 02:00', params => '{"day": 0}', reprocess => 'failed');
 SELECT run_key, state, restart_of IS NOT NULL AS restart, params FROM fleet.run WHERE package = 'nightly' ORDER BY run_key, run_id;
 -- what is refused
 SELECT * FROM fleet.backfill('nightly', '2026-11-27', '2026-11-26');
@@ -180,12 +184,16 @@ SELECT * FROM fleet.backfill('plain', '2026-11-25', '2026-11-26');
 SELECT fleet.use_pg_cron();
 SELECT fleet.use_pg_cron(false);
 
-SELECT fleet.cancel_run(run_id) IS NOT NULL AS canceled FROM fleet.run WHERE package = 'nightly';
+SELECT count(fleet.cancel_run(run_id)) FROM fleet.run WHERE package = 'nightly';
+SELECT count(fleet.wait_for_run(run_id)) FROM fleet.run WHERE package = 'nightly';
 SELECT fleet.resume(package => 'nightly'), fleet.drop_package('nightly', cascade => true), fleet.drop_package('plain');
 SELECT count(*) FROM fleet.schedule;
 RESET ROLE;
 RESET search_path;
 DROP SCHEMA regress_fleet_sched CASCADE;
+DELETE FROM fleet_catalog.step_run WHERE run_id IN (SELECT run_id FROM fleet_catalog.run WHERE package IN ('nightly', 'plain'));
+DELETE FROM fleet_catalog.log_line WHERE run_id IN (SELECT run_id FROM fleet_catalog.run WHERE package IN ('nightly', 'plain'));
+DELETE FROM fleet_catalog.cancel_request WHERE run_id IN (SELECT run_id FROM fleet_catalog.run WHERE package IN ('nightly', 'plain'));
 DELETE FROM fleet_catalog.task_run WHERE run_id IN (SELECT run_id FROM fleet_catalog.run WHERE package IN ('nightly', 'plain'));
 DELETE FROM fleet_catalog.run WHERE package IN ('nightly', 'plain');
 DROP OWNED BY regress_fleet_sched, regress_fleet_other;

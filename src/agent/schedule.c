@@ -163,9 +163,8 @@ work_out(AgentSchedule *schedule, const FleetScheduleRow *row)
         fleet_diagnostics_set(&schedule->bad, FLEET_SQLSTATE_INVALID_PARAMETER_VALUE,
                               psprintf("invalid schedule \"%s\": %s", row->cron, error.message));
     else if (!fleet_zone_find(row->time_zone, &schedule->zone))
-        fleet_diagnostics_set(
-            &schedule->bad, FLEET_SQLSTATE_INVALID_PARAMETER_VALUE,
-            psprintf("time zone \"%s\" not recognized", row->time_zone));
+        fleet_diagnostics_set(&schedule->bad, FLEET_SQLSTATE_INVALID_PARAMETER_VALUE,
+                              psprintf("time zone \"%s\" not recognized", row->time_zone));
 }
 
 static void
@@ -348,14 +347,14 @@ context_of(const AgentSchedule *schedule)
 static void
 send_request(AgentSchedule *schedule, FiringStage stage, const char *command, const char *params)
 {
-    FleetStepRequest request = {
-        .kind = stage == FIRING_EVALUATES ? FLEET_REQUEST_QUERY : FLEET_REQUEST_STEP,
-        .command = command,
-        .params = params,
-        .context = context_of(schedule),
-        .transactional = true,
-        .single = true,
-        .fresh = true};
+    FleetStepRequest request = {.kind = stage == FIRING_EVALUATES ? FLEET_REQUEST_QUERY
+                                                                  : FLEET_REQUEST_STEP,
+                                .command = command,
+                                .params = params,
+                                .context = context_of(schedule),
+                                .transactional = true,
+                                .single = true,
+                                .fresh = true};
 
     request.ref = schedule->ref = agent_request_new(REQUEST_SCHEDULE, schedule);
     schedule->deadline = fleet_clock_now() + FIRING_MAX;

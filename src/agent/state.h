@@ -212,7 +212,7 @@ struct AgentRun
     int32 priority;
     char *params;
     char *scheduled_for; /* NULL: no schedule started it */
-    char **task_params; /* per task: run params || task params; made when needed */
+    char **task_params;  /* per task: run params || task params; made when needed */
     char **resolved; /* per task: its own, once their templates are resolved; NULL: not, or none */
     FleetState state;
     FleetState durable;        /* as in the row */

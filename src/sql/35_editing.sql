@@ -61,6 +61,14 @@ BEGIN
 END
 $$;
 
+-- One without a name of its own has that of what it starts, unless another one has it.
+CREATE FUNCTION fleet_catalog.schedule_follows(a_schedule fleet_catalog.schedule, a_new_name text) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+UPDATE fleet_catalog.schedule AS s SET name = a_new_name
+ WHERE s.schedule_id = a_schedule.schedule_id AND NOT EXISTS (SELECT FROM fleet_catalog.schedule AS o WHERE o.name = a_new_name)
+$$;
+COMMENT ON FUNCTION fleet_catalog.schedule_follows(fleet_catalog.schedule, text) IS 'A schedule gets the new name of the package or job whose name it has';
+
 -- They are of one owner with what they start.
 CREATE FUNCTION fleet_catalog.drop_schedules(a_kind text, a_name text, a_cascade boolean) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -487,6 +495,7 @@ CREATE FUNCTION fleet_catalog.job_renamed(a_job fleet_catalog.job, a_new_name te
 BEGIN
     PERFORM fleet_catalog.touched('package', u.package_id) FROM (SELECT DISTINCT j.package_id FROM fleet_catalog.users_of_job(a_job) AS j) AS u;
     UPDATE fleet_catalog.task AS t SET job = a_new_name FROM fleet_catalog.users_of_job(a_job) AS u WHERE t.package_id = u.package_id AND t.name = u.task;
+    PERFORM fleet_catalog.schedule_follows(s, a_new_name) FROM fleet_catalog.schedule AS s WHERE s.job = a_new_name AND s.name = a_job.name;
     INSERT INTO fleet_catalog.renaming (kind, old_name, new_name) VALUES ('job', a_job.name, a_new_name);
     PERFORM fleet_catalog.wake('renamed', 0);
     IF EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.job = a_job.name) THEN
@@ -607,6 +616,7 @@ BEGIN
         UPDATE fleet_catalog.task AS t SET package = a_new_name WHERE v_users.kind = 'package' AND t.package_id = v_users.id AND t.name = v_users.name;
         UPDATE fleet_catalog.step AS s SET package = a_new_name WHERE v_users.kind = 'job' AND s.job_id = v_users.id AND s.name = v_users.name;
     END LOOP;
+    PERFORM fleet_catalog.schedule_follows(s, a_new_name) FROM fleet_catalog.schedule AS s WHERE s.package = a_new_name AND s.name = a_package.name;
     INSERT INTO fleet_catalog.renaming (kind, old_name, new_name) VALUES ('package', a_package.name, a_new_name);
     PERFORM fleet_catalog.wake('renamed', 0);
 END

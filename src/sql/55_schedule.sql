@@ -59,9 +59,9 @@ DECLARE
     v_declared jsonb := fleet_catalog.declared_params(a_schedule);
 BEGIN
     PERFORM fleet_catalog.check_name('schedule', a_schedule.name);
-    PERFORM fleet_catalog.check_given('cron', a_schedule.cron, 'enabled', a_schedule.enabled::text);
+    PERFORM fleet_catalog.check_given('cron', a_schedule.cron, 'enabled', a_schedule.enabled::text, 'missed', a_schedule.missed);
     PERFORM fleet_catalog.check_cron(a_schedule.cron, a_schedule.time_zone);
-    PERFORM fleet_catalog.check_choice('missed', a_schedule.missed, 'skip', 'once', 'all');
+    PERFORM fleet_catalog.check_choice('value of missed', a_schedule.missed, 'skip', 'once', 'all');
     PERFORM fleet_catalog.check_params(a_schedule.params);
     IF a_schedule.params_sql IS NOT NULL THEN
         PERFORM fleet_catalog.check_command(a_schedule.params_sql, 'params');
@@ -84,11 +84,15 @@ CREATE FUNCTION fleet_catalog.tell_schedule(a_schedule fleet_catalog.schedule) R
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET datestyle = iso AS $$
 DECLARE
     v_next timestamptz := CASE WHEN a_schedule.enabled THEN fleet_catalog.next_time(a_schedule.cron, a_schedule.time_zone, fleet_catalog.calendar()) END;
+    v_message text := format('schedule "%s" is in time zone "%s"', a_schedule.name, a_schedule.time_zone);
+    v_detail text := CASE WHEN v_next IS NULL THEN 'It is disabled.' ELSE format('It is due next at %s there.', v_next AT TIME ZONE a_schedule.time_zone) END;
 BEGIN
-    RAISE NOTICE USING MESSAGE = format('schedule "%s" is in time zone "%s"', a_schedule.name, a_schedule.time_zone),
-        DETAIL = CASE WHEN v_next IS NULL THEN 'It is disabled.' ELSE format('It is due next at %s there.', v_next AT TIME ZONE a_schedule.time_zone) END,
-        HINT = CASE WHEN fleet_catalog.agent_comes_back() THEN ''
-               ELSE 'After a restart of the server nothing is started until the next call of pg_fleet. Add pg_fleet to shared_preload_libraries, or let pg_cron see to it: SELECT fleet.use_pg_cron();' END;
+    IF fleet_catalog.agent_comes_back() THEN
+        RAISE NOTICE USING MESSAGE = v_message, DETAIL = v_detail;
+    ELSE
+        RAISE NOTICE USING MESSAGE = v_message, DETAIL = v_detail,
+            HINT = 'After a restart of the server nothing is started until the next call of pg_fleet. Add pg_fleet to shared_preload_libraries, or let pg_cron see to it: SELECT fleet.use_pg_cron();';
+    END IF;
     RETURN v_next;
 END
 $$;
@@ -494,6 +498,9 @@ DECLARE
     v_database text := fleet_link.cron_database();
     v_name text := 'pg_fleet ' || current_database();
 BEGIN
+    IF wanted IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'argument "wanted" must not be null', HINT = 'Omit the argument to use its default.';
+    END IF;
     PERFORM fleet_link.record_waker(CASE WHEN wanted THEN v_database END);
     IF v_database <> current_database() THEN
         PERFORM fleet_link.cron_elsewhere(v_database, v_name, CASE WHEN wanted THEN c_when END, CASE WHEN wanted THEN c_command END);

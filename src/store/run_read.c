@@ -19,7 +19,7 @@
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
     "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id),"                                   \
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
-    "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id AND NOT c.final_tasks),"              \
+    "          WHERE c.run_id OPERATOR(pg_catalog.=) r.run_id AND NOT c.final_tasks),"             \
     " r.scheduled_for"
 
 static FleetStatement all_runs_statement = {

@@ -29,7 +29,7 @@ typedef struct FleetRunRow
     int64 parent_job_run_id; /* 0: none */
     int64 restart_of;        /* 0: none */
     bool cancel;
-    bool cancel_final; /* … of its final tasks too */
+    bool cancel_final;   /* … of its final tasks too */
     char *scheduled_for; /* a time; NULL: none */
 } FleetRunRow;
 

@@ -46,12 +46,11 @@ static FleetStatement failed_statement = {
     {INT4OID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TIMESTAMPTZOID},
     NULL};
 
-static FleetStatement fired_statement = {
-    "DELETE FROM fleet_catalog.schedule_failure AS f"
-    " WHERE f.schedule_id OPERATOR(pg_catalog.=) $1",
-    1,
-    {INT4OID},
-    NULL};
+static FleetStatement fired_statement = {"DELETE FROM fleet_catalog.schedule_failure AS f"
+                                         " WHERE f.schedule_id OPERATOR(pg_catalog.=) $1",
+                                         1,
+                                         {INT4OID},
+                                         NULL};
 
 int
 fleet_schedule_read(FleetScheduleRow **rows)
