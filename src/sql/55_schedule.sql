@@ -448,11 +448,11 @@ END
 $$;
 
 CREATE FUNCTION fleet_link.cron_database() RETURNS text
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet_link.cron_database() IS 'For fleet.use_pg_cron(): the database where pg_cron is; an error if there is none, or if the caller may not decide about it';
 
 CREATE FUNCTION fleet_catalog.cron_database() RETURNS text
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_owner regrole := (SELECT w.owner::regrole FROM fleet_catalog.waker AS w JOIN pg_roles AS r ON r.oid = w.owner);
     v_database text := CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN current_database()

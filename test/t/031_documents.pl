@@ -108,7 +108,7 @@ my %read_first = (
     version => 'kind name version changed_by changed_at',
 );
 # Texts of any length: nothing narrow is behind them, but for the log, where they are what one reads.
-my $wide = qr/\A(?:params|message|detail|hint|context|output|description|sql|for_each|options|condition|last_error|document)\z/;
+my $wide = qr/\A(?:params|params_sql|message|detail|hint|context|output|description|sql|for_each|options|condition|last_error|document)\z/;
 
 my $rows = <<'SQL';
 BEGIN;
@@ -145,7 +145,7 @@ SELECT 'deployment', d.deployment_id, 3, 'work_deployed', '22012', 'division by 
 UNION ALL SELECT 'run', :run, 2, 'work_write', '22012', 'division by zero'
 UNION ALL SELECT 'job run', :job_run, 4, 'work_write', '22012', 'division by zero';
 INSERT INTO fleet_catalog.pause (package, reason, paused_by) VALUES ('load_orders', 'source is down', 'planner');
-SELECT fleet.schedule_package('load_orders', '0 2 * * 1-5', time_zone => 'America/New_York');
+SELECT fleet.schedule_package('load_orders', '0 2 * * 1-5', params => '{"region": "north", "day": "today"}', time_zone => 'America/New_York');
 SQL
 
 my $relation = join "\n", map { "\\echo = $_\nTABLE fleet.$_;" } sort keys %read_first;

@@ -28,6 +28,8 @@ my %named = (
     # their text is the default of an argument of ours, from the catalog, or a literal that format() has made
     'fleet_catalog.json_value 00000 text type variable is not sanitized' => 1,
     'fleet_catalog.call_inner 00000 text type variable is not sanitized' => 1,
+    # the text is the caller's, in his own session
+    'fleet_link.backfill 00000 text type variable is not sanitized' => 1,
     # the default of an option, as text, becomes a value of the option's type, whichever that is
     'fleet_catalog.altered 42804 target type is different type than source type' => 1,
     # its arguments are those of agent_start(), which calls it after it has checked the epoch

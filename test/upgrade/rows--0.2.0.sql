@@ -36,11 +36,11 @@ INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on
 VALUES (1, 0, 'first', 'sql', NULL, NULL, NULL, 'SELECT fleet.param(''p'')', NULL, '{"q": 3}', 'SELECT jsonb_build_object(''n'', 1)', 'n', 'n', 2, 'minimum_share',
         0.5, 'weighted', 'any', 'retry', 4, '2s', '2min', '{40}', '2h', true),
        (1, 1, 'second', 'sql', NULL, NULL, NULL, 'SELECT 2', NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 0, 'there', 'job', 'kept job', 'kept server', NULL, NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 1, 'somewhere', 'job', 'kept job', NULL, 'g', NULL, NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 3, 'in', 'package', NULL, NULL, NULL, NULL, 'deployed/in', '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (3, 0, 'inside', 'sql', NULL, NULL, NULL, 'SELECT 3', NULL, '{}', NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL);
+       (2, 0, 'there', 'job', 'kept job', 'kept server', NULL, NULL, NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (2, 1, 'somewhere', 'job', 'kept job', NULL, 'g', NULL, NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (2, 3, 'in', 'package', NULL, NULL, NULL, NULL, 'deployed/in', '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
+       (3, 0, 'inside', 'sql', NULL, NULL, NULL, 'SELECT 3', NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL);
 INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition) VALUES (1, 'first', 'second', 'completion', 'true');
 
 INSERT INTO fleet_catalog.version (package_id, job_id, version, hash, changed_by, changed_at, document)
