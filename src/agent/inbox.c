@@ -130,6 +130,17 @@ cancel_take(const FleetMessage *message)
         job_run_cancel(message->id);
 }
 
+static void
+definitions_load(bool renamed, bool pause, bool schedules)
+{
+    if (renamed)
+        agent_learn_names();
+    if (pause)
+        agent_steer_pause();
+    if (schedules || pause)
+        agent_schedules_load();
+}
+
 void
 agent_inbox_take(void)
 {
@@ -178,12 +189,9 @@ agent_inbox_take(void)
         agent_servers_load();
     if (agent.paused)
         return;
-    if (renamed || everything)
-        agent_learn_names();
-    if (pause || servers || everything) /* a server may have come into a group */
-        agent_steer_pause();
-    if (schedules || pause || everything)
-        agent_schedules_load();
+    definitions_load(renamed || everything,
+                     pause || servers || everything, /* a server may have come into a group */
+                     schedules || everything);
     if (lifted || everything)
     {
         read_open();

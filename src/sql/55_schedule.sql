@@ -335,10 +335,11 @@ BEGIN
                 WHEN NOT fleet_catalog.is_final(n.state) OR a_reprocess = 'none' OR (a_reprocess = 'failed' AND fleet_catalog.is_done(n.state)) THEN 'keep'
                 WHEN a_reprocess = 'failed' THEN 'restart' ELSE 'again' END
       FROM (SELECT a_from_time + i * a_step FROM generate_series(0, 9999) AS i WHERE a_from_time + i * a_step <= a_to_time) AS d (t)
-      LEFT JOIN LATERAL (SELECT r.run_id, r.state FROM fleet_catalog.run AS r
-                          WHERE r.package = a_package AND r.scheduled_for = d.t AND r.parent_run_id IS NULL
-                            AND starts_with(r.run_key, fleet_catalog.key_of_time(NULL, d.t))
-                          ORDER BY r.run_id DESC LIMIT 1) AS n ON true
+      -- the newest one of each time, of all that have its key, read once
+      LEFT JOIN (SELECT DISTINCT ON (r.scheduled_for) r.scheduled_for, r.run_id, r.state FROM fleet_catalog.run AS r
+                  WHERE r.package = a_package AND r.scheduled_for BETWEEN a_from_time AND a_to_time AND r.parent_run_id IS NULL
+                    AND starts_with(r.run_key, fleet_catalog.key_of_time(NULL, r.scheduled_for))
+                  ORDER BY r.scheduled_for, r.run_id DESC) AS n ON n.scheduled_for = d.t
      ORDER BY d.t;
 END
 $$;

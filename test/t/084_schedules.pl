@@ -123,7 +123,7 @@ for my $case ([ 'schedule_starts', 'exit', 'between evaluation and start' ], [ '
     if ($word eq 'kill')
     {
         $f->forget('parent');
-        $f->parent->poll_query_until('dw', 'SELECT true') or BAIL_OUT('the server does not come back');
+        $f->wait_for('parent', 'SELECT true', 't', "$what: the server is back");
         $f->sql('SELECT fleet_link.keep_agent()');
     }
     $f->wait_for('parent', "SELECT count(*) FROM fleet.schedule WHERE name = '$point' AND last_run_id IS NOT NULL AND last_time = '$date 04:00Z'", '1', "$what: it starts");
@@ -211,6 +211,15 @@ $f->wait_for('parent', 'SELECT paused_reason IS NOT NULL FROM fleet.agent_status
 is(runs('kept'), '06-27 06:00', 'and starts nothing');
 $f->sql(q{SELECT fleet.confirm_identity('same')});
 $f->wait_for('parent', q{SELECT max(scheduled_for) FROM fleet.run WHERE package = 'kept'}, '2027-06-28 06:00:00+00', 'until it is told who it is');
+
+# ---- what takes too long -------------------------------------------------------------------------
+
+$f->sql(q{SELECT fleet.schedule_package('probe', '15 7 * * *', name => 'late', time_zone => 'UTC', params_sql => $$SELECT '{}'::jsonb FROM pg_sleep(1e6)$$)});
+agent_has_looked();
+$f->point('parent', 'schedule_late', 'signal');
+$f->set_clock('parent', '2027-06-28 07:15:00');
+$f->wait_for('parent', q{SELECT sqlstate, message FROM fleet.schedule WHERE name = 'late'}, '57014|params_sql: canceled after 5 minutes', 'a query that takes too long is canceled');
+$f->sql(q{SELECT fleet.unschedule('late')});
 
 # ---- jobs, many, and the same minute ---------------------------------------------------------------
 

@@ -59,7 +59,7 @@ INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, sta
 VALUES (1, 'kept job', current_user::regrole, '00000000-0000-0000-0000-0000000000d2', '{}', 'failed', 'no room', '2026-01-01 00:00+00');
 
 -- runs that have ended
-INSERT INTO fleet_catalog.run (run_id, package, job, job_run_id, definition, owner, state) VALUES (9, '', 'kept job', 99, '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11);
+INSERT INTO fleet_catalog.run (run_id, package, job, job_run_id, definition, owner, state, scheduled_for) VALUES (9, '', 'kept job', 99, '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.job_key (job, run_key, job_run_id, uses) VALUES ('kept job', 'key', 99, 2);
 INSERT INTO fleet_catalog.run (run_id, package, definition, owner, state, priority, params, run_key, parent_run_id, parent_task_no, parent_item,
                                parent_job_run_id, started_at, finished_at, message, restart_of, restart_unknown, restart_definition)
