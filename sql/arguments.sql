@@ -176,9 +176,12 @@ SELECT fleet.schedule_package(NULL, '* * * * *');
 SELECT fleet.schedule_package('p', '* * * * *', NULL);
 SELECT fleet.schedule_package('p', '* * * * *', '{"x": 1}');
 SELECT fleet.unschedule_package(NULL);
-SELECT fleet_link.prepare_schedule('nothing', '* * * * *', '{}');
-SELECT fleet_link.record_schedule('nothing', '* * * * *', '{}', 'db', 1);
-SELECT fleet_link.forget_schedule('nothing');
+SELECT fleet.schedule_job(NULL, '* * * * *');
+SELECT fleet.alter_schedule(NULL);
+SELECT fleet.alter_schedule('nothing');
+SELECT fleet.unschedule(NULL);
+SELECT fleet_link.start_scheduled(NULL, now());
+SELECT fleet_link.start_scheduled(-1, now());
 
 -- what links of a parent call
 SELECT fleet_link.agent_hello(NULL, '00000000-0000-0000-0000-00000000000a', 1, 'x');
@@ -263,26 +266,6 @@ SAVEPOINT s;
 SELECT fleet.add_task('level39', 't', nested => 'level40');
 SELECT fleet.add_task('level40', 't', nested => 'level1');
 ROLLBACK TO s;
-ROLLBACK;
-
--- a scheduled package stays; its schedule is its owner's
-BEGIN;
-INSERT INTO fleet_catalog.schedule (package, owner, cron, cron_database) VALUES ('p', 'regress_fleet_arg', '* * * * *', 'db');
-SAVEPOINT s;
-SELECT fleet.drop_package('p');
-ROLLBACK TO s;
-SELECT fleet_link.record_schedule('p', '1 * * * *', '{}', 'db', 1);
-ROLLBACK TO s;
-SET LOCAL ROLE regress_fleet_arg2;
-SELECT fleet_link.forget_schedule('p');
-ROLLBACK TO s;
-SET LOCAL ROLE regress_fleet_arg;
-SELECT fleet_link.record_schedule('p', '2 * * * *', '{}', 'db2', 3);
-SELECT package, owner, cron, cron_database, cron_job FROM fleet.schedule;
-SELECT * FROM fleet_link.forget_schedule('p');
-SELECT count(*) FROM fleet.schedule;
-SELECT * FROM fleet_link.forget_schedule('p');
-SELECT fleet.drop_package('p');
 ROLLBACK;
 
 -- a server that runs something is not removed; one that does not is, whatever else runs

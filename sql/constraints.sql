@@ -54,7 +54,10 @@ INSERT INTO fleet_catalog.step_run (run_id, task_no, item, step_no, attempt, ste
 INSERT INTO fleet_catalog.step_run (job_run_id, step_no, attempt, step, state, phase, first_seq, started_at) VALUES (1000001, 1, 1, 's', 11, 4, 1, now());
 INSERT INTO fleet_catalog.duration VALUES ('regress_p', 'a', '', '', 1, 1, 1);
 INSERT INTO fleet_catalog.parent VALUES ('00000000-0000-0000-0000-0000000000cc', 10, 1, 'p', 1);
-INSERT INTO fleet_catalog.schedule VALUES ('regress_p', 10, '* * * * *', '{}', 'postgres', 1);
+INSERT INTO fleet_catalog.schedule (schedule_id, name, package, cron, time_zone, since) VALUES (1000001, 'regress_s', 'regress_p', '* * * * *', 'UTC', now());
+INSERT INTO fleet_catalog.schedule_state (schedule_id, last_time, fired_at) VALUES (1000001, now(), now());
+INSERT INTO fleet_catalog.schedule_failure (schedule_id, scheduled_for, failed_at, sqlstate, message) VALUES (1000001, now(), now(), '22012', 'x');
+INSERT INTO fleet_catalog.waker (owner, cron_database) VALUES (10, 'postgres');
 INSERT INTO fleet_catalog.server_health (server_id) VALUES (1000001);
 INSERT INTO fleet_catalog.job_snapshot VALUES (1000001, '1', '(0,1)', 'x', '00000000-0000-0000-0000-00000000000d');
 
@@ -181,7 +184,16 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.retry_request (request_id, run
 -- learned, parents, schedules
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.duration VALUES ('regress_p', 'a', '', '', 2, 2, 2)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.parent VALUES ('00000000-0000-0000-0000-0000000000cc', 10, 2, 'q', 1)$$);
-SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.schedule VALUES ('regress_p', 10, '1 * * * *', '{}', 'postgres', 2)$$);
+SELECT v, pg_temp.breaks('INSERT INTO fleet_catalog.schedule (schedule_id, name, package, job, cron, time_zone, since, params, missed) VALUES ' || v)
+  FROM unnest(ARRAY[$$(1000001, 'a', 'regress_p', NULL, '@daily', 'UTC', now(), '{}', 'once')$$, $$(1, 'regress_s', 'regress_p', NULL, '@daily', 'UTC', now(), '{}', 'once')$$,
+                    $$(1, '', 'regress_p', NULL, '@daily', 'UTC', now(), '{}', 'once')$$, $$(1, 'a', 'regress_p', 'regress_j', '@daily', 'UTC', now(), '{}', 'once')$$,
+                    $$(1, 'a', 'nothing', NULL, '@daily', 'UTC', now(), '{}', 'once')$$, $$(1, 'a', NULL, 'nothing', '@daily', 'UTC', now(), '{}', 'once')$$,
+                    $$(1, 'a', 'regress_p', NULL, '@daily', 'UTC', now(), '[]', 'once')$$, $$(1, 'a', 'regress_p', NULL, '@daily', 'UTC', now(), '{}', 'later')$$]) AS v;
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.schedule_state (schedule_id, last_time, fired_at) VALUES (1000001, now(), now())$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.schedule_state (schedule_id, last_time, fired_at) VALUES (-1, now(), now())$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.schedule_failure (schedule_id, scheduled_for, failed_at, sqlstate, message) VALUES (1000001, now(), now(), '22012', 'x')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.waker (owner, cron_database) VALUES (10, 'postgres')$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.waker (only_row, owner, cron_database) VALUES (false, 10, 'postgres')$$);
 
 -- what must be given: every column that is NOT NULL and has no default
 SELECT format('INSERT INTO %s DEFAULT VALUES', c.oid::regclass) AS statement, pg_temp.breaks(format('INSERT INTO %s DEFAULT VALUES', c.oid::regclass)) AS first_missing

@@ -204,12 +204,6 @@ SELECT fleet.confirm_identity('other');
 SELECT fleet.confirm_identity(NULL);
 SELECT count(*) FROM fleet.agent_status();
 
--- schedules without pg_cron
-SELECT fleet.schedule_package('day', '* * * * *', '{"day": 1}');
-SELECT fleet.schedule_package('nothing', '* * * * *');
-SELECT fleet.schedule_package('day', NULL);
-SELECT fleet.unschedule_package('day');
-SELECT fleet.unschedule_package('nothing');
 
 SELECT fleet.drop_package('day'), fleet.drop_package('needs'), fleet.drop_job('work'), fleet.drop_job('picky');
 SELECT count(fleet.drop_group(name)) FROM fleet.group;

@@ -29,7 +29,9 @@ SELECT fleet.add_precedence('seen', 'queued', 'starting', on_outcome => 'complet
 SELECT fleet.run_parent_package('seen', params => '{"a": 2}', run_key => 'key') AS run \gset
 SELECT fleet.start_job('work') AS job_run \gset
 RESET ROLE;
-INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_database, cron_job) VALUES ('seen', 'regress_fleet_mine', '0 1 * * *', '{"a": 3}', 'crondb', 42);
+INSERT INTO fleet_catalog.schedule (schedule_id, name, package, cron, time_zone, params, params_sql, missed, enabled, since) VALUES (-1, 'at one', 'seen', '0 1 * * *', 'Asia/Tokyo', '{"a": 3}', '''{}''', 'skip', false, '2026-01-01');
+INSERT INTO fleet_catalog.schedule_state (schedule_id, last_time, fired_at, run_id) VALUES (-1, '2026-01-02 03:00+00', '2026-01-02 03:00:01+00', 7);
+INSERT INTO fleet_catalog.schedule_failure (schedule_id, scheduled_for, failed_at, failures, sqlstate, message) VALUES (-1, '2026-01-03 03:00+00', '2026-01-03 03:00:01+00', 2, '22012', 'division by zero');
 SELECT server_id AS v1 FROM fleet_catalog.server WHERE name = 'regress_v1' \gset
 SELECT server_id AS v2 FROM fleet_catalog.server WHERE name = 'regress_v2' \gset
 INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, state, message) VALUES (:v1, 'work', 'regress_fleet_mine', '00000000-0000-0000-0000-00000000000d', '{}', 'failed', 'no room');
@@ -92,7 +94,7 @@ SELECT job, step_no, step, sql, retries, run_as FROM fleet.step;
 SELECT package, owner, description, params, overlap, priority, tasks FROM fleet.package;
 SELECT package, task_no, task, kind, job, server, on_group, nested, params, for_each FROM fleet.task WHERE task_no > 9 ORDER BY task_no;
 SELECT package, from_task, to_task, on_outcome, condition FROM fleet.precedence;
-SELECT package, owner, cron, params, cron_database, cron_job FROM fleet.schedule;
+SELECT name, package, job, owner, cron, time_zone, enabled, next_time, last_time, last_run_id, last_job_run_id, missed, failures, failed_for, sqlstate, message, params, params_sql FROM fleet.schedule;
 SELECT kind, run_id = :run AS run, job_run_id = :job_run AS job_run, server, job, quarantined, ends, work, sqlstate, message FROM fleet.quarantine ORDER BY ends;
 RESET ROLE;
 -- what counts no longer; a server in quarantine

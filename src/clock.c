@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "clock.h"
+#include "points.h"
 #include "portability/instr_time.h"
 #include "utils/timestamp.h"
 
@@ -21,6 +22,12 @@ TimestampTz
 fleet_clock_wall(void)
 {
     return GetCurrentTimestamp();
+}
+
+TimestampTz
+fleet_clock_calendar(void)
+{
+    return GetCurrentTimestamp() + FLEET_POINT_SECONDS("calendar") * USECS_PER_SEC;
 }
 
 TimestampTz

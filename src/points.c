@@ -130,6 +130,22 @@ fleet_point(const char *name)
     return true;
 }
 
+int64
+fleet_point_seconds(const char *name)
+{
+    char path[MAXPGPATH];
+    char line[64] = "";
+    FILE *file;
+
+    snprintf(path, sizeof(path), POINTS_DIR "/%s", name);
+    if (access(path, F_OK) != 0 || (file = AllocateFile(path, "r")) == NULL)
+        return 0;
+    if (fgets(line, sizeof(line), file) == NULL)
+        line[0] = '\0';
+    FreeFile(file);
+    return strtoll(line, NULL, 10);
+}
+
 /* With the objects that it is for: each has a file of its own. */
 void
 fleet_point_of(const char *name, int64 id)

@@ -35,12 +35,16 @@ extern bool fleet_point(const char *name);
 #define FLEET_POINT(name) ((void) fleet_point(name))
 /* True if it did something, for a test that leaves something out (a delay). */
 #define FLEET_POINT_HIT(name) fleet_point(name)
+/* What a test has put into its file, which stays: a number of seconds; 0: there is none. */
+extern int64 fleet_point_seconds(const char *name);
+#define FLEET_POINT_SECONDS(name) fleet_point_seconds(name)
 /* One that is passed with an object in hand. */
 extern void fleet_point_of(const char *name, int64 id);
 #define FLEET_POINT_OF(name, id) fleet_point_of(name, id)
 #else
 #define FLEET_POINT(name) ((void) 0)
 #define FLEET_POINT_HIT(name) false
+#define FLEET_POINT_SECONDS(name) ((int64) 0)
 #define FLEET_POINT_OF(name, id) ((void) 0)
 #endif
 

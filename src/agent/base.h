@@ -72,6 +72,7 @@ typedef enum AgentRequestKind
     REQUEST_LOCAL_JOB, /* owner: LocalJob */
     REQUEST_QUERY,     /* AgentQuery */
     REQUEST_DEPLOY,    /* Deployment */
+    REQUEST_SCHEDULE,  /* AgentSchedule */
 } AgentRequestKind;
 
 typedef struct AgentRequest

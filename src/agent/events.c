@@ -17,6 +17,7 @@
 #include "agent/local_job.h"
 #include "agent/query.h"
 #include "agent/remote.h"
+#include "agent/schedule.h"
 #include "agent/server.h"
 #include "hand.h"
 
@@ -202,6 +203,8 @@ executor_event(void *arg, FleetExecutor *executor, const FleetExecutorEvent *eve
     }
     else if (request->kind == REQUEST_QUERY)
         agent_query_event(request->owner, executor, event);
+    else if (request->kind == REQUEST_SCHEDULE)
+        agent_schedule_event(request->owner, event);
     fleet_hand = before;
 }
 

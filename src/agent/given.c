@@ -75,6 +75,7 @@ context_of(const AgentRun *run, FleetTaskRef ref, uint16 attempt, const AgentSer
     append_name(&out, "task", def->name);
     append_name(&out, "job", def->job);
     append_name(&out, "server", server == NULL ? NULL : server->name);
+    append_name(&out, "scheduled_for", run->scheduled_for);
     if (run->def->specs[ref.task].last)
         append_name(&out, "outcome",
                     fleet_state_name(fleet_engine_run_outcome(agent.engine, run->handle)));

@@ -16,6 +16,7 @@
 #include "agent/quarantine.h"
 #include "agent/recover.h"
 #include "agent/run.h"
+#include "agent/schedule.h"
 #include "agent/server.h"
 #include "agent/steer.h"
 #include "hand.h"
@@ -32,8 +33,9 @@ typedef struct Inbox
     int njobs, jobs_capacity;
     int64 *skip_ids;
     int nskips, skips_capacity;
-    bool everything;                                                       /* messages were lost */
-    bool servers, deploy, identity, pause, renamed, limits, lifted, retry; /* read them again */
+    bool everything; /* messages were lost */
+    /* what is to be read again */
+    bool servers, deploy, identity, pause, renamed, limits, schedules, lifted, retry;
 } Inbox;
 
 static void
@@ -132,6 +134,17 @@ cancel_take(const FleetMessage *message)
         job_run_cancel(message->id);
 }
 
+static void
+definitions_load(bool renamed, bool pause, bool schedules)
+{
+    if (renamed)
+        agent_learn_names();
+    if (pause)
+        agent_steer_pause();
+    if (schedules || pause)
+        agent_schedules_load();
+}
+
 /* Takes the messages that have come: what they name, and what is to be read again. */
 static void
 inbox_read(Inbox *inbox)
@@ -165,6 +178,7 @@ inbox_read(Inbox *inbox)
             case FLEET_MESSAGE_PAUSE: inbox->pause = true; break;
             case FLEET_MESSAGE_RENAMED: inbox->renamed = true; break;
             case FLEET_MESSAGE_LIMITS: inbox->limits = true; break;
+            case FLEET_MESSAGE_SCHEDULES: inbox->schedules = true; break;
         }
     }
     fleet_hand_empty();
@@ -188,10 +202,10 @@ agent_inbox_take(void)
         agent_servers_load();
     if (agent.paused)
         return;
-    if (inbox.renamed || inbox.everything)
-        agent_learn_names();
-    if (inbox.pause || inbox.servers || inbox.everything) /* a server may have come into a group */
-        agent_steer_pause();
+    definitions_load(inbox.renamed || inbox.everything,
+                     /* a server may have come into a group */
+                     inbox.pause || inbox.servers || inbox.everything,
+                     inbox.schedules || inbox.everything);
     if (inbox.lifted || inbox.everything)
     {
         read_open();

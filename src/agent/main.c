@@ -37,6 +37,7 @@
 #include "agent/recover.h"
 #include "agent/remote.h"
 #include "agent/run.h"
+#include "agent/schedule.h"
 #include "agent/server.h"
 #include "agent/steer.h"
 #include "agent/task.h"
@@ -93,6 +94,7 @@ make_structures(void)
     agent_tasks_init();
     agent_remote_init();
     agent_servers_init(&server_hooks);
+    agent_schedules_init();
     agent_events_init();
 }
 
@@ -114,6 +116,7 @@ load_everything(void)
     agent_steer_retry();
     agent_deployments_send();
     agent_history_load();
+    agent_schedules_load();
     agent_decide(); /* before any effect: what is canceled is not begun */
     turn_again();
 }
@@ -146,6 +149,7 @@ turn(void)
         agent_waiting_tell();
         next = fleet_earlier(next, agent_history_turn(now));
         next = fleet_earlier(next, agent_late_turn(now));
+        next = fleet_earlier(next, agent_schedules_turn(now));
     }
     if (agent_flush_needed())
         agent_flush();

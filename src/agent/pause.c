@@ -61,3 +61,17 @@ agent_pause_of_run(const AgentRun *run)
     }
     return run->parent_task != NULL && agent_pause_of_run(run->parent_task->run);
 }
+
+bool
+agent_pause_of_package(const char *package)
+{
+    for (int i = 0; i < npauses; i++)
+    {
+        if (pauses[i].run_id != 0 || pauses[i].group != NULL)
+            continue;
+        if (pauses[i].package == NULL ||
+            (package != NULL && strcmp(pauses[i].package, package) == 0))
+            return true;
+    }
+    return false;
+}

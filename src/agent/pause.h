@@ -12,5 +12,7 @@ extern void agent_pauses_read(void);
 extern const char *agent_pause_of_server(const AgentServer *server);
 /* By itself, by what it is a part of, by its package if it has not begun, or with everything. */
 extern bool agent_pause_of_run(const AgentRun *run);
+/* Of this package, or NULL: of everything. */
+extern bool agent_pause_of_package(const char *package);
 
 #endif

@@ -43,6 +43,9 @@
  *
  *   Query: a for_each or a condition, executed in a runner.
  *
+ *   Schedule: when packages and jobs start by themselves.  Firing it is work of
+ *   its owner, in a runner.
+ *
  *   Request: a number given out with each thing that is asked of an executor or
  *   a link; its answer carries it back, and finds its owner or none.
  *
@@ -84,6 +87,7 @@
  *   notice.c     notices
  *   deploy.c     deployments
  *   query.c      queries
+ *   schedule.c   schedules
  *   remote.c     tokens; AgentTask's fields that are marked "remote"
  *   local_job*.c LocalJob; job_run.c: job runs among them
  *   steer.c      nothing: what sessions ask of runs goes to the engine
@@ -209,7 +213,8 @@ struct AgentRun
     Oid owner;
     int32 priority;
     char *params;
-    char **task_params; /* per task: run params || task params; made when needed */
+    char *scheduled_for; /* NULL: no schedule started it */
+    char **task_params;  /* per task: run params || task params; made when needed */
     char **resolved; /* per task: its own, once their templates are resolved; NULL: not, or none */
     FleetState state;
     FleetState durable;        /* as in the row */

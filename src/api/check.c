@@ -24,6 +24,9 @@ static const char override_hint[] =
     "If it is right for the server where it will run: check_syntax => false.";
 static const char condition_hint[] =
     "For example: fleet.param('day') <> '' or (SELECT count(*) FROM stage) > 0.";
+static const char params_hint[] =
+    "It is an expression or a query that gives a JSON object, for example: "
+    "jsonb_build_object('day', fleet.scheduled_for()::date - 1).";
 
 /* Parses; a syntax error points into the text that the user gave, not into the statement that
  * called us.  "skip": characters that we put in front of the user's. */
@@ -206,17 +209,17 @@ is_one_expression(List *statements)
            select->lockingClause == NIL;
 }
 
+/* "what" it is, as the subject of a message. */
 static int
-check_condition(const char *condition)
+check_expression(const char *expression, const char *what, const char *hint)
 {
     static const char prefix[] = "SELECT (";
-    char *query = psprintf("%s%s\n)", prefix, condition);
-    List *statements = parse(query, condition, (int) strlen(prefix), condition_hint);
+    char *query = psprintf("%s%s\n)", prefix, expression);
+    List *statements = parse(query, expression, (int) strlen(prefix), hint);
 
     if (!is_one_expression(statements))
-        ereport(ERROR,
-                (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                 errmsg("a condition must be one SQL expression"), errhint("%s", condition_hint)));
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("%s must be one SQL expression", what), errhint("%s", hint)));
     return 1;
 }
 
@@ -247,7 +250,9 @@ fleet_sql_check_command(PG_FUNCTION_ARGS)
     if (strcmp(what, "query") == 0)
         PG_RETURN_INT32(check_query(command));
     if (strcmp(what, "condition") == 0)
-        PG_RETURN_INT32(check_condition(command));
+        PG_RETURN_INT32(check_expression(command, "a condition", condition_hint));
+    if (strcmp(what, "params") == 0)
+        PG_RETURN_INT32(check_expression(command, "params_sql", params_hint));
     if (strcmp(what, "transactions") == 0)
         PG_RETURN_INT32(count_transaction_commands(command));
     PG_RETURN_INT32(check_command(command));

@@ -44,6 +44,7 @@ static const struct
     {"renamed", FLEET_MESSAGE_RENAMED},
     {"cancel_final", FLEET_MESSAGE_CANCEL_FINAL},
     {"limits", FLEET_MESSAGE_LIMITS},
+    {"schedules", FLEET_MESSAGE_SCHEDULES},
 };
 
 /* (name of the message, id) */

@@ -6,30 +6,20 @@
  */
 #include "postgres.h"
 
-#include "core/cron.h"
+#include "clock.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#include "zone.h"
 
-/* The core counts from 1970, the server's timestamps from 2000. */
-#define EPOCH_DIFFERENCE                                                                           \
-    ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY * USECS_PER_SEC)
 #define MAX_TIMES 100000
 
 PG_FUNCTION_INFO_V1(fleet_sql_schedule_times);
 PG_FUNCTION_INFO_V1(fleet_sql_check_cron);
-
-static int32_t
-offset_in_zone(void *context, FleetTime time)
-{
-    pg_time_t seconds = (pg_time_t) (time / USECS_PER_SEC);
-    struct pg_tm *tm = pg_localtime(&seconds, context);
-
-    return tm == NULL ? 0 : (int32_t) tm->tm_gmtoff;
-}
+PG_FUNCTION_INFO_V1(fleet_sql_calendar);
+PG_FUNCTION_INFO_V1(fleet_sql_next_time);
 
 static FleetCron
 parse_cron(text *cron)
@@ -44,17 +34,23 @@ parse_cron(text *cron)
     return parsed;
 }
 
-static pg_tz *
+static FleetZone
 find_zone(text *name)
 {
-    char *zone = text_to_cstring(name);
-    pg_tz *tz = zone[0] == '\0' || strlen(zone) > TZ_STRLEN_MAX ? NULL : pg_tzset(zone);
+    FleetZone zone;
 
-    if (tz == NULL || !pg_tz_acceptable(tz))
+    if (!fleet_zone_find(text_to_cstring(name), &zone))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("time zone \"%s\" not recognized", zone),
+                        errmsg("time zone \"%s\" not recognized", text_to_cstring(name)),
                         errhint("See pg_timezone_names.")));
-    return tz;
+    return zone;
+}
+
+/* () returns timestamptz: what schedules go by */
+Datum
+fleet_sql_calendar(PG_FUNCTION_ARGS)
+{
+    PG_RETURN_TIMESTAMPTZ(fleet_clock_calendar());
 }
 
 /* (cron text, time_zone text) returns void: an error if they are not what schedule_times() takes */
@@ -75,7 +71,7 @@ fleet_sql_schedule_times(PG_FUNCTION_ARGS)
 {
     ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
     FleetCron cron;
-    FleetZone zone = {offset_in_zone, NULL};
+    FleetZone zone;
     TimestampTz time, until = PG_ARGISNULL(3) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(3);
     int32 count = PG_ARGISNULL(4) ? MAX_TIMES : PG_GETARG_INT32(4);
 
@@ -83,24 +79,43 @@ fleet_sql_schedule_times(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
         PG_RETURN_NULL();
     cron = parse_cron(PG_GETARG_TEXT_PP(0));
-    zone.context = find_zone(PG_GETARG_TEXT_PP(1));
+    zone = find_zone(PG_GETARG_TEXT_PP(1));
     time = PG_GETARG_TIMESTAMPTZ(2);
     if (time > PG_INT64_MAX / 2 || TIMESTAMP_NOT_FINITE(time)) /* year 148,000 */
         PG_RETURN_NULL();
     while (count-- > 0)
     {
-        FleetTime next = fleet_cron_next(&cron, &zone, time + EPOCH_DIFFERENCE);
+        FleetTime next = fleet_cron_next(&cron, &zone, fleet_zone_time(time));
         bool isnull = false;
         Datum value;
 
         CHECK_FOR_INTERRUPTS();
         if (next == FLEET_NEVER)
             break;
-        time = next - EPOCH_DIFFERENCE;
+        time = fleet_zone_timestamp(next);
         if (time > until)
             break;
         value = TimestampTzGetDatum(time);
         tuplestore_putvalues(result->setResult, result->setDesc, &value, &isnull);
     }
     PG_RETURN_NULL();
+}
+
+/* (cron text, time_zone text, after timestamptz) returns timestamptz: for views, which no row must break */
+Datum
+fleet_sql_next_time(PG_FUNCTION_ARGS)
+{
+    TimestampTz after = PG_GETARG_TIMESTAMPTZ(2);
+    FleetCron cron;
+    FleetZone zone;
+    FleetTime next;
+
+    if (!fleet_cron_parse(text_to_cstring(PG_GETARG_TEXT_PP(0)), &cron, NULL) ||
+        !fleet_zone_find(text_to_cstring(PG_GETARG_TEXT_PP(1)), &zone) ||
+        TIMESTAMP_NOT_FINITE(after) || after > PG_INT64_MAX / 2)
+        PG_RETURN_NULL();
+    next = fleet_cron_next(&cron, &zone, fleet_zone_time(after));
+    if (next == FLEET_NEVER)
+        PG_RETURN_NULL();
+    PG_RETURN_TIMESTAMPTZ(fleet_zone_timestamp(next));
 }

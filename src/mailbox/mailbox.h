@@ -29,6 +29,7 @@ typedef enum FleetMessageKind
     FLEET_MESSAGE_RENAMED,      /* a package, task or job has another name */
     FLEET_MESSAGE_CANCEL_FINAL, /* a cancel of this run was committed, of its final tasks too */
     FLEET_MESSAGE_LIMITS,       /* so many runs of a package run at a time: changed */
+    FLEET_MESSAGE_SCHEDULES,    /* schedules changed, or are to be looked at */
 } FleetMessageKind;
 
 /* -- sessions (mailbox/session.c) -- */

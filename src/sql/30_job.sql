@@ -389,6 +389,12 @@ $$;
 COMMENT ON FUNCTION fleet_catalog.take_job_key(text, text, oid, bigint) IS 'The job run that has this run key; null: this one has it from now on';
 
 CREATE FUNCTION fleet_catalog.start_job(a_job text, a_params jsonb, a_server text, a_on_group text, a_start_step text, a_run_key text) RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT fleet_catalog.request_job_run(a_job, a_params, a_server, a_on_group, a_start_step, a_run_key, NULL)
+$$;
+
+CREATE FUNCTION fleet_catalog.request_job_run(a_job text, a_params jsonb, a_server text, a_on_group text, a_start_step text, a_run_key text,
+                                              a_scheduled_for timestamptz) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_elsewhere boolean := num_nonnulls(a_server, a_on_group) > 0;
@@ -409,12 +415,14 @@ BEGIN
         PERFORM fleet_catalog.run_job(a_job, v_job.owner, v_job.params, a_server, a_on_group, a_start_step, v_id, v_uuid);
         RETURN v_id;
     END IF;
-    INSERT INTO fleet_catalog.job_run (job_run_id, job, definition, owner, params)
-    VALUES (v_id, a_job, fleet_catalog.snapshot_job(a_job, a_start_step), v_job.owner, v_job.params);
+    INSERT INTO fleet_catalog.job_run (job_run_id, job, definition, owner, params, context)
+    VALUES (v_id, a_job, fleet_catalog.snapshot_job(a_job, a_start_step), v_job.owner, v_job.params,
+            CASE WHEN a_scheduled_for IS NOT NULL THEN jsonb_build_object('job', a_job, 'scheduled_for', a_scheduled_for) END);
     PERFORM fleet_catalog.wake('job_run', v_id);
     RETURN v_id;
 END
 $$;
+COMMENT ON FUNCTION fleet_catalog.request_job_run(text, jsonb, text, text, text, text, timestamptz) IS 'Starts a job at COMMIT, for a time (only here) if a schedule does it; returns its job_run_id';
 
 CREATE FUNCTION fleet_link.begin_job(job text, params jsonb, server text, on_group text, start_step text) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';

@@ -61,6 +61,34 @@ BEGIN
 END
 $$;
 
+-- One without a name of its own has that of what it starts, unless another one has it.
+CREATE FUNCTION fleet_catalog.schedule_follows(a_schedule fleet_catalog.schedule, a_new_name text) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+UPDATE fleet_catalog.schedule AS s SET name = a_new_name
+ WHERE s.schedule_id = a_schedule.schedule_id AND NOT EXISTS (SELECT FROM fleet_catalog.schedule AS o WHERE o.name = a_new_name)
+$$;
+COMMENT ON FUNCTION fleet_catalog.schedule_follows(fleet_catalog.schedule, text) IS 'A schedule gets the new name of the package or job whose name it has';
+
+-- They are of one owner with what they start.
+CREATE FUNCTION fleet_catalog.drop_schedules(a_kind text, a_name text, a_cascade boolean) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_names text[] := ARRAY(SELECT format('"%s"', s.name) FROM fleet_catalog.schedule AS s
+                             WHERE CASE a_kind WHEN 'package' THEN s.package ELSE s.job END = a_name ORDER BY s.name);
+BEGIN
+    IF v_names = '{}' THEN
+        RETURN;
+    ELSIF NOT a_cascade THEN
+        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop %s "%s" because it is scheduled', a_kind, a_name),
+            DETAIL = format('Schedules: %s.', array_to_string(v_names[1:10], ', ') || CASE WHEN cardinality(v_names) > 10 THEN ', ...' ELSE '' END),
+            HINT = 'Remove them first with fleet.unschedule(), or use cascade => true.';
+    END IF;
+    DELETE FROM fleet_catalog.schedule AS s WHERE CASE a_kind WHEN 'package' THEN s.package ELSE s.job END = a_name;
+    PERFORM fleet_catalog.wake('schedules', 0);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.drop_schedules(text, text, boolean) IS 'Drops the schedules of a package or job that is to be dropped; an error if there are some and it is not to cascade';
+
 -- ---- steps -------------------------------------------------------------------------------------
 
 CREATE FUNCTION fleet.alter_step(job text, step text, new_name text DEFAULT NULL, sql text DEFAULT NULL, package text DEFAULT NULL,
@@ -465,6 +493,7 @@ BEGIN
     IF a_new_name <> a_job THEN
         PERFORM fleet_catalog.job_renamed(v_job, a_new_name);
     END IF;
+    PERFORM fleet_catalog.wake('schedules', 0) FROM fleet_catalog.schedule AS s WHERE s.job = coalesce(a_new_name, a_job);
 END
 $$;
 
@@ -473,6 +502,7 @@ CREATE FUNCTION fleet_catalog.job_renamed(a_job fleet_catalog.job, a_new_name te
 BEGIN
     PERFORM fleet_catalog.touched('package', u.package_id) FROM (SELECT DISTINCT j.package_id FROM fleet_catalog.users_of_job(a_job) AS j) AS u;
     UPDATE fleet_catalog.task AS t SET job = a_new_name FROM fleet_catalog.users_of_job(a_job) AS u WHERE t.package_id = u.package_id AND t.name = u.task;
+    PERFORM fleet_catalog.schedule_follows(s, a_new_name) FROM fleet_catalog.schedule AS s WHERE s.job = a_new_name AND s.name = a_job.name;
     INSERT INTO fleet_catalog.renaming (kind, old_name, new_name) VALUES ('job', a_job.name, a_new_name);
     PERFORM fleet_catalog.wake('renamed', 0);
     IF EXISTS (SELECT FROM fleet_catalog.deployment AS d WHERE d.job = a_job.name) THEN
@@ -503,6 +533,7 @@ BEGIN
     IF a_cascade THEN
         PERFORM fleet_catalog.drop_task(u.package, u.path, false) FROM fleet_catalog.users_of_job(v_job) AS u;
     END IF;
+    PERFORM fleet_catalog.drop_schedules('job', a_job, a_cascade);
     v_uses := fleet_catalog.list_uses(ARRAY(SELECT u.what FROM fleet_catalog.users_of_job(v_job) AS u GROUP BY u.what ORDER BY u.what LIMIT 11));
     IF v_uses IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop job "%s" because tasks run it', a_job),
@@ -538,36 +569,13 @@ SELECT 'job', j.job_id, j.name, s.name, s.name, CASE WHEN fleet_catalog.sees(j.o
 $$;
 COMMENT ON FUNCTION fleet_catalog.users_of_package(fleet_catalog.package) IS 'Tasks and steps that run a package; kind, id and owner_name are of the package or job that they belong to';
 
--- Its schedule is with pg_cron, where only who made it can change it: so these two run as their caller.
-CREATE FUNCTION fleet_link.alter_package(package text, new_name text, params jsonb, overlap text, priority integer, description text, owner text, enabled boolean,
-                                         failed_if text, max_parallel integer, timeout interval, deadline interval, reset text[]) RETURNS void
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.alter_package(text, text, jsonb, text, integer, text, text, boolean, text, integer, interval, interval, text[]) IS 'For fleet.alter_package(): all but the schedule';
-
 CREATE FUNCTION fleet.alter_package(package text, new_name text DEFAULT NULL, params jsonb DEFAULT NULL, overlap text DEFAULT NULL,
                                     priority integer DEFAULT NULL, description text DEFAULT NULL, owner text DEFAULT NULL,
                                     enabled boolean DEFAULT NULL, failed_if text DEFAULT NULL, max_parallel integer DEFAULT NULL,
                                     timeout interval DEFAULT NULL, deadline interval DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_schedule record;
-BEGIN
-    IF alter_package.new_name <> alter_package.package THEN
-        SELECT s.cron, s.params INTO v_schedule FROM fleet.schedule AS s WHERE s.package = alter_package.package AND s.owner = current_user;
-    END IF;
-    IF v_schedule IS NOT NULL THEN
-        PERFORM fleet.unschedule_package(alter_package.package);
-    END IF;
-    PERFORM fleet_link.alter_package(alter_package.package, alter_package.new_name, alter_package.params, alter_package.overlap, alter_package.priority,
-                                     alter_package.description, alter_package.owner, alter_package.enabled, alter_package.failed_if,
-                                     alter_package.max_parallel, alter_package.timeout, alter_package.deadline, alter_package.reset);
-    IF v_schedule IS NOT NULL THEN
-        PERFORM fleet.schedule_package(alter_package.new_name, v_schedule.cron, v_schedule.params);
-    END IF;
-END
-$$;
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.alter_package(text, text, jsonb, text, integer, text, text, boolean, text, integer, interval, interval, text[])
-    IS 'Changes a package; arguments that are null leave things as they are. new_name: what runs it follows, and its schedule, pause and retention; enabled: false: it is not run; max_parallel, timeout, deadline: 0 takes them away; reset: options that are to have their defaults';
+    IS 'Changes a package; arguments that are null leave things as they are. new_name: what runs it follows, and its schedules, pause and retention; enabled: false: it is not run; max_parallel, timeout, deadline: 0 takes them away; reset: options that are to have their defaults';
 
 CREATE FUNCTION fleet_catalog.alter_package(a_package text, a_new_name text, a_params jsonb, a_overlap text, a_priority integer,
                                             a_description text, a_owner text, a_enabled boolean, a_failed_if text, a_max_parallel integer,
@@ -614,6 +622,7 @@ BEGIN
     IF (v_overlap, v_max_parallel) IS DISTINCT FROM (v_package.overlap, v_package.max_parallel) THEN
         PERFORM fleet_catalog.wake('limits', v_package.package_id);
     END IF;
+    PERFORM fleet_catalog.wake('schedules', 0) FROM fleet_catalog.schedule AS s WHERE s.package = coalesce(a_new_name, a_package);
 END
 $$;
 
@@ -622,34 +631,19 @@ CREATE FUNCTION fleet_catalog.package_renamed(a_package fleet_catalog.package, a
 DECLARE
     v_users record;
 BEGIN
-    IF EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.package = a_package.name) THEN
-        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot rename package "%s" because another role has scheduled it', a_package.name),
-            DETAIL = format('Its schedule belongs to role "%s".', (SELECT pg_get_userbyid(s.owner) FROM fleet_catalog.schedule AS s WHERE s.package = a_package.name)),
-            HINT = 'That role can rename it, or remove the schedule with fleet.unschedule_package().';
-    END IF;
     FOR v_users IN SELECT u.* FROM fleet_catalog.users_of_package(a_package) AS u LOOP
         PERFORM fleet_catalog.touched(v_users.kind, v_users.id);
         UPDATE fleet_catalog.task AS t SET package = a_new_name WHERE v_users.kind = 'package' AND t.package_id = v_users.id AND t.name = v_users.name;
         UPDATE fleet_catalog.step AS s SET package = a_new_name WHERE v_users.kind = 'job' AND s.job_id = v_users.id AND s.name = v_users.name;
     END LOOP;
+    PERFORM fleet_catalog.schedule_follows(s, a_new_name) FROM fleet_catalog.schedule AS s WHERE s.package = a_new_name AND s.name = a_package.name;
     INSERT INTO fleet_catalog.renaming (kind, old_name, new_name) VALUES ('package', a_package.name, a_new_name);
     PERFORM fleet_catalog.wake('renamed', 0);
 END
 $$;
 
-CREATE FUNCTION fleet_link.drop_package(package text, if_exists boolean, cascade boolean) RETURNS boolean
-    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.drop_package(text, boolean, boolean) IS 'For fleet.drop_package(): all but the schedule';
-
 CREATE FUNCTION fleet.drop_package(package text, if_exists boolean DEFAULT false, cascade boolean DEFAULT false) RETURNS boolean
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-    IF drop_package.cascade AND EXISTS (SELECT FROM fleet.schedule AS s WHERE s.package = drop_package.package) THEN
-        PERFORM fleet.unschedule_package(drop_package.package);
-    END IF;
-    RETURN fleet_link.drop_package(drop_package.package, drop_package.if_exists, drop_package.cascade);
-END
-$$;
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.drop_package(text, boolean, boolean)
     IS 'Drops a package that no task, step or schedule runs, with its tasks and versions; its runs continue and their history is kept. cascade: drops those. Returns false if there was no such package';
 
@@ -669,10 +663,7 @@ BEGIN
         PERFORM fleet_catalog.drop_task(u.owner_name, u.path, false) FROM fleet_catalog.users_of_package(v_package) AS u WHERE u.kind = 'package';
         PERFORM fleet_catalog.drop_step(u.owner_name, u.name) FROM fleet_catalog.users_of_package(v_package) AS u WHERE u.kind = 'job';
     END IF;
-    IF EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.package = a_package) THEN
-        RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop package "%s" because it is scheduled', a_package),
-            HINT = 'Remove its schedule first with fleet.unschedule_package(), or use cascade => true.';
-    END IF;
+    PERFORM fleet_catalog.drop_schedules('package', a_package, a_cascade);
     v_uses := fleet_catalog.list_uses(ARRAY(SELECT u.what FROM fleet_catalog.users_of_package(v_package) AS u GROUP BY u.what ORDER BY u.what LIMIT 11));
     IF v_uses IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop package "%s" because tasks or steps run it', a_package),

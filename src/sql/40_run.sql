@@ -106,6 +106,14 @@ COMMENT ON FUNCTION fleet_catalog.check_times(timestamptz, interval, timestamptz
 CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb, a_run_key text, a_priority integer, a_only_tasks text[],
                                                  a_from_task text, a_skip_tasks text[], a_require_deployed boolean, a_run_at timestamptz,
                                                  a_timeout interval, a_deadline timestamptz) RETURNS bigint
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+SELECT fleet_catalog.request_run(a_package, a_params, a_run_key, a_priority, a_only_tasks, a_from_task, a_skip_tasks, a_require_deployed, a_run_at,
+                                 a_timeout, a_deadline, NULL)
+$$;
+
+CREATE FUNCTION fleet_catalog.request_run(a_package text, a_params jsonb, a_run_key text, a_priority integer, a_only_tasks text[],
+                                          a_from_task text, a_skip_tasks text[], a_require_deployed boolean, a_run_at timestamptz,
+                                          a_timeout interval, a_deadline timestamptz, a_scheduled_for timestamptz) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
@@ -161,11 +169,11 @@ BEGIN
         PERFORM fleet_catalog.check_deployed(d.body) FROM fleet_catalog.definition AS d WHERE d.hash = v_definition;
     END IF;
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key, package_id, max_parallel, replaces,
-                                   run_at, timeout, deadline, deadline_after)
+                                   run_at, timeout, deadline, deadline_after, scheduled_for)
     VALUES (v_uuid, a_package, v_definition, v_package.owner,
             coalesce(a_priority, v_package.priority), v_params, a_run_key, v_package.package_id,
             fleet_catalog.parallel_limit(coalesce(v_decided, v_package.overlap), v_package.max_parallel), coalesce(v_decided = 'replace', false),
-            a_run_at, nullif(coalesce(a_timeout, v_package.timeout), '0'), a_deadline, CASE WHEN a_deadline IS NULL THEN v_package.deadline END)
+            a_run_at, nullif(coalesce(a_timeout, v_package.timeout), '0'), a_deadline, CASE WHEN a_deadline IS NULL THEN v_package.deadline END, a_scheduled_for)
     ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;
     IF NOT FOUND THEN -- another session was faster with this run_key
@@ -175,6 +183,7 @@ BEGIN
     RETURN v_run_id;
 END
 $$;
+COMMENT ON FUNCTION fleet_catalog.request_run(text, jsonb, text, integer, text[], text, text[], boolean, timestamptz, interval, timestamptz, timestamptz) IS 'Starts a package at COMMIT, for a time if a schedule does it; returns its run_id';
 
 -- ---- cancel ------------------------------------------------------------------------------------
 

@@ -195,12 +195,13 @@ BEGIN
         v_definition := fleet_catalog.store_definition('package', v_inner.body);
     END IF;
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, parent_run_id, parent_task_no, parent_item,
-                                   requested_by, restart_of, restart_unknown, restart_definition, restart_from, timeout, deadline_after)
+                                   requested_by, restart_of, restart_unknown, restart_definition, restart_from, timeout, deadline_after, scheduled_for)
     SELECT a_run_uuid, v_old.package, v_definition, v_old.owner, v_parent.priority, v_old.params, a_run_id, a_task_no, a_item,
            v_parent.requested_by, v_old.run_id, v_parent.restart_unknown, v_parent.restart_definition,
            (SELECT substr(v_parent.restart_from, length(p.name) + 2) FROM fleet_catalog.definition_task AS p
              WHERE p.hash = v_parent.definition AND p.task_no = a_task_no AND fleet_catalog.leads_into(v_parent.restart_from, p.name)),
-           fleet_catalog.from_microseconds((d.body ->> 'timeout_us')::bigint), fleet_catalog.from_microseconds((d.body ->> 'deadline_us')::bigint)
+           fleet_catalog.from_microseconds((d.body ->> 'timeout_us')::bigint), fleet_catalog.from_microseconds((d.body ->> 'deadline_us')::bigint),
+           v_old.scheduled_for
       FROM fleet_catalog.definition AS d WHERE d.hash = v_definition
     RETURNING run_id INTO v_run_id;
     PERFORM fleet_catalog.restart_rows(v_run_id);
@@ -383,12 +384,12 @@ BEGIN
     -- The uuid follows from the old run's: a restart that is asked for again after its commit was lost with a primary
     -- starts nothing twice.  What an earlier restart was told about unknown tasks holds for those that it did not come to.
     INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, priority, params, run_key, restart_of, restart_unknown,
-                                   restart_definition, restart_from, package_id, max_parallel, replaces, timeout, deadline, deadline_after)
+                                   restart_definition, restart_from, package_id, max_parallel, replaces, timeout, deadline, deadline_after, scheduled_for)
     SELECT fleet_catalog.content_hash(v_old.run_uuid::text || '/restart'), v_old.package, v_old.job,
            CASE WHEN v_old.job IS NOT NULL THEN fleet_catalog.next_job_run() END, v_definition, v_old.owner, v_old.priority, v_old.params,
            v_old.run_key, a_run_id, CASE a_unknown WHEN 'refuse' THEN coalesce(v_old.restart_unknown, 'run') ELSE a_unknown END, a_definition, a_from_task,
            v_old.package_id, CASE WHEN p.package_id IS NULL THEN v_old.max_parallel ELSE fleet_catalog.parallel_limit(p.overlap, p.max_parallel) END, coalesce(p.overlap = 'replace', false),
-           v_old.timeout, CASE WHEN v_old.deadline > clock_timestamp() THEN v_old.deadline END, v_old.deadline_after
+           v_old.timeout, CASE WHEN v_old.deadline > clock_timestamp() THEN v_old.deadline END, v_old.deadline_after, v_old.scheduled_for
       FROM (SELECT) AS one LEFT JOIN fleet_catalog.package AS p ON p.package_id = v_old.package_id
     ON CONFLICT (restart_of) WHERE restart_of IS NOT NULL AND parent_run_id IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;

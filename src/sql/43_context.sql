@@ -11,7 +11,7 @@ CREATE FUNCTION fleet.context(key text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN NULLIF(pg_catalog.current_setting('fleet.context', true), '')::jsonb OPERATOR(pg_catalog.->>) key;
 COMMENT ON FUNCTION fleet.context(text)
-    IS 'What the running step is part of: run_id, run_uuid, package, task, item, attempt, job or server, as text; null if there is no such thing';
+    IS 'What the running step is part of: run_id, run_uuid, package, task, item, attempt, job, server or scheduled_for, as text; null if there is no such thing';
 
 CREATE FUNCTION fleet.run_id() RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -243,9 +243,9 @@ BEGIN
         PERFORM fleet_catalog.refuse_template(a_object, format('There is no "%s".', left(v_key, 200)));
     ELSIF jsonb_typeof(a_object -> v_key) <> 'string' THEN
         PERFORM fleet_catalog.refuse_template(a_object, format('The value of "%s" must be a string.', v_key));
-    ELSIF v_key = '$context' AND a_object ->> v_key NOT IN ('run_id', 'run_uuid', 'package', 'task', 'job') THEN
+    ELSIF v_key = '$context' AND a_object ->> v_key NOT IN ('run_id', 'run_uuid', 'package', 'task', 'job', 'scheduled_for') THEN
         PERFORM fleet_catalog.refuse_template(a_object,
-            'Before a task begins, its context has run_id, run_uuid, package, task and job. Steps find all of it in the setting fleet.context.');
+            'Before a task begins, its context has run_id, run_uuid, package, task, job and scheduled_for. Steps find all of it in the setting fleet.context.');
     END IF;
     RETURN v_key;
 END
@@ -366,6 +366,7 @@ BEGIN
         WHEN '$outcome' THEN to_jsonb(fleet_catalog.seen_outcome(a_run, a_name))
         WHEN '$param' THEN a_run.params -> a_name
         ELSE CASE a_name WHEN 'run_id' THEN to_jsonb(a_run.run_id) WHEN 'run_uuid' THEN to_jsonb(a_run.run_uuid) WHEN 'package' THEN to_jsonb(a_run.package)
+             WHEN 'scheduled_for' THEN to_jsonb(a_run.scheduled_for)
              ELSE (SELECT to_jsonb(CASE a_name WHEN 'task' THEN d.name ELSE d.job END) FROM fleet_catalog.definition_task AS d
                     WHERE d.hash = a_run.definition AND d.task_no = a_task_no) END END;
 END

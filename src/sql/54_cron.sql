@@ -22,3 +22,11 @@ BEGIN
     RETURN QUERY SELECT t FROM fleet_catalog.times_of(a_cron, a_time_zone, coalesce(a_after, now()), NULL, a_count) AS t;
 END
 $$;
+
+CREATE FUNCTION fleet_catalog.next_time(a_cron text, a_time_zone text, a_after timestamptz) RETURNS timestamptz
+    LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_next_time';
+COMMENT ON FUNCTION fleet_catalog.next_time(text, text, timestamptz) IS 'When a schedule is due next; null: never, or it is none that is known here';
+
+CREATE FUNCTION fleet_catalog.calendar() RETURNS timestamptz
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'fleet_sql_calendar';
+COMMENT ON FUNCTION fleet_catalog.calendar() IS 'The clock that schedules go by: clock_timestamp(), but for tests';

@@ -1,7 +1,8 @@
 -- 58_document.sql: definitions as documents of JSON, for version control and for other databases.
 --
 -- A document has packages and jobs by name, and in them tasks, constraints and steps with the arguments of the functions
--- that make them: fleet.create_package(), add_task(), add_precedence(), set_retention(), create_job(), add_step().  What has
+-- that make them: fleet.create_package(), add_task(), add_precedence(), set_retention(), create_job(), add_step(),
+-- schedule_package(), schedule_job().  What has
 -- its default is left out.  So the functions are the only place that knows what there is, here too: the columns of
 -- the views have the names of the arguments, and what an import gets goes through the functions' own checks.
 
@@ -10,6 +11,7 @@ CREATE FUNCTION fleet_catalog.document_keys(a_function text) RETURNS TABLE (ord 
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT a.ord::integer, a.name, format_type(p.proargtypes[a.ord - 1], NULL), pg_get_function_arg_default(p.oid, a.ord::integer),
        a.name <> ALL (CASE a_function WHEN 'create_package' THEN '{package}' WHEN 'set_retention' THEN '{package}' WHEN 'add_precedence' THEN '{package}'
+                           WHEN 'schedule_package' THEN '{package}' WHEN 'schedule_job' THEN '{job}'
                            WHEN 'add_task' THEN '{package,after,after_failure_of,after_completion_of,check_syntax}'
                            WHEN 'create_job' THEN '{job}' ELSE '{job,check_syntax,before,after_step}' END::text[])
   FROM pg_proc AS p, unnest(p.proargnames) WITH ORDINALITY AS a (name, ord)
@@ -41,6 +43,14 @@ SELECT coalesce(jsonb_object_agg(e.key, e.value), '{}')
   FROM jsonb_each(a_row) AS e WHERE a_presets ? e.key AND e.value <> 'null' AND e.value <> a_presets -> e.key
 $$;
 
+-- The schedules of a package, or of a job.
+CREATE FUNCTION fleet_catalog.schedules_document(a_package text, a_job text) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT coalesce((SELECT jsonb_build_object('schedules', jsonb_agg(fleet_catalog.document_of(d.presets, to_jsonb(s)) ORDER BY s.name COLLATE "C"))
+                   FROM fleet.schedule AS s, (SELECT fleet_catalog.presets_of('schedule_package') AS presets OFFSET 0) AS d
+                  WHERE s.package = a_package OR s.job = a_job HAVING count(*) > 0), '{}')
+$$;
+
 CREATE FUNCTION fleet_catalog.package_document(a_package text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET intervalstyle = postgres AS $$
 WITH presets AS MATERIALIZED (SELECT fleet_catalog.presets_of('add_task') AS task, fleet_catalog.presets_of('add_precedence') AS precedence)
@@ -51,6 +61,7 @@ SELECT fleet_catalog.document_of(fleet_catalog.presets_of('create_package'), to_
                       FROM fleet.precedence AS c WHERE c.package = p.package HAVING count(*) > 0), '{}')
        || CASE WHEN num_nonnulls(p.keep_days, p.keep_runs, p.keep_failed_days) > 0
                THEN jsonb_build_object('retention', fleet_catalog.document_of(fleet_catalog.presets_of('set_retention'), to_jsonb(p))) ELSE '{}' END
+       || fleet_catalog.schedules_document(p.package, NULL)
   FROM fleet.package AS p, presets AS d WHERE p.package = a_package
 $$;
 
@@ -59,6 +70,7 @@ CREATE FUNCTION fleet_catalog.job_document(a_job text) RETURNS jsonb
 WITH presets AS MATERIALIZED (SELECT fleet_catalog.presets_of('add_step') AS step)
 SELECT fleet_catalog.document_of(fleet_catalog.presets_of('create_job'), to_jsonb(j))
        || jsonb_build_object('steps', coalesce((SELECT jsonb_agg(fleet_catalog.document_of(d.step, to_jsonb(s)) ORDER BY s.step_no) FROM fleet.step AS s WHERE s.job = j.job), '[]'))
+       || fleet_catalog.schedules_document(NULL, j.job)
   FROM fleet.job AS j, presets AS d WHERE j.job = a_job
 $$;
 
@@ -178,6 +190,18 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_object(text, text, jsonb, text[]) IS 'Error unless an object of a document has what a function of schema fleet takes';
 
+CREATE FUNCTION fleet_catalog.check_schedules(a_path text, a_object jsonb, a_function text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_part record;
+BEGIN
+    PERFORM fleet_catalog.check_json_type(a_path || '.schedules', coalesce(a_object -> 'schedules', '[]'), 'array');
+    FOR v_part IN SELECT * FROM jsonb_array_elements(a_object -> 'schedules') WITH ORDINALITY AS t (value, n) LOOP
+        PERFORM fleet_catalog.check_object(format('%s.schedules[%s]', a_path, v_part.n - 1), a_function, v_part.value, '{}');
+    END LOOP;
+END
+$$;
+
 CREATE FUNCTION fleet_catalog.check_document(a_document jsonb) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -196,7 +220,7 @@ BEGIN
         PERFORM fleet_catalog.refuse_document('$.packages', format('package "%s" is missing', a_document ->> 'package'), 'The document is of that package.');
     END IF;
     FOR v_object IN SELECT format('$.packages.%I', p.key) AS path, p.value FROM jsonb_each(a_document -> 'packages') AS p LOOP
-        PERFORM fleet_catalog.check_object(v_object.path, 'create_package', v_object.value, '{tasks,precedence,retention}');
+        PERFORM fleet_catalog.check_object(v_object.path, 'create_package', v_object.value, '{tasks,precedence,retention,schedules}');
         PERFORM fleet_catalog.check_json_type(v_object.path || '.tasks', coalesce(v_object.value -> 'tasks', '[]'), 'array');
         PERFORM fleet_catalog.check_json_type(v_object.path || '.precedence', coalesce(v_object.value -> 'precedence', '[]'), 'array');
         PERFORM fleet_catalog.check_object(v_object.path || '.retention', 'set_retention', coalesce(v_object.value -> 'retention', '{}'), '{}');
@@ -206,13 +230,15 @@ BEGIN
         FOR v_part IN SELECT * FROM jsonb_array_elements(v_object.value -> 'precedence') WITH ORDINALITY AS t (value, n) LOOP
             PERFORM fleet_catalog.check_object(format('%s.precedence[%s]', v_object.path, v_part.n - 1), 'add_precedence', v_part.value, '{}');
         END LOOP;
+        PERFORM fleet_catalog.check_schedules(v_object.path, v_object.value, 'schedule_package');
     END LOOP;
     FOR v_object IN SELECT format('$.jobs.%I', j.key) AS path, j.value FROM jsonb_each(a_document -> 'jobs') AS j LOOP
-        PERFORM fleet_catalog.check_object(v_object.path, 'create_job', v_object.value, '{steps}');
+        PERFORM fleet_catalog.check_object(v_object.path, 'create_job', v_object.value, '{steps,schedules}');
         PERFORM fleet_catalog.check_json_type(v_object.path || '.steps', coalesce(v_object.value -> 'steps', '[]'), 'array');
         FOR v_part IN SELECT * FROM jsonb_array_elements(v_object.value -> 'steps') WITH ORDINALITY AS t (value, n) LOOP
             PERFORM fleet_catalog.check_object(format('%s.steps[%s]', v_object.path, v_part.n - 1), 'add_step', v_part.value, '{}');
         END LOOP;
+        PERFORM fleet_catalog.check_schedules(v_object.path, v_object.value, 'schedule_job');
     END LOOP;
 END
 $$;
@@ -245,9 +271,11 @@ SELECT jsonb_build_object(
         'packages', jsonb_build_object('type', 'object', 'additionalProperties', fleet_catalog.schema_object('create_package', jsonb_build_object(
             'tasks', jsonb_build_object('type', 'array', 'items', fleet_catalog.schema_object('add_task', '{}')),
             'precedence', jsonb_build_object('type', 'array', 'items', fleet_catalog.schema_object('add_precedence', '{}')),
-            'retention', fleet_catalog.schema_object('set_retention', '{}')))),
+            'retention', fleet_catalog.schema_object('set_retention', '{}'),
+            'schedules', jsonb_build_object('type', 'array', 'items', fleet_catalog.schema_object('schedule_package', '{}'))))),
         'jobs', jsonb_build_object('type', 'object', 'additionalProperties', fleet_catalog.schema_object('create_job', jsonb_build_object(
-            'steps', jsonb_build_object('type', 'array', 'items', fleet_catalog.schema_object('add_step', '{}')))))))
+            'steps', jsonb_build_object('type', 'array', 'items', fleet_catalog.schema_object('add_step', '{}')),
+            'schedules', jsonb_build_object('type', 'array', 'items', fleet_catalog.schema_object('schedule_job', '{}')))))))
 $$;
 
 -- ---- differences -------------------------------------------------------------------------------
@@ -255,9 +283,15 @@ $$;
 -- Arrays of named objects as objects, with their places: a task that is inserted does not change all that follow.
 CREATE FUNCTION fleet_catalog.by_name(a_array jsonb, a_function text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT coalesce(jsonb_object_agg(coalesce(e.value ->> 'task', e.value ->> 'step', format('%s -> %s', e.value ->> 'from_task', e.value ->> 'to_task')),
+SELECT coalesce(jsonb_object_agg(coalesce(e.value ->> 'task', e.value ->> 'step', e.value ->> 'name', format('%s -> %s', e.value ->> 'from_task', e.value ->> 'to_task')),
                                  fleet_catalog.document_of(p.presets, e.value)), '{}')
   FROM jsonb_array_elements(a_array) AS e, (SELECT fleet_catalog.presets_of(a_function) AS presets OFFSET 0) AS p
+$$;
+
+-- Without a name of its own one has that of what it starts.
+CREATE FUNCTION fleet_catalog.comparable_schedules(a_object jsonb, a_function text) RETURNS jsonb
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN coalesce(a_object -> 'schedules', '[]') = '[]' THEN '{}' ELSE jsonb_build_object('schedules', fleet_catalog.by_name(a_object -> 'schedules', a_function)) END
 $$;
 
 CREATE FUNCTION fleet_catalog.comparable_package(a_object jsonb) RETURNS jsonb
@@ -266,6 +300,7 @@ SELECT fleet_catalog.document_of(fleet_catalog.presets_of('create_package'), a_o
        || jsonb_build_object('tasks', fleet_catalog.by_name(a_object -> 'tasks', 'add_task'), 'precedence', fleet_catalog.by_name(a_object -> 'precedence', 'add_precedence'),
                              'order of tasks', coalesce((SELECT jsonb_agg(t.value -> 'task' ORDER BY t.n) FROM jsonb_array_elements(a_object -> 'tasks') WITH ORDINALITY AS t (value, n)), '[]'))
        || CASE WHEN fleet_catalog.document_of(fleet_catalog.presets_of('set_retention'), a_object -> 'retention') = '{}' THEN '{}' ELSE jsonb_build_object('retention', fleet_catalog.document_of(fleet_catalog.presets_of('set_retention'), a_object -> 'retention')) END
+       || fleet_catalog.comparable_schedules(a_object, 'schedule_package')
  WHERE a_object IS NOT NULL
 $$;
 
@@ -274,6 +309,7 @@ CREATE FUNCTION fleet_catalog.comparable_job(a_object jsonb) RETURNS jsonb
 SELECT fleet_catalog.document_of(fleet_catalog.presets_of('create_job'), a_object)
        || jsonb_build_object('steps', fleet_catalog.by_name(a_object -> 'steps', 'add_step'),
                              'order of steps', coalesce((SELECT jsonb_agg(t.value -> 'step' ORDER BY t.n) FROM jsonb_array_elements(a_object -> 'steps') WITH ORDINALITY AS t (value, n)), '[]'))
+       || fleet_catalog.comparable_schedules(a_object, 'schedule_job')
  WHERE a_object IS NOT NULL
 $$;
 
@@ -354,6 +390,22 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.call_for(text, text, jsonb, boolean) IS 'Calls a function with the arguments that an object of a document has';
 
+-- Those of the same name go on where they are.
+CREATE FUNCTION fleet_catalog.import_schedules(a_kind text, a_name text, a_path text, a_object jsonb) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_part record;
+BEGIN
+    DELETE FROM fleet_catalog.schedule AS s
+     WHERE CASE a_kind WHEN 'job' THEN s.job ELSE s.package END = a_name
+       AND NOT EXISTS (SELECT FROM jsonb_array_elements(a_object -> 'schedules') AS e WHERE coalesce(e.value ->> 'name', a_name) = s.name);
+    PERFORM fleet_catalog.wake('schedules', 0);
+    FOR v_part IN SELECT * FROM jsonb_array_elements(a_object -> 'schedules') WITH ORDINALITY AS s (value, n) ORDER BY s.n LOOP
+        PERFORM fleet_catalog.call_for(format('%s.schedules[%s]', a_path, v_part.n - 1), 'schedule_' || a_kind, v_part.value || jsonb_build_object(a_kind, a_name));
+    END LOOP;
+END
+$$;
+
 CREATE FUNCTION fleet_catalog.import_job(a_name text, a_object jsonb, a_accepted boolean DEFAULT false) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -363,6 +415,7 @@ BEGIN
     FOR v_step IN SELECT * FROM jsonb_array_elements(a_object -> 'steps') WITH ORDINALITY AS s (value, n) ORDER BY s.n LOOP
         PERFORM fleet_catalog.call_for(format('%s.steps[%s]', v_path, v_step.n - 1), 'add_step', v_step.value || jsonb_build_object('job', a_name), a_accepted);
     END LOOP;
+    PERFORM fleet_catalog.import_schedules('job', a_name, v_path, a_object);
 END
 $$;
 
@@ -387,6 +440,7 @@ BEGIN
         PERFORM fleet_catalog.call_for(format('%s.precedence[%s]', v_path, v_part.n - 1), 'add_precedence', v_part.value || v_of);
     END LOOP;
     PERFORM fleet_catalog.call_for(v_path || '.retention', 'set_retention', coalesce(a_object -> 'retention', '{}') || v_of);
+    PERFORM fleet_catalog.import_schedules('package', a_name, v_path, a_object);
 END
 $$;
 

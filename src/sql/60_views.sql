@@ -31,7 +31,7 @@ SELECT r.run_id, NULLIF(r.package, '') AS package, fleet_catalog.state_name(r.st
        r.run_uuid, (SELECT d.version FROM fleet_catalog.definition AS d WHERE d.hash = r.definition) AS version, r.definition, r.job, r.job_run_id,
        (SELECT p.reason FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS pause_reason,
        CASE WHEN r.state = fleet_catalog.state_code('queued') THEN (SELECT w.waiting_for FROM fleet_catalog.run_waits AS w WHERE w.run_id = r.run_id) END AS waiting_for,
-       r.params, r.message
+       r.scheduled_for, r.params, r.message
   FROM fleet_catalog.run AS r
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet.run IS 'Executions of packages, and of single jobs by fleet.start_job() and fleet.execute_job(): job and job_run_id are set of these';
@@ -355,7 +355,14 @@ SELECT CASE WHEN v.package_id IS NULL THEN 'job' ELSE 'package' END AS kind, coa
 COMMENT ON VIEW fleet.version IS 'Versions of packages and jobs: who changed them, when, and what they were';
 
 CREATE VIEW fleet.schedule WITH (security_barrier) AS
-SELECT s.package, pg_catalog.pg_get_userbyid(s.owner) AS owner, s.cron, s.cron_database, s.cron_job, s.params
+SELECT s.name, s.package, s.job, s.cron, s.time_zone, s.enabled,
+       CASE WHEN s.enabled THEN fleet_catalog.next_time(s.cron, s.time_zone, greatest(fleet_catalog.calendar(), s.since)) END AS next_time,
+       t.last_time, t.run_id AS last_run_id, t.job_run_id AS last_job_run_id, t.fired_at, s.missed, pg_catalog.pg_get_userbyid(coalesce(p.owner, j.owner)) AS owner,
+       f.failures, f.scheduled_for AS failed_for, f.failed_at, f.sqlstate, f.message, s.params, s.params_sql
   FROM fleet_catalog.schedule AS s
- WHERE fleet_catalog.is_visible(s.owner);
-COMMENT ON VIEW fleet.schedule IS 'Schedules of packages: the pg_cron job of each, and the database of pg_cron';
+  LEFT JOIN fleet_catalog.package AS p ON p.name = s.package
+  LEFT JOIN fleet_catalog.job AS j ON j.name = s.job
+  LEFT JOIN fleet_catalog.schedule_state AS t ON t.schedule_id = s.schedule_id
+  LEFT JOIN fleet_catalog.schedule_failure AS f ON f.schedule_id = s.schedule_id
+ WHERE fleet_catalog.is_visible(coalesce(p.owner, j.owner));
+COMMENT ON VIEW fleet.schedule IS 'Schedules of packages and jobs: when each is due next, what it started last, and why it cannot be started at present';

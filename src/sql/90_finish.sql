@@ -6,7 +6,7 @@ REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA fleet_catalog FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fleet_catalog.is_visible(oid), fleet_catalog.parallel_limit(text, integer), fleet_catalog.state_name(smallint), fleet_catalog.state_code(text),
     fleet_catalog.is_final(smallint), fleet_catalog.is_running(smallint), fleet_catalog.is_done(smallint), fleet_catalog.in_quarantine(integer, timestamptz),
     fleet_catalog.token(uuid, uuid, text, integer, integer), fleet_catalog.content_hash(text), fleet_catalog.path_in(text, text, text),
-    fleet_catalog.speed(double precision, double precision) TO PUBLIC;
+    fleet_catalog.speed(double precision, double precision), fleet_catalog.next_time(text, text, timestamptz), fleet_catalog.calendar() TO PUBLIC;
 GRANT SELECT ON ALL TABLES IN SCHEMA fleet TO PUBLIC;
 
 COMMENT ON SCHEMA fleet IS 'pg_fleet: functions and views for users';

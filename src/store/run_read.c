@@ -26,7 +26,7 @@
     "            WHERE p.package_id OPERATOR(pg_catalog.=) r.package_id), r.max_parallel),"        \
     " r.replaces, r.queued_at, r.run_at, r.started_at, fleet_catalog.microseconds(r.timeout),"     \
     " r.timed_out, r.deadline, fleet_catalog.microseconds(r.deadline_after),"                      \
-    " r.expected_late_at IS NOT NULL, r.late_at IS NOT NULL, r.message"
+    " r.expected_late_at IS NOT NULL, r.late_at IS NOT NULL, r.message, r.scheduled_for"
 
 static FleetStatement all_runs_statement = {
     "SELECT " RUN_COLUMNS "  FROM fleet_catalog.run AS r"
@@ -179,6 +179,7 @@ fleet_run_read(const int64 *ids, int n, FleetRunRow **rows)
         row->cancel_final = fleet_column_bool(tuple, desc, 15);
         run_limits(tuple, desc, row);
         row->message = fleet_column_text(tuple, desc, 28, context);
+        row->scheduled_for = fleet_column_text(tuple, desc, 29, context);
     }
     SPI_freetuptable(table);
     return count;

@@ -41,7 +41,8 @@ typedef struct FleetRunRow
     TimestampTz deadline; /* 0: none, or ... */
     int64 deadline_after; /* ... microseconds from started_at; 0: none */
     bool expected_late, late;
-    char *message; /* NULL: none */
+    char *message;       /* NULL: none */
+    char *scheduled_for; /* a time; NULL: none */
 } FleetRunRow;
 
 /* Open runs with these ids (ids NULL: all open ones), by id; palloc'd in the current context. */

@@ -17,6 +17,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
+use Time::Local qw(timegm);
 
 our @EXPORT_OK = qw(quote_literal);
 
@@ -553,6 +554,21 @@ sub without_delays
     my ($self, $node) = @_;
     $self->point($node, 'starter_before_delay', 'signals 100000');
     $self->{points} = { map { $_ => $self->{points}{$_} } grep { !/starter_before_delay/ } keys %{ $self->{points} } };
+    return;
+}
+
+# What schedules of a cluster go by: this time (UTC, '2027-01-10 12:00:00') is now, and goes on from there.
+sub set_clock
+{
+    my ($self, $node, $time) = @_;
+    my ($y, $m, $d, $h, $min, $s) = $time =~ /^(\d+)-(\d+)-(\d+) (\d+):(\d+):(\d+)$/ or croak "no time: $time";
+    my $dir = $self->node($node)->data_dir . '/fleet_points';
+    mkdir $dir;
+    open my $file, '>', "$dir/calendar.new" or croak "$dir/calendar: $!";
+    print {$file} timegm($s, $min, $h, $d, $m - 1, $y) - int(time), "\n";
+    close $file;
+    rename "$dir/calendar.new", "$dir/calendar" or croak "$dir/calendar: $!";
+    $self->sql_on($node, 'SELECT fleet_link.keep_agent()') if -e $self->node($node)->data_dir . '/postmaster.pid';
     return;
 }
 

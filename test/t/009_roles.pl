@@ -121,10 +121,10 @@ $f->forget('parent');
 
 # ---- what others see ---------------------------------------------------------------------------
 
-# alice has something in every view: a run, a job run, a schedule (as fleet.schedule_package() writes it), an end of an agent.
+# alice has something in every view: a run, a job run, a schedule, an end of an agent.
 # A view that comes new is looked at as well, and fails here until she has something in it.
 $f->sql("INSERT INTO fleet_catalog.quarantine (kind, id, work, sqlstate, message) VALUES ('run', $run, 'work', 'XX000', 'it ended')");
-$f->sql(q{INSERT INTO fleet_catalog.schedule (package, owner, cron, cron_database) VALUES ('alice package', 'alice', '* * * * *', 'dw');
+$f->sql(q{SELECT fleet.schedule_package('alice package', '0 0 1 1 *', name => 'alice schedule');
     CREATE ROLE mate LOGIN PASSWORD 'mate' IN ROLE alice; CREATE ROLE kin LOGIN NOINHERIT IN ROLE alice});
 $f->wait_for('parent', q{SELECT count(*) FROM fleet.run WHERE state NOT IN ('succeeded', 'failed', 'canceled')}, '0', 'nothing runs while it is counted');
 my %session = map { $_ => FleetTest::Session->new($parent, 'dw', $_) } ($super, qw(alice bob carol dave erin mate kin));
@@ -176,6 +176,7 @@ my $sleeping = $f->sql_as('alice', q{SELECT fleet.run_parent_package('alice slee
 my $sleeping_job = $f->sql_as('alice', q{SELECT fleet.start_job('sleeps')});
 $f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $sleeping", 'running', 'a task of hers runs');
 $f->wait_for('parent', "SELECT state FROM fleet.job_run WHERE job_run_id = $sleeping_job", 'running', 'a job of hers runs');
+my $schedule = $session{$super}->sql(q{SELECT schedule_id FROM fleet_catalog.schedule WHERE name = 'alice schedule'});
 my $before = $session{$super}->sql('SELECT sum(hashtext(t::text)::bigint) FROM (SELECT j::text FROM fleet.job AS j UNION ALL SELECT s::text FROM fleet.step AS s'
       . ' UNION ALL SELECT p::text FROM fleet.package AS p UNION ALL SELECT k::text FROM fleet.task AS k UNION ALL SELECT c::text FROM fleet.precedence AS c'
       . ' UNION ALL SELECT v::text FROM fleet.server AS v UNION ALL SELECT h::text FROM fleet.schedule AS h UNION ALL SELECT d::text FROM fleet.deployment AS d) AS t (t)');
@@ -247,9 +248,16 @@ my %stranger = (
     execute_package => [ q{CALL fleet.execute_package('alice package')} => '42501' ],
     plan => [ q{SELECT * FROM fleet.plan('alice package')} => '42501' ],
     advise => [ q{SELECT * FROM fleet.advise('alice package')} => '42501' ],
-    prepare_schedule => [ q{SELECT * FROM fleet_link.prepare_schedule('alice package', '* * * * *', '{}')} => '42501' ],
-    record_schedule => [ q{SELECT fleet_link.record_schedule('alice package', '1 * * * *', '{}', 'dw', 1)} => '42501' ],
-    forget_schedule => [ q{SELECT * FROM fleet_link.forget_schedule('alice package')} => '42501' ],
+    schedule_job => [ q{SELECT fleet.schedule_job('alice job', '* * * * *')} => '42501' ],
+    alter_schedule => [ q{SELECT fleet.alter_schedule('alice schedule', enabled => false)} => '42704' ],
+    unschedule => [ q{SELECT fleet.unschedule('alice schedule')} => '42704' ],
+    start_scheduled => [ "SELECT fleet_link.start_scheduled($schedule, now())" => '42704' ],
+    backfill => [ q{SELECT * FROM fleet.backfill('alice package', now(), now())} => '42501' ],
+    backfill_plan => [ q{SELECT * FROM fleet_link.backfill_plan('alice package', now(), now(), '1 day', 'none')} => '42501' ],
+    backfill_run => [ q{SELECT fleet_link.backfill_run('alice package', now(), '{}', NULL, 'start')} => '42501' ],
+    record_waker => [ q{SELECT fleet_link.record_waker('dw')} => '55000' ],
+    use_pg_cron => [ q{SELECT fleet.use_pg_cron()} => '55000' ],
+    cron_database => [ q{SELECT fleet_link.cron_database()} => '55000' ],
     schedule_package => [ q{SELECT fleet.schedule_package('alice package', '* * * * *')} => '42501' ],
     unschedule_package => [ q{SELECT fleet.unschedule_package('alice package')} => '42501' ],
     agent_deploy => [ "SELECT fleet_link.agent_deploy('$uuid', 1, '{\"name\": \"alice job\", \"params\": {}, \"steps\": []}')" => '42710' ],
@@ -266,7 +274,7 @@ my %stranger = (
     agent_cancel => [ "SELECT fleet_link.agent_cancel('$uuid', 1, t) FROM fleet_test.tokens() AS t" => '' ],
     agent_acknowledge => [ "SELECT fleet_link.agent_acknowledge('$uuid', t) FROM fleet_test.tokens() AS t" => '' ],
     # and these are about nobody's things
-    map({ $_ => undef } qw(agent_hello agent_status context cron_elsewhere document_schema failure param run_id run_outcome schedule_times state_graph state_transitions validator)));
+    map({ $_ => undef } qw(agent_hello agent_status check_params_sql context cron_elsewhere document_schema failure keep_agent param run_id run_outcome schedule_times scheduled_for state_graph state_transitions validator)));
 # the tokens of her job runs, should he ever have got at them
 $f->sql('CREATE SCHEMA fleet_test; GRANT USAGE ON SCHEMA fleet_test TO PUBLIC;'
       . 'CREATE FUNCTION fleet_test.tokens() RETURNS uuid[] LANGUAGE sql SECURITY DEFINER AS $$SELECT array_agg(token) FROM fleet_catalog.job_run$$');

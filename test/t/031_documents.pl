@@ -98,7 +98,7 @@ my %read_first = (
     quarantine => 'kind run_id job_run_id server job quarantined ends',
     recent => 'run_id package state started duration done failed_task',
     run => 'run_id package state started_at finished_at',
-    schedule => 'package owner cron',
+    schedule => 'name package job cron time_zone',
     server => 'server mode state slots weight groups owner wrapper',
     server_status => 'server mode state slots busy groups last_seen',
     step => 'job step_no step package on_success success_goto on_failure',
@@ -108,7 +108,7 @@ my %read_first = (
     version => 'kind name version changed_by changed_at',
 );
 # Texts of any length: nothing narrow is behind them, but for the log, where they are what one reads.
-my $wide = qr/\A(?:params|message|detail|hint|context|output|description|sql|for_each|options|condition|last_error|document)\z/;
+my $wide = qr/\A(?:params|params_sql|message|detail|hint|context|output|description|sql|for_each|options|condition|last_error|document)\z/;
 
 my $rows = <<'SQL';
 BEGIN;
@@ -145,7 +145,7 @@ SELECT 'deployment', d.deployment_id, 3, 'work_deployed', '22012', 'division by 
 UNION ALL SELECT 'run', :run, 2, 'work_write', '22012', 'division by zero'
 UNION ALL SELECT 'job run', :job_run, 4, 'work_write', '22012', 'division by zero';
 INSERT INTO fleet_catalog.pause (package, reason, paused_by) VALUES ('load_orders', 'source is down', 'planner');
-INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_database, cron_job) SELECT 'load_orders', s.owner, '0 2 * * 1-5', '{}', 'postgres', 12 FROM fleet_catalog.server AS s;
+SELECT fleet.schedule_package('load_orders', '0 2 * * 1-5', params => '{"region": "north", "day": "today"}', time_zone => 'America/New_York');
 SQL
 
 my $relation = join "\n", map { "\\echo = $_\nTABLE fleet.$_;" } sort keys %read_first;

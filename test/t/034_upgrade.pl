@@ -176,8 +176,8 @@ my @planted = (
     [ 'a rule', 'CREATE RULE r AS ON INSERT TO fleet_catalog.run DO ALSO NOTHING', qr/^\+ rule r on fleet_catalog\.run: CREATE RULE/ ],
     [ 'an event trigger', 'CREATE FUNCTION public.e() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN END$$;
         CREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION public.e(); ALTER EXTENSION pg_fleet ADD EVENT TRIGGER e', qr/^\+ event trigger e: on sql_drop/ ],
-    [ 'a view', "CREATE OR REPLACE VIEW fleet.schedule WITH (security_barrier) AS SELECT s.package, pg_get_userbyid(s.owner) AS owner, s.cron, s.cron_database, s.cron_job, s.params
-        FROM fleet_catalog.schedule AS s", qr/^- view fleet\.schedule: .*is_visible/ ],
+    [ 'a view', 'CREATE OR REPLACE VIEW fleet.precedence WITH (security_barrier) AS SELECT p.name AS package, c.from_task, c.to_task, c.on_outcome, c.condition
+        FROM fleet_catalog.precedence AS c JOIN fleet_catalog.package AS p ON p.package_id = c.package_id', qr/^- view fleet\.precedence: .*is_visible/ ],
     [ 'the barrier of a view', 'ALTER VIEW fleet.run RESET (security_barrier)', qr/^- view fleet\.run: .* options security_barrier=true/ ],
     [ 'the body of a function', q{CREATE OR REPLACE FUNCTION fleet_catalog.own_database() RETURNS oid LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS 'SELECT 0::oid'},
         qr/^- function fleet_catalog\.own_database\(\): .*current_database/ ],

@@ -71,6 +71,7 @@ SELECT fleet.create_package('both'),
     fleet.add_task('both', 'agent', job => 'work', server => 'a1'),
     fleet.add_task('both', 'direct', job => 'plain', server => 'd1'),
     fleet.add_task('both', 'nested', nested => 'inner', after => '{here}');
+SELECT fleet.schedule_package('both', '0 0 1 1 *');
 SELECT fleet.create_package('gate', params => '{"key": "-"}'),
     fleet.add_task('gate', 'here', sql => $$SELECT etl.stay(fleet.param('key'))$$),
     fleet.add_task('gate', 'agent', job => 'stays', server => 'a1');
@@ -174,8 +175,6 @@ my %call = (
     'fleet.diff_package'     => [ q{SELECT * FROM fleet.diff_package('both', 1)}, reads => 1 ],
     'fleet.restore_job'      => q{SELECT fleet.alter_job('work', description => 'x'), fleet.restore_job('work', 1)},
     'fleet.restore_package'  => q{SELECT fleet.alter_package('both', description => 'x'), fleet.restore_package('both', 1)},
-    'fleet_link.alter_package' => q{SELECT fleet_link.alter_package('both', 'other', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '{}')},
-    'fleet_link.drop_package'  => q{SELECT fleet_link.drop_package('both', false, false)},
     'fleet.alter_server'     => q{SELECT fleet.alter_server('a1', slots => 1), fleet.alter_server('d1', slots => 1), fleet.alter_server('spare', mode => 'direct')},
     'fleet.alter_task'       => q{SELECT fleet.alter_task('both', 'each', enabled => true, new_name => 'every')},
     'fleet.cancel_job_run'   => q{SELECT fleet.cancel_job_run({job_run})},
@@ -188,7 +187,7 @@ my %call = (
     'fleet.deploy_job'       => q{SELECT * FROM fleet.deploy_job('work', on_group => 'all')},
     'fleet.drop_group'       => q{SELECT fleet.drop_group('spare group')},
     'fleet.drop_job'         => q{SELECT fleet.drop_job('plain', cascade => true)},
-    'fleet.drop_package'     => q{SELECT fleet.drop_package('both')},
+    'fleet.drop_package'     => q{SELECT fleet.drop_package('both', cascade => true)},
     'fleet.drop_precedence'  => q{SELECT fleet.drop_precedence('both', 'here', 'nested')},
     'fleet.drop_step'        => q{SELECT fleet.drop_step('plain', 'more')},
     'fleet.drop_task'        => q{SELECT fleet.drop_task('both', 'each')},
@@ -220,7 +219,13 @@ my %call = (
     'fleet.pause_run'          => q{SELECT fleet.pause_run({run}, 'alice')},
     'fleet.resume'             => q{SELECT fleet.resume(package => 'both'), fleet.resume(on_group => 'hers')},
     'fleet.resume_run'         => q{SELECT fleet.resume_run({run})},
-    'fleet.schedule_package'   => [ q{SELECT fleet.schedule_package('both', '* * * * *')}, error => qr/pg_cron/ ],
+    'fleet.schedule_package'   => q{SELECT fleet.schedule_package('both', '0 0 1 1 *', name => 'another')},
+    'fleet.schedule_job'       => q{SELECT fleet.schedule_job('work', '0 0 1 1 *')},
+    'fleet.alter_schedule'     => q{SELECT fleet.alter_schedule('both', missed => 'all', new_name => 'other')},
+    'fleet.unschedule'         => q{SELECT fleet.unschedule('both')},
+    'fleet.scheduled_for'      => [ q{SELECT fleet.scheduled_for()}, reads => 1 ],
+    'fleet.backfill'           => [ q{SELECT * FROM fleet.backfill('both', now(), now() + interval '1 hour', '1 hour')}, altered => 1 ],
+    'fleet.use_pg_cron'        => [ q{SELECT fleet.use_pg_cron()}, error => qr/pg_cron/ ],
     'fleet.schedule_times'     => [ q{SELECT * FROM fleet.schedule_times('* * * * *')}, reads => 1 ],
     'fleet.set_server_state'   => q{SELECT fleet.set_server_state('a1', 'offline'), fleet.set_server_state('d1', 'draining')},
     'fleet.start_job'          => [ q{SELECT fleet.start_job('work')}, altered => 1 ],
@@ -244,10 +249,15 @@ my %call = (
     'fleet_link.cron_elsewhere'        => [ q{SELECT fleet_link.cron_elsewhere('postgres', 'job', '* * * * *', 'SELECT 1')}, error => qr/./ ],
     'fleet_link.run_eta'               => [ q{SELECT fleet_link.run_eta(max(run_id)) FROM fleet.run}, reads => 1 ],
     'fleet_link.deployment_list'       => [ q{SELECT * FROM fleet_link.deployment_list()}, reads => 1 ],
-    'fleet_link.forget_schedule'       => q{SELECT fleet_link.forget_schedule('both')},
+    'fleet_link.backfill'              => [ q{SELECT * FROM fleet_link.backfill('both', now(), now(), '1 hour', '{}', NULL, 'none', true, 'public')}, reads => 1 ],
+    'fleet_link.backfill_plan'         => [ q{SELECT * FROM fleet_link.backfill_plan('both', now(), now(), '1 hour', 'none')}, reads => 1 ],
+    'fleet_link.backfill_run'          => [ q{SELECT fleet_link.backfill_run('both', '2026-01-01 00:00+00', '{}', NULL, 'start')}, altered => 1 ],
+    'fleet_link.check_params_sql'      => [ q{SELECT fleet_link.check_params_sql('{}', '1')}, reads => 1 ],
+    'fleet_link.cron_database'         => [ q{SELECT fleet_link.cron_database()}, error => qr/pg_cron/ ],
+    'fleet_link.keep_agent'            => q{SELECT fleet_link.keep_agent()},
+    'fleet_link.record_waker'          => [ q{SELECT fleet_link.record_waker('postgres')}, error => qr/pg_cron/ ],
+    'fleet_link.start_scheduled'       => [ q{SELECT fleet_link.start_scheduled({schedule}, '2026-01-01 00:00+00')}, altered => 1 ],
     'fleet_link.may_wait'              => [ q{SELECT fleet_link.may_wait({run}, '1 s')}, reads => 1 ],
-    'fleet_link.prepare_schedule'      => [ q{SELECT fleet_link.prepare_schedule('both', '* * * * *', '{}')}, error => qr/pg_cron/ ],
-    'fleet_link.record_schedule'       => q{SELECT fleet_link.record_schedule('both', '* * * * *', '{}', 'postgres', 1)},
     'fleet_link.register_created'      => q{SELECT fleet_link.register_created('extra', 'direct', 1, '{all}', 1)},
     'fleet_link.run_failure'           => [ q{SELECT fleet_link.run_failure({run})}, reads => 1 ],
     'fleet_link.run_news'              => [ q{SELECT fleet_link.run_news({run}, '{}')}, reads => 1 ],
@@ -281,6 +291,7 @@ sub open_run
     my $key = 'gate ' . ++$rounds;
     my %of = (key => $key);
     $of{run} = bob(qq{SELECT fleet.run_parent_package('gate', params => '{"key": "$key"}')});
+    $of{schedule} = $f->sql(q{SELECT schedule_id FROM fleet_catalog.schedule WHERE name = 'both'});
     $of{job_run} = bob(qq{SELECT fleet.start_job('stays', params => '{"key": "$key"}')});
     $f->wait_for('parent', qq{SELECT string_agg(state, ' ') FROM fleet.task_run WHERE run_id = $of{run}}, 'running running', 'a run is open');
     @of{qw(token uuid epoch)} = split /\|/, $f->sql(qq{SELECT t.token, s.parent_uuid, s.epoch FROM fleet.task_run AS t, fleet.agent_status() AS s WHERE t.run_id = $of{run} AND t.task = 'agent'});

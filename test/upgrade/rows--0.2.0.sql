@@ -59,7 +59,7 @@ INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, sta
 VALUES (1, 'kept job', current_user::regrole, '00000000-0000-0000-0000-0000000000d2', '{}', 'failed', 'no room', '2026-01-01 00:00+00');
 
 -- runs that have ended
-INSERT INTO fleet_catalog.run (run_id, package, job, job_run_id, definition, owner, state) VALUES (9, '', 'kept job', 99, '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11);
+INSERT INTO fleet_catalog.run (run_id, package, job, job_run_id, definition, owner, state, scheduled_for) VALUES (9, '', 'kept job', 99, '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.job_key (job, run_key, owner, job_run_id, uses) VALUES ('kept job', 'key', current_user::regrole, 99, 2);
 INSERT INTO fleet_catalog.run (run_id, package, definition, owner, state, priority, params, run_key, parent_run_id, parent_task_no, parent_item,
                                parent_job_run_id, started_at, finished_at, message, restart_of, restart_unknown, restart_definition, restart_from)
@@ -104,7 +104,12 @@ INSERT INTO fleet_catalog.purge_request (before, requested_by) VALUES ('2020-01-
 INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol) VALUES ('00000000-0000-0000-0000-00000000000a', current_user::regrole, 9, 'north', 1);
 INSERT INTO fleet_catalog.job_snapshot (job_id, writer, place, owner, hash)
 SELECT j.job_id, j.xmin, j.ctid, j.owner::text, '00000000-0000-0000-0000-0000000000d2' FROM fleet_catalog.job AS j WHERE j.job_id = 1;
-INSERT INTO fleet_catalog.schedule (package, owner, cron, params, cron_database, cron_job) VALUES ('kept', current_user::regrole, '0 2 * * *', '{"p": 6}', 'postgres', 42);
+INSERT INTO fleet_catalog.schedule (schedule_id, name, package, cron, time_zone, params, params_sql, missed, enabled, since)
+VALUES (1, 'kept', 'kept', '0 2 * * *', 'Europe/Berlin', '{"p": 6}', '''{}''', 'all', true, '2026-01-01 00:00+00');
+INSERT INTO fleet_catalog.schedule (schedule_id, name, job, cron, time_zone, since) VALUES (2, 'of a job', 'kept job', '@daily', 'UTC', '2026-01-01 00:00+00');
+INSERT INTO fleet_catalog.schedule_state (schedule_id, last_time, fired_at, run_id, job_run_id) VALUES (1, '2026-01-02 01:00+00', '2026-01-02 01:00+00', 77, NULL), (2, '2026-01-02 00:00+00', '2026-01-02 00:00+00', NULL, 78);
+INSERT INTO fleet_catalog.schedule_failure (schedule_id, scheduled_for, failed_at, failures, sqlstate, message) VALUES (1, '2026-01-03 01:00+00', '2026-01-03 01:00+00', 2, '22012', 'division by zero');
+INSERT INTO fleet_catalog.waker (owner, cron_database) VALUES (current_user::regrole, 'postgres');
 
 -- What the sequences have given out.
 SELECT pg_catalog.setval('fleet_catalog.server_server_id_seq', 11), pg_catalog.setval('fleet_catalog.job_job_id_seq', 12),
