@@ -70,9 +70,11 @@ agent_has_looked();
 is(runs('nightly'), '01-11 01:00', 'the clock goes back and comes to the time again: nothing starts');
 $f->set_clock('parent', '2026-12-01 12:00:00');
 agent_has_looked();
+$f->set_clock('parent', '2026-12-02 01:00:00');
+runs_become('nightly', '01-11 01:00, 12-02 01:00', 'a clock that goes back by weeks, since it was wrong: what is due by it starts');
 $f->set_clock('parent', '2027-01-11 01:05:00');
 agent_has_looked();
-is($f->sql(q{SELECT count(*), count(DISTINCT run_key) FROM fleet.run WHERE package = 'nightly'}), '1|1', 'back by weeks, and forward over the time: once')
+is($f->sql(q{SELECT count(*), count(DISTINCT run_key) FROM fleet.run WHERE package = 'nightly'}), '2|2', 'and forward over a time that has been: once')
   or diag(runs('nightly'));
 
 # ---- missed --------------------------------------------------------------------------------------
@@ -93,7 +95,7 @@ runs_become('monce', '01-14 03:00', '"once" starts one');
 agent_has_looked();
 is(runs('mskip'), '', '"skip" starts nothing');
 is(seen('mskip', 'next_time'), '2027-01-15 03:00:00+00', 'until its next time');
-runs_become('nightly', '01-11 01:00, 01-14 01:00', 'by default it is "once"');
+runs_become('nightly', '01-11 01:00, 12-02 01:00, 01-14 01:00', 'by default it is "once"');
 $f->set_clock('parent', '2027-01-15 03:00:01');
 runs_become('mskip', '01-15 03:00', 'which comes');
 $f->package('flood', t => { sql => 'SELECT 1' });
