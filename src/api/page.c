@@ -24,6 +24,7 @@ PG_FUNCTION_INFO_V1(fleet_sql_html);
 PG_FUNCTION_INFO_V1(fleet_sql_without_secrets);
 PG_FUNCTION_INFO_V1(fleet_sql_drawing);
 PG_FUNCTION_INFO_V1(fleet_sql_drawing_rows);
+PG_FUNCTION_INFO_V1(fleet_sql_drawing_spans);
 
 /* ---- text as HTML ---- */
 
@@ -250,4 +251,71 @@ fleet_sql_drawing_rows(PG_FUNCTION_ARGS)
     for (int i = 0; i < n; i++)
         result[i] = Int32GetDatum((int32) rows[i]);
     PG_RETURN_ARRAYTYPE_P(construct_array(result, n, INT4OID, 4, true, TYPALIGN_INT));
+}
+
+typedef struct Span
+{
+    FleetTime start, end;
+    uint32 class;
+} Span;
+
+static int
+compare_spans(const void *a, const void *b)
+{
+    const Span *x = a, *y = b;
+
+    if (x->start != y->start)
+        return x->start < y->start ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+/*
+ * (starts bigint[], ends bigint[], classes integer[], limit integer, distance bigint) returns
+ * table (lane integer, class integer, starts bigint, ends bigint): the rows of spans in any order, and in each
+ * row those of one class and closer together than the distance as one
+ */
+Datum
+fleet_sql_drawing_spans(PG_FUNCTION_ARGS)
+{
+    ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+    int nstart, nend, nclass, n;
+    Datum *start = elements(fcinfo, 0, INT8OID, &nstart),
+          *end = elements(fcinfo, 1, INT8OID, &nend);
+    uint32 *classes = numbers(fcinfo, 2, &nclass), *rows, count;
+    FleetTime *starts, *ends;
+    Span *spans;
+    FleetDrawingSpan *joined;
+
+    InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+    n = Min(Min(nstart, nend), nclass);
+    spans = palloc(sizeof(Span) * Max(n, 1));
+    for (int i = 0; i < n; i++)
+        spans[i] = (Span){DatumGetInt64(start[i]), DatumGetInt64(end[i]), classes[i]};
+    qsort(spans, n, sizeof(Span), compare_spans);
+    starts = palloc(sizeof(FleetTime) * Max(n, 1));
+    ends = palloc(sizeof(FleetTime) * Max(n, 1));
+    rows = palloc(sizeof(uint32) * Max(n, 1));
+    joined = palloc(sizeof(FleetDrawingSpan) * Max(n, 1));
+    for (int i = 0; i < n; i++)
+    {
+        starts[i] = spans[i].start;
+        ends[i] = spans[i].end;
+        classes[i] = spans[i].class;
+    }
+    fleet_drawing_rows(&fleet_palloc, starts, ends, (uint32) n, (uint32) Max(PG_GETARG_INT32(3), 1),
+                       rows);
+    count = fleet_drawing_join(&fleet_palloc, starts, ends, classes, rows, (uint32) n,
+                               PG_GETARG_INT64(4), joined);
+    for (uint32 i = 0; i < count; i++)
+    {
+        Datum values[4];
+        bool nulls[4] = {false};
+
+        values[0] = Int32GetDatum((int32) joined[i].row);
+        values[1] = Int32GetDatum((int32) joined[i].class);
+        values[2] = Int64GetDatum(joined[i].start);
+        values[3] = Int64GetDatum(joined[i].end);
+        tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+    }
+    return (Datum) 0;
 }

@@ -404,3 +404,32 @@ fleet_drawing_rows(const FleetAlloc *alloc, const FleetTime *start, const FleetT
     }
     fleet_alloc_free(alloc, busy_until, sizeof(FleetTime) * (limit + 1));
 }
+
+uint32_t
+fleet_drawing_join(const FleetAlloc *alloc, const FleetTime *start, const FleetTime *end,
+                   const uint32_t *class, const uint32_t *row, uint32_t nspans, FleetTime distance,
+                   FleetDrawingSpan *spans)
+{
+    uint32_t nrows = 0, count = 0;
+    uint32_t *last; /* span of each row, plus 1 */
+
+    for (uint32_t i = 0; i < nspans; i++)
+        if (row[i] >= nrows)
+            nrows = row[i] + 1;
+    last = fleet_alloc_zero(alloc, sizeof(uint32_t) * (nrows + 1));
+    for (uint32_t i = 0; i < nspans; i++)
+    {
+        FleetDrawingSpan *open = last[row[i]] == 0 ? NULL : &spans[last[row[i]] - 1];
+
+        if (open != NULL && open->class == class[i] && start[i] - open->end < distance)
+        {
+            if (open->end < end[i])
+                open->end = end[i];
+            continue;
+        }
+        spans[count++] = (FleetDrawingSpan){row[i], class[i], start[i], end[i]};
+        last[row[i]] = count;
+    }
+    fleet_alloc_free(alloc, last, sizeof(uint32_t) * (nrows + 1));
+    return count;
+}

@@ -56,4 +56,17 @@ extern void fleet_drawing_rows(const FleetAlloc *alloc, const FleetTime *start,
                                const FleetTime *end, uint32_t nspans, uint32_t limit,
                                uint32_t *row);
 
+/* What is drawn as one: of one row and class, and closer together than can be seen. */
+typedef struct FleetDrawingSpan
+{
+    uint32_t row;
+    uint32_t class;
+    FleetTime start, end;
+} FleetDrawingSpan;
+
+/* Joins spans (ordered by start, with their rows) in "spans", of which there are at most as many; returns how many. */
+extern uint32_t fleet_drawing_join(const FleetAlloc *alloc, const FleetTime *start,
+                                   const FleetTime *end, const uint32_t *class, const uint32_t *row,
+                                   uint32_t nspans, FleetTime distance, FleetDrawingSpan *spans);
+
 #endif

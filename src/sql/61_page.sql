@@ -24,6 +24,11 @@ CREATE FUNCTION fleet_catalog.drawing_rows(a_starts bigint[], a_ends bigint[], a
     LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_drawing_rows';
 COMMENT ON FUNCTION fleet_catalog.drawing_rows(bigint[], bigint[], integer) IS 'Rows, from 0, in which spans that are ordered by start do not overlap';
 
+CREATE FUNCTION fleet_catalog.drawing_spans(a_starts bigint[], a_ends bigint[], a_classes integer[], a_limit integer, a_distance bigint)
+    RETURNS TABLE (lane integer, class integer, starts bigint, ends bigint)
+    LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_drawing_spans';
+COMMENT ON FUNCTION fleet_catalog.drawing_spans(bigint[], bigint[], integer[], integer, bigint) IS 'Rows of spans in any order, and in each row those of one class and closer together than the distance as one';
+
 -- ---- what is read ------------------------------------------------------------------------------
 
 CREATE VIEW fleet_catalog.page_run WITH (security_barrier) AS
@@ -153,7 +158,7 @@ $$;
 
 -- The runs of a page: the run itself and those that its tasks started, in depth first order.  Of many nested ones those that did not go well come first.
 CREATE FUNCTION fleet_catalog.page_tree(a_run_id bigint) RETURNS TABLE (run_id bigint, level integer, path bigint[], prefix text)
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH RECURSIVE tree AS (
         SELECT a_run_id AS run_id, 0 AS level, ARRAY[]::bigint[] AS path, '' AS prefix
@@ -186,7 +191,7 @@ COMMENT ON FUNCTION fleet_catalog.span_text(double precision) IS 'Seconds in wor
 
 CREATE FUNCTION fleet_catalog.seconds(a_from timestamptz, a_to timestamptz) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN EXTRACT(epoch FROM a_to - a_from)::double precision;
+    RETURN pg_catalog.date_part('epoch', a_to - a_from);
 COMMENT ON FUNCTION fleet_catalog.seconds(timestamptz, timestamptz) IS 'Seconds from one time to another';
 
 CREATE FUNCTION fleet_catalog.number_text(a_number bigint) RETURNS text
@@ -233,9 +238,9 @@ CREATE FUNCTION fleet_catalog.heads(VARIADIC a_names text[]) RETURNS text
 COMMENT ON FUNCTION fleet_catalog.heads(text[]) IS 'The head of a table; # before a name: numbers';
 
 -- A percentage of a time within a span, for where something begins.
-CREATE FUNCTION fleet_catalog.permille(a_time timestamptz, a_from timestamptz, a_span double precision) RETURNS numeric
+CREATE FUNCTION fleet_catalog.permille(a_time timestamptz, a_from timestamptz, a_span double precision) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN pg_catalog.round((1000 * greatest(least(fleet_catalog.seconds(a_from, a_time) / greatest(a_span, 1e-6), 1), 0))::numeric, 1);
+    RETURN pg_catalog.round(10000 * greatest(least(fleet_catalog.seconds(a_from, a_time) / greatest(a_span, 1e-6), 1), 0)) / 10;
 COMMENT ON FUNCTION fleet_catalog.permille(timestamptz, timestamptz, double precision) IS 'Where a time is within a span, from 0 to 1000';
 
 -- Marks of a time axis: a distance that people count in, with at most 8 of them.

@@ -7,7 +7,7 @@
 CREATE FUNCTION fleet_catalog.page_pieces(a_run_id bigint)
     RETURNS TABLE (run_id bigint, task_no integer, item integer, name text, kind text, job text, path bigint[], prefix text, level integer, state smallint, attempt integer,
                    server text, here boolean, queued_at timestamptz, begins timestamptz, ends timestamptz, row_count bigint, sqlstate text, message text, item_key text, carried_from bigint)
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT t.run_id, t.task_no, t.item, coalesce(d.name, '?'), coalesce(d.kind, '?'), d.job, r.path, r.prefix, r.level, t.state, t.attempt, t.server, t.here, t.queued_at,
            CASE WHEN t.attempt > 0 OR t.state <> 1 THEN t.begins END, CASE WHEN t.begins IS NOT NULL THEN t.ends END, t.row_count, t.sqlstate, t.message, t.item_key, t.carried_from
@@ -15,7 +15,8 @@ BEGIN ATOMIC
       JOIN fleet_catalog.page_task AS t ON t.run_id = r.run_id
       LEFT JOIN fleet_catalog.page_definition AS d ON d.run_id = t.run_id AND d.task_no = t.task_no
      WHERE t.item > 0 OR NOT coalesce(d.for_each, false)
-        OR NOT EXISTS (SELECT FROM fleet_catalog.page_task AS i WHERE i.run_id = t.run_id AND i.task_no = t.task_no AND i.item = 1);
+        -- asked by key, of each such task
+        OR (SELECT i.item FROM fleet_catalog.page_task AS i WHERE i.run_id = t.run_id AND i.task_no = t.task_no AND i.item = 1) IS NULL;
 END;
 
 -- Name of a piece of work, as HTML.
@@ -41,7 +42,7 @@ CREATE FUNCTION fleet_catalog.report_bar(a_ok bigint, a_no bigint, a_ca bigint, 
 COMMENT ON FUNCTION fleet_catalog.report_bar(bigint, bigint, bigint, bigint, bigint, bigint, bigint, bigint) IS 'How many pieces of work are in which state, as a bar and in words';
 
 CREATE FUNCTION fleet_catalog.report_head(a_run_id bigint) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT '<header><p class="crumb">' || coalesce('part of run ' || r.parent_run_id || ' &#183; ', '') || CASE WHEN r.single THEN 'job' ELSE 'package' END || ' &#183; run ' || r.run_id || '</p>'
         || '<h1><bdi>' || fleet_catalog.html(r.title, 200) || '</bdi></h1>'
@@ -82,7 +83,7 @@ END;
 
 -- Failures with the same task, SQLSTATE and message are one, and the first of them is shown: the cause is most often the first that happened.
 CREATE FUNCTION fleet_catalog.report_failures(a_run_id bigint) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH bad AS MATERIALIZED (
         SELECT p.* FROM fleet_catalog.page_pieces(a_run_id) AS p WHERE p.state IN (12, 15, 16)
@@ -127,13 +128,13 @@ END;
 
 -- The longest way through a run: from the task that ended last back along the constraint whose task ended last.
 CREATE FUNCTION fleet_catalog.page_critical(a_run_id bigint) RETURNS TABLE (run_id bigint, task_no integer)
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH RECURSIVE span AS MATERIALIZED (
-        SELECT t.run_id, t.task_no, t.begins, t.ends, coalesce(d.final, false) AS final FROM fleet_catalog.page_tree(a_run_id) AS r
-          JOIN fleet_catalog.page_task AS t ON t.run_id = r.run_id
-          LEFT JOIN fleet_catalog.page_definition AS d ON d.run_id = t.run_id AND d.task_no = t.task_no
-         WHERE t.item = 0 AND t.begins IS NOT NULL AND t.state <> 14
+        SELECT t.run_id, t.task_no, t.begins, t.ends, d.final FROM fleet_catalog.page_tree(a_run_id) AS r
+          JOIN fleet_catalog.page_definition AS d ON d.run_id = r.run_id
+          JOIN fleet_catalog.page_task AS t ON t.run_id = d.run_id AND t.task_no = d.task_no AND t.item = 0
+         WHERE t.begins IS NOT NULL AND t.state <> 14
     ), path AS (
         (SELECT DISTINCT ON (s.run_id) s.run_id, s.task_no FROM span AS s ORDER BY s.run_id, s.ends DESC, s.task_no)
          UNION
@@ -163,7 +164,7 @@ CREATE FUNCTION fleet_catalog.clip(a_text text, a_length integer) RETURNS text
 COMMENT ON FUNCTION fleet_catalog.clip(text, integer) IS 'The beginning of a text in one line, as HTML';
 
 CREATE FUNCTION fleet_catalog.graph_html(a_run_id bigint, a_root bigint, a_limit integer) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH piece AS MATERIALIZED (
         SELECT t.task_no, max(t.state) FILTER (WHERE t.item = 0) AS state, min(t.begins) AS begins, max(t.ends) FILTER (WHERE t.begins IS NOT NULL) AS ends,
@@ -231,7 +232,7 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION fleet_catalog.report_graph(a_run_id bigint) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT '<section id="graph"><h2>The graph</h2>' || g.html || '<ul class="legend"><li>Lines: solid, after success; dashed, after failure; dotted, after either. Strong ones were taken.</li><li><span class="k crit"></span>critical path: what the end waited for</li></ul>'
         || coalesce(n.html, '') || '</section>'
@@ -246,38 +247,41 @@ END;
 
 -- What ran where and when, each in a row of its server; earlier attempts too, as far as their steps tell.
 CREATE FUNCTION fleet_catalog.page_bars(a_run_id bigint)
-    RETURNS TABLE (server text, lane integer, begins timestamptz, ends timestamptz, queued_at timestamptz, state smallint, old boolean, critical boolean, run_id bigint, task_no integer, item integer,
-                   name text, item_key text, attempt integer)
-    LANGUAGE sql STABLE SET jit = off
+    RETURNS TABLE (server text, lane integer, begins timestamptz, ends timestamptz, queued_at timestamptz, state smallint, old boolean, critical boolean, run_id bigint, task_no integer, item integer, attempt integer)
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH piece AS MATERIALIZED (
-        SELECT p.* FROM fleet_catalog.page_pieces(a_run_id) AS p WHERE p.begins IS NOT NULL AND p.kind <> 'package' AND p.carried_from IS NULL AND p.state <> 14
-    ), last AS (
-        SELECT p.run_id, p.task_no, max(p.ends) AS ends FROM piece AS p JOIN fleet_catalog.page_critical(a_run_id) AS c ON c.run_id = p.run_id AND c.task_no = p.task_no GROUP BY p.run_id, p.task_no
-    ), bar AS MATERIALIZED (
-        SELECT p.server, p.begins, greatest(p.ends, p.begins) AS ends, p.queued_at, p.state, false AS old, coalesce(l.ends = p.ends, false) AS critical, p.run_id, p.task_no, p.item, p.prefix || p.name AS name, p.item_key, p.attempt
+        SELECT p.server, p.begins, greatest(p.ends, p.begins) AS ends, p.queued_at, p.state, p.run_id, p.task_no, p.item, p.attempt
+          FROM fleet_catalog.page_pieces(a_run_id) AS p WHERE p.begins IS NOT NULL AND p.kind <> 'package' AND p.carried_from IS NULL AND p.state <> 14
+    ), last AS MATERIALIZED (
+        SELECT p.run_id, p.task_no, max(p.ends) AS ends FROM piece AS p
+         WHERE (p.run_id, p.task_no) IN (SELECT c.run_id, c.task_no FROM fleet_catalog.page_critical(a_run_id) AS c) GROUP BY p.run_id, p.task_no
+    ), bar AS (
+        SELECT p.server, p.begins, p.ends, p.queued_at, p.state, false AS old, coalesce(l.ends = p.ends, false) AS critical, p.run_id, p.task_no, p.item, p.attempt
           FROM piece AS p LEFT JOIN last AS l ON l.run_id = p.run_id AND l.task_no = p.task_no
          UNION ALL
-        SELECT o.server, o.begins, greatest(o.ends, o.begins), NULL, 12::smallint, true, false, p.run_id, p.task_no, p.item, p.prefix || p.name, p.item_key, o.task_attempt
-          FROM piece AS p,
+        SELECT o.server, o.begins, greatest(o.ends, o.begins), NULL, 12::smallint, true, false, p.run_id, p.task_no, p.item, o.task_attempt
+          FROM (SELECT p.* FROM piece AS p WHERE p.attempt > 1 LIMIT 2000) AS p,
                LATERAL (SELECT s.task_attempt, max(s.server) AS server, min(s.started_at) AS begins, max(coalesce(s.finished_at, s.started_at)) AS ends FROM fleet_catalog.page_step AS s
                          WHERE s.run_id = p.run_id AND s.task_no = p.task_no AND s.item = p.item AND s.task_attempt < p.attempt GROUP BY s.task_attempt LIMIT 20) AS o
-         WHERE p.attempt > 1
-    ), numbered AS MATERIALIZED (
-        SELECT b.*, row_number() OVER (ORDER BY b.begins, b.ends) AS id FROM bar AS b
-    ), laid AS (
-        SELECT u.id, u.lane FROM (SELECT pg_catalog.array_agg(n.id ORDER BY n.id) AS ids,
-                                         fleet_catalog.drawing_rows(pg_catalog.array_agg((EXTRACT(epoch FROM n.begins) * 1000000)::bigint ORDER BY n.id),
-                                                                    pg_catalog.array_agg((EXTRACT(epoch FROM n.ends) * 1000000)::bigint ORDER BY n.id), 64) AS lanes
-                                    FROM numbered AS n GROUP BY n.server) AS s,
-                                 ROWS FROM (pg_catalog.unnest(s.ids), pg_catalog.unnest(s.lanes)) AS u (id, lane)
+    ), laid AS MATERIALIZED (
+        SELECT s.server, u.* FROM (SELECT b.server, pg_catalog.array_agg(b.begins ORDER BY b.begins, b.ends, b.item) AS begins, pg_catalog.array_agg(b.ends ORDER BY b.begins, b.ends, b.item) AS ends,
+                                          pg_catalog.array_agg(b.queued_at ORDER BY b.begins, b.ends, b.item) AS queued_at, pg_catalog.array_agg(b.state ORDER BY b.begins, b.ends, b.item) AS state,
+                                          pg_catalog.array_agg(b.old ORDER BY b.begins, b.ends, b.item) AS old, pg_catalog.array_agg(b.critical ORDER BY b.begins, b.ends, b.item) AS critical,
+                                          pg_catalog.array_agg(b.run_id ORDER BY b.begins, b.ends, b.item) AS run_id, pg_catalog.array_agg(b.task_no ORDER BY b.begins, b.ends, b.item) AS task_no,
+                                          pg_catalog.array_agg(b.item ORDER BY b.begins, b.ends, b.item) AS item, pg_catalog.array_agg(b.attempt ORDER BY b.begins, b.ends, b.item) AS attempt,
+                                          fleet_catalog.drawing_rows(pg_catalog.array_agg((pg_catalog.date_part('epoch', b.begins) * 1000000)::bigint ORDER BY b.begins, b.ends, b.item),
+                                                                     pg_catalog.array_agg((pg_catalog.date_part('epoch', b.ends) * 1000000)::bigint ORDER BY b.begins, b.ends, b.item), 64) AS lane
+                                     FROM bar AS b GROUP BY b.server) AS s,
+                                  ROWS FROM (pg_catalog.unnest(s.lane), pg_catalog.unnest(s.begins), pg_catalog.unnest(s.ends), pg_catalog.unnest(s.queued_at), pg_catalog.unnest(s.state), pg_catalog.unnest(s.old),
+                                             pg_catalog.unnest(s.critical), pg_catalog.unnest(s.run_id), pg_catalog.unnest(s.task_no), pg_catalog.unnest(s.item), pg_catalog.unnest(s.attempt))
+                                       AS u (lane, begins, ends, queued_at, state, old, critical, run_id, task_no, item, attempt)
     )
-    SELECT n.server, l.lane, n.begins, n.ends, n.queued_at, n.state, n.old, n.critical, n.run_id, n.task_no, n.item, n.name, n.item_key, n.attempt
-      FROM numbered AS n JOIN laid AS l ON l.id = n.id;
+    SELECT l.server, l.lane, l.begins, l.ends, l.queued_at, l.state, l.old, l.critical, l.run_id, l.task_no, l.item, l.attempt FROM laid AS l;
 END;
 
-CREATE FUNCTION fleet_catalog.report_gantt(a_run_id bigint) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+CREATE FUNCTION fleet_catalog.gantt_bars(a_run_id bigint) RETURNS text
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH run AS MATERIALIZED (
         SELECT r.begins, fleet_catalog.seconds(r.begins, r.ends) AS span FROM fleet_catalog.page_run AS r WHERE r.run_id = a_run_id
@@ -285,90 +289,133 @@ BEGIN ATOMIC
         SELECT b.* FROM fleet_catalog.page_bars(a_run_id) AS b
     ), shown AS MATERIALIZED (
         -- of a large fleet, the servers that did most
-        SELECT s.server, s.lanes, s.n, sum(s.lanes) OVER () AS all_lanes, count(*) OVER () AS servers
-          FROM (SELECT b.server, max(b.lane) + 1 AS lanes, count(*) AS n, row_number() OVER (ORDER BY count(*) DESC, b.server) AS place, count(*) OVER () AS servers FROM all_bars AS b GROUP BY b.server) AS s WHERE s.place <= 40
+        SELECT s.server, s.lanes, s.n
+          FROM (SELECT b.server, max(b.lane) + 1 AS lanes, count(*) AS n, row_number() OVER (ORDER BY count(*) DESC, b.server) AS place FROM all_bars AS b GROUP BY b.server) AS s WHERE s.place <= 40
     ), bar AS MATERIALIZED (
         SELECT b.*, fleet_catalog.permille(b.begins, r.begins, r.span) AS x1, fleet_catalog.permille(b.ends, r.begins, r.span) AS x2,
                CASE WHEN b.old THEN 're old' ELSE fleet_catalog.state_class(b.state) END AS class
           FROM all_bars AS b, run AS r WHERE b.server IN (SELECT s.server FROM shown AS s)
-    ), many AS (
-        SELECT (SELECT count(*) FROM bar) > 600 AS yes, greatest(2, (SELECT max(s.all_lanes) FROM shown AS s) / 20) AS unit
     ), expected AS (
         -- the task's learned duration, or that of the very item, on a server as fast as this one
         SELECT b.run_id, b.task_no, b.item, (coalesce(max(e.seconds) FILTER (WHERE e.item_key <> ''), max(e.seconds)) / greatest(coalesce(max(v.speed), 1), 0.01)) AS seconds
-          FROM bar AS b JOIN fleet_catalog.page_expected AS e ON e.run_id = b.run_id AND e.task_no = b.task_no AND e.item_key IN ('', b.item_key)
+          FROM bar AS b JOIN fleet_catalog.page_task AS k ON k.run_id = b.run_id AND k.task_no = b.task_no AND k.item = b.item
+          JOIN fleet_catalog.page_expected AS e ON e.run_id = b.run_id AND e.task_no = b.task_no AND e.item_key IN ('', CASE WHEN b.item > 0 THEN k.item_key ELSE '' END)
           LEFT JOIN fleet.server_status AS v ON v.server::text = b.server
-         WHERE NOT b.old AND NOT (SELECT m.yes FROM many AS m) GROUP BY b.run_id, b.task_no, b.item
+         WHERE NOT b.old GROUP BY b.run_id, b.task_no, b.item
     ), detailed AS (
         SELECT b.server, b.lane, pg_catalog.string_agg(
                    CASE WHEN b.queued_at < b.begins AND NOT b.old AND fleet_catalog.permille(b.queued_at, r.begins, r.span) < b.x1 - 1
                         THEN '<rect class="w" x="' || fleet_catalog.permille(b.queued_at, r.begins, r.span) || '" y="5.5" width="' || b.x1 - fleet_catalog.permille(b.queued_at, r.begins, r.span) || '" height="1"/>' ELSE '' END, '' ORDER BY b.x1)
                || pg_catalog.string_agg('<rect class="' || b.class || CASE WHEN b.critical THEN ' crit' ELSE '' END || '" x="' || least(b.x1, 998) || '" y="1" width="' || greatest(b.x2 - b.x1, 2) || '" height="10"><title>'
-                   || fleet_catalog.html(b.name || CASE WHEN b.item > 0 THEN '[' || b.item || coalesce(': ' || pg_catalog.left(b.item_key, 60), '') || ']' ELSE '' END, 150) || CASE WHEN b.old THEN ': attempt ' || b.attempt ELSE ': ' || fleet_catalog.state_name(b.state) END
+                   || fleet_catalog.html(coalesce(g.prefix || d.name, '?') || CASE WHEN b.item > 0 THEN '[' || b.item || coalesce(': ' || pg_catalog.left(k.item_key, 60), '') || ']' ELSE '' END, 150) || CASE WHEN b.old THEN ': attempt ' || b.attempt ELSE ': ' || fleet_catalog.state_name(b.state) END
                    || ', ' || fleet_catalog.span_text(fleet_catalog.seconds(b.begins, b.ends)) || coalesce(', expected ' || fleet_catalog.span_text(x.seconds), '')
                    || CASE WHEN fleet_catalog.seconds(b.queued_at, b.begins) >= 0.01 THEN ', waited ' || fleet_catalog.span_text(fleet_catalog.seconds(b.queued_at, b.begins)) ELSE '' END || CASE WHEN b.critical THEN ', on the critical path' ELSE '' END
                    || '</title></rect>' || coalesce('<rect class="x" x="' || least(b.x1, 998) || '" y="12" width="' || greatest(fleet_catalog.permille(b.begins + x.seconds * '1 second'::interval, r.begins, r.span) - b.x1, 1) || '" height="1.5"/>', ''), '' ORDER BY b.x1) AS svg
           FROM run AS r, bar AS b LEFT JOIN expected AS x ON x.run_id = b.run_id AND x.task_no = b.task_no AND x.item = b.item AND NOT b.old
-         WHERE NOT (SELECT m.yes FROM many AS m) GROUP BY b.server, b.lane
-    ), merged AS (
-        -- what is of one state and closer than can be seen is one bar
-        SELECT i.server, i.lane, i.class, pg_catalog.floor(min(i.x1)) AS x1, pg_catalog.ceil(max(i.x2)) AS x2
-          FROM (SELECT k.*, sum(k.starts) OVER (PARTITION BY k.server, k.lane ORDER BY k.x1, k.id) AS island
-                  FROM (SELECT b.server, b.lane, b.class, b.x1, b.x2, b.begins AS id,
-                               CASE WHEN lag(b.class) OVER w = b.class AND b.x1 - lag(b.x2) OVER w < (SELECT m.unit FROM many AS m) THEN 0
-                                    -- short ones between others of another state are not seen either
-                                    WHEN b.class IN ('ok', 'sk') AND b.x1 - lag(b.x1) OVER w < 0.5 THEN 0 ELSE 1 END AS starts
-                          FROM bar AS b WHERE (SELECT m.yes FROM many AS m) WINDOW w AS (PARTITION BY b.server, b.lane ORDER BY b.begins, b.ends)) AS k) AS i
-         GROUP BY i.server, i.lane, i.class, i.island
-    ), coarse AS (
-        SELECT c.server, c.lane, pg_catalog.string_agg('<path class="' || c.class || '" d="' || c.d || '"/>', '' ORDER BY c.class IN ('no', 'un'), c.class) AS svg
-          FROM (SELECT m.server, m.lane, m.class, pg_catalog.string_agg('M' || least(m.x1, 998) || ' 1h' || greatest(m.x2 - m.x1, 2) || 'v12h-' || greatest(m.x2 - m.x1, 2) || 'z', '' ORDER BY m.x1) AS d FROM merged AS m GROUP BY m.server, m.lane, m.class) AS c
-         GROUP BY c.server, c.lane
-    ), waiting AS (
-        -- how many were queued, at each 200th part of the time
-        SELECT w.x, sum(w.n) OVER (ORDER BY w.x) AS n
-          FROM (SELECT c.x, sum(c.n) AS n FROM (SELECT pg_catalog.floor(fleet_catalog.permille(b.queued_at, r.begins, r.span) / 5) * 5 AS x, 1 AS n FROM all_bars AS b, run AS r WHERE NOT b.old
-                                          UNION ALL SELECT pg_catalog.floor(fleet_catalog.permille(b.begins, r.begins, r.span) / 5) * 5, -1 FROM all_bars AS b, run AS r WHERE NOT b.old) AS c GROUP BY c.x) AS w
-    ), queue AS (
-        SELECT max(w.n) AS most, 'M0 20' || pg_catalog.string_agg('H' || w.x || 'V' || pg_catalog.round(20 - 18 * w.n / (SELECT greatest(max(m.n), 1) FROM waiting AS m), 1), '' ORDER BY w.x) || 'H1000V20z' AS d FROM waiting AS w
+          LEFT JOIN fleet_catalog.page_tree(a_run_id) AS g ON g.run_id = b.run_id
+          LEFT JOIN fleet_catalog.page_definition AS d ON d.run_id = b.run_id AND d.task_no = b.task_no
+          LEFT JOIN fleet_catalog.page_task AS k ON k.run_id = b.run_id AND k.task_no = b.task_no AND k.item = b.item
+         GROUP BY b.server, b.lane
     )
-    SELECT '<section id="gantt"><h2>Time by server and slot</h2><div class="gantt">' || fleet_catalog.axis_html((SELECT r.span FROM run AS r))
-        || coalesce((SELECT '<div class="srv dim">waiting, at most ' || fleet_catalog.number_text(q.most::bigint) || '</div><div class="lanes"><svg class="wait" viewBox="0 0 1000 20" preserveAspectRatio="none" aria-hidden="true"><path class="w" d="' || q.d || '"/></svg></div>' FROM queue AS q WHERE q.most > 0), '')
-        || pg_catalog.string_agg('<div class="srv"><bdi>' || fleet_catalog.html(s.server, 100) || '</bdi> <span class="dim">' || fleet_catalog.number_text(s.n) || '</span></div><div class="lanes">'
+    SELECT pg_catalog.string_agg('<div class="srv"><bdi>' || fleet_catalog.html(s.server, 100) || '</bdi> <span class="dim">' || s.n || '</span></div><div class="lanes">'
                || (SELECT pg_catalog.string_agg('<svg' || CASE WHEN s.lanes > 12 THEN ' class="lot"' ELSE '' END || ' viewBox="0 0 1000 14" preserveAspectRatio="none"><rect class="bg" width="1000" height="12"/>' || l.svg || '</svg>', '' ORDER BY l.lane)
-                     FROM (SELECT d.server, d.lane, d.svg FROM detailed AS d UNION ALL SELECT c.server, c.lane, c.svg FROM coarse AS c) AS l WHERE l.server = s.server) || '</div>', '' ORDER BY s.server = 'here' DESC, s.server)
+                     FROM detailed AS l WHERE l.server = s.server) || '</div>', '' ORDER BY s.server = 'here' DESC, s.server)
+      FROM shown AS s;
+END;
+
+-- Of more than can be told apart: what is of one state and closer than can be seen is drawn as one.
+CREATE FUNCTION fleet_catalog.gantt_spans(a_run_id bigint) RETURNS text
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH run AS MATERIALIZED (
+        SELECT r.begins, greatest(fleet_catalog.seconds(r.begins, r.ends), 1e-6) AS span, pg_catalog.date_part('epoch', r.begins) AS origin FROM fleet_catalog.page_run AS r WHERE r.run_id = a_run_id
+    ), server AS MATERIALIZED (
+        SELECT p.server, count(*) AS n, pg_catalog.array_agg((pg_catalog.date_part('epoch', p.begins) * 1000000)::bigint) AS starts,
+               pg_catalog.array_agg((pg_catalog.date_part('epoch', greatest(p.ends, p.begins)) * 1000000)::bigint) AS ends, pg_catalog.array_agg(p.state::integer) AS states
+          FROM fleet_catalog.page_pieces(a_run_id) AS p WHERE p.begins IS NOT NULL AND p.kind <> 'package' AND p.carried_from IS NULL AND p.state <> 14
+         GROUP BY p.server ORDER BY 2 DESC, 1 LIMIT 40
+    ), span AS MATERIALIZED (
+        SELECT s.server, s.n, d.lane, fleet_catalog.state_class(d.class::smallint) AS class,
+               least(greatest(pg_catalog.floor(1000 * (d.starts / 1e6::double precision - r.origin) / r.span), 0), 998) AS x, greatest(pg_catalog.ceil(least((d.ends - d.starts) / 1e3::double precision / r.span, 1000)), 2) AS width
+          FROM run AS r, server AS s, LATERAL fleet_catalog.drawing_spans(s.starts, s.ends, s.states, CASE WHEN (SELECT count(*) FROM server) > 10 THEN 16 ELSE 64 END,
+                                                                          (r.span * CASE WHEN (SELECT count(*) FROM server) > 10 THEN 10000 ELSE 2000 END)::bigint) AS d
+    ), lane AS (
+        SELECT c.server, c.lane, max(c.n) AS n, pg_catalog.string_agg('<path class="' || c.class || '" d="' || c.d || '"/>', '' ORDER BY c.class IN ('no', 'un'), c.class) AS svg
+          FROM (SELECT s.server, s.lane, s.class, max(s.n) AS n, pg_catalog.string_agg('M' || s.x || ' 1h' || s.width || 'v11h-' || s.width || 'z', '' ORDER BY s.x) AS d FROM (SELECT DISTINCT * FROM span) AS s GROUP BY s.server, s.lane, s.class) AS c
+         GROUP BY c.server, c.lane
+    )
+    SELECT pg_catalog.string_agg(s.html, '' ORDER BY s.server = 'here' DESC, s.server)
+      FROM (SELECT l.server, '<div class="srv"><bdi>' || fleet_catalog.html(l.server, 100) || '</bdi> <span class="dim">' || fleet_catalog.number_text(max(l.n)) || '</span></div><div class="lanes">'
+                   || pg_catalog.string_agg('<svg' || CASE WHEN l.lanes > 12 THEN ' class="lot"' ELSE '' END || ' viewBox="0 0 1000 14" preserveAspectRatio="none"><rect class="bg" width="1000" height="13"/>' || l.svg || '</svg>', '' ORDER BY l.lane) || '</div>' AS html
+              FROM (SELECT l.*, count(*) OVER (PARTITION BY l.server) AS lanes FROM lane AS l) AS l GROUP BY l.server) AS s;
+END;
+
+-- How many pieces of work were queued, at each 200th part of the time.
+CREATE FUNCTION fleet_catalog.gantt_waiting(a_run_id bigint) RETURNS text
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    WITH run AS MATERIALIZED (
+        SELECT r.begins, fleet_catalog.seconds(r.begins, r.ends) AS span FROM fleet_catalog.page_run AS r WHERE r.run_id = a_run_id
+    ), changes AS (
+        SELECT c.queued, c.begun, count(*) AS n
+          FROM (SELECT pg_catalog.floor(fleet_catalog.permille(p.queued_at, r.begins, r.span) / 5) AS queued, pg_catalog.floor(fleet_catalog.permille(p.begins, r.begins, r.span) / 5) AS begun
+                  FROM run AS r, fleet_catalog.page_pieces(a_run_id) AS p WHERE p.begins IS NOT NULL AND p.kind <> 'package' AND p.carried_from IS NULL AND p.state <> 14) AS c
+         WHERE c.queued < c.begun GROUP BY c.queued, c.begun
+    ), waiting AS (
+        SELECT w.x * 5 AS x, sum(w.n) OVER (ORDER BY w.x) AS n
+          FROM (SELECT e.x, sum(e.n) AS n FROM (SELECT c.queued AS x, c.n FROM changes AS c UNION ALL SELECT c.begun, -c.n FROM changes AS c) AS e GROUP BY e.x) AS w
+    )
+    SELECT '<div class="srv dim">waiting, at most ' || fleet_catalog.number_text(max(w.n)::bigint) || '</div><div class="lanes"><svg class="wait" viewBox="0 0 1000 20" preserveAspectRatio="none" aria-hidden="true"><path class="w" d="M0 20'
+           || pg_catalog.string_agg('H' || w.x || 'V' || pg_catalog.round(20 - 18 * w.n / m.most, 1), '' ORDER BY w.x) || 'V20z"/></svg></div>'
+      FROM waiting AS w, (SELECT greatest(max(w.n), 1) AS most FROM waiting AS w) AS m
+    HAVING max(w.n) > 0;
+END;
+
+CREATE FUNCTION fleet_catalog.report_gantt(a_run_id bigint) RETURNS text
+    LANGUAGE sql STABLE
+BEGIN ATOMIC
+    SELECT '<section id="gantt"><h2>Time by server and slot</h2><div class="gantt">' || fleet_catalog.axis_html(c.span) || coalesce(fleet_catalog.gantt_waiting(a_run_id), '')
+        || CASE WHEN c.many THEN fleet_catalog.gantt_spans(a_run_id) ELSE fleet_catalog.gantt_bars(a_run_id) END
         || '</div><ul class="legend"><li><span class="k ok"></span>succeeded</li><li><span class="k no"></span>failed</li><li><span class="k ca"></span>canceled</li><li><span class="k un"></span>lost or unknown</li><li><span class="k ru"></span>running</li>'
-        || CASE WHEN (SELECT m.yes FROM many AS m) THEN '<li>What is too short to be seen is drawn as one; the number after a server is what ran there.</li>'
+        || CASE WHEN c.many THEN '<li>What is too short to be seen is drawn as one; the number after a server is what ran there. The busiest 40 servers are shown.</li>'
                 ELSE '<li><span class="k old"></span>an earlier attempt</li><li><span class="k wait"></span>waited</li><li><span class="k crit"></span>on the critical path</li><li><span class="k exp"></span>below a bar: how long it was expected to take, by what has been learned</li>' END
         || '</ul></section>'
-      FROM shown AS s
-    HAVING count(*) > 0;
+      FROM (SELECT fleet_catalog.seconds(r.begins, r.ends) AS span,
+                   -- items are most of it; it need not be exact
+                   (SELECT count(*) FROM (SELECT FROM fleet_catalog.page_tree(a_run_id) AS t JOIN fleet_catalog.page_task AS p ON p.run_id = t.run_id LIMIT 701) AS p) > 700 AS many
+              FROM fleet_catalog.page_run AS r WHERE r.run_id = a_run_id) AS c;
 END;
 
 -- ---- tasks, items and steps --------------------------------------------------------------------
 
 CREATE FUNCTION fleet_catalog.report_tasks(a_run_id bigint) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH run AS MATERIALIZED (
         SELECT r.begins FROM fleet_catalog.page_run AS r WHERE r.run_id = a_run_id
     ), tree AS MATERIALIZED (
         SELECT t.* FROM fleet_catalog.page_tree(a_run_id) AS t
+    ), ranked AS MATERIALIZED (
+        SELECT r.run_id, d.task_no, m.item, row_number() OVER (PARTITION BY r.run_id, d.task_no ORDER BY m.bad DESC, m.open DESC, m.took DESC NULLS LAST, m.item) AS place
+          FROM tree AS r JOIN fleet_catalog.page_definition AS d ON d.run_id = r.run_id AND d.for_each,
+               LATERAL (SELECT t.item, t.state IN (12, 15, 16) AS bad, t.state IN (2, 3, 4, 5, 13) AS open, t.ends - t.begins AS took FROM fleet_catalog.page_task AS t
+                         WHERE t.run_id = d.run_id AND t.task_no = d.task_no AND t.item > 0 ORDER BY 2 DESC, 3 DESC, 4 DESC NULLS LAST, 1 LIMIT 12) AS m
     ), member AS MATERIALIZED (
-        SELECT t.*, r.path, r.prefix, r.level, row_number() OVER (PARTITION BY t.run_id, t.task_no, t.item > 0
-                   ORDER BY t.state IN (12, 15, 16) DESC, t.state IN (2, 3, 4, 5, 13) DESC, t.ends - t.begins DESC NULLS LAST, t.item) AS place
-          FROM tree AS r JOIN fleet_catalog.page_task AS t ON t.run_id = r.run_id
+        SELECT t.*, k.place FROM ranked AS k JOIN fleet_catalog.page_task AS t ON t.run_id = k.run_id AND t.task_no = k.task_no AND t.item = k.item
+         UNION ALL
+        SELECT t.*, 0 FROM tree AS r JOIN fleet_catalog.page_definition AS d ON d.run_id = r.run_id
+          JOIN fleet_catalog.page_task AS t ON t.run_id = d.run_id AND t.task_no = d.task_no AND t.item = 0
     ), counted AS MATERIALIZED (
         SELECT m.run_id, m.task_no, count(*) AS items, count(*) FILTER (WHERE m.state = 11) AS ok, count(*) FILTER (WHERE m.state IN (12, 15, 16)) AS bad, sum(m.row_count) AS row_count,
                pg_catalog.avg(fleet_catalog.seconds(m.begins, m.ends)) AS mean, max(fleet_catalog.seconds(m.begins, m.ends)) AS most, sum(greatest(m.attempt - 1, 0)) AS retries
-          FROM member AS m WHERE m.item > 0 GROUP BY m.run_id, m.task_no
+          FROM tree AS r JOIN fleet_catalog.page_task AS m ON m.run_id = r.run_id WHERE m.item > 0 GROUP BY m.run_id, m.task_no
     ), line AS MATERIALIZED (
         SELECT r.run_id, d.task_no, coalesce(m.item, 0) AS item, r.path, r.prefix, r.level, d.name, d.kind, d.job, d.nested, d.for_each, coalesce(m.state, 1::smallint) AS state, coalesce(m.attempt, 0) AS attempt,
                m.server, coalesce(m.here, true) AS here, m.queued_at, CASE WHEN m.state <> 14 THEN m.begins END AS begins, m.ends, m.row_count, m.sqlstate, m.message, m.item_key, m.carried_from, m.place, c.items, c.ok, c.bad, c.row_count AS all_rows, c.mean, c.most, c.retries,
                row_number() OVER (ORDER BY coalesce(m.state, 1) IN (12, 15, 16) DESC, coalesce(m.item, 0) = 0 DESC, r.level, m.ends - m.begins DESC NULLS LAST, r.run_id, d.task_no, m.item) AS weight, count(*) OVER () AS lines
           FROM tree AS r
           JOIN fleet_catalog.page_definition AS d ON d.run_id = r.run_id
-          LEFT JOIN member AS m ON m.run_id = d.run_id AND m.task_no = d.task_no AND (m.item = 0 OR m.place <= 12)
+          LEFT JOIN member AS m ON m.run_id = d.run_id AND m.task_no = d.task_no 
           LEFT JOIN counted AS c ON c.run_id = d.run_id AND c.task_no = d.task_no AND coalesce(m.item, 0) = 0
     ), shown AS MATERIALIZED (
         SELECT l.* FROM line AS l WHERE l.weight <= 500
@@ -417,7 +464,7 @@ END;
 -- ---- servers -----------------------------------------------------------------------------------
 
 CREATE FUNCTION fleet_catalog.report_servers(a_run_id bigint) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH run AS MATERIALIZED (
         SELECT greatest(fleet_catalog.seconds(r.begins, r.ends), 1e-6) AS span FROM fleet_catalog.page_run AS r WHERE r.run_id = a_run_id
@@ -440,7 +487,7 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION fleet_catalog.report_advice(a_run_id bigint) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH advice AS MATERIALIZED (
         SELECT a.* FROM fleet_link.run_advice(a_run_id) AS a
@@ -461,7 +508,7 @@ END;
 -- ---- the page ----------------------------------------------------------------------------------
 
 CREATE FUNCTION fleet.report(run_id bigint) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
     SELECT CASE WHEN fleet_link.check_run(report.run_id) THEN fleet_catalog.page_frame(
                'Run ' || report.run_id || ' of ' || (SELECT fleet_catalog.html(r.title, 200) || ': ' || fleet_catalog.state_name(r.state) FROM fleet_catalog.page_run AS r WHERE r.run_id = report.run_id),

@@ -3,7 +3,7 @@
 -- Runs that somebody or a schedule asked for, of the last days; not those that tasks started.
 CREATE FUNCTION fleet_catalog.overview_runs(a_since timestamptz)
     RETURNS TABLE (run_id bigint, title text, state smallint, begins timestamptz, ends timestamptz, finished_at timestamptz, message text, place bigint, runs bigint, bad bigint, usual double precision)
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT r.run_id, r.title, r.state, r.begins, r.ends, r.finished_at, r.message, row_number() OVER (PARTITION BY r.title, r.single ORDER BY r.run_id DESC), count(*) OVER own,
            count(*) FILTER (WHERE r.state IN (12, 15, 16)) OVER own, pg_catalog.avg(fleet_catalog.seconds(r.started_at, r.finished_at)) FILTER (WHERE r.state = 11) OVER own
@@ -21,7 +21,7 @@ CREATE FUNCTION fleet_catalog.overview_cause(a_run_id bigint) RETURNS text
 COMMENT ON FUNCTION fleet_catalog.overview_cause(bigint) IS 'Of a run that failed: the first task that did, and why, as HTML';
 
 CREATE FUNCTION fleet_catalog.overview_failing(a_since timestamptz) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH failing AS (
         SELECT 1 AS rank, r.run_id, '<b><bdi>' || fleet_catalog.html(r.title, 150) || '</bdi></b> ' || fleet_catalog.state_html(r.state) || ' in its last run, ' || r.run_id || ', '
@@ -50,7 +50,7 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION fleet_catalog.overview_running(a_since timestamptz) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT '<section id="running"><h2>Running now</h2>' || CASE WHEN count(*) = 0 THEN '<p class="dim">Nothing is running.</p>' ELSE
         fleet_catalog.scroll('Runs that have not ended', '<table class="sort">' || fleet_catalog.heads('Package', '#Run', 'State', '#For', 'Done', '#Failed', '#Running', '#Queued', 'Expected to end') || '<tbody>'
@@ -65,7 +65,7 @@ END;
 
 -- A row for each package, a column for each of its last runs, the newest one last.
 CREATE FUNCTION fleet_catalog.overview_grid(a_since timestamptz) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH line AS (
         SELECT r.title, max(r.run_id) AS last, max(r.runs) AS runs, max(r.bad) AS bad, max(r.usual) AS usual,
@@ -86,7 +86,7 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION fleet_catalog.overview_servers() RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT '<section id="servers"><h2>Servers</h2>' || fleet_catalog.scroll('Servers', '<table class="sort">' || fleet_catalog.heads('Server', 'State', 'Busy', 'Mode', 'Groups', '#Speed', 'Version', 'Last seen', 'Last error') || '<tbody>'
         || pg_catalog.string_agg('<tr><th scope="row"><bdi>' || fleet_catalog.html(v.server::text, 100) || '</bdi></th><td><span class="st ' || CASE v.state WHEN 'online' THEN 'ok' WHEN 'suspect' THEN 'no' ELSE 'ca' END || '">' || fleet_catalog.html(v.state, 30) || '</span></td>'
@@ -100,7 +100,7 @@ END;
 
 -- What a schedule says of itself; a time that it does not say is worked out of its five fields.
 CREATE FUNCTION fleet_catalog.overview_schedules() RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT '<section id="schedules"><h2>Next scheduled runs</h2>' || fleet_catalog.scroll('Schedules', '<table class="sort">' || fleet_catalog.heads('Package', 'Schedule', 'Time zone', 'Next run') || '<tbody>'
         || pg_catalog.string_agg('<tr><th scope="row"><bdi>' || fleet_catalog.html(s.title, 150) || '</bdi></th><td><code>' || fleet_catalog.html(s.cron, 100) || '</code>' || CASE WHEN s.enabled = 'false' THEN ' <span class="tag">disabled</span>' ELSE '' END
@@ -116,7 +116,7 @@ BEGIN ATOMIC
 END;
 
 CREATE FUNCTION fleet.overview(days integer DEFAULT 7) RETURNS text
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
     SELECT CASE WHEN fleet_link.check_days(overview.days) THEN fleet_catalog.page_frame('The fleet: ' || fleet_catalog.html(pg_catalog.current_database()::text, 100),
                '<main><header><p class="crumb">parent <bdi>' || fleet_catalog.html(pg_catalog.current_database()::text, 100) || '</bdi></p><h1>The fleet</h1><p class="verdict">' || s.said || '</p></header>'

@@ -28,7 +28,7 @@ $$;
 
 -- A line for each task, in order of start; a task with items is as dark as there were items at work.
 CREATE FUNCTION fleet.gantt(run_id bigint, width integer DEFAULT 100, ascii boolean DEFAULT false) RETURNS TABLE (gantt text)
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
     WITH checked AS MATERIALIZED (
         SELECT fleet_link.check_gantt(gantt.run_id, gantt.width) AS ok
@@ -80,7 +80,7 @@ END;
 COMMENT ON FUNCTION fleet.gantt(bigint, integer, boolean) IS 'When the tasks of a run were at work, as lines of text of at most width columns, 60 to 120. A dot: it waited; darker: more of its items at a time; after the time, !: failed (how many items), x: canceled, >: it has not ended';
 
 CREATE FUNCTION fleet.tree(run_id bigint, ascii boolean DEFAULT false) RETURNS TABLE (tree text)
-    LANGUAGE sql STABLE SET jit = off
+    LANGUAGE sql STABLE SET jit = off SET work_mem = '64MB'
 BEGIN ATOMIC
     WITH checked AS MATERIALIZED (
         SELECT fleet_link.check_run(tree.run_id) AS ok

@@ -15,7 +15,7 @@ BEGIN
     FOR v_function IN
         SELECT p.oid FROM pg_catalog.pg_proc AS p
          WHERE p.pronamespace = 'fleet_catalog'::pg_catalog.regnamespace
-           AND (p.proname ~ '^(page|report|overview|text)_' OR p.proname = ANY ('{html,without_secrets,drawing,drawing_rows,span_text,seconds,number_text,time_text,state_class,state_sign,state_html,cell,heads,
+           AND (p.proname ~ '^(page|report|overview|text|drawing|gantt)_' OR p.proname = ANY ('{html,without_secrets,drawing,span_text,seconds,number_text,time_text,state_class,state_sign,state_html,cell,heads,
                 permille,axis_step,axis_html,scroll,piece_html,fact,clip,graph_html}'))
     LOOP
         EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', v_function);

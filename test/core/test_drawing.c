@@ -155,14 +155,34 @@ rows(void **state)
     fleet_drawing_rows(&fleet_malloc_alloc, NULL, NULL, 0, 2, NULL);
 }
 
+static void
+joined(void **state)
+{
+    static const FleetTime start[] = {0, 1, 6, 7, 12, 13, 40};
+    static const FleetTime end[] = {5, 30, 8, 8, 13, 14, 41};
+    static const uint32_t class[] = {1, 1, 1, 1, 2, 2, 2}, row[] = {0, 1, 0, 0, 0, 0, 0};
+    FleetDrawingSpan spans[7];
+
+    (void) state;
+    assert_int_equal(fleet_drawing_join(&fleet_malloc_alloc, start, end, class, row, 7, 2, spans),
+                     4);
+    /* the first, third and fourth; the second is alone in its row; another class; and one far away */
+    assert_int_equal(spans[0].start, 0);
+    assert_int_equal(spans[0].end, 8);
+    assert_int_equal(spans[1].row, 1);
+    assert_int_equal(spans[2].class, 2);
+    assert_int_equal(spans[2].end, 14);
+    assert_int_equal(spans[3].start, 40);
+    assert_int_equal(fleet_drawing_join(&fleet_malloc_alloc, NULL, NULL, NULL, NULL, 0, 2, spans),
+                     0);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(layers),
-        cmocka_unit_test(crossings),
-        cmocka_unit_test(any_graph),
-        cmocka_unit_test(rows),
+        cmocka_unit_test(layers), cmocka_unit_test(crossings), cmocka_unit_test(any_graph),
+        cmocka_unit_test(rows),   cmocka_unit_test(joined),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
