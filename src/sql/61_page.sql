@@ -255,7 +255,7 @@ CREATE FUNCTION fleet_catalog.axis_html(a_span double precision) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (SELECT '<div class="axis" aria-hidden="true">' || pg_catalog.string_agg('<span style="left:' || pg_catalog.round((100 * s.n * fleet_catalog.axis_step(a_span) / greatest(a_span, 1e-6))::numeric, 2)
                     || '%">' || CASE WHEN s.n = 0 THEN '0' ELSE pg_catalog.replace(fleet_catalog.span_text(s.n * fleet_catalog.axis_step(a_span)), '.0 s', ' s') END || '</span>', '' ORDER BY s.n) || '</div>'
-              FROM pg_catalog.generate_series(0, pg_catalog.floor(a_span * 0.96 / fleet_catalog.axis_step(a_span))::integer) AS s (n));
+              FROM pg_catalog.generate_series(0, pg_catalog.floor(a_span * 0.86 / fleet_catalog.axis_step(a_span))::integer) AS s (n));
 COMMENT ON FUNCTION fleet_catalog.axis_html(double precision) IS 'A time axis over so many seconds';
 
 CREATE FUNCTION fleet_link.check_days(days integer) RETURNS boolean

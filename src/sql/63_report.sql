@@ -81,14 +81,14 @@ END;
 
 -- ---- failures ----------------------------------------------------------------------------------
 
--- Failures with the same task, SQLSTATE and message are one, and the first of them is shown: the cause is most often the first that happened.
+-- Failures with the same task, SQLSTATE and message, but for numbers in it, are one, and the first of them is shown: the cause is most often the first that happened.
 CREATE FUNCTION fleet_catalog.report_failures(a_run_id bigint) RETURNS text
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH bad AS MATERIALIZED (
         SELECT p.* FROM fleet_catalog.page_pieces(a_run_id) AS p WHERE p.state IN (12, 15, 16)
     ), leaf AS (
-        SELECT b.*, pg_catalog.left(b.message, 100) AS said FROM bad AS b
+        SELECT b.*, pg_catalog.regexp_replace(pg_catalog.left(b.message, 100), '[0-9]+', '0', 'g') AS said FROM bad AS b
          WHERE NOT EXISTS (SELECT FROM fleet_catalog.page_run AS n JOIN bad AS i ON i.run_id = n.run_id
                             WHERE n.parent_run_id = b.run_id AND n.parent_task_no = b.task_no AND n.parent_item = b.item)
     ), numbered AS (
@@ -401,7 +401,8 @@ BEGIN ATOMIC
                LATERAL (SELECT t.item, t.state IN (12, 15, 16) AS bad, t.state IN (2, 3, 4, 5, 13) AS open, t.ends - t.begins AS took FROM fleet_catalog.page_task AS t
                          WHERE t.run_id = d.run_id AND t.task_no = d.task_no AND t.item > 0 ORDER BY 2 DESC, 3 DESC, 4 DESC NULLS LAST, 1 LIMIT 12) AS m
     ), member AS MATERIALIZED (
-        SELECT t.*, k.place FROM ranked AS k JOIN fleet_catalog.page_task AS t ON t.run_id = k.run_id AND t.task_no = k.task_no AND t.item = k.item
+        SELECT t.*, k.place FROM ranked AS k,
+               LATERAL (SELECT p.* FROM fleet_catalog.page_task AS p WHERE p.run_id = k.run_id AND p.task_no = k.task_no AND p.item = k.item LIMIT 1) AS t
          UNION ALL
         SELECT t.*, 0 FROM tree AS r JOIN fleet_catalog.page_definition AS d ON d.run_id = r.run_id
           JOIN fleet_catalog.page_task AS t ON t.run_id = d.run_id AND t.task_no = d.task_no AND t.item = 0
