@@ -54,7 +54,7 @@ my $evil = q{</script><script>document.title='taken'</script><img src=x onerror=
 my $rtl = "\x{202E}\x{5D0}\x{5D1}\x{5D2} \x{645}\x{631}\x{62D}\x{628}\x{627} \x{1F600} \x{65E5}\x{672C}";
 utf8::encode($rtl);
 my $name = substr($evil, 0, 100) . $rtl;
-my $wide = '<b>' . ('W' x 64000);
+(my $task = "a $name") =~ tr{/}{}d; # which separates containers from what is in them
 sub q_ { return quote_literal($_[0]); }
 my $raise = sub { my ($what) = @_; return q{DO $do$ BEGIN RAISE NOTICE USING MESSAGE = } . q_($what) . q{, DETAIL = } . q_($what) . q{; RAISE WARNING '%', chr(1) || chr(7) || chr(27) || chr(127) || chr(133) || chr(65534);
     RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = } . q_($what) . q{, DETAIL = } . q_($what) . q{, HINT = } . q_($what) . q{; END $do$}; };
@@ -63,8 +63,8 @@ my $role = '"' . ($name =~ s/"/""/gr =~ s/^(.{50}).*/$1/sr) . '"';
 $f->sql(sprintf q{SET ROLE %s; SELECT fleet.create_job(%2$s), fleet.add_step(%2$s, %2$s, sql => %3$s)}, $role, q_($name), q_($raise->($evil . $rtl)));
 $f->sql(sprintf q{SET ROLE %s; SELECT fleet.create_package(%2$s, description => %2$s, params => jsonb_build_object(%2$s, %3$s)), fleet.add_task(%2$s, %4$s, job => %2$s), fleet.add_task(%2$s, 'wide', sql => %5$s),
     fleet.add_task(%2$s, 'items', sql => 'SELECT 1', for_each => %6$s, item_key => 'k', after_failure_of => %7$s),
-    fleet.add_precedence(%2$s, 'wide', 'items', on_outcome => 'failure', condition => %8$s)}, $role, q_($name), q_($evil), q_('a ' . $name), q_($raise->($wide)), q_(q{SELECT } . q_($evil . $rtl) . q{ || n AS k FROM generate_series(1, 3) AS n}),
-    q_('{"' . (('a ' . $name) =~ s/([\\"])/\\$1/gr) . '"}'), q_('1 = 1 OR ' . q_($evil) . q{ = '' }));
+    fleet.add_precedence(%2$s, 'wide', 'items', on_outcome => 'failure', condition => %8$s)}, $role, q_($name), q_($evil), q_($task), q_(q{DO $do$ DECLARE w text := '<b>' || repeat('W', 64000); BEGIN RAISE NOTICE '%', w; RAISE EXCEPTION USING ERRCODE = '22023', MESSAGE = w, DETAIL = w, HINT = w; END $do$}), q_(q{SELECT } . q_($evil . $rtl) . q{ || n AS k FROM generate_series(1, 3) AS n}),
+    q_('{"' . ($task =~ s/([\\"])/\\$1/gr) . '"}'), q_('1 = 1 OR ' . q_($evil) . q{ = '' }));
 
 my %ends = (succeeded => 'succeeded', failed => 'failed', retried => 'succeeded', nested => 'failed', handled => undef, contained => 'succeeded', items => 'succeeded');
 my %run = map { $_ => $f->start($_) } sort keys %ends;
