@@ -416,7 +416,7 @@ BEGIN ATOMIC
                row_number() OVER (ORDER BY coalesce(m.state, 1) IN (12, 15, 16) DESC, coalesce(m.item, 0) = 0 DESC, r.level, m.ends - m.begins DESC NULLS LAST, r.run_id, d.task_no, m.item) AS weight, count(*) OVER () AS lines
           FROM tree AS r
           JOIN fleet_catalog.page_definition AS d ON d.run_id = r.run_id
-          LEFT JOIN member AS m ON m.run_id = d.run_id AND m.task_no = d.task_no 
+          LEFT JOIN member AS m ON m.run_id = d.run_id AND m.task_no = d.task_no
           LEFT JOIN counted AS c ON c.run_id = d.run_id AND c.task_no = d.task_no AND coalesce(m.item, 0) = 0
     ), shown AS MATERIALIZED (
         SELECT l.* FROM line AS l WHERE l.weight <= 500
