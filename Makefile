@@ -54,7 +54,7 @@ endif
 # Targets that need no server package must work where there is none (the core is plain C, and
 # `make test`, `make demo` install what is missing).
 NO_PGXS = help version setup lint format test test-core test-core-bugs test-core-coverage \
-	test-core-asan test-core-valgrind tap asan demo bench check-regress check-isolation mutants
+	test-core-asan test-core-valgrind test-report tap asan demo bench check-regress check-isolation mutants
 ifneq ($(filter-out $(NO_PGXS),$(or $(MAKECMDGOALS),all)),)
 # No bitcode: inlining our functions into JIT-compiled queries gives nothing, and needs clang.
 override with_llvm := no
@@ -95,7 +95,7 @@ $(SQL_SCRIPT): $(addprefix $(top)/,$(call sources_of,src/sql/[0-9][0-9]_*.sql) M
 endif
 
 .PHONY: help version setup lint format test test-core test-core-bugs test-core-coverage test-core-asan \
-	test-core-valgrind tap asan demo bench check-regress check-isolation mutants
+	test-core-valgrind test-report tap asan demo bench check-regress check-isolation mutants
 
 help:
 	@echo 'make            build'
@@ -103,6 +103,7 @@ help:
 	@echo 'make demo       the tour on five real clusters; leaves nothing behind'
 	@echo 'make test       every test; needs nothing but apt; PARTS="core runner regress isolation tap"'
 	@echo 'make tap        TAP suites only; TESTS="test/t/003_modes.pl …"'
+	@echo 'make test-report  the pages in headless Chromium'
 	@echo 'make test-core  unit tests and the simulator of src/core; CASES=n SEED=s'
 	@echo 'make lint       one script a rule: test/lint/'
 	@echo 'make asan       the TAP and regression suites with AddressSanitizer'
@@ -123,6 +124,10 @@ test:
 
 tap:
 	TESTS='$(TESTS)' test/run.sh tap
+
+# Looks at the pages of fleet.report() and fleet.overview() in a browser; a part of "make test".
+test-report:
+	TESTS=test/report/pages.pl test/run.sh tap
 
 check-regress:
 	test/run.sh regress

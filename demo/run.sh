@@ -48,6 +48,12 @@ if [ -z "${FLEET_DEMO_DIR:-}" ]; then
     rc=0
     (cd "$dir" && "${as_user[@]}" env HOME="$dir" PATH="$bindir:$PATH" LC_ALL=C.UTF-8 FLEET_DEMO_DIR="$dir" \
         KEEP="${KEEP:-}" bash "$dir/demo/run.sh" "$what") || rc=$?
+    # what stays for a browser
+    if compgen -G "$dir/*.html" >/dev/null; then
+        mkdir -p build/demo
+        cp "$dir"/*.html build/demo/
+        printf 'pages: %s\n' "$top"/build/demo/*.html
+    fi
     [ -n "${KEEP:-}" ] || rm -rf "$dir"
     exit "$rc"
 fi
@@ -246,8 +252,21 @@ say 'The runs of this demo'
 psql -X -h "$dir" -p "${port[parent]}" -U planner -d dw -P footer=off -c '
     SELECT run_id, package, state, duration, done, failed_task, message FROM fleet.recent'
 
+say 'The same as pages, for a browser'
+pages=$dir
+write_page() # file query
+{
+    on planner parent -o "$pages/$1" -c "$2"
+    printf '  %s, %s bytes\n' "$1" "$(wc -c <"$pages/$1")"
+}
+write_page report.html "SELECT fleet.report($run)"
+failed=$(on planner parent -c "SELECT max(run_id) FROM fleet.run WHERE package = 'nightly' AND run_id > $run")
+write_page failed.html "SELECT fleet.report($failed)"
+write_page overview.html 'SELECT fleet.overview()'
+
 say 'Where to look next'
 cat <<TEXT
+  SELECT * FROM fleet.gantt($run);                      -- when what ran where; also fleet.tree($run)
   SELECT * FROM fleet.job_log WHERE run_id = $run;        -- every step, wherever it ran
   SELECT * FROM fleet.log WHERE run_id = $run;            -- what the steps said, in order
   SELECT * FROM fleet.plan('nightly');                 -- what the next run will look like
@@ -256,6 +275,8 @@ cat <<TEXT
 TEXT
 if [ -n "${KEEP:-}" ]; then
     echo "  psql -h $dir -p ${port[parent]} -U planner dw"
+    echo '  the pages, written anew as long as this runs:'
+    echo "  while psql -XAtq -h $dir -p ${port[parent]} -U planner dw -c '\\o $pages/overview.html' -c 'SELECT fleet.overview()' -c '\\o $pages/report.html' -c 'SELECT fleet.report($run)'; do sleep 5; done"
 fi
 echo
 echo "demo: $((SECONDS - begin)) s"

@@ -90,7 +90,7 @@ SELECT server, mode, state, slots, busy, groups, last_seen, last_error, version,
 SELECT server, mode, state, slots, groups, weight, owner, wrapper, options FROM fleet.server WHERE server LIKE 'regress%' ORDER BY 1;
 SELECT server, job, state, drift, owner, message FROM fleet.deployment;
 SELECT job, owner, description, params, leaves_clean, steps, deployed_from FROM fleet.job;
-SELECT job, step_no, step, sql, retries, run_as FROM fleet.step;
+SELECT job, step_no, step, sql, retries, run_as FROM fleet.step ORDER BY job, step_no;
 SELECT package, owner, description, params, overlap, priority, tasks FROM fleet.package;
 SELECT package, task_no, task, kind, job, server, on_group, nested, params, for_each FROM fleet.task WHERE task_no > 9 ORDER BY task_no;
 SELECT package, from_task, to_task, on_outcome, condition FROM fleet.precedence;

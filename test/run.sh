@@ -3,7 +3,7 @@
 # was: what is not installed here, or a test that says that it is still to do.
 #
 # usage: test/run.sh [core] [runner] [regress] [isolation] [tap]      (default: all)
-#   TESTS=…       TAP files to run (default: all of test/t)
+#   TESTS=…       TAP files to run (default: all of test/t and test/report)
 #   JOBS=n        TAP files at the same time (default: one more than processors, as many of them wait)
 #   CASES=n       cases of the core's simulator
 #   KEEP=1        keep the temporary folder
@@ -226,7 +226,7 @@ if wants tap; then
     section 'TAP: several servers'
     read -r -a files <<<"${TESTS:-}"
     if [ "${#files[@]}" -eq 0 ]; then
-        for f in test/t/*.pl; do files+=("$f"); done
+        for f in test/report/*.pl test/t/*.pl; do files+=("$f"); done
     fi
     part_rc=0
     run env PG_REGRESS="$pgxs/src/test/regress/pg_regress" TESTLOGDIR="$work/out/tap" \

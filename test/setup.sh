@@ -43,6 +43,10 @@ if [ "$what" = test ]; then
     for p in "postgresql-$m-cron" "postgresql-$m-plpgsql-check"; do
         installed "$p" || missing+=("$p")
     done
+    # A browser, to look at pages with (test/report), where there is one: not every architecture has it.
+    for p in chromium chromium-driver python3-selenium; do
+        installed "$p" || ! apt-cache show "$p" >/dev/null 2>&1 || missing+=("$p")
+    done
 fi
 if [ "${#missing[@]}" -eq 0 ]; then
     server=$(dpkg-query -W -f='${Version}' "postgresql-$m" 2>/dev/null || true)

@@ -404,6 +404,7 @@ CREATE INDEX run_open ON fleet_catalog.run (package_id, run_id) WHERE state < 11
 -- A restart has the key of the run that it restarts.
 CREATE UNIQUE INDEX run_run_key ON fleet_catalog.run (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL;
 CREATE INDEX run_package ON fleet_catalog.run (package, run_id);
+CREATE INDEX run_nested ON fleet_catalog.run (parent_run_id) WHERE parent_run_id IS NOT NULL; -- what belongs to a run
 CREATE INDEX run_job_run ON fleet_catalog.run (job_run_id) WHERE job_run_id IS NOT NULL;
 CREATE INDEX run_definition ON fleet_catalog.run (definition); -- is a document still used?
 -- One restart a run, except of nested ones: each attempt of their task is one.  The agent inserts only those.

@@ -1,9 +1,22 @@
 -- 41_execute.sql: a package here and now, with live progress.
 
--- What happened since: lines to print, and what was seen by now (task/item -> state, and log line).
+-- What happened since: lines to print, and what was seen by now (task/item -> state, and log line).  A line that says how a task or
+-- an item ended says how many have, of how many; the last one also how long the others will take, if that can be told and is worth
+-- a word.  The planner is asked for it every few seconds at most ("left": its last answer).
 CREATE FUNCTION fleet_link.run_news(run_id bigint, seen jsonb, OUT seen_now jsonb, OUT lines text[]) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet_link.run_news(bigint, jsonb) IS 'For fleet.execute_package(): what happened to a run since the last call';
+
+CREATE FUNCTION fleet_catalog.has_items(a_run_id bigint, a_task_no integer) RETURNS boolean
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT EXISTS (SELECT FROM fleet_catalog.task_run AS t WHERE t.run_id = a_run_id AND t.task_no = a_task_no AND t.item = 1)
+$$;
+COMMENT ON FUNCTION fleet_catalog.has_items(bigint, integer) IS 'Has this task of a run items, so that they are counted in its place?';
+
+CREATE FUNCTION fleet_catalog.piece_name(a_task text, a_item integer, a_item_key text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN a_task || CASE WHEN a_item > 0 THEN '[' || a_item::text || coalesce(': ' || a_item_key, '') || ']' ELSE '' END;
+COMMENT ON FUNCTION fleet_catalog.piece_name(text, integer, text) IS 'Name of a task, or of an item';
 
 CREATE FUNCTION fleet_catalog.run_news(a_run_id bigint, a_seen jsonb, OUT seen_now jsonb, OUT lines text[]) RETURNS record
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
@@ -16,13 +29,21 @@ DECLARE
     v_old jsonb;
     v_new jsonb := jsonb_build_object();
     v_what text;
+    v_total bigint;
+    v_done bigint;
+    v_left jsonb := a_seen -> 'left';
 BEGIN
-    SELECT r.owner, r.definition INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
+    SELECT r.owner, r.definition, r.state, r.started_at INTO v_run FROM fleet_catalog.run AS r WHERE r.run_id = a_run_id;
     IF NOT FOUND OR NOT fleet_catalog.sees(v_run.owner) THEN
         PERFORM fleet_catalog.no_such_run(a_run_id, 'run');
     END IF;
     a_seen := coalesce(a_seen, '{}');
     lines := '{}';
+    -- those that have ended and are told below are counted as they are told
+    SELECT p.total, p.done - (SELECT count(*) FROM fleet_catalog.task_run AS t
+                               WHERE t.run_id = a_run_id AND fleet_catalog.is_done(t.state) AND (t.item > 0 OR NOT fleet_catalog.has_items(a_run_id, t.task_no))
+                                 AND (a_seen -> (t.task_no || '/' || t.item) ->> 's')::integer IS DISTINCT FROM t.state::integer)
+      INTO v_total, v_done FROM fleet_catalog.run_progress AS p WHERE p.run_id = a_run_id;
     FOR v_task IN
         SELECT t.task_no, t.item, t.state, t.attempt, t.row_count, t.sqlstate, t.message, d.name, d.for_each, t.item_key, s.name AS server,
                t.finished_at - t.started_at AS duration
@@ -34,7 +55,7 @@ BEGIN
     LOOP
         v_key := v_task.task_no || '/' || v_task.item;
         v_old := a_seen -> v_key;
-        v_what := v_task.name || CASE WHEN v_task.item > 0 THEN '[' || v_task.item || coalesce(': ' || v_task.item_key, '') || ']' ELSE '' END;
+        v_what := fleet_catalog.piece_name(v_task.name, v_task.item, v_task.item_key);
         IF v_task.state IN (fleet_catalog.state_code('starting'), fleet_catalog.state_code('running')) AND (v_old ->> 'a')::integer IS DISTINCT FROM v_task.attempt AND NOT (v_task.for_each AND v_task.item = 0) THEN
             lines := lines || (v_what || ': started' || coalesce(' on ' || v_task.server, '')
                                || CASE WHEN v_task.attempt > 1 THEN ', attempt ' || v_task.attempt ELSE '' END);
@@ -52,13 +73,24 @@ BEGIN
             END LOOP;
         END IF;
         IF fleet_catalog.is_final(v_task.state) AND (a_seen -> v_key ->> 's')::integer IS DISTINCT FROM v_task.state::integer THEN
-            lines := lines || (v_what || ': ' || fleet_catalog.state_name(v_task.state)
+            v_done := v_done + CASE WHEN fleet_catalog.is_done(v_task.state) AND (v_task.item > 0 OR NOT fleet_catalog.has_items(a_run_id, v_task.task_no)) THEN 1 ELSE 0 END;
+            v_what := format(' (%s of %s done)', v_done, v_total);
+            lines := lines || (fleet_catalog.piece_name(v_task.name, v_task.item, v_task.item_key) || ': ' || fleet_catalog.state_name(v_task.state)
                                || coalesce(', ' || v_task.row_count || CASE v_task.row_count WHEN 1 THEN ' row' ELSE ' rows' END, '')
-                               || coalesce(': ' || CASE WHEN NOT fleet_catalog.is_done(v_task.state) THEN v_task.message END, ''));
+                               || coalesce(': ' || CASE WHEN NOT fleet_catalog.is_done(v_task.state) THEN v_task.message END, '') || v_what);
         END IF;
         v_new := v_new || jsonb_build_object(v_key, jsonb_build_object('s', v_task.state, 'a', v_task.attempt, 'l', coalesce((v_old ->> 'l')::integer, 0)));
     END LOOP;
-    seen_now := v_new;
+    IF lines[cardinality(lines)] ~ ' done\)$' AND NOT fleet_catalog.is_final(v_run.state) THEN
+        IF coalesce(extract(epoch FROM clock_timestamp() - (v_left ->> 'asked')::timestamptz) > 5, true) THEN
+            v_left := jsonb_build_object('asked', clock_timestamp(), 'eta', fleet_catalog.run_eta(a_run_id));
+        END IF;
+        IF (v_left ->> 'eta')::timestamptz - clock_timestamp() > interval '3 s' THEN
+            lines[cardinality(lines)] := regexp_replace(lines[cardinality(lines)], '\)$', '')
+                || format(', %s left)', fleet_catalog.span_text(round(extract(epoch FROM (v_left ->> 'eta')::timestamptz - clock_timestamp()))::double precision));
+        END IF;
+    END IF;
+    seen_now := v_new || coalesce(jsonb_build_object('left', v_left), '{}');
 END
 $$;
 

@@ -6,7 +6,23 @@ REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA fleet_catalog FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION fleet_catalog.is_visible(oid), fleet_catalog.parallel_limit(text, integer), fleet_catalog.state_name(smallint), fleet_catalog.state_code(text),
     fleet_catalog.is_final(smallint), fleet_catalog.is_running(smallint), fleet_catalog.is_done(smallint), fleet_catalog.in_quarantine(integer, timestamptz),
     fleet_catalog.token(uuid, uuid, text, integer, integer), fleet_catalog.content_hash(text), fleet_catalog.path_in(text, text, text),
-    fleet_catalog.speed(double precision, double precision), fleet_catalog.next_time(text, text, timestamptz), fleet_catalog.calendar() TO PUBLIC;
+    fleet_catalog.speed(double precision, double precision), fleet_catalog.next_time(text, text, timestamptz), fleet_catalog.calendar(),
+    fleet_catalog.mean_us(double precision, double precision, integer) TO PUBLIC;
+-- Pages are made as the role that asks for them, too (61_page.sql).
+DO $$
+DECLARE
+    v_function pg_catalog.regprocedure;
+BEGIN
+    FOR v_function IN
+        SELECT p.oid FROM pg_catalog.pg_proc AS p
+         WHERE p.pronamespace = 'fleet_catalog'::pg_catalog.regnamespace
+           AND (p.proname ~ '^(page|report|overview|text|drawing|gantt)_' OR p.proname = ANY ('{html,without_secrets,drawing,span_text,seconds,number_text,time_text,state_class,state_sign,state_html,cell,heads,
+                permille,axis_step,axis_html,scroll,piece_html,fact,clip,graph_html}'))
+    LOOP
+        EXECUTE pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', v_function);
+    END LOOP;
+END
+$$;
 GRANT SELECT ON ALL TABLES IN SCHEMA fleet TO PUBLIC;
 
 COMMENT ON SCHEMA fleet IS 'pg_fleet: functions and views for users';

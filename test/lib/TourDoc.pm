@@ -58,6 +58,7 @@ sub normalise
     $text =~ s/\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/UUID/g;
     $text =~ s/\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?(?:[+-]\d\d)?/TIME/g;
     $text =~ s/\b\d\d:\d\d:\d\d(?:\.\d+)?/DURATION/g;
+    $text =~ s/ \(\d+ of \d+ done(?:, [^)]*left)?\)$/ (DONE)/mg;
     $text =~ s/port=\d+/PORT/g;
     my @lines = split /\n/, $text;
     my $statement = $text =~ /fleet\.(plan|advise)\(/ ? $1 : '';

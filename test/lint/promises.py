@@ -6,6 +6,7 @@ usage: promises.py            prints each breach; exit 1 if there is one
 
 A row is | id | sentence | tests | mutants |.  Tests, with commas or semicolons between them:
     t/NAME "piece of a title", "another one"     test/t/NAME.pl
+    report/NAME "piece of a title"                test/report/NAME.pl
     regress/NAME                                 sql/NAME.sql with expected/NAME.out; pieces are of the SQL
     isolation/NAME                               test/isolation/specs/NAME.spec
     core/FILE "name of a test"                   test/core/FILE.c
@@ -20,7 +21,7 @@ import sys
 TOP = pathlib.Path(__file__).resolve().parents[2]
 MAP = TOP / "test/promises.md"
 CELL = re.compile(r"(?<!\\)\|")
-TEST = re.compile(r'\s*[;,]?\s*(?:(t|regress|isolation|core|lint)/([\w.-]+)|(runner)(?=\s*")|"((?:[^"\\]|\\.)+)")')
+TEST = re.compile(r'\s*[;,]?\s*(?:(t|report|regress|isolation|core|lint)/([\w.-]+)|(runner)(?=\s*")|"((?:[^"\\]|\\.)+)")')
 
 breaches = []
 
@@ -43,6 +44,8 @@ def code(path):
 def files_of(kind, name):
     if kind == "t":
         return [TOP / "test/t" / f"{name}.pl"]
+    if kind == "report":
+        return [TOP / "test/report" / f"{name}.pl"]
     if kind == "regress":
         return [TOP / "sql" / f"{name}.sql", TOP / "expected" / f"{name}.out"]
     if kind == "isolation":
@@ -59,7 +62,7 @@ def check_tests(line, row, cell):
     at, count, paths, pieces, named = 0, 0, None, 0, ""
 
     def close():
-        if paths is not None and pieces == 0 and named.split("/")[0] in ("t", "core", "runner"):
+        if paths is not None and pieces == 0 and named.split("/")[0] in ("t", "report", "core", "runner"):
             breach(line, f"{row}: {named} without a piece of a test's title in quotes")
 
     text = cell.replace("`", "")

@@ -263,7 +263,14 @@ my %stranger = (
     agent_deploy => [ "SELECT fleet_link.agent_deploy('$uuid', 1, '{\"name\": \"alice job\", \"params\": {}, \"steps\": []}')" => '42710' ],
     foreign_server_altered => [ 'SELECT fleet_link.foreign_server_altered()' => '0A000' ],
     foreign_server_dropped => [ 'SELECT fleet_link.foreign_server_dropped()' => '0A000' ],
+    report => [ "SELECT fleet.report($sleeping)" => '42704' ],
+    gantt => [ "SELECT * FROM fleet.gantt($sleeping)" => '42704' ],
+    tree => [ "SELECT * FROM fleet.tree($sleeping)" => '42704' ],
+    check_run => [ "SELECT fleet_link.check_run($sleeping)" => '42704' ],
+    check_gantt => [ "SELECT fleet_link.check_gantt($sleeping, 80)" => '42704' ],
     # these answer with what the caller may know: nothing
+    overview => [ q{SELECT fleet.overview() ~ 'alice|sleep|a1|d1'} => 'f' ],
+    run_advice => [ "SELECT count(*) FROM fleet_link.run_advice($sleeping)" => '0' ],
     run_failure => [ "SELECT fleet_link.run_failure($sleeping)" => '42704' ],
     run_eta => [ "SELECT fleet_link.run_eta($sleeping)" => '' ],
     deployment_list => [ 'SELECT count(*) FROM fleet_link.deployment_list()' => '0' ],
@@ -274,7 +281,7 @@ my %stranger = (
     agent_cancel => [ "SELECT fleet_link.agent_cancel('$uuid', 1, t) FROM fleet_test.tokens() AS t" => '' ],
     agent_acknowledge => [ "SELECT fleet_link.agent_acknowledge('$uuid', t) FROM fleet_test.tokens() AS t" => '' ],
     # and these are about nobody's things
-    map({ $_ => undef } qw(agent_hello agent_status check_params_sql context cron_elsewhere document_schema failure keep_agent param run_id run_outcome schedule_times scheduled_for state_graph state_transitions validator)));
+    map({ $_ => undef } qw(agent_hello agent_status check_days check_params_sql context cron_elsewhere document_schema failure keep_agent param run_id run_outcome schedule_times scheduled_for state_graph state_transitions validator)));
 # the tokens of her job runs, should he ever have got at them
 $f->sql('CREATE SCHEMA fleet_test; GRANT USAGE ON SCHEMA fleet_test TO PUBLIC;'
       . 'CREATE FUNCTION fleet_test.tokens() RETURNS uuid[] LANGUAGE sql SECURITY DEFINER AS $$SELECT array_agg(token) FROM fleet_catalog.job_run$$');
@@ -304,6 +311,12 @@ for my $sql (q{SELECT fleet.alter_server('d1', slots => 1)}, q{SELECT fleet.set_
 is($session{bob}->say(q{SELECT fleet.create_job('uses d1'); SELECT fleet.add_step('uses d1', 's', 'SELECT 1'); SELECT fleet.create_package('uses d1');
     SELECT fleet.add_task('uses d1', 't', job => 'uses d1', server => 'd1')}) =~ /ERROR/ ? 'refused' : 'defined', 'defined', 'with USAGE: he may place tasks on it');
 $f->sql('REVOKE USAGE ON FOREIGN SERVER d1 FROM bob');
+
+# who sees her runs sees them as pages and texts
+for my $reader (qw(alice carol dave erin))
+{
+    is($session{$reader}->say("SELECT fleet.report($sleeping) ~ '<h1><bdi>alice sleeps</bdi></h1>', (SELECT count(*) > 1 FROM fleet.gantt($sleeping)), (SELECT count(*) > 1 FROM fleet.tree($sleeping)), fleet.overview() ~ 'alice sleeps'"), 't|t|t|t', "$reader sees it on its pages");
+}
 
 # a reader, a monitor and a member that may not become her may not; an operator may stop it
 for my $reader (qw(dave erin))

@@ -111,7 +111,8 @@ my %argument = (
     'fleet.unregister_server' => q{'a1'}, 'fleet.remove_server' => q{'named', cascade => true}, 'fleet.plan' => q{'here'}, 'fleet.advise' => q{'here', servers => 2}, 'fleet.param' => q{'x'}, 'fleet.context' => q{'x'},
     'fleet.agent_status' => '', 'fleet.state_transitions' => '', 'fleet.state_graph' => q{'run'}, 'fleet_link.deployment_list' => '',
     'fleet_link.agent_hello' => q{fleet_catalog_protocol, gen_random_uuid(), 1, 'x'}, 'fleet_link.watch_run' => "$ended, NULL, NULL",
-    'fleet_link.may_wait' => "$open, '1 s'", 'fleet_link.run_news' => "$open, '{}'", 'fleet_link.run_failure' => $ended,
+    'fleet.report' => $ended, 'fleet.overview' => '', 'fleet.gantt' => $ended, 'fleet.tree' => $ended, 'fleet_link.check_run' => $ended, 'fleet_link.check_gantt' => "$ended, 80", 'fleet_link.check_days' => '7',
+    'fleet_link.run_advice' => $ended, 'fleet_link.may_wait' => "$open, '1 s'", 'fleet_link.run_news' => "$open, '{}'", 'fleet_link.run_failure' => $ended,
 );
 $argument{'fleet_link.agent_hello'} =~ s/fleet_catalog_protocol/2/;
 my @functions = map { [ split /\|/ ] } split /\n/, $f->sql(q{
@@ -146,7 +147,8 @@ for my $name (sort keys %standby)
                 fleet.create_package fleet.alter_package fleet.drop_package fleet.add_task fleet.drop_task fleet.execute_package fleet.add_server fleet.alter_server fleet.set_server_state
                 fleet.unregister_server fleet.remove_server fleet_link.agent_hello)), '', "$name: what would write says that the transaction is read-only");
             is(join(' ', grep { !$answered{$_} } qw(fleet.agent_status fleet.wait fleet.wait_for_run fleet.wait_for_change fleet.plan fleet.advise fleet.param fleet.context fleet.run_id fleet.failure fleet.run_outcome fleet.state_graph fleet.state_transitions fleet_link.deployment_list
-                fleet_link.run_news fleet_link.run_failure)), '', "$name: what reads answers");
+                fleet_link.run_news fleet_link.run_failure
+                fleet.report fleet.overview fleet.gantt fleet.tree fleet_link.run_advice)), '', "$name: what reads answers");
         }
         else { note "$name, as $role: ", join ', ', map { "$_: " . @{ $refused{$_} } } sort keys %refused; }
     }
