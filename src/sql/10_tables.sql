@@ -388,7 +388,7 @@ CREATE TABLE fleet_catalog.run (
     job               text,                 -- ... and this one
     scheduled_for     timestamptz,          -- a schedule, or a backfill, started it for this time
     CHECK ((package = '') = (job IS NOT NULL) AND (job IS NULL) = (job_run_id IS NULL)),
-    package_id        integer,              -- runs with the same one share a limit; null: nested, does not count
+    package_id        integer,              -- runs with the same one share a limit, below 0: that of a backfill; null: nested, does not count
     max_parallel      integer NOT NULL DEFAULT 0, -- that limit as it was asked for, if the package is gone; 0: none
     replaces          boolean NOT NULL DEFAULT false, -- takes the place of those that are open
     run_at            timestamptz,          -- not to begin before this

@@ -31,7 +31,7 @@ COMMENT ON FUNCTION fleet_catalog.parallel_limit(text, integer) IS 'How many run
 CREATE FUNCTION fleet_catalog.new_package_id(a_package text) RETURNS integer
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
 SELECT coalesce((SELECT r.package_id FROM fleet_catalog.run AS r
-                  WHERE r.state < 11 AND r.package_id IS NOT NULL AND r.package = a_package AND r.owner::oid = fleet_catalog.caller()::oid
+                  WHERE r.state < 11 AND r.package_id > 0 AND r.package = a_package AND r.owner::oid = fleet_catalog.caller()::oid
                     AND NOT EXISTS (SELECT FROM fleet_catalog.package AS p WHERE p.package_id = r.package_id)
                   ORDER BY r.run_id DESC LIMIT 1),
                 nextval(pg_get_serial_sequence('fleet_catalog.package', 'package_id'))::integer)

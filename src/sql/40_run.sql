@@ -108,12 +108,12 @@ CREATE FUNCTION fleet_catalog.run_parent_package(a_package text, a_params jsonb,
                                                  a_timeout interval, a_deadline timestamptz) RETURNS bigint
     LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
 SELECT fleet_catalog.request_run(a_package, a_params, a_run_key, a_priority, a_only_tasks, a_from_task, a_skip_tasks, a_require_deployed, a_run_at,
-                                 a_timeout, a_deadline, NULL)
+                                 a_timeout, a_deadline, NULL, NULL)
 $$;
 
 CREATE FUNCTION fleet_catalog.request_run(a_package text, a_params jsonb, a_run_key text, a_priority integer, a_only_tasks text[],
                                           a_from_task text, a_skip_tasks text[], a_require_deployed boolean, a_run_at timestamptz,
-                                          a_timeout interval, a_deadline timestamptz, a_scheduled_for timestamptz) RETURNS bigint
+                                          a_timeout interval, a_deadline timestamptz, a_scheduled_for timestamptz, a_backfill integer) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
@@ -122,6 +122,7 @@ DECLARE
     v_params jsonb;
     v_definition uuid;
     v_decided text;
+    v_limit integer;
 BEGIN
     IF a_run_key IS NOT NULL THEN
         v_run_id := fleet_catalog.keyed_run(a_package, a_run_key);
@@ -139,7 +140,7 @@ BEGIN
         PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
     END IF;
     PERFORM fleet_catalog.check_times(a_run_at, a_timeout, a_deadline);
-    v_decided := fleet_catalog.decide_overlap(v_package.package_id);
+    v_decided := CASE WHEN a_backfill IS NULL THEN fleet_catalog.decide_overlap(v_package.package_id) END;
     IF v_decided IS NOT NULL THEN
         v_package := fleet_catalog.get_package(a_package); -- whoever changed it meanwhile
     END IF;
@@ -168,11 +169,13 @@ BEGIN
     IF a_require_deployed THEN
         PERFORM fleet_catalog.check_deployed(d.body) FROM fleet_catalog.definition AS d WHERE d.hash = v_definition;
     END IF;
+    v_limit := fleet_catalog.parallel_limit(coalesce(v_decided, v_package.overlap), v_package.max_parallel);
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, run_key, package_id, max_parallel, replaces,
                                    run_at, timeout, deadline, deadline_after, scheduled_for)
     VALUES (v_uuid, a_package, v_definition, v_package.owner,
-            coalesce(a_priority, v_package.priority), v_params, a_run_key, v_package.package_id,
-            fleet_catalog.parallel_limit(coalesce(v_decided, v_package.overlap), v_package.max_parallel), coalesce(v_decided = 'replace', false),
+            coalesce(a_priority, v_package.priority), v_params, a_run_key,
+            CASE WHEN v_limit = 0 AND a_backfill > 0 THEN -v_package.package_id ELSE v_package.package_id END,
+            CASE WHEN v_limit = 0 AND a_backfill > 0 THEN a_backfill ELSE v_limit END, coalesce(v_decided = 'replace', false),
             a_run_at, nullif(coalesce(a_timeout, v_package.timeout), '0'), a_deadline, CASE WHEN a_deadline IS NULL THEN v_package.deadline END, a_scheduled_for)
     ON CONFLICT (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL DO NOTHING
     RETURNING run_id INTO v_run_id;
@@ -183,7 +186,7 @@ BEGIN
     RETURN v_run_id;
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.request_run(text, jsonb, text, integer, text[], text, text[], boolean, timestamptz, interval, timestamptz, timestamptz) IS 'Starts a package at COMMIT, for a time if a schedule does it; returns its run_id';
+COMMENT ON FUNCTION fleet_catalog.request_run(text, jsonb, text, integer, text[], text, text[], boolean, timestamptz, interval, timestamptz, timestamptz, integer) IS 'Starts a package at COMMIT, for a time if a schedule does it; returns its run_id. a_backfill: one of many that run one after the other, so many at a time (0: as many as of the package)';
 
 -- ---- cancel ------------------------------------------------------------------------------------
 

@@ -289,7 +289,7 @@ BEGIN
     v_schedule.params := v_schedule.params || coalesce(v_given, '{}');
     v_key := fleet_catalog.key_of_time(nullif(v_schedule.name, coalesce(v_schedule.package, v_schedule.job)), a_scheduled_for);
     IF v_schedule.package IS NOT NULL THEN
-        v_id := fleet_catalog.request_run(v_schedule.package, v_schedule.params, v_key, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, a_scheduled_for);
+        v_id := fleet_catalog.request_run(v_schedule.package, v_schedule.params, v_key, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, a_scheduled_for, NULL);
     ELSE
         v_id := fleet_catalog.request_job_run(v_schedule.job, v_schedule.params, NULL, NULL, NULL, v_key, a_scheduled_for);
     END IF;
@@ -302,17 +302,18 @@ $$;
 
 -- ---- backfill ----------------------------------------------------------------------------------
 
-CREATE FUNCTION fleet_link.backfill_plan(package text, from_time timestamptz, to_time timestamptz, step interval, reprocess text)
+CREATE FUNCTION fleet_link.backfill_plan(package text, from_time timestamptz, to_time timestamptz, step interval, reprocess text, max_parallel integer)
     RETURNS TABLE (scheduled_for timestamptz, run_id bigint, state text, action text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.backfill_plan(text, timestamptz, timestamptz, interval, text) IS 'For fleet.backfill(): the times, the run that each has, and what is to be done';
+COMMENT ON FUNCTION fleet_link.backfill_plan(text, timestamptz, timestamptz, interval, text, integer) IS 'For fleet.backfill(): the times, the run that each has, and what is to be done';
 
-CREATE FUNCTION fleet_catalog.backfill_plan(a_package text, a_from_time timestamptz, a_to_time timestamptz, a_step interval, a_reprocess text)
+CREATE FUNCTION fleet_catalog.backfill_plan(a_package text, a_from_time timestamptz, a_to_time timestamptz, a_step interval, a_reprocess text, a_max_parallel integer)
     RETURNS TABLE (scheduled_for timestamptz, run_id bigint, state text, action text)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.get_package(a_package);
+    v_limit integer := fleet_catalog.parallel_limit(v_package.overlap, v_package.max_parallel);
 BEGIN
     PERFORM fleet_catalog.check_given('from_time', a_from_time::text, 'to_time', a_to_time::text, 'step', a_step::text);
     PERFORM fleet_catalog.check_choice('reprocess', a_reprocess, 'none', 'failed', 'all');
@@ -324,11 +325,16 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('step is out of range: %s', a_step), HINT = 'It must be at least a second, for example ''1 day''.';
     ELSIF a_from_time + 9999.5 * a_step < a_to_time THEN
         RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = 'there are too many times', HINT = 'At most 10,000 are possible at a time.';
-    ELSIF v_package.overlap = 'skip' THEN
+    ELSIF a_max_parallel > 0 AND a_max_parallel < v_limit THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('package "%s" has a limit of its own', a_package),
+            DETAIL = format('At most %s of its runs run at a time; those of a backfill count with all others.', v_limit),
+            HINT = 'Omit max_parallel, or change the limit with fleet.alter_package().';
+    ELSIF v_package.overlap IN ('skip', 'replace') AND a_reprocess = 'failed' THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('runs of package "%s" may not overlap', a_package),
-            DETAIL = 'Its overlap policy is "skip": of runs that are asked for at the same time, one would start.',
-            HINT = 'Ask for one date after the other with fleet.run_parent_package(), or change the policy with fleet.alter_package().';
+            DETAIL = format('Its overlap policy is "%s": of restarts that are asked for at the same time, one would go on.', v_package.overlap),
+            HINT = 'Restart one after the other with fleet.restart_run(), or change the policy with fleet.alter_package().';
     END IF;
+    PERFORM fleet_catalog.check_range('max_parallel', a_max_parallel, 0, 10000);
     RETURN QUERY
     SELECT d.t, n.run_id, fleet_catalog.state_name(n.state),
            CASE WHEN n.run_id IS NULL THEN 'start'
@@ -344,17 +350,18 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION fleet_link.backfill_run(package text, scheduled_for timestamptz, params jsonb, run_id bigint, action text) RETURNS bigint
+CREATE FUNCTION fleet_link.backfill_run(package text, scheduled_for timestamptz, params jsonb, run_id bigint, action text, max_parallel integer) RETURNS bigint
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.backfill_run(text, timestamptz, jsonb, bigint, text) IS 'For fleet.backfill(): starts one of its runs';
+COMMENT ON FUNCTION fleet_link.backfill_run(text, timestamptz, jsonb, bigint, text, integer) IS 'For fleet.backfill(): starts one of its runs';
 
-CREATE FUNCTION fleet_catalog.backfill_run(a_package text, a_scheduled_for timestamptz, a_params jsonb, a_run_id bigint, a_action text) RETURNS bigint
+CREATE FUNCTION fleet_catalog.backfill_run(a_package text, a_scheduled_for timestamptz, a_params jsonb, a_run_id bigint, a_action text, a_max_parallel integer) RETURNS bigint
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_key text;
 BEGIN
     PERFORM fleet_catalog.get_package(a_package);
     PERFORM fleet_catalog.check_choice('action', a_action, 'start', 'restart', 'again');
+    PERFORM fleet_catalog.check_range('max_parallel', a_max_parallel, 0, 10000);
     IF a_action = 'restart' THEN
         RETURN fleet_catalog.restart_run(a_run_id, NULL, 'run', 'current');
     END IF;
@@ -364,13 +371,13 @@ BEGIN
         v_key := format('%s again %s', v_key, (SELECT count(*) FROM fleet_catalog.run AS r
                                                 WHERE r.package = a_package AND r.restart_of IS NULL AND starts_with(r.run_key, v_key)));
     END IF;
-    RETURN fleet_catalog.request_run(a_package, coalesce(a_params, '{}'), v_key, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, a_scheduled_for);
+    RETURN fleet_catalog.request_run(a_package, coalesce(a_params, '{}'), v_key, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, a_scheduled_for, a_max_parallel);
 END
 $$;
 
 -- Runs as its caller, as params_sql does, which has the search_path that the caller has.
 CREATE FUNCTION fleet_link.backfill(package text, from_time timestamptz, to_time timestamptz, step interval, params jsonb, params_sql text, reprocess text,
-                                    dry_run boolean, search_path text)
+                                    max_parallel integer, dry_run boolean, search_path text)
     RETURNS TABLE (scheduled_for timestamptz, action text, run_id bigint, state text)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -384,7 +391,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'null_value_not_allowed', MESSAGE = 'argument "dry_run" must not be null', HINT = 'Omit the argument to use its default.';
     END IF;
     PERFORM fleet_link.check_params_sql(backfill.params, backfill.params_sql);
-    FOR v_date IN SELECT p.* FROM fleet_link.backfill_plan(backfill.package, backfill.from_time, backfill.to_time, backfill.step, backfill.reprocess) AS p LOOP
+    FOR v_date IN SELECT p.* FROM fleet_link.backfill_plan(backfill.package, backfill.from_time, backfill.to_time, backfill.step, backfill.reprocess, backfill.max_parallel) AS p LOOP
         scheduled_for := v_date.scheduled_for;
         action := v_date.action;
         run_id := v_date.run_id;
@@ -395,14 +402,14 @@ BEGIN
                 EXECUTE v_sql INTO v_params;
                 PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true), pg_catalog.set_config('fleet.context', v_context, true);
             END IF;
-            run_id := fleet_link.backfill_run(backfill.package, v_date.scheduled_for, backfill.params || coalesce(v_params, '{}'), v_date.run_id, v_date.action);
+            run_id := fleet_link.backfill_run(backfill.package, v_date.scheduled_for, backfill.params || coalesce(v_params, '{}'), v_date.run_id, v_date.action, backfill.max_parallel);
         END IF;
         state := CASE WHEN action = 'keep' OR backfill.dry_run THEN v_date.state ELSE 'queued' END;
         RETURN NEXT;
     END LOOP;
 END
 $$;
-COMMENT ON FUNCTION fleet_link.backfill(text, timestamptz, timestamptz, interval, jsonb, text, text, boolean, text) IS 'For fleet.backfill(), with the search_path for params_sql';
+COMMENT ON FUNCTION fleet_link.backfill(text, timestamptz, timestamptz, interval, jsonb, text, text, integer, boolean, text) IS 'For fleet.backfill(), with the search_path for params_sql';
 
 CREATE FUNCTION fleet_link.check_params_sql(params jsonb, params_sql text) RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
@@ -419,15 +426,16 @@ END
 $$;
 
 CREATE FUNCTION fleet.backfill(package text, from_time timestamptz, to_time timestamptz, step interval DEFAULT '1 day', params jsonb DEFAULT '{}',
-                               params_sql text DEFAULT NULL, reprocess text DEFAULT 'none', dry_run boolean DEFAULT false)
+                               params_sql text DEFAULT NULL, reprocess text DEFAULT 'none', max_parallel integer DEFAULT 0,
+                               dry_run boolean DEFAULT false)
     RETURNS TABLE (scheduled_for timestamptz, action text, run_id bigint, state text)
     LANGUAGE sql VOLATILE
 BEGIN ATOMIC
     SELECT b.scheduled_for, b.action, b.run_id, b.state
-      FROM fleet_link.backfill(package, from_time, to_time, step, params, params_sql, reprocess, dry_run, pg_catalog.current_setting('search_path')) AS b;
+      FROM fleet_link.backfill(package, from_time, to_time, step, params, params_sql, reprocess, max_parallel, dry_run, pg_catalog.current_setting('search_path')) AS b;
 END;
-COMMENT ON FUNCTION fleet.backfill(text, timestamptz, timestamptz, interval, jsonb, text, text, boolean)
-    IS 'Starts a run of a package for each time from one to another, keyed by it, that has none yet. reprocess: failed: those that did not succeed are restarted; all: all run again. params_sql gives parameters for each time. With dry_run nothing starts';
+COMMENT ON FUNCTION fleet.backfill(text, timestamptz, timestamptz, interval, jsonb, text, text, integer, boolean)
+    IS 'Starts a run of a package for each time from one to another, keyed by it, that has none yet. reprocess: failed: those that did not succeed are restarted; all: all run again. params_sql gives parameters for each time. max_parallel: so many at a time; 0: no limit but that of the package. With dry_run nothing starts';
 
 -- ---- pg_cron -----------------------------------------------------------------------------------
 --
