@@ -175,8 +175,13 @@ SELECT * FROM fleet.backfill('nightly', '2026-11-25', '2026-11-26');
 SELECT * FROM fleet.backfill('nightly', '2026-11-25', '2026-11-26', params_sql => '''[1]''');
 SELECT * FROM fleet.backfill('nightly', '2026-11-25', '2026-11-26', params_sql => '1 / 0');
 SELECT * FROM fleet.backfill('nothing', '2026-11-25', '2026-11-26');
-SELECT fleet.alter_package('plain', overlap => 'skip');
-SELECT * FROM fleet.backfill('plain', '2026-11-25', '2026-11-26');
+SELECT * FROM fleet.backfill('plain', '2026-11-25', '2026-11-26', max_parallel => -1);
+SELECT * FROM fleet.backfill('plain', '2026-11-25', '2026-11-26', max_parallel => NULL);
+SELECT fleet.alter_package('plain', max_parallel => 3);
+SELECT * FROM fleet.backfill('plain', '2026-11-25', '2026-11-26', max_parallel => 2);
+SELECT fleet.alter_package('plain', overlap => 'skip', max_parallel => 0);
+SELECT * FROM fleet.backfill('plain', '2026-11-25', '2026-11-26', reprocess => 'failed');
+SELECT scheduled_for, action FROM fleet.backfill('plain', '2026-11-25', '2026-11-26', dry_run => true);
 SELECT fleet.alter_package('plain', overlap => 'parallel', enabled => false);
 SELECT * FROM fleet.backfill('plain', '2026-11-25', '2026-11-26');
 

@@ -69,12 +69,12 @@ COMMENT ON FUNCTION fleet_catalog.open_run(integer) IS 'The first open run of a 
 
 -- Another role may have had a package of this name: what it has run with the key does not count as a run of this one, nor is it passed over.
 CREATE FUNCTION fleet_catalog.keyed_run(a_package text, a_run_key text) RETURNS bigint
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_run_id bigint;
     v_owner oid;
 BEGIN
-    SELECT r.run_id, r.owner INTO v_run_id, v_owner FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL;
+    SELECT r.run_id, r.owner::oid INTO v_run_id, v_owner FROM fleet_catalog.run AS r WHERE r.package = a_package AND r.run_key = a_run_key AND r.restart_of IS NULL;
     IF NOT FOUND THEN
         RETURN NULL;
     ELSIF NOT (fleet_catalog.sees(v_owner) OR fleet_catalog.may_use(v_owner)) THEN

@@ -107,8 +107,12 @@ is($rc, 0, 'a hostile search_path: execute_package() does its work') or diag($er
 like($err, qr/ERROR:  09000: package "bad" did not succeed/, '… and says what failed');
 is($f->sql(q{SELECT string_agg(DISTINCT what, ' ') FROM public.fooled}), '', '… and runs nothing of that schema');
 # The others cannot be led astray: their search_path is their own, or their names were looked up at the installation.
-is($f->sql(<<'SQL'), 'fleet.execute_package(text,jsonb)', 'it is the only function whose names are looked up when it is called');
-SELECT string_agg(p.oid::regprocedure::text, ' ')
+$f->job('plain job', q{DO $b$BEGIN RAISE NOTICE 'a line'; END$b$});
+($rc, $out, $err) = $f->try_as(undef, q{SET search_path = hostile, pg_catalog; CALL fleet.execute_job('plain job', '{"key": "x"}')});
+is($rc, 0, 'a hostile search_path: execute_job() does its work') or diag($err);
+is($f->sql(q{SELECT string_agg(DISTINCT what, ' ') FROM public.fooled}), '', '… and runs nothing of that schema');
+is($f->sql(<<'SQL'), 'fleet.execute_job(text,jsonb,text,text,text) fleet.execute_package(text,jsonb) fleet_link.follow_run(bigint,text)', 'they are the only ones whose names are looked up when they are called');
+SELECT string_agg(p.oid::regprocedure::text, ' ' ORDER BY p.oid::regprocedure::text COLLATE "C")
   FROM pg_proc AS p JOIN pg_language AS l ON l.oid = p.prolang JOIN pg_depend AS d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
   JOIN pg_extension AS e ON e.oid = d.refobjid AND e.extname = 'pg_fleet'
  WHERE l.lanname <> 'c' AND p.prosqlbody IS NULL AND NOT coalesce(p.proconfig && ARRAY['search_path=pg_catalog, pg_temp'], false)

@@ -242,4 +242,26 @@ $f->wait_for('parent', q{SELECT count(*) || ' ' || count(DISTINCT params) FROM f
 $f->sql(q{SELECT fleet.unschedule(name) FROM fleet.schedule});
 is($f->sql('SELECT count(*) FROM fleet.schedule'), '0', 'all are removed');
 $f->wait_for('parent', q{SELECT count(*) FROM fleet.run WHERE state NOT IN ('succeeded', 'failed')}, '0', 'all runs end');
+# ---- backfill: so many at a time ------------------------------------------------------------------
+
+sub at_work { my ($package) = @_; return $f->sql("SELECT string_agg(state || ' ' || n, ', ' ORDER BY state) FROM (SELECT state, count(*) AS n FROM fleet.run WHERE package = '$package' GROUP BY state) AS s"); }
+$f->package('gated', -params => '{"key": "b"}', t => { sql => 'SELECT etl.work_until_released()' });
+$f->sql(q{SELECT * FROM fleet.backfill('gated', '2026-12-01', '2026-12-05', max_parallel => 2)});
+$f->wait_started('b', 2);
+end_agent();
+$f->wait_for('parent', q{SELECT count(*) FROM fleet.task_run AS t JOIN fleet.run AS r USING (run_id) WHERE r.package = 'gated' AND t.state = 'running'}, '2', 'its successor goes on with two');
+is(at_work('gated'), 'queued 3, running 2', 'of five dates two run at a time');
+my $now = $f->start('gated');
+$f->wait_for('parent', "SELECT state FROM fleet.run WHERE run_id = $now", 'running', 'a run of today does not wait for them');
+$f->release('b');
+$f->wait_for('parent', q{SELECT count(*) FROM fleet.run WHERE package = 'gated' AND state = 'succeeded'}, '6', 'all come to their end');
+is($f->sql(q{SELECT bool_and(previous IS NULL OR previous <= started_at) FROM (SELECT started_at, lag(started_at) OVER (ORDER BY scheduled_for) AS previous FROM fleet.run WHERE package = 'gated' AND scheduled_for IS NOT NULL) AS r}), 't', 'in the order of their times');
+for my $overlap ('skip', 'replace', 'queue')
+{
+    $f->package($overlap, t => { sql => 'SELECT 1' });
+    $f->sql("SELECT fleet.alter_package('$overlap', overlap => '$overlap'); SELECT * FROM fleet.backfill('$overlap', '2026-12-01', '2026-12-04')");
+    $f->wait_for('parent', "SELECT count(*) FROM fleet.run WHERE package = '$overlap' AND state = 'succeeded'", '4', "overlap $overlap: each date has its run");
+    is($f->sql("SELECT bool_and(previous IS NULL OR previous <= started_at) FROM (SELECT started_at, lag(finished_at) OVER (ORDER BY scheduled_for) AS previous FROM fleet.run WHERE package = '$overlap') AS r"), 't', '... one after the other');
+}
+
 $f->done(crashes => 1);
