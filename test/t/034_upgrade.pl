@@ -157,7 +157,7 @@ my @planted = (
     [ 'a column', 'ALTER TABLE fleet_catalog.run ADD COLUMN more text', qr/^\+ column fleet_catalog\.run\.more/ ],
     [ 'the place of a column', 'ALTER TABLE fleet_catalog.job_snapshot DROP COLUMN owner, ADD COLUMN owner text NOT NULL',
         qr/^\+ table fleet_catalog\.job_snapshot: columns .*hash, owner$/ ],
-    [ 'the type of a column', 'ALTER TABLE fleet_catalog.duration ALTER samples TYPE bigint', qr/^\+ column fleet_catalog\.duration\.samples: bigint/ ],
+    [ 'the type of a column', 'ALTER TABLE fleet_catalog.used_key ALTER uses TYPE bigint', qr/^\+ column fleet_catalog\.used_key\.uses: bigint/ ],
     [ 'a default', 'ALTER TABLE fleet_catalog.job ALTER description DROP DEFAULT', qr/^- column fleet_catalog\.job\.description: .* default ''::text$/ ],
     [ 'NOT NULL', 'ALTER TABLE fleet_catalog.job ALTER description DROP NOT NULL', qr/^\+ column fleet_catalog\.job\.description: text, not null f/ ],
     [ 'statistics of a column', 'ALTER TABLE fleet_catalog.run ALTER state SET STATISTICS 500', qr/^\+ column fleet_catalog\.run\.state: .* statistics 500/ ],
