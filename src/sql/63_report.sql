@@ -218,7 +218,7 @@ BEGIN ATOMIC
                    || '" x="' || p.x || '" y="' || p.y || '" width="192" height="46" rx="4"/><rect class="' || fleet_catalog.state_class(p.state) || '" x="' || p.x || '" y="' || p.y || '" width="5" height="46" rx="2"/>'
                    || '<text x="' || p.x + 13 || '" y="' || p.y + 19 || '">' || fleet_catalog.clip(p.name, 25) || '</text><text class="d ' || fleet_catalog.state_class(p.state) || '" x="' || p.x + 13 || '" y="' || p.y + 36 || '">'
                    || fleet_catalog.state_sign(p.state) || ' ' || fleet_catalog.state_name(p.state)
-                   || CASE WHEN p.items > 0 THEN ', ' || fleet_catalog.number_text(p.items) || ' items' ELSE '' END
+                   || CASE WHEN p.items > 0 THEN ', ' || fleet_catalog.number_text(p.items) || CASE p.items WHEN 1 THEN ' item' ELSE ' items' END ELSE '' END
                    || CASE WHEN p.begins IS NOT NULL AND p.state <> 14 THEN ', ' || fleet_catalog.span_text(fleet_catalog.seconds(p.begins, p.ends)) ELSE '' END || '</text></g>', '' ORDER BY p.no) FROM place AS p)
         || '</svg></div>')
         || CASE WHEN (SELECT count(*) FROM edge) = 0 THEN '' ELSE '<details><summary>Constraints as a table</summary>' || fleet_catalog.scroll('Precedence constraints', '<table class="sort">'
@@ -443,7 +443,7 @@ BEGIN ATOMIC
                    || CASE WHEN s.item > 0 THEN fleet_catalog.piece_html('', '', s.item, s.item_key) ELSE '<bdi>' || fleet_catalog.html(s.prefix || s.name, 200) || '</bdi>'
                         || CASE WHEN s.nested IS NOT NULL THEN ' <span class="tag">package</span>' ELSE coalesce(' <span class="tag">job <bdi>' || fleet_catalog.html(s.job, 60) || '</bdi></span>', '') END END || '</th>'
                    || '<td>' || fleet_catalog.state_html(s.state) || '</td><td>'
-                   || CASE WHEN s.items > 0 THEN '' || fleet_catalog.number_text(s.items) || '&#160;items' WHEN s.here THEN CASE WHEN s.begins IS NULL THEN '' ELSE 'here' END ELSE '<bdi>' || fleet_catalog.html(s.server, 60) || '</bdi>' END || '</td>'
+                   || CASE WHEN s.items > 0 THEN '' || fleet_catalog.number_text(s.items) || CASE s.items WHEN 1 THEN '&#160;item' ELSE '&#160;items' END WHEN s.here THEN CASE WHEN s.begins IS NULL THEN '' ELSE 'here' END ELSE '<bdi>' || fleet_catalog.html(s.server, 60) || '</bdi>' END || '</td>'
                    || fleet_catalog.cell('+' || NULLIF(fleet_catalog.span_text(fleet_catalog.seconds(r.begins, s.begins)), ''), fleet_catalog.seconds(r.begins, s.begins))
                    || fleet_catalog.cell(CASE WHEN s.begins IS NOT NULL THEN fleet_catalog.span_text(fleet_catalog.seconds(s.begins, s.ends)) END, CASE WHEN s.begins IS NOT NULL THEN fleet_catalog.seconds(s.begins, s.ends) END)
                    || fleet_catalog.cell(fleet_catalog.span_text(e.seconds), e.seconds)

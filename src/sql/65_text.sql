@@ -109,7 +109,7 @@ BEGIN ATOMIC
                || CASE WHEN NOT m.here AND m.begins IS NOT NULL AND coalesce(c.items, 0) = 0 THEN ' on ' || fleet_catalog.text_clip(m.server, 30) ELSE '' END
                || ': ' || fleet_catalog.state_name(coalesce(m.state, 1::smallint)) || CASE WHEN m.begins IS NOT NULL AND m.state <> 14 THEN ', ' || fleet_catalog.span_text(fleet_catalog.seconds(m.begins, m.ends)) ELSE '' END
                || CASE WHEN m.attempt > 1 THEN ', attempt ' || m.attempt ELSE '' END
-               || CASE WHEN c.items > 0 THEN ', ' || c.ok || ' of ' || c.items || ' items' || CASE WHEN c.bad > 0 THEN ', ' || c.bad || ' failed' ELSE '' END ELSE '' END
+               || CASE WHEN c.items > 0 THEN ', ' || c.ok || ' of ' || c.items || CASE c.items WHEN 1 THEN ' item' ELSE ' items' END || CASE WHEN c.bad > 0 THEN ', ' || c.bad || ' failed' ELSE '' END ELSE '' END
                || CASE WHEN m.state IN (12, 15, 16) AND m.message IS NOT NULL THEN ': ' || coalesce('(' || m.sqlstate || ') ', '') || fleet_catalog.text_clip(m.message, 60) ELSE '' END AS line
           FROM part AS p JOIN fleet_catalog.page_definition AS d ON d.run_id = p.run_id
           LEFT JOIN member AS m ON m.run_id = d.run_id AND m.task_no = d.task_no AND m.place <= 10
