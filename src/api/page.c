@@ -73,7 +73,8 @@ as_utf8(const char *text, int *length)
     initStringInfo(&out);
     for (int i = 0; i < *length;)
     {
-        int size = Min(pg_mblen(text + i), *length - i);
+        int whole = pg_mblen(text + i);
+        int size = Min(whole, *length - i);
         unsigned char buffer[MAX_CONVERSION_GROWTH * 8 + 1];
         Oid proc =
             IS_HIGHBIT_SET(text[i]) ? FindDefaultConversionProc(encoding, PG_UTF8) : InvalidOid;
@@ -199,6 +200,13 @@ numbers(FunctionCallInfo fcinfo, int arg, int *count)
  * (tasks integer, from integer[], to integer[]) returns table (edge integer, task integer, layer integer, place float8):
  * tasks and edges are numbered from 0; edge is null in the row of a task
  */
+/* A number that is at least so much. */
+static uint32
+number_from(int32 value, int32 least)
+{
+    return (uint32) Max(value, least);
+}
+
 Datum
 fleet_sql_drawing(PG_FUNCTION_ARGS)
 {
@@ -208,7 +216,7 @@ fleet_sql_drawing(PG_FUNCTION_ARGS)
     FleetDrawing drawing;
 
     InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
-    fleet_drawing_create(&fleet_palloc, (uint32) Max(PG_GETARG_INT32(0), 0), from, to,
+    fleet_drawing_create(&fleet_palloc, number_from(PG_GETARG_INT32(0), 0), from, to,
                          (uint32) Min(nfrom, nto), &drawing);
     for (uint32 i = 0; i < drawing.npoints; i++)
     {
@@ -246,7 +254,7 @@ fleet_sql_drawing_rows(PG_FUNCTION_ARGS)
         starts[i] = DatumGetInt64(start[i]);
         ends[i] = DatumGetInt64(end[i]);
     }
-    fleet_drawing_rows(&fleet_palloc, starts, ends, (uint32) n, (uint32) Max(PG_GETARG_INT32(2), 1),
+    fleet_drawing_rows(&fleet_palloc, starts, ends, (uint32) n, number_from(PG_GETARG_INT32(2), 1),
                        rows);
     for (int i = 0; i < n; i++)
         result[i] = Int32GetDatum((int32) rows[i]);
@@ -302,7 +310,7 @@ fleet_sql_drawing_spans(PG_FUNCTION_ARGS)
         ends[i] = spans[i].end;
         classes[i] = spans[i].class;
     }
-    fleet_drawing_rows(&fleet_palloc, starts, ends, (uint32) n, (uint32) Max(PG_GETARG_INT32(3), 1),
+    fleet_drawing_rows(&fleet_palloc, starts, ends, (uint32) n, number_from(PG_GETARG_INT32(3), 1),
                        rows);
     count = fleet_drawing_join(&fleet_palloc, starts, ends, classes, rows, (uint32) n,
                                PG_GETARG_INT64(4), joined);
