@@ -229,7 +229,7 @@ BEGIN
         v_step.step_no := fleet_catalog.move_step(v_job, a_step, a_before, a_after_step);
     END IF;
     IF a_package IS NOT NULL THEN
-        PERFORM fleet_catalog.job_body(a_job, '{}'); -- ERROR if it contains itself
+        PERFORM fleet_catalog.check_content(ARRAY[format('job "%s"', a_job)], NULL, a_package);
     END IF;
     RETURN v_step.step_no;
 END

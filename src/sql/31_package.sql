@@ -272,9 +272,7 @@ BEGIN
     PERFORM fleet_catalog.add_edges(v_package, v_place.package_id, a_after, v_place.task, 'success');
     PERFORM fleet_catalog.add_edges(v_package, v_place.package_id, a_after_failure_of, v_place.task, 'failure');
     PERFORM fleet_catalog.add_edges(v_package, v_place.package_id, a_after_completion_of, v_place.task, 'completion');
-    IF v_task.package IS NOT NULL OR a_job IS NOT NULL THEN
-        PERFORM fleet_catalog.package_body(a_package, '{}'); -- ERROR if it contains itself
-    END IF;
+    PERFORM fleet_catalog.check_content(fleet_catalog.path_of(v_place.package_id), a_job, v_task.package);
     RETURN v_task.task_no;
 END
 $$;

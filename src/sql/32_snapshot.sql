@@ -101,6 +101,26 @@ BEGIN
 END
 $$;
 
+-- Only what was added is looked at: a package of a thousand tasks is made one task at a time.
+CREATE FUNCTION fleet_catalog.check_content(a_path text[], a_job text, a_package text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM fleet_catalog.job_body(j.name, a_path) FROM fleet_catalog.job AS j WHERE j.name = a_job;
+    PERFORM fleet_catalog.package_body(p.name, a_path) FROM fleet_catalog.package AS p WHERE p.name = a_package;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_content(text[], text, text) IS 'Raises an error if a job or package that was put into the end of this path contains something of the path, or makes it too deep';
+
+CREATE FUNCTION fleet_catalog.path_of(a_package_id integer) RETURNS text[]
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE up AS (
+    SELECT p.name, p.container_of, 0 AS level FROM fleet_catalog.package AS p WHERE p.package_id = a_package_id
+    UNION ALL
+    SELECT p.name, p.container_of, up.level + 1 FROM up JOIN fleet_catalog.package AS p ON p.package_id = up.container_of)
+SELECT array_agg(format('package "%s"', up.name) ORDER BY up.level DESC) FROM up
+$$;
+COMMENT ON FUNCTION fleet_catalog.path_of(integer) IS 'Path of a package for check_content(): the packages that a container is in, outermost first, and itself';
+
 -- Also for the agent.  The session that inserts a document first may keep its transaction open: others must
 -- not wait for it, so they store it under another hash.  (A user who holds this advisory lock only
 -- causes documents to be stored twice.)

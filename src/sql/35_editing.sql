@@ -164,7 +164,7 @@ BEGIN
         PERFORM fleet_catalog.move_step(v_job, v_step.name, a_before, a_after_step);
     END IF;
     IF a_package IS NOT NULL THEN
-        PERFORM fleet_catalog.job_body(v_job.name, '{}'); -- ERROR if it contains itself
+        PERFORM fleet_catalog.check_content(ARRAY[format('job "%s"', v_job.name)], NULL, a_package);
     END IF;
 END
 $$;
@@ -368,7 +368,7 @@ BEGIN
         PERFORM fleet_catalog.move_task(v_package, v_place.package_id, v_place.task, a_before_task, a_after_task);
     END IF;
     IF num_nonnulls(a_nested, a_job) > 0 THEN
-        PERFORM fleet_catalog.package_body(v_package.name, '{}'); -- ERROR if it contains itself
+        PERFORM fleet_catalog.check_content(fleet_catalog.path_of(v_place.package_id), a_job, a_nested);
     END IF;
     IF a_new_name <> v_place.task THEN
         PERFORM fleet_catalog.rename_task(v_package, v_place.package_id, v_place.task, a_new_name);

@@ -398,7 +398,9 @@ sub package
         $sql .= 'SELECT fleet.add_task(' . join(', ', quote_literal($name), quote_literal($task),
             map { "$_ => " . ($args->{$_} =~ /^\d+$/ ? $args->{$_} : quote_literal($args->{$_})) } sort keys %$args) . ");\n";
     }
-    $self->sql($sql);
+    # One transaction, one version: with one for each task the definition of a large package is written as often as it has tasks.
+    my ($rc, $out, $err) = $self->kept('parent')->run("BEGIN;\n${sql}COMMIT");
+    croak "package $name: $err" if $rc != 0;
     return;
 }
 

@@ -97,7 +97,7 @@ $f->package('graph',
 $f->sql(q{SELECT fleet.add_precedence('graph', 'c', 'g', condition => 'fleet.output(''c/x'')::int > 5');
           SELECT fleet.add_precedence('graph', 'c', 'h', condition => 'fleet.output(''c/x'')::int > 9');
           SELECT fleet.add_task('graph', 'c/more', sql => 'SELECT 1'); SELECT fleet.add_task('graph', 'c/less', sql => 'SELECT 1');
-          SELECT fleet.add_precedence('graph', 'x', 'c/more', condition => 'fleet.output(''x'')::int = 7 AND fleet.outcome(''a'') = ''succeeded''');
+          SELECT fleet.add_precedence('graph', 'x', 'c/more', condition => 'fleet.output(''x'')::int = 7 AND ''succeeded'' IN (fleet.outcome(''a''), fleet.outcome(''b''))');
           SELECT fleet.add_precedence('graph', 'c/x', 'c/less', condition => 'fleet.output(''x'')::int < 7')});
 $run = $f->start('graph');
 $f->run_is($run, 'succeeded', 'constraints around and in a container');
