@@ -52,6 +52,33 @@ SELECT coalesce((SELECT p.params FROM fleet_catalog.package AS p WHERE p.name = 
                 (SELECT j.params FROM fleet_catalog.job AS j WHERE j.name = a_schedule.job))
 $$;
 
+-- A zone may also be a text that says its rules, such as <+03>-3.  There are any number of them, and the agent, which would keep them
+-- all, is to be spared.  Each of those has a digit in it; to look names up takes a while.
+CREATE FUNCTION fleet_catalog.check_zone(a_time_zone text) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_time_zone ~ '[0-9]' AND NOT EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.time_zone = a_time_zone)
+       AND NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE upper(z.name COLLATE "C") = upper(a_time_zone COLLATE "C")) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('time zone "%s" is not a name', a_time_zone),
+            DETAIL = 'It says the rules of a zone.', HINT = 'Schedules need a name of pg_timezone_names, such as Europe/Berlin or Etc/GMT-3 (three hours east).';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_zone(text) IS 'Error if a time zone, which the server knows, has no name';
+
+-- They are the agent's to look after, all at the same time.
+CREATE FUNCTION fleet_catalog.check_number_of_schedules(a_owner oid) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (SELECT count(*) FROM fleet_catalog.schedule AS s LEFT JOIN fleet_catalog.package AS p ON p.name = s.package LEFT JOIN fleet_catalog.job AS j ON j.name = s.job
+         WHERE coalesce(p.owner, j.owner)::oid = a_owner) > 10000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('role "%s" has too many schedules', pg_get_userbyid(a_owner)),
+            DETAIL = 'It may have 10,000.', HINT = 'Remove some of them with fleet.unschedule().';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_number_of_schedules(oid) IS 'Error if a role has more schedules than it may have';
+
 CREATE FUNCTION fleet_catalog.check_schedule(a_schedule fleet_catalog.schedule) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -61,6 +88,7 @@ BEGIN
     PERFORM fleet_catalog.check_name('schedule', a_schedule.name);
     PERFORM fleet_catalog.check_given('cron', a_schedule.cron, 'enabled', a_schedule.enabled::text, 'missed', a_schedule.missed);
     PERFORM fleet_catalog.check_cron(a_schedule.cron, a_schedule.time_zone);
+    PERFORM fleet_catalog.check_zone(a_schedule.time_zone);
     PERFORM fleet_catalog.check_choice('value of missed', a_schedule.missed, 'skip', 'once', 'all');
     PERFORM fleet_catalog.check_params(a_schedule.params);
     IF a_schedule.params_sql IS NOT NULL THEN
@@ -117,6 +145,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('schedule "%s" already exists', a_schedule.name),
             DETAIL = 'It is that of another package or job.', HINT = 'Give this one a name of its own: name => ''...''.';
     END IF;
+    PERFORM fleet_catalog.check_number_of_schedules(fleet_catalog.schedule_owner(a_schedule));
     RETURN fleet_catalog.tell_schedule(a_schedule);
 END
 $$;
