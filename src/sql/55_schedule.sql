@@ -101,10 +101,18 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_schedule(fleet_catalog.schedule) IS 'Error unless this can be a schedule';
 
+-- A setting that a session has made up does not count.
+CREATE FUNCTION fleet_catalog.cron_home() RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN current_database()
+            ELSE (SELECT nullif(s.setting, '') FROM pg_settings AS s WHERE s.name = 'cron.database_name' AND s.context = 'postmaster') END
+$$;
+COMMENT ON FUNCTION fleet_catalog.cron_home() IS 'The database where pg_cron is; null: it is not installed';
+
 CREATE FUNCTION fleet_catalog.agent_comes_back() RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT current_setting('shared_preload_libraries') ~ '(^|[ ,"/$])pg_fleet($|[ ,".])'
-       OR EXISTS (SELECT FROM fleet_catalog.waker AS w JOIN pg_roles AS r ON r.oid = w.owner)
+       OR EXISTS (SELECT FROM fleet_catalog.waker AS w JOIN pg_roles AS r ON r.oid = w.owner WHERE w.cron_database = fleet_catalog.cron_home())
 $$;
 COMMENT ON FUNCTION fleet_catalog.agent_comes_back() IS 'After a restart of the server, does an agent start by itself?';
 
@@ -493,11 +501,11 @@ CREATE FUNCTION fleet_catalog.cron_database() RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_owner regrole := (SELECT w.owner::regrole FROM fleet_catalog.waker AS w JOIN pg_roles AS r ON r.oid = w.owner);
-    v_database text := CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN current_database()
-                            ELSE nullif(current_setting('cron.database_name', true), '') END;
+    v_database text := fleet_catalog.cron_home();
 BEGIN
-    -- pg_cron shows an entry to its owner and to superusers only: another role would make a second one.
-    IF v_owner <> fleet_catalog.caller() THEN
+    -- pg_cron shows an entry to its owner and to superusers only: another role would make a second one.  A superuser may: who says that
+    -- there is an entry is believed.
+    IF v_owner <> fleet_catalog.caller() AND NOT fleet_catalog.may_use(10) THEN -- 10: the bootstrap superuser
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the entry of pg_cron is that of another role',
             DETAIL = format('It belongs to role "%s".', pg_get_userbyid(v_owner)), HINT = 'That role can remove it with fleet.use_pg_cron(false).';
     ELSIF v_database IS NULL THEN

@@ -40,6 +40,15 @@ for my $zone ('AAA1', '<+03>-3', 'X5Y,M3.2.0,M11.1.0')
 is($f->sql_as('eve', "SELECT fleet.schedule_package('small', '0 0 1 1 *', time_zone => '$_') IS NOT NULL"), 't', "one in $_") for qw(Europe/Berlin EST5EDT etc/gmt-3 UTC);
 $f->sql_as('eve', q{SELECT fleet.unschedule('small')});
 
+# ---- pg_cron that is not there ---------------------------------------------------------------------------
+
+$f->fails(q{SET cron.database_name = 'anywhere'; SELECT fleet_link.record_waker('anywhere')}, '55000', 'nobody says that pg_cron, which is not there, sees to it', as => 'eve', like => qr/pg_cron is not installed/, help => 1);
+$f->sql(q{INSERT INTO fleet_catalog.waker (owner, cron_database) VALUES ('eve', 'anywhere')});
+my (undef, undef, $said) = $f->try_as(undef, q{SELECT fleet.schedule_package('probe', '0 0 1 1 *', name => 'told', time_zone => 'UTC'); SELECT fleet.unschedule('told')});
+like($said, qr/HINT: .*After a restart of the server nothing is started/, 'and if somebody did, it is not believed');
+$f->fails('SELECT fleet.use_pg_cron()', '42501', 'another role is told whose it is', as => 'ann', like => qr/that of another role/, help => 1);
+$f->fails('SELECT fleet.use_pg_cron(false)', '55000', 'but a superuser is not held up by it', like => qr/pg_cron is not installed/, help => 1);
+
 # ---- a query that does not stop ------------------------------------------------------------------------
 
 $f->sql_as('eve', q{CREATE FUNCTION eve.stays() RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN LOOP BEGIN PERFORM pg_sleep(1000); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END$$;
