@@ -23,7 +23,12 @@
  * twice.
  *
  * One firing at a time for each role: who sleeps in params_sql delays only
- * his own schedules.
+ * his own schedules.  A firing that does not stop when it is canceled loses its
+ * runner.
+ *
+ * Nobody else waits for many schedules: to find out when they are due takes LOOK_LASTS of
+ * a turn, and goes on in the next one; they are read again only when READ_COSTS times as long
+ * has gone by as the last reading took.
  */
 #include "postgres.h"
 
@@ -43,7 +48,10 @@
 #define LOOK_AGAIN FLEET_SECONDS(60)
 #define AHEAD_MAX FLEET_SECONDS(3600)
 #define RUNNER_WAIT FLEET_SECONDS(1)
+#define LOOK_LASTS FLEET_MS(5)
+#define READ_COSTS 10
 #define FIRING_MAX FLEET_SECONDS(300) /* a request that takes longer is canceled */
+#define STOP_MAX FLEET_SECONDS(10)    /* one that then goes on loses its runner */
 #define CUTS_MAX 5
 #define RETRY_MIN FLEET_SECONDS(15)
 #define RETRY_MAX FLEET_SECONDS(300)
@@ -94,6 +102,8 @@ static dlist_head running = DLIST_STATIC_INIT(running); /* those that have a run
 static uint64 readings;
 static bool look_again;
 static FleetTime looked_at, look_at; /* of the calendar */
+static bool to_read;                 /* they have changed since the last reading */
+static FleetTime read_after;         /* not before */
 static int under_way;                /* that are not FIRING_NONE */
 
 void
@@ -203,8 +213,8 @@ schedule_take(void *arg)
     dlist_push_tail(&schedules, &schedule->node);
 }
 
-void
-agent_schedules_load(void)
+static void
+read_all(void)
 {
     FleetScheduleRow *rows;
     int n = fleet_schedule_read(&rows);
@@ -229,7 +239,46 @@ agent_schedules_load(void)
     turn_again();
 }
 
+void
+agent_schedules_load(void)
+{
+    to_read = true;
+    turn_again();
+}
+
+/* 0: there is nothing to be read, or it was read just now; else when. */
+static FleetTime
+read_turn(FleetTime now)
+{
+    FleetTime took;
+
+    if (!to_read)
+        return 0;
+    if (now < read_after)
+    {
+        FLEET_POINT("schedule_reads_later");
+        return read_after;
+    }
+    to_read = false;
+    read_all();
+    took = fleet_clock_now() - now;
+    read_after = now + took * (1 + READ_COSTS);
+    return 0;
+}
+
 /* ---- what is due ---- */
+
+/* What was found out when it is due does not hold: the clock was set back. */
+static void
+forget_times(void)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &schedules)
+    {
+        dlist_container(AgentSchedule, node, iter.cur)->next = 0;
+    }
+}
 
 static void
 look_at_one(AgentSchedule *schedule, FleetTime now, FleetTime today)
@@ -253,8 +302,7 @@ look_at_one(AgentSchedule *schedule, FleetTime now, FleetTime today)
     }
     if (agent_pause_of_package(schedule->package))
         return; /* looked at when that changes */
-    if (schedule->next == 0 || schedule->next <= today || looked_at > today ||
-        schedule->retry_at != 0)
+    if (schedule->next == 0 || schedule->next <= today || schedule->retry_at != 0)
         fleet_due(&schedule->cron, &schedule->zone, schedule->missed, schedule->since, today,
                   &schedule->due);
     else
@@ -279,6 +327,13 @@ look(FleetTime now, FleetTime today)
     dlist_foreach(iter, &schedules)
     {
         look_at_one(dlist_container(AgentSchedule, node, iter.cur), now, today);
+        if (fleet_clock_now() - now >= LOOK_LASTS && dlist_has_next(&schedules, iter.cur))
+        {
+            FLEET_POINT("schedule_rests");
+            look_again = true; /* those that were looked at cost nothing then */
+            turn_again();
+            return;
+        }
     }
 }
 
@@ -381,6 +436,16 @@ start(AgentSchedule *schedule)
                  psprintf("SELECT fleet_link.start_scheduled(%d, '%s'::pg_catalog.timestamptz)",
                           schedule->id, timestamptz_to_str(scheduled_for(schedule))),
                  schedule->params == NULL ? "{}" : schedule->params);
+}
+
+/* Its runner is ended, and with it what it does. */
+static void
+does_not_stop(AgentSchedule *schedule)
+{
+    firing_failed(schedule, FLEET_SQLSTATE_QUERY_CANCELED,
+                  psprintf("%scanceled after %d minutes, and did not stop",
+                           schedule->stage == FIRING_EVALUATES ? "params_sql: " : "",
+                           (int) (FIRING_MAX / FLEET_SECONDS(60))));
 }
 
 /* ---- events ---- */
@@ -512,34 +577,45 @@ runners_turn(FleetTime now)
 static void
 deadlines(FleetTime now)
 {
-    dlist_iter iter;
+    dlist_mutable_iter iter;
 
-    dlist_foreach(iter, &running)
+    dlist_foreach_modify(iter, &running)
     {
         AgentSchedule *schedule = dlist_container(AgentSchedule, running_node, iter.cur);
 
-        if (schedule->ref == 0 || schedule->late)
+        if (schedule->ref == 0)
             continue;
-        if (schedule->deadline <= now)
+        if (schedule->deadline > now)
+            turn_wake_at(schedule->deadline);
+        else if (schedule->late)
+            does_not_stop(schedule);
+        else
         {
             schedule->late = true;
             schedule->executor->methods->cancel(schedule->executor);
-        }
-        else
+            schedule->deadline = now + (FLEET_POINT_HIT("schedule_stuck") ? 0 : STOP_MAX);
             turn_wake_at(schedule->deadline);
+        }
     }
 }
 
 FleetTime
 agent_schedules_turn(FleetTime now)
 {
-    FleetTime today;
+    FleetTime today, read_at = read_turn(now);
 
     if (dlist_is_empty(&schedules))
-        return FLEET_NEVER;
+        return read_at == 0 ? FLEET_NEVER : read_at;
+    if (read_at != 0)
+        turn_wake_at(read_at);
     today = calendar();
-    if (look_again || today >= look_at || today < looked_at)
-        look(now, today);
+    if (today < looked_at)
+    {
+        forget_times();
+        look_again = true;
+    }
+    if (look_again || today >= look_at)
+        look(fleet_clock_now(), today);
     looked_at = today;
     if (under_way > 0)
     {

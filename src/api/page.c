@@ -33,7 +33,8 @@ PG_FUNCTION_INFO_V1(fleet_sql_drawing_spans);
 /*
  * A character as ASCII, so that a page is right in whatever encoding it is
  * written to a file.  Controls are shown as their pictures; what HTML cannot
- * have, or would read as another character, is the replacement character.
+ * have, would read as another character, or would take to turn the direction of
+ * what comes after it, is the replacement character.
  */
 static void
 put_character(StringInfo out, uint32 c)
@@ -52,8 +53,9 @@ put_character(StringInfo out, uint32 c)
         c += 0x2400;
     else if (c == 0x7F)
         c = 0x2421;
-    else if ((c > 0x7F && c < 0xA0) || (c >= 0xD800 && c < 0xE000) || (c & 0xFFFE) == 0xFFFE ||
-             (c >= 0xFDD0 && c < 0xFDF0) || c > 0x10FFFF)
+    else if ((c > 0x7F && c < 0xA0) || (c >= 0x202A && c <= 0x202E) ||
+             (c >= 0x2066 && c <= 0x2069) || (c >= 0xD800 && c < 0xE000) ||
+             (c & 0xFFFE) == 0xFFFE || (c >= 0xFDD0 && c < 0xFDF0) || c > 0x10FFFF)
         c = REPLACEMENT;
     if (c < 0x7F)
         appendStringInfoChar(out, (char) c);

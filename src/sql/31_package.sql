@@ -104,7 +104,7 @@ BEGIN
         PERFORM fleet_catalog.warn_of_group(a_task.on_group);
     END IF;
     IF a_task.server IS NOT NULL AND a_task.server IS DISTINCT FROM a_old.server THEN
-        PERFORM fleet_catalog.get_server(a_task.server::text);
+        PERFORM fleet_catalog.use_server(a_task.server::text);
     END IF;
 END
 $$;

@@ -47,12 +47,27 @@ CREATE FUNCTION fleet_catalog.change_server(a_name text) RETURNS fleet_catalog.s
 DECLARE
     v_server fleet_catalog.server := fleet_catalog.get_server(a_name);
 BEGIN
-    IF NOT fleet_catalog.may_cancel(v_server.owner) THEN
-        PERFORM fleet_catalog.deny('server', a_name, v_server.owner);
-    END IF;
-    RETURN v_server;
+    LOOP
+        IF NOT fleet_catalog.may_cancel(v_server.owner) THEN
+            PERFORM fleet_catalog.deny('server', a_name, v_server.owner);
+        END IF;
+        PERFORM FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id AND s.name = v_server.name AND s.owner = v_server.owner FOR NO KEY UPDATE;
+        EXIT WHEN FOUND;
+        v_server := fleet_catalog.get_server(a_name); -- it is another one, or somebody else's, since this waited
+    END LOOP;
+    RETURN fleet_catalog.get_server(a_name);
 END
 $$;
+COMMENT ON FUNCTION fleet_catalog.change_server(text) IS 'A server that is about to be changed, locked';
+
+CREATE FUNCTION fleet_catalog.use_server(a_name text) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM FROM fleet_catalog.server AS s WHERE s.name = a_name::name FOR KEY SHARE;
+    PERFORM fleet_catalog.get_server(a_name);
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.use_server(text) IS 'A task names this server, which keeps its name and is there until COMMIT; an error if the caller may not use it';
 
 CREATE FUNCTION fleet_catalog.check_server(a_mode text, a_slots integer, a_groups text[], a_weight double precision) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -306,6 +321,7 @@ DECLARE
     v_server fleet_catalog.server := fleet_catalog.change_server(a_server);
     v_uses text;
 BEGIN
+    PERFORM FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id FOR UPDATE; -- who is adding a task that names it comes first
     PERFORM fleet_catalog.check_idle(v_server);
     IF a_cascade THEN
         PERFORM fleet_catalog.drop_part(t.package_id, t.name) FROM fleet_catalog.task AS t WHERE t.server = v_server.name;

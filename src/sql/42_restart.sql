@@ -252,6 +252,9 @@ BEGIN
     ELSIF v_by <> a_run.run_id THEN
         RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = format('run %s has already been restarted', a_run.run_id),
             DETAIL = format('The last run that restarts it is %s.', v_by), HINT = format('Restart run %s.', v_by);
+    ELSIF (SELECT count(*) FROM fleet_catalog.chain(a_run.run_id)) > 100 THEN -- they are purged at once
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('run %s is the 100th restart of a run', a_run.run_id),
+            DETAIL = 'Runs that restart each other are at most 100.', HINT = 'Start a new run with fleet.run_parent_package().';
     ELSIF a_run.state = fleet_catalog.state_code('succeeded') AND a_from_task IS NULL
           AND NOT EXISTS (SELECT FROM fleet_catalog.task_run AS t
                            WHERE t.run_id = a_run.run_id AND t.item = 0 AND NOT fleet_catalog.is_done(t.state)) THEN

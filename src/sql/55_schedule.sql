@@ -52,6 +52,33 @@ SELECT coalesce((SELECT p.params FROM fleet_catalog.package AS p WHERE p.name = 
                 (SELECT j.params FROM fleet_catalog.job AS j WHERE j.name = a_schedule.job))
 $$;
 
+-- A zone may also be a text that says its rules, such as <+03>-3.  There are any number of them, and the agent, which would keep them
+-- all, is to be spared.  Each of those has a digit in it; to look names up takes a while.
+CREATE FUNCTION fleet_catalog.check_zone(a_time_zone text) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF a_time_zone ~ '[0-9]' AND NOT EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.time_zone = a_time_zone)
+       AND NOT EXISTS (SELECT FROM pg_timezone_names AS z WHERE upper(z.name COLLATE "C") = upper(a_time_zone COLLATE "C")) THEN
+        RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('time zone "%s" is not a name', a_time_zone),
+            DETAIL = 'It says the rules of a zone.', HINT = 'Schedules need a name of pg_timezone_names, such as Europe/Berlin or Etc/GMT-3 (three hours east).';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_zone(text) IS 'Error if a time zone, which the server knows, has no name';
+
+-- They are the agent's to look after, all at the same time.
+CREATE FUNCTION fleet_catalog.check_number_of_schedules(a_owner oid) RETURNS void
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (SELECT count(*) FROM fleet_catalog.schedule AS s LEFT JOIN fleet_catalog.package AS p ON p.name = s.package LEFT JOIN fleet_catalog.job AS j ON j.name = s.job
+         WHERE coalesce(p.owner, j.owner)::oid = a_owner) > 10000 THEN
+        RAISE EXCEPTION USING ERRCODE = 'program_limit_exceeded', MESSAGE = format('role "%s" has too many schedules', pg_get_userbyid(a_owner)),
+            DETAIL = 'It may have 10,000.', HINT = 'Remove some of them with fleet.unschedule().';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.check_number_of_schedules(oid) IS 'Error if a role has more schedules than it may have';
+
 CREATE FUNCTION fleet_catalog.check_schedule(a_schedule fleet_catalog.schedule) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -61,6 +88,7 @@ BEGIN
     PERFORM fleet_catalog.check_name('schedule', a_schedule.name);
     PERFORM fleet_catalog.check_given('cron', a_schedule.cron, 'enabled', a_schedule.enabled::text, 'missed', a_schedule.missed);
     PERFORM fleet_catalog.check_cron(a_schedule.cron, a_schedule.time_zone);
+    PERFORM fleet_catalog.check_zone(a_schedule.time_zone);
     PERFORM fleet_catalog.check_choice('value of missed', a_schedule.missed, 'skip', 'once', 'all');
     PERFORM fleet_catalog.check_params(a_schedule.params);
     IF a_schedule.params_sql IS NOT NULL THEN
@@ -73,10 +101,18 @@ END
 $$;
 COMMENT ON FUNCTION fleet_catalog.check_schedule(fleet_catalog.schedule) IS 'Error unless this can be a schedule';
 
+-- A setting that a session has made up does not count.
+CREATE FUNCTION fleet_catalog.cron_home() RETURNS text
+    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN current_database()
+            ELSE (SELECT nullif(s.setting, '') FROM pg_settings AS s WHERE s.name = 'cron.database_name' AND s.context = 'postmaster') END
+$$;
+COMMENT ON FUNCTION fleet_catalog.cron_home() IS 'The database where pg_cron is; null: it is not installed';
+
 CREATE FUNCTION fleet_catalog.agent_comes_back() RETURNS boolean
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT current_setting('shared_preload_libraries') ~ '(^|[ ,"/$])pg_fleet($|[ ,".])'
-       OR EXISTS (SELECT FROM fleet_catalog.waker AS w JOIN pg_roles AS r ON r.oid = w.owner)
+       OR EXISTS (SELECT FROM fleet_catalog.waker AS w JOIN pg_roles AS r ON r.oid = w.owner WHERE w.cron_database = fleet_catalog.cron_home())
 $$;
 COMMENT ON FUNCTION fleet_catalog.agent_comes_back() IS 'After a restart of the server, does an agent start by itself?';
 
@@ -117,6 +153,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'duplicate_object', MESSAGE = format('schedule "%s" already exists', a_schedule.name),
             DETAIL = 'It is that of another package or job.', HINT = 'Give this one a name of its own: name => ''...''.';
     END IF;
+    PERFORM fleet_catalog.check_number_of_schedules(fleet_catalog.schedule_owner(a_schedule));
     RETURN fleet_catalog.tell_schedule(a_schedule);
 END
 $$;
@@ -464,11 +501,11 @@ CREATE FUNCTION fleet_catalog.cron_database() RETURNS text
     LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_owner regrole := (SELECT w.owner::regrole FROM fleet_catalog.waker AS w JOIN pg_roles AS r ON r.oid = w.owner);
-    v_database text := CASE WHEN EXISTS (SELECT FROM pg_extension AS e WHERE e.extname = 'pg_cron') THEN current_database()
-                            ELSE nullif(current_setting('cron.database_name', true), '') END;
+    v_database text := fleet_catalog.cron_home();
 BEGIN
-    -- pg_cron shows an entry to its owner and to superusers only: another role would make a second one.
-    IF v_owner <> fleet_catalog.caller() THEN
+    -- pg_cron shows an entry to its owner and to superusers only: another role would make a second one.  A superuser may: who says that
+    -- there is an entry is believed.
+    IF v_owner <> fleet_catalog.caller() AND NOT fleet_catalog.may_use(10) THEN -- 10: the bootstrap superuser
         RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', MESSAGE = 'the entry of pg_cron is that of another role',
             DETAIL = format('It belongs to role "%s".', pg_get_userbyid(v_owner)), HINT = 'That role can remove it with fleet.use_pg_cron(false).';
     ELSIF v_database IS NULL THEN

@@ -87,19 +87,39 @@ WITH RECURSIVE chain (run_id) AS (
 SELECT c.run_id FROM chain AS c
 $$;
 
--- A part goes after the whole; runs that restart each other refer to each other, and go at once.
-CREATE FUNCTION fleet_catalog.may_go(a_run fleet_catalog.run, a_before timestamptz, a_cuts jsonb) RETURNS boolean
+-- A part goes after the whole; runs that restart each other refer to each other, and go at once.  Each of them is looked at once, however
+-- many of them there are: the agent waits for this.
+CREATE FUNCTION fleet_catalog.may_go(a_runs bigint[], a_only bigint[], a_before timestamptz, a_cuts jsonb) RETURNS SETOF bigint
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT CASE
-    WHEN a_run.parent_run_id IS NOT NULL THEN fleet_catalog.is_final(a_run.state)
-        AND NOT EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.run_id = a_run.parent_run_id)
-    WHEN a_run.parent_job_run_id IS NOT NULL THEN fleet_catalog.is_final(a_run.state)
-        AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.job_run_id = a_run.parent_job_run_id)
-    ELSE fleet_catalog.is_due(a_run, a_before, a_cuts)
-        AND NOT EXISTS (SELECT FROM fleet_catalog.chain(a_run.run_id) AS c (run_id) JOIN fleet_catalog.run AS r ON r.run_id = c.run_id
-                         WHERE r.run_id <> a_run.run_id AND NOT fleet_catalog.is_due(r, a_before, a_cuts)) END
+WITH RECURSIVE reached (run_id) AS (
+    SELECT u.run_id FROM unnest(a_runs) AS u (run_id)
+    UNION
+    SELECT n.run_id FROM reached AS c
+     CROSS JOIN LATERAL (SELECT o.run_id FROM fleet_catalog.run AS r JOIN fleet_catalog.run AS o ON o.run_id = r.restart_of WHERE r.run_id = c.run_id
+                         UNION ALL
+                         SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.restart_of = c.run_id AND r.parent_run_id IS NULL) AS n
+), judged AS MATERIALIZED (
+    SELECT r.run_id, r.restart_of, r.parent_run_id,
+           (a_only IS NULL OR o.run_id IS NOT NULL)
+           AND CASE WHEN r.parent_run_id IS NOT NULL THEN fleet_catalog.is_final(r.state)
+                        AND NOT EXISTS (SELECT FROM fleet_catalog.run AS w WHERE w.run_id = r.parent_run_id)
+                    WHEN r.parent_job_run_id IS NOT NULL THEN fleet_catalog.is_final(r.state)
+                        AND NOT EXISTS (SELECT FROM fleet_catalog.job_run AS j WHERE j.job_run_id = r.parent_job_run_id)
+                    ELSE fleet_catalog.is_due(r, a_before, a_cuts) END AS may
+      FROM reached AS c JOIN fleet_catalog.run AS r ON r.run_id = c.run_id LEFT JOIN unnest(a_only) AS o (run_id) ON o.run_id = r.run_id
+), refers AS MATERIALIZED (
+    SELECT j.run_id, j.restart_of AS to_run FROM judged AS j WHERE j.restart_of IS NOT NULL
+    UNION ALL
+    SELECT j.restart_of, j.run_id FROM judged AS j WHERE j.restart_of IS NOT NULL AND j.parent_run_id IS NULL
+), stays (run_id) AS (
+    SELECT j.run_id FROM judged AS j WHERE NOT j.may
+    UNION
+    SELECT f.run_id FROM stays AS s JOIN refers AS f ON f.to_run = s.run_id
+)
+SELECT j.run_id FROM judged AS j EXCEPT SELECT s.run_id FROM stays AS s
 $$;
-COMMENT ON FUNCTION fleet_catalog.may_go(fleet_catalog.run, timestamptz, jsonb) IS 'May a run be purged now?';
+COMMENT ON FUNCTION fleet_catalog.may_go(bigint[], bigint[], timestamptz, jsonb)
+    IS 'Which of these runs, and of those that restart each other with them, may be purged now; of a_only (null: of all)';
 
 -- The next runs in the order of their numbers.  Who restarts one has locked its row: it stays, with its chain.
 CREATE FUNCTION fleet_catalog.purge_runs(INOUT after bigint, a_before timestamptz, a_count integer, OUT n bigint)
@@ -111,21 +131,20 @@ DECLARE
     v_due bigint[];
     v_rows bigint;
 BEGIN
-    SELECT max(s.run_id), array_agg(s.run_id) FILTER (WHERE s.finished_at IS NOT NULL), fleet_catalog.keep_cuts(array_agg(DISTINCT s.package))
+    -- of runs that restart each other the first one stands for all
+    SELECT max(s.run_id), array_agg(s.run_id) FILTER (WHERE s.finished_at IS NOT NULL AND (s.parent_run_id IS NOT NULL OR s.restarted IS NULL)),
+           fleet_catalog.keep_cuts(array_agg(DISTINCT s.package))
       INTO v_last, v_ids, v_cuts
-      FROM (SELECT r.run_id, r.finished_at, r.package FROM fleet_catalog.run AS r WHERE r.run_id > after ORDER BY r.run_id LIMIT a_count) AS s;
+      FROM (SELECT r.run_id, r.finished_at, r.package, r.parent_run_id, (SELECT o.run_id FROM fleet_catalog.run AS o WHERE o.run_id = r.restart_of) AS restarted
+              FROM fleet_catalog.run AS r WHERE r.run_id > after ORDER BY r.run_id LIMIT a_count) AS s;
     after := v_last;
     n := 0;
     LOOP
         v_due := ARRAY(SELECT r.run_id FROM fleet_catalog.run AS r
-                        WHERE r.run_id IN (SELECT c.run_id FROM fleet_catalog.run AS d CROSS JOIN LATERAL fleet_catalog.chain(d.run_id) AS c (run_id)
-                                            WHERE d.run_id = ANY (v_ids) AND fleet_catalog.may_go(d, a_before, v_cuts))
-                          FOR UPDATE SKIP LOCKED);
+                        WHERE r.run_id IN (SELECT g.run_id FROM fleet_catalog.may_go(v_ids, NULL, a_before, v_cuts) AS g (run_id)) FOR UPDATE SKIP LOCKED);
         EXIT WHEN v_due = '{}';
         -- with a snapshot that is newer than the locks: a restart that was committed before them is seen
-        DELETE FROM fleet_catalog.run AS r
-         WHERE r.run_id = ANY (v_due) AND fleet_catalog.may_go(r, a_before, v_cuts)
-           AND NOT EXISTS (SELECT FROM fleet_catalog.chain(r.run_id) AS c (run_id) WHERE c.run_id <> ALL (v_due));
+        DELETE FROM fleet_catalog.run AS r USING fleet_catalog.may_go(v_due, v_due, a_before, v_cuts) AS g (run_id) WHERE r.run_id = g.run_id;
         GET DIAGNOSTICS v_rows = ROW_COUNT;
         EXIT WHEN v_rows = 0;
         n := n + v_rows;
@@ -320,8 +339,10 @@ BEGIN
         PERFORM fleet_catalog.check_span('older_than', a_older_than);
     END IF;
     v_runs := ARRAY(WITH RECURSIVE gone AS (
-                        SELECT r.run_id FROM fleet_catalog.run AS r
-                         WHERE r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL AND fleet_catalog.may_go(r, v_before, v_cuts)
+                        SELECT m.run_id
+                          FROM fleet_catalog.may_go(ARRAY(SELECT r.run_id FROM fleet_catalog.run AS r WHERE r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL),
+                                                    NULL, v_before, v_cuts) AS m (run_id)
+                          JOIN fleet_catalog.run AS r ON r.run_id = m.run_id AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
                         UNION
                         SELECT n.run_id FROM gone AS g JOIN fleet_catalog.run AS n ON n.parent_run_id = g.run_id)
                     SELECT g.run_id FROM gone AS g);

@@ -65,7 +65,7 @@ COMMENT ON VIEW fleet_catalog.page_edge IS 'Precedence constraints of the packag
 CREATE VIEW fleet_catalog.page_task WITH (security_barrier) AS
 SELECT t.run_id, t.task_no, t.item, t.state, t.attempt::integer AS attempt, coalesce(s.name::text, 'here') AS server, t.server_id IS NULL AS here,
        t.queued_at, t.started_at, CASE WHEN fleet_catalog.is_final(t.state) THEN t.finished_at END AS finished_at,
-       t.row_count, t.sqlstate, t.message, coalesce(t.item_key, t.params::text) AS item_key, t.carried_from,
+       t.row_count, t.sqlstate, t.message, coalesce(t.item_key, fleet_catalog.without_secrets(t.params)::text) AS item_key, t.carried_from,
        t.started_at AS begins,
        CASE WHEN fleet_catalog.is_final(t.state) THEN coalesce(t.finished_at, t.started_at) ELSE pg_catalog.clock_timestamp() END AS ends
   FROM fleet_catalog.task_run AS t

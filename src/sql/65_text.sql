@@ -7,11 +7,12 @@ CREATE FUNCTION fleet_catalog.text_signs(a_ascii boolean) RETURNS boolean
     RETURN NOT coalesce(a_ascii, false) AND pg_catalog.current_setting('server_encoding') = 'UTF8' AND pg_catalog.current_setting('client_encoding') = 'UTF8';
 COMMENT ON FUNCTION fleet_catalog.text_signs(boolean) IS 'May signs beyond ASCII be used?';
 
--- One line: no control characters, and not longer than that.
+-- One line: no control characters, none that turn the direction of the text around, and not longer than that.
 CREATE FUNCTION fleet_catalog.text_clip(a_text text, a_length integer) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (SELECT CASE WHEN pg_catalog.length(t.line) <= a_length THEN t.line ELSE pg_catalog.left(t.line, a_length - 2) || '..' END
-              FROM (SELECT pg_catalog.regexp_replace(pg_catalog.left(a_text, 500), '[[:cntrl:]]+', ' ', 'g') AS line) AS t);
+              FROM (SELECT pg_catalog.regexp_replace(pg_catalog.left(a_text, 500), CASE WHEN pg_catalog.getdatabaseencoding() = 'UTF8'
+                                                      THEN '[[:cntrl:]\u0080-\u009f\u202a-\u202e\u2066-\u2069]+' ELSE '[[:cntrl:]]+' END, ' ', 'g') AS line) AS t);
 COMMENT ON FUNCTION fleet_catalog.text_clip(text, integer) IS 'The beginning of a text, in one line';
 
 CREATE FUNCTION fleet_link.check_gantt(run_id bigint, width integer) RETURNS boolean

@@ -122,6 +122,15 @@ for my $case ([ q{SELECT fleet.add_task('more', 'a', job => 'first')}, q{SELECT 
 is($f->sql(q{SELECT string_agg(coalesce(nested, job), ' ' ORDER BY task) FROM fleet.task WHERE package = 'new'}), 'last renamed', 'and what was added then has the new names');
 like(meanwhile('alice', q{SELECT fleet.drop_package('renamed', cascade => true)}, q{SELECT fleet.add_task('users', 'late', nested => 'renamed')}, 'a package is dropped', first_as => 'alice'), qr/ERROR:\s+42704:/, 'what is dropped meanwhile is not named');
 
+$f->sql(qq{SET ROLE alice; SELECT fleet.create_package('there')});
+my $server = sub { my ($name) = @_; $f->sql("SELECT fleet.add_server('$name', '" . $f->conninfo('a1') . "', username => 'etl', password => '$pw', mode => 'direct'); GRANT USAGE ON FOREIGN SERVER $name TO alice"); return; };
+$server->('s1');
+like(meanwhile(undef, q{SET ROLE alice; SELECT fleet.add_task('there', 'a', job => 'last', server => 's1')}, q{SELECT fleet.remove_server('s1')}, 'remove_server()'), qr/ERROR:\s+2BP01:/, 'a server is not removed under a task that is being added');
+like(meanwhile(undef, q{SET ROLE alice; SELECT fleet.add_task('there', 'b', job => 'last', server => 's1')}, q{ALTER SERVER s1 RENAME TO s2}, 'ALTER SERVER'), qr/\A[^E]*\z/, 'who renames it waits for it');
+is($f->sql(q{SELECT string_agg(server, ' ' ORDER BY task) FROM fleet.task WHERE package = 'there'}), 's2 s2', 'and what was added then has the new name');
+$f->sql(q{SELECT fleet.drop_package('there')});
+like(meanwhile('alice', q{SELECT fleet.remove_server('s2')}, q{SELECT fleet.add_task('more', 'gone', job => 'last', server => 's2')}, 'add_task() on a server'), qr/ERROR:\s+42704:/, 'a server that is removed meanwhile is not named');
+
 # ---- run keys ----------------------------------------------------------------------------------
 
 $f->sql_on('a1', q{SET ROLE etl; SELECT fleet.create_job('theirs'); SELECT fleet.add_step('theirs', 's', 'SELECT 1')});
