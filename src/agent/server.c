@@ -640,8 +640,9 @@ agent_link_down(AgentLink *link, const char *sqlstate, const char *reason, bool 
     FleetHealthWrite row = {.server_id = link->server->server_id,
                             .status = !permanent            ? "suspect"
                                       : another_is_up(link) ? "up"
-                                                            : "refused",
+                                                            : agent_health_refused(sqlstate),
                             .seen_at = link->server->heard_at,
+                            .sqlstate = sqlstate,
                             .error = reason};
 
     link->up = false;

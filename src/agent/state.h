@@ -75,7 +75,7 @@
  *
  *   base.c       the turn, requests; memory, results, work that may raise
  *   quarantine.c objects over which agents ended
- *   health.c     what is known of servers and is not written yet
+ *   health.c     what is known of servers and is not written yet; whether it is an event
  *   ground.c     what of AgentLink says whether it may be used
  *   pause.c      nothing: what is paused, as it was read
  *   target.c     targets: which servers of a group a run may use
@@ -85,6 +85,7 @@
  *   task.c       AgentTask
  *   given.c      nothing: what work is given, its parameters and its context
  *   notice.c     notices
+ *   raise.c      events
  *   deploy.c     deployments
  *   query.c      queries
  *   schedule.c   schedules

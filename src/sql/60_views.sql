@@ -245,7 +245,8 @@ COMMENT ON VIEW fleet.recent IS 'Runs, newest first, in a form that fits a termi
 
 CREATE VIEW fleet.server_status WITH (security_barrier) AS
 SELECT s.name AS server, s.mode,
-       CASE WHEN s.state = 'online' AND (h.status IN ('suspect', 'refused') OR q.ends IS NOT NULL) THEN 'suspect' ELSE s.state END AS state,
+       CASE WHEN s.state <> 'online' THEN s.state WHEN h.status IN ('refused', 'auth_failed') THEN h.status
+            WHEN h.status = 'suspect' OR q.ends IS NOT NULL THEN 'suspect' ELSE s.state END AS state,
        s.slots, coalesce(b.busy, 0) AS busy, s.groups, h.last_seen, h.version, coalesce(fleet_catalog.speed(h.speed_log, h.speed_evidence), 1) AS speed,
        coalesce(q.last_at, h.last_error_at) AS last_error_at,
        CASE WHEN fleet_catalog.is_visible(s.owner)
@@ -259,7 +260,18 @@ SELECT s.name AS server, s.mode,
               WHERE NOT fleet_catalog.is_final(r.state) AND fleet_catalog.is_running(t.state) AND t.server_id IS NOT NULL
               GROUP BY t.server_id) AS b ON b.server_id = s.server_id
  WHERE fleet_catalog.is_visible(s.owner) OR pg_catalog.has_server_privilege(f.oid, 'USAGE');
-COMMENT ON VIEW fleet.server_status IS 'State of each server of the fleet (online, draining, offline, or suspect: it does not answer, or is in quarantine) and how busy it is';
+COMMENT ON VIEW fleet.server_status IS 'State of each server of the fleet (online, draining, offline; suspect: it does not answer, or is in quarantine; auth_failed: it refuses the login; refused: something else) and how busy it is';
+
+CREATE VIEW fleet.event WITH (security_barrier) AS
+SELECT e.event_id, e.raised_at, e.kind, e.run_id, e.package, e.task, NULLIF(e.item, 0) AS item, e.server, e.sqlstate,
+       CASE WHEN e.owner IS NULL OR fleet_catalog.is_visible(e.owner) THEN e.message END AS message
+  FROM fleet_catalog.event AS e
+ WHERE e.owner IS NULL OR fleet_catalog.is_visible(e.owner)
+       -- of a server: whoever may use it sees how it is, and not what it says
+    OR e.run_id IS NULL AND e.server_id IS NOT NULL
+       AND EXISTS (SELECT FROM fleet_catalog.server AS s JOIN pg_catalog.pg_foreign_server AS f ON f.oid = s.foreign_server
+                    WHERE s.server_id = e.server_id AND pg_catalog.has_server_privilege(f.oid, 'USAGE'));
+COMMENT ON VIEW fleet.event IS 'What happened: runs that began, ended or are late, tasks that failed, servers that do not answer and are back, the agent, schedules, purges';
 
 CREATE VIEW fleet.quarantine WITH (security_barrier) AS
 SELECT q.kind, r.run_id, j.job_run_id, s.name AS server, d.job, fleet_catalog.in_quarantine(q.ends, q.last_at) AS quarantined,

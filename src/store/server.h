@@ -37,10 +37,11 @@ extern int fleet_server_read(FleetServerRow **rows);
 typedef struct FleetHealthWrite
 {
     int server_id;
-    const char *status;  /* up | suspect | refused | unknown */
-    const char *error;   /* NULL: leave the last one */
-    const char *version; /* NULL: leave */
-    TimestampTz seen_at; /* when it was last heard; 0: leave */
+    const char *status;   /* up | suspect | refused | auth_failed | unknown */
+    const char *error;    /* NULL: leave the last one */
+    const char *sqlstate; /* of the error, for its event; is no column */
+    const char *version;  /* NULL: leave */
+    TimestampTz seen_at;  /* when it was last heard; 0: leave */
     bool identifier_known;
     uint64 system_identifier;
     uint32 timeline;        /* 0: leave */
