@@ -16,6 +16,7 @@ int fleet_guc_lost_after = 300000;
 int fleet_guc_max_active_runs = 1000;
 int fleet_guc_max_runners = 8;
 char *fleet_guc_params = NULL;
+int fleet_guc_probe_interval = 300000;
 int fleet_guc_runner_idle_timeout = 60000;
 
 static const struct config_enum_entry log_events[] = {
@@ -52,6 +53,11 @@ fleet_guc_init(void)
     DefineCustomStringVariable("fleet.params", "Parameters of the running step, as a JSON object.",
                                NULL, &fleet_guc_params, "{}", PGC_USERSET, GUC_NOT_IN_SAMPLE, NULL,
                                NULL, NULL);
+    DefineCustomIntVariable("fleet.probe_interval",
+                            "Time after which a server that has said nothing is looked at; 0: it "
+                            "is not.",
+                            NULL, &fleet_guc_probe_interval, 300000, 0, INT_MAX, PGC_SIGHUP,
+                            GUC_UNIT_MS, NULL, NULL, NULL);
     DefineCustomIntVariable("fleet.runner_idle_timeout",
                             "Time after which an idle runner process ends.", NULL,
                             &fleet_guc_runner_idle_timeout, 60000, 0, INT_MAX, PGC_SIGHUP,

@@ -21,6 +21,7 @@ extern int fleet_guc_max_active_runs;
 extern int fleet_guc_max_runners;
 extern char *fleet_guc_context;           /* JSON object: what the running step is part of */
 extern char *fleet_guc_params;            /* JSON object of the running step */
+extern int fleet_guc_probe_interval;      /* ms; 0: never */
 extern int fleet_guc_runner_idle_timeout; /* ms */
 
 extern void fleet_guc_init(void);

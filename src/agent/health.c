@@ -33,6 +33,21 @@ agent_health_refused(const char *sqlstate)
     return fleet_sqlstate_in(sqlstate, FLEET_SQLCLASS_AUTHORIZATION) ? "auth_failed" : "refused";
 }
 
+bool
+agent_health_another(const AgentLink *link)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &link->server->links)
+    {
+        AgentLink *other = dlist_container(AgentLink, node, iter.cur);
+
+        if (other != link && other->up)
+            return true;
+    }
+    return false;
+}
+
 /* A change of its health is an event. */
 static void
 tell(const FleetHealthWrite *row)

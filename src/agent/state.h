@@ -80,6 +80,7 @@
  *   pause.c      nothing: what is paused, as it was read
  *   target.c     targets: which servers of a group a run may use
  *   server.c     AgentServer, AgentLink, health, speeds
+ *   probe.c      nothing: when servers that are not used are looked at
  *   learn.c      estimates: AgentRun.estimates and .learned
  *   run.c        AgentRun
  *   task.c       AgentTask

@@ -50,6 +50,9 @@ typedef struct FleetHealthWrite
 
 /* What became known of a server; nothing happens if it was removed meanwhile. */
 extern void fleet_health_write(const FleetHealthWrite *write);
+/* Roles as which a probe may log in: the server's owner, then those that have a user mapping of their
+ * own; palloc'd in the current context.  Returns how many. */
+extern int fleet_server_roles(int server_id, Oid **roles);
 extern void fleet_speed_write(int server_id, const FleetSpeed *speed);
 
 #endif
