@@ -13,7 +13,7 @@ DECLARE
     v_all text := '';
 BEGIN
     FOR v_table IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'fleet_catalog'::regnamespace AND c.relkind = 'r'
-                    AND c.relname NOT IN ('identity', 'server_health') /* an agent may be there, which writes these */ ORDER BY c.relname COLLATE "C" LOOP
+                    AND c.relname NOT IN ('identity', 'server_health', 'event') /* an agent may be there, which writes these */ ORDER BY c.relname COLLATE "C" LOOP
         EXECUTE format('SELECT count(*) FROM %s', v_table) INTO v_n;
         v_all := v_all || v_table || '=' || v_n || ' ';
     END LOOP;

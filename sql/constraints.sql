@@ -191,6 +191,7 @@ SELECT v, pg_temp.breaks('INSERT INTO fleet_catalog.schedule (schedule_id, name,
                     $$(1, 'a', 'regress_p', NULL, '@daily', 'UTC', now(), '[]', 'once')$$, $$(1, 'a', 'regress_p', NULL, '@daily', 'UTC', now(), '{}', 'later')$$]) AS v;
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.schedule_state (schedule_id, last_time, fired_at) VALUES (1000001, now(), now())$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.schedule_state (schedule_id, last_time, fired_at) VALUES (-1, now(), now())$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.event (event_id, raised_at, kind) SELECT g.n, now(), 'agent_started' FROM (VALUES (1), (1)) AS g (n)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.schedule_failure (schedule_id, scheduled_for, failed_at, sqlstate, message) VALUES (1000001, now(), now(), '22012', 'x')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.waker (owner, cron_database) VALUES (10, 'postgres')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.waker (only_row, owner, cron_database) VALUES (false, 10, 'postgres')$$);

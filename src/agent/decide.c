@@ -13,6 +13,7 @@
 #include "agent/limits.h"
 #include "agent/local_job.h"
 #include "agent/query.h"
+#include "agent/raise.h"
 #include "agent/remote.h"
 #include "agent/run.h"
 #include "agent/server.h"
@@ -109,6 +110,7 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
                                        w.diag.message));
     }
     fleet_task_write(&w);
+    agent_raise_task(run, d->ref, d->state, 0, &w.diag);
     agent_run_changed(run);
 }
 

@@ -15,6 +15,7 @@
 #include "agent/local_job.h"
 #include "agent/notice.h"
 #include "agent/quarantine.h"
+#include "agent/raise.h"
 #include "agent/retire.h"
 #include "agent/run.h"
 #include "agent/server.h"
@@ -98,6 +99,8 @@ task_write_state(AgentTask *task)
         w.output = task->result.output;
     }
     fleet_task_write(&w);
+    if (task->durable != task->state)
+        agent_raise_task(task->run, task->ref, task->state, w.server_id, &w.diag);
     agent_task_stored(task, task->state);
 }
 
@@ -157,6 +160,7 @@ runs_write(dlist_head *over)
                             stopped || (final && run->state != FLEET_SUCCEEDED) ? run->message
                                                                                 : NULL,
                             run->timed_out);
+        agent_raise_run_state(run, run->durable, run->state);
         agent_run_stored(run);
         if (run->ended)
         {
@@ -174,7 +178,7 @@ agent_flush_needed(void)
     return fleet_run_write_pending() || agent_runs_dirty() ||
            !dlist_is_empty(agent_tasks_dirty()) || local_jobs_flush_needed() ||
            agent_task_effects_wanted() || agent_notices_pending() || agent_servers_dirty() ||
-           agent_found_pending() || fleet_catalog_is_open();
+           agent_found_pending() || agent_raised_pending() || fleet_catalog_is_open();
 }
 
 void
@@ -191,12 +195,14 @@ agent_flush(void)
     fleet_hand_empty();
     fleet_run_flush_turn();
     agent_servers_flush();
+    agent_raised_flush();
     agent_found_flush();
     agent_notices_send();
     if (fleet_catalog_is_open())
         FLEET_POINT("agent_before_commit");
     fleet_catalog_commit();
     agent_quarantine_written(now);
+    agent_raised_committed();
     FLEET_POINT("agent_after_commit");
     agent_effects();
     agent_retire(&tasks, &locals, &runs);

@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "agent/history.h"
+#include "agent/raise.h"
 #include "store/history.h"
 #include "points.h"
 #include "utils/memutils.h"
@@ -82,9 +83,13 @@ agent_history_turn(FleetTime now)
         return due_at = began + 2 * took;
     }
     if (purge.rows > 0)
+    {
+        agent_raise(FLEET_RAISED_PURGE_DONE, InvalidOid, NULL, NULL,
+                    psprintf(INT64_FORMAT " rows", purge.rows));
         ereport(LOG, (errmsg_plural("purged history: " INT64_FORMAT " row",
                                     "purged history: " INT64_FORMAT " rows",
                                     (unsigned long) purge.rows, purge.rows)));
+    }
     return begin_again(now + HOW_OFTEN);
 }
 

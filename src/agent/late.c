@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "agent/late.h"
+#include "agent/raise.h"
 #include "agent/run.h"
 #include "hand.h"
 #include "store/limits.h"
@@ -99,6 +100,8 @@ static void
 raise_late(const AgentRun *run, const Late *late, TimestampTz expected_end)
 {
     fleet_run_write_late(run->run_id, expected_end != 0, fleet_clock_wall());
+    agent_raise_run(run, expected_end == 0 ? FLEET_RAISED_RUN_LATE : FLEET_RAISED_RUN_EXPECTED_LATE,
+                    psprintf("its deadline: %s", timestamptz_to_str(late->deadline)));
     if (expected_end == 0)
         ereport(LOG, (errmsg("run " INT64_FORMAT " of package \"%s\" is late", run->run_id,
                              run->def->name),

@@ -26,6 +26,7 @@
 
 #include "access/xact.h"
 #include "agent/life.h"
+#include "agent/raise.h"
 #include "clock.h"
 #include "store/identity.h"
 #include "catalog/namespace.h"
@@ -507,6 +508,8 @@ agent_publish(void)
                                                             : MyBgworkerEntry->bgw_type,
             sizeof(agent.identity.name));
     agent.paused = row.paused != NULL;
+    agent_raise(agent.paused ? FLEET_RAISED_AGENT_PAUSED : FLEET_RAISED_AGENT_STARTED, InvalidOid,
+                NULL, NULL, row.paused);
     if (agent.paused)
         ereport(LOG, (errmsg("the agent of pg_fleet is paused"), errdetail("%s", row.paused)));
 }

@@ -15,6 +15,7 @@
 #include "agent/local_job.h"
 #include "agent/quarantine.h"
 #include "agent/retire.h"
+#include "agent/raise.h"
 #include "agent/run.h"
 #include "agent/server.h"
 #include "agent/steer.h"
@@ -299,6 +300,8 @@ run_refuse(const FleetRunRow *row, const FleetDiagnostics *failure)
     fleet_run_close(row->run_id, failure->sqlstate, failure->message);
     fleet_run_write(row->run_id, row->state, FLEET_FAILED, 0, fleet_clock_wall(), failure->message,
                     false);
+    if (row->parent_run_id == 0 && row->parent_job_run_id == 0)
+        agent_raise_run_unread(row, failure);
     fleet_run_flush(); /* who started it reads its state */
     if (nrefused == refused_capacity)
     {

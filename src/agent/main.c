@@ -32,6 +32,7 @@
 #include "agent/life.h"
 #include "agent/load.h"
 #include "agent/local_job.h"
+#include "agent/probe.h"
 #include "agent/quarantine.h"
 #include "agent/query.h"
 #include "agent/recover.h"
@@ -149,6 +150,7 @@ turn(void)
         agent_waiting_tell();
         next = fleet_earlier(next, agent_history_turn(now));
         next = fleet_earlier(next, agent_late_turn(now));
+        next = fleet_earlier(next, agent_probe_turn(now));
         next = fleet_earlier(next, agent_schedules_turn(now));
     }
     if (agent_flush_needed())

@@ -1,8 +1,8 @@
 /*
  * agent/notice.c
  *     Job runs that other agents asked for: what has changed in them is
- *     announced to their parents, with the turn's commit.  In the agent's
- *     process.
+ *     announced to their parents, with the turn's commit; and so are events, to
+ *     whoever listens.  In the agent's process.
  */
 #include "postgres.h"
 
@@ -18,6 +18,7 @@
 #include "utils/memutils.h"
 
 #define QUEUE_FULL 0.95
+#define EVENTS_MAX 6900           /* bytes; a payload has 7,999 at most */
 #define NOTIFY_AGAIN FLEET_MS(20) /* while somebody else notifies */
 
 /* Job runs whose parents are to be told, by parent; none is kept without any. */
@@ -30,6 +31,12 @@ typedef struct Notice
 } Notice;
 
 static dlist_head notices = DLIST_STATIC_INIT(notices);
+
+/* What of events is to go out with the next NOTIFY fleet_event; "": nothing. */
+static char events[EVENTS_MAX + 1] = "";
+static int events_length = 0;
+static bool more_events = false; /* there were some that found no room */
+
 static FleetTime not_before =
     0; /* the queue of notifications was full, or somebody else notified */
 
@@ -91,6 +98,38 @@ agent_notice(const char *parent_uuid, int64 job_run_id)
     notice->ids[notice->count++] = job_run_id;
 }
 
+/* They wait as long as nobody can be notified, and take no more room then: the rows are there. */
+void
+agent_notice_event(const char *json)
+{
+    int length = (int) strlen(json);
+
+    if (more_events || events_length + 2 + length > EVENTS_MAX)
+    {
+        more_events = true;
+        return;
+    }
+    if (events_length > 0)
+        strcpy(events + events_length, ", ");
+    strcat(events, json);
+    events_length = (int) strlen(events);
+}
+
+static void
+events_send(void)
+{
+    char *payload;
+
+    if (events_length == 0)
+        return;
+    payload = psprintf("{\"events\": [%s], \"more\": %s}", events, more_events ? "true" : "false");
+    Async_Notify("fleet_event", payload);
+    pfree(payload);
+    events[0] = '\0';
+    events_length = 0;
+    more_events = false;
+}
+
 /* NOTIFY fleet_report_<uuid>, payload: job_run_ids, a few hundred in each. */
 static void
 notice_send(Notice *notice)
@@ -140,7 +179,7 @@ queue_is_full(void)
     told = now;
     ereport(LOG,
             (errmsg("pg_fleet: the queue of notifications is full: parents hear later of what runs "
-                    "here"),
+                    "here, and listeners of events"),
              errhint("Look for a session that listens and does not end its transaction.")));
     return true;
 }
@@ -166,7 +205,7 @@ others_notify(void)
 bool
 agent_notices_pending(void)
 {
-    if (dlist_is_empty(&notices))
+    if (dlist_is_empty(&notices) && events_length == 0)
         return false;
     if (fleet_clock_now() >= not_before)
         return true;
@@ -190,6 +229,7 @@ agent_notices_send(void)
         turn_wake_at(not_before);
         return;
     }
+    events_send();
     while (!dlist_is_empty(&notices))
     {
         Notice *notice = dlist_container(Notice, node, dlist_pop_head_node(&notices));

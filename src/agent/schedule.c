@@ -34,6 +34,7 @@
 
 #include "agent/schedule.h"
 #include "agent/pause.h"
+#include "agent/raise.h"
 #include "core/due.h"
 #include "lib/stringinfo.h"
 #include "points.h"
@@ -85,7 +86,8 @@ typedef struct AgentSchedule
     FleetExecutor *executor;
     uint64 ref;
     FleetTime deadline;
-    bool late; /* it was canceled at its deadline */
+    bool late;             /* it was canceled at its deadline */
+    FleetTime missed_told; /* of times until then it has been told that they were missed */
     int cuts;
     char *params; /* what params_sql gave */
 } AgentSchedule;
@@ -280,6 +282,23 @@ forget_times(void)
     }
 }
 
+/* Nobody was there to start it, or it was paused, for longer than a restart takes. */
+static void
+tell_missed(AgentSchedule *schedule, FleetTime today)
+{
+    FleetTime since = Max(schedule->since, schedule->missed_told);
+    FleetTime first =
+        since < today ? fleet_cron_next(&schedule->cron, &schedule->zone, since) : FLEET_NEVER;
+
+    if (schedule->failures > 0 || first == FLEET_NEVER || first > today - FLEET_DUE_GRACE)
+        return;
+    schedule->missed_told = today;
+    agent_raise(FLEET_RAISED_SCHEDULE_MISSED, schedule->owner, schedule->package, NULL,
+                psprintf("schedule \"%s\" missed %s", schedule->name,
+                         timestamptz_to_str(fleet_zone_timestamp(first))));
+>>>>>>> events
+}
+
 static void
 look_at_one(AgentSchedule *schedule, FleetTime now, FleetTime today)
 {
@@ -303,8 +322,11 @@ look_at_one(AgentSchedule *schedule, FleetTime now, FleetTime today)
     if (agent_pause_of_package(schedule->package))
         return; /* looked at when that changes */
     if (schedule->next == 0 || schedule->next <= today || schedule->retry_at != 0)
+    {
+        tell_missed(schedule, today);
         fleet_due(&schedule->cron, &schedule->zone, schedule->missed, schedule->since, today,
                   &schedule->due);
+    }
     else
         schedule->due.n = 0;
     schedule->retry_at = 0;
@@ -359,7 +381,14 @@ firing_failed(AgentSchedule *schedule, const char *sqlstate, const char *message
     FleetDiagnostics why = {.sqlstate = sqlstate, .message = message};
 
     if (schedule->failures++ == 0)
-        ereport(LOG, (errmsg("schedule \"%s\" could not be started: %s", schedule->name, message)));
+    {
+        const char *said =
+            psprintf("schedule \"%s\" could not be started: %s", schedule->name, message);
+
+        agent_raise(FLEET_RAISED_SCHEDULE_FAILED, schedule->owner, schedule->package, sqlstate,
+                    said);
+        ereport(LOG, (errmsg("%s", said)));
+    }
     fleet_schedule_failed(schedule->id, scheduled_for(schedule), &why);
     schedule->retry_at =
         fleet_clock_now() + Min(RETRY_MAX, RETRY_MIN << Min(schedule->failures - 1, 10));

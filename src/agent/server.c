@@ -581,6 +581,20 @@ agent_servers_flush(void)
     fleet_hand_empty();
 }
 
+void
+agent_links_forget_idle(AgentServer *server)
+{
+    dlist_mutable_iter iter;
+
+    dlist_foreach_modify(iter, &server->links)
+    {
+        AgentLink *link = dlist_container(AgentLink, node, iter.cur);
+
+        if (!link->suspect && link_is_idle(link))
+            link_free(link);
+    }
+}
+
 /* Called for every message: so there is a row of it once a minute at most, besides changes of state. */
 void
 agent_server_heard(AgentServer *server)
@@ -592,21 +606,6 @@ agent_server_heard(AgentServer *server)
         return;
     server->heard_written = row.seen_at = server->heard_at;
     agent_health_add(&row);
-}
-
-static bool
-another_is_up(const AgentLink *link)
-{
-    dlist_iter iter;
-
-    dlist_foreach(iter, &link->server->links)
-    {
-        AgentLink *other = dlist_container(AgentLink, node, iter.cur);
-
-        if (other != link && other->up)
-            return true;
-    }
-    return false;
 }
 
 void
@@ -638,10 +637,11 @@ void
 agent_link_down(AgentLink *link, const char *sqlstate, const char *reason, bool permanent)
 {
     FleetHealthWrite row = {.server_id = link->server->server_id,
-                            .status = !permanent            ? "suspect"
-                                      : another_is_up(link) ? "up"
-                                                            : "refused",
+                            .status = !permanent                   ? "suspect"
+                                      : agent_health_another(link) ? "up"
+                                                                   : agent_health_refused(sqlstate),
                             .seen_at = link->server->heard_at,
+                            .sqlstate = sqlstate,
                             .error = reason};
 
     link->up = false;

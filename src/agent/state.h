@@ -75,16 +75,18 @@
  *
  *   base.c       the turn, requests; memory, results, work that may raise
  *   quarantine.c objects over which agents ended
- *   health.c     what is known of servers and is not written yet
+ *   health.c     what is known of servers and is not written yet; whether it is an event
  *   ground.c     what of AgentLink says whether it may be used
  *   pause.c      nothing: what is paused, as it was read
  *   target.c     targets: which servers of a group a run may use
  *   server.c     AgentServer, AgentLink, health, speeds
+ *   probe.c      nothing: when servers that are not used are looked at
  *   learn.c      estimates: AgentRun.estimates and .learned
  *   run.c        AgentRun
  *   task.c       AgentTask
  *   given.c      nothing: what work is given, its parameters and its context
  *   notice.c     notices
+ *   raise.c      events
  *   deploy.c     deployments
  *   query.c      queries
  *   schedule.c   schedules

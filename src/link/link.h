@@ -149,6 +149,9 @@ fleet_link_identity(const FleetServerLink *link); /* NULL: never up */
 /* Timers of all links: call every turn; returns the next time it must be called. */
 extern FleetTime fleet_link_timers(FleetTime now);
 
+/* Connects, if it is not up: the callbacks up or down tell how that went, and it is tried on. */
+extern void fleet_link_knock(FleetServerLink *link);
+
 /* ---- mode agent ---- */
 
 typedef struct FleetRemoteStart

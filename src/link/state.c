@@ -57,6 +57,13 @@ fleet_link_need(FleetServerLink *link)
     fleet_link_open_soon(link);
 }
 
+void
+fleet_link_knock(FleetServerLink *link)
+{
+    if (!link->up)
+        fleet_link_need(link);
+}
+
 /* While it is not known whether the server is there, one attempt at a time is enough. */
 bool
 fleet_link_may_open(FleetServerLink *link)

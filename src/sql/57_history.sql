@@ -4,7 +4,7 @@
 -- (src/agent/history.c).  A run or job run goes first, and leaves its number in fleet_catalog.purged: no view shows
 -- anything of it from then on.  The rows that belong to it follow.  So they do for one that somebody deletes by hand.
 --
--- Stages: 0 begin, 1 rows of what is purged already, 2 job runs, 3 runs, 4 their rows, 5 definitions, 6 durations, 7 over.
+-- Stages: 0 begin, 1 rows of what is purged already, 2 job runs, 3 runs, 4 their rows, 5 definitions, 6 durations, 7 events, 8 over.
 
 -- A run or job run was deleted, by the agent or by hand: the rows that belong to it are to follow.  Who asks for a run
 -- with its key again gets one with other tokens: servers still know the old ones, and would answer that it is done.
@@ -189,7 +189,7 @@ BEGIN
         SELECT p.* INTO v_purged FROM fleet_catalog.purged AS p WHERE coalesce(p.run_id, - p.job_run_id) <> ALL (v_held) LIMIT 1 FOR UPDATE SKIP LOCKED;
         EXIT WHEN NOT FOUND;
         FOREACH v_table IN ARRAY CASE WHEN v_purged.run_id IS NULL THEN '{log_line,step_run,cancel_request}'
-                                 ELSE '{log_line,step_run,task_run,condition_result,cancel_request,skip_request,retry_request,pause}' END::text[] LOOP
+                                 ELSE '{log_line,step_run,task_run,condition_result,cancel_request,skip_request,retry_request,pause,event}' END::text[] LOOP
             EXECUTE format('DELETE FROM fleet_catalog.%1$I AS d WHERE d.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.%1$I AS k WHERE k.%2$I = $1 LIMIT $2 FOR UPDATE SKIP LOCKED))',
                            v_table, CASE WHEN v_purged.run_id IS NULL THEN 'job_run_id' ELSE 'run_id' END)
               USING coalesce(v_purged.run_id, v_purged.job_run_id), a_count - n;
@@ -258,6 +258,23 @@ BEGIN
 END
 $$;
 
+-- Events of no run.  Those of a run go with it.
+CREATE FUNCTION fleet_catalog.purge_events(a_after bigint, a_before timestamptz, a_count integer) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    v_last bigint;
+BEGIN
+    SELECT max(s.event_id) INTO v_last
+      FROM (SELECT e.event_id, e.raised_at FROM fleet_catalog.event AS e WHERE e.event_id > a_after ORDER BY e.event_id LIMIT a_count) AS s
+     WHERE s.raised_at < a_before;
+    DELETE FROM fleet_catalog.event AS e
+     WHERE e.event_id = ANY (ARRAY(SELECT k.event_id FROM fleet_catalog.event AS k
+                                    WHERE k.event_id > a_after AND k.event_id <= v_last AND k.run_id IS NULL AND k.raised_at < a_before FOR UPDATE SKIP LOCKED));
+    RETURN v_last;
+END
+$$;
+COMMENT ON FUNCTION fleet_catalog.purge_events(bigint, timestamptz, integer) IS 'Deletes old events of no run, of so many; returns the last one that was looked at, or null: none is old';
+
 CREATE FUNCTION fleet_catalog.purge_slice(INOUT stage integer, INOUT after bigint, INOUT upto bigint, a_count integer, OUT n bigint)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -275,12 +292,14 @@ BEGIN
         WHEN 3 THEN SELECT p.* INTO after, n FROM fleet_catalog.purge_runs(after, v_before, a_count) AS p;
         WHEN 5 THEN SELECT p.* INTO after, n FROM fleet_catalog.purge_definitions(after) AS p;
         WHEN 6 THEN SELECT p.* INTO after, n FROM fleet_catalog.purge_durations(after) AS p;
+        -- not counted: that there was a purge is an event too
+        WHEN 7 THEN after := fleet_catalog.purge_events(after, greatest(v_before, fleet_catalog.keep_from(fleet_catalog.keep_days())), a_count);
     END CASE;
     IF after IS NULL THEN
         stage := stage + 1;
         after := 0;
     END IF;
-    IF stage = 7 THEN -- done as asked
+    IF stage = 8 THEN -- done as asked
         DELETE FROM fleet_catalog.purge_request AS q WHERE q.purge_id <= upto;
     END IF;
 END

@@ -21,6 +21,26 @@ SELECT q.run_id, CASE WHEN q.run_at > pg_catalog.clock_timestamp() THEN pg_catal
  WHERE q.state = fleet_catalog.state_code('queued');
 COMMENT ON VIEW fleet_catalog.run_waits IS 'What runs that are queued wait for, besides the ends of pauses';
 
+-- A task run that is queued while its run is not, if neither a pause nor a server is what it waits for.
+CREATE VIEW fleet_catalog.task_waits AS
+SELECT q.run_id, q.task_no, q.item,
+       CASE WHEN d.catch AND q.item = 0 THEN 'a failure that it is to handle'
+            WHEN d.final AND q.item = 0 AND EXISTS (SELECT FROM fleet_catalog.task_run AS t JOIN fleet_catalog.definition_task AS o ON o.hash = d.hash AND o.task_no = t.task_no AND NOT o.final
+                                                     WHERE t.run_id = q.run_id AND t.item = 0 AND NOT fleet_catalog.is_final(t.state)) THEN 'the other tasks'
+            WHEN b.n > 0 THEN CASE b.n WHEN 1 THEN 'task ' ELSE 'tasks ' END || b.names
+            ELSE 'a free slot' END AS waiting_for
+  FROM fleet_catalog.task_run AS q
+  JOIN fleet_catalog.run AS r ON r.run_id = q.run_id
+  JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = q.task_no,
+       LATERAL (SELECT count(*) AS n, pg_catalog.string_agg(pg_catalog.format('"%s"', p.name), ', ' ORDER BY p.task_no) FILTER (WHERE p.place <= 3)
+                                      || CASE WHEN count(*) > 3 THEN ', ...' ELSE '' END AS names
+                  FROM (SELECT f.name, f.task_no, pg_catalog.row_number() OVER (ORDER BY f.task_no) AS place
+                          FROM fleet_catalog.definition AS x, pg_catalog.jsonb_array_elements(x.body -> 'precedence') AS e
+                          JOIN fleet_catalog.definition_task AS f ON f.hash = d.hash AND f.task_no = (e ->> 'from')::integer
+                          JOIN fleet_catalog.task_run AS t ON t.run_id = q.run_id AND t.task_no = f.task_no AND t.item = 0
+                         WHERE x.hash = d.hash AND q.item = 0 AND (e ->> 'to')::integer = q.task_no AND NOT fleet_catalog.is_final(t.state)) AS p) AS b;
+COMMENT ON VIEW fleet_catalog.task_waits IS 'For fleet.task_run: the tasks that come before a queued one and have not ended, or a free slot';
+
 CREATE VIEW fleet.run WITH (security_barrier) AS
 SELECT r.run_id, NULLIF(r.package, '') AS package, fleet_catalog.state_name(r.state) AS state, r.started_at, r.finished_at,
        r.requested_by, pg_catalog.pg_get_userbyid(r.owner) AS owner, r.queued_at, r.priority, r.run_key,
@@ -30,7 +50,10 @@ SELECT r.run_id, NULLIF(r.package, '') AS package, fleet_catalog.state_name(r.st
        (SELECT p.paused_by FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS paused_by,
        r.run_uuid, (SELECT d.version FROM fleet_catalog.definition AS d WHERE d.hash = r.definition) AS version, r.definition, r.job, r.job_run_id,
        (SELECT p.reason FROM fleet_catalog.pause AS p WHERE p.run_id = r.run_id AND NOT fleet_catalog.is_final(r.state)) AS pause_reason,
-       CASE WHEN r.state = fleet_catalog.state_code('queued') THEN (SELECT w.waiting_for FROM fleet_catalog.run_waits AS w WHERE w.run_id = r.run_id) END AS waiting_for,
+       CASE WHEN r.state = fleet_catalog.state_code('queued') THEN coalesce((SELECT w.waiting_for FROM fleet_catalog.run_waits AS w WHERE w.run_id = r.run_id),
+                (SELECT p.said FROM fleet_catalog.pause_said AS p
+                  WHERE p.run_id = r.run_id OR p.package = r.package AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
+                     OR pg_catalog.num_nonnulls(p.run_id, p.package, p.on_group) = 0 LIMIT 1), 'its turn') END AS waiting_for,
        r.scheduled_for, r.params, r.message
   FROM fleet_catalog.run AS r
  WHERE fleet_catalog.is_visible(r.owner);
@@ -52,7 +75,8 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
                  AND (p.pause_id IS NOT NULL OR u.pause_id IS NOT NULL OR a.pause_id IS NOT NULL
                       OR (k.pause_id IS NOT NULL AND r.state = fleet_catalog.state_code('queued')))
             THEN coalesce(p.said, u.said, a.said, k.said)
-            WHEN r.state = fleet_catalog.state_code('queued') AND t.state = r.state THEN coalesce((SELECT w.waiting_for FROM fleet_catalog.run_waits AS w WHERE w.run_id = r.run_id), t.message)
+            WHEN r.state = fleet_catalog.state_code('queued') AND t.state = r.state THEN coalesce((SELECT w.waiting_for FROM fleet_catalog.run_waits AS w WHERE w.run_id = r.run_id), t.message, 'the begin of its run')
+            WHEN t.state = fleet_catalog.state_code('queued') THEN coalesce(t.message, (SELECT w.waiting_for FROM fleet_catalog.task_waits AS w WHERE w.run_id = t.run_id AND w.task_no = t.task_no AND w.item = t.item))
             WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))
                  OR (t.state = fleet_catalog.state_code('running') AND t.item = 0 AND d.for_each) THEN t.message END AS waiting_for,
        t.item_key, t.cost, t.params, t.message, t.output
@@ -245,7 +269,8 @@ COMMENT ON VIEW fleet.recent IS 'Runs, newest first, in a form that fits a termi
 
 CREATE VIEW fleet.server_status WITH (security_barrier) AS
 SELECT s.name AS server, s.mode,
-       CASE WHEN s.state = 'online' AND (h.status IN ('suspect', 'refused') OR q.ends IS NOT NULL) THEN 'suspect' ELSE s.state END AS state,
+       CASE WHEN s.state <> 'online' THEN s.state WHEN h.status IN ('refused', 'auth_failed') THEN h.status
+            WHEN h.status = 'suspect' OR q.ends IS NOT NULL THEN 'suspect' ELSE s.state END AS state,
        s.slots, coalesce(b.busy, 0) AS busy, s.groups, h.last_seen, h.version, coalesce(fleet_catalog.speed(h.speed_log, h.speed_evidence), 1) AS speed,
        coalesce(q.last_at, h.last_error_at) AS last_error_at,
        CASE WHEN fleet_catalog.is_visible(s.owner)
@@ -259,7 +284,18 @@ SELECT s.name AS server, s.mode,
               WHERE NOT fleet_catalog.is_final(r.state) AND fleet_catalog.is_running(t.state) AND t.server_id IS NOT NULL
               GROUP BY t.server_id) AS b ON b.server_id = s.server_id
  WHERE fleet_catalog.is_visible(s.owner) OR pg_catalog.has_server_privilege(f.oid, 'USAGE');
-COMMENT ON VIEW fleet.server_status IS 'State of each server of the fleet (online, draining, offline, or suspect: it does not answer, or is in quarantine) and how busy it is';
+COMMENT ON VIEW fleet.server_status IS 'State of each server of the fleet (online, draining, offline; suspect: it does not answer, or is in quarantine; auth_failed: it refuses the login; refused: something else) and how busy it is';
+
+CREATE VIEW fleet.event WITH (security_barrier) AS
+SELECT e.event_id, e.raised_at, e.kind, e.run_id, e.package, e.task, NULLIF(e.item, 0) AS item, e.server, e.sqlstate,
+       CASE WHEN e.owner IS NULL OR fleet_catalog.is_visible(e.owner) THEN e.message END AS message
+  FROM fleet_catalog.event AS e
+ WHERE e.owner IS NULL OR fleet_catalog.is_visible(e.owner)
+       -- of a server: whoever may use it sees how it is, and not what it says
+    OR e.run_id IS NULL AND e.server_id IS NOT NULL
+       AND EXISTS (SELECT FROM fleet_catalog.server AS s JOIN pg_catalog.pg_foreign_server AS f ON f.oid = s.foreign_server
+                    WHERE s.server_id = e.server_id AND pg_catalog.has_server_privilege(f.oid, 'USAGE'));
+COMMENT ON VIEW fleet.event IS 'What happened: runs that began, ended or are late, tasks that failed, servers that do not answer and are back, the agent, schedules, purges';
 
 CREATE VIEW fleet.quarantine WITH (security_barrier) AS
 SELECT q.kind, r.run_id, j.job_run_id, s.name AS server, d.job, fleet_catalog.in_quarantine(q.ends, q.last_at) AS quarantined,

@@ -39,7 +39,7 @@ BEGIN ATOMIC
                || '</b> <span class="st ca">paused</span> by <bdi>' || fleet_catalog.html(p.paused_by::text, 100) || '</bdi> since ' || fleet_catalog.time_text(p.paused_at) || coalesce(': <bdi>' || fleet_catalog.html(p.reason, 200) || '</bdi>', '')
           FROM fleet.paused AS p
          UNION ALL
-        SELECT 4, 0, 'Server <b><bdi>' || fleet_catalog.html(v.server::text, 100) || '</bdi></b> <span class="st ' || CASE v.state WHEN 'suspect' THEN 'no' ELSE 'ca' END || '">' || fleet_catalog.html(v.state, 30) || '</span>'
+        SELECT 4, 0, 'Server <b><bdi>' || fleet_catalog.html(v.server::text, 100) || '</bdi></b> <span class="st ' || CASE WHEN v.state IN ('suspect', 'refused', 'auth_failed') THEN 'no' ELSE 'ca' END || '">' || fleet_catalog.html(v.state, 30) || '</span>'
                || coalesce(': <bdi>' || fleet_catalog.html(v.last_error, 200) || '</bdi>', '')
           FROM fleet.server_status AS v WHERE v.state <> 'online'
     )
@@ -89,12 +89,12 @@ CREATE FUNCTION fleet_catalog.overview_servers() RETURNS text
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT '<section id="servers"><h2>Servers</h2>' || fleet_catalog.scroll('Servers', '<table class="sort">' || fleet_catalog.heads('Server', 'State', 'Busy', 'Mode', 'Groups', '#Speed', 'Version', 'Last seen', 'Last error') || '<tbody>'
-        || pg_catalog.string_agg('<tr><th scope="row"><bdi>' || fleet_catalog.html(v.server::text, 100) || '</bdi></th><td><span class="st ' || CASE v.state WHEN 'online' THEN 'ok' WHEN 'suspect' THEN 'no' ELSE 'ca' END || '">' || fleet_catalog.html(v.state, 30) || '</span></td>'
+        || pg_catalog.string_agg('<tr><th scope="row"><bdi>' || fleet_catalog.html(v.server::text, 100) || '</bdi></th><td><span class="st ' || CASE WHEN v.state = 'online' THEN 'ok' WHEN v.state IN ('suspect', 'refused', 'auth_failed') THEN 'no' ELSE 'ca' END || '">' || fleet_catalog.html(v.state, 30) || '</span></td>'
             || '<td class="n" style="text-align:start"><span class="meter" aria-hidden="true"><i style="width:' || least(100 * v.busy / greatest(v.slots, 1), 100) || '%"></i></span>' || v.busy || ' of ' || v.slots || '</td><td>' || v.mode || '</td><td><bdi>'
             || fleet_catalog.html(pg_catalog.array_to_string(v.groups, ', '), 200) || '</bdi></td>' || fleet_catalog.cell(pg_catalog.round(v.speed::numeric, 2)::text, v.speed) || '<td>' || coalesce(fleet_catalog.html(v.version, 30), '') || '</td><td class="n">'
             || fleet_catalog.time_text(v.last_seen) || '</td><td class="m">' || coalesce('<bdi>' || fleet_catalog.html(v.last_error, 200) || '</bdi>', '') || '</td></tr>', '' ORDER BY v.place) FILTER (WHERE v.place <= 200)
         || '</tbody></table>') || CASE WHEN count(*) > 200 THEN '<p class="dim">And ' || count(*) - 200 || ' more servers.</p>' ELSE '' END || '</section>'
-      FROM (SELECT s.*, row_number() OVER (ORDER BY s.state <> 'suspect', s.server) AS place FROM fleet.server_status AS s) AS v
+      FROM (SELECT s.*, row_number() OVER (ORDER BY s.state IN ('online', 'draining', 'offline'), s.server) AS place FROM fleet.server_status AS s) AS v
     HAVING count(*) > 0;
 END;
 

@@ -8,7 +8,7 @@
 
 #include "postgres.h"
 
-#define FLEET_HISTORY_OVER 7
+#define FLEET_HISTORY_OVER 8
 
 /* How far a purge has come; all zero: it begins. */
 typedef struct FleetPurge

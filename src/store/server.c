@@ -122,6 +122,34 @@ fleet_health_write(const FleetHealthWrite *w)
     (void) fleet_statement_run(&health_statement, values, nulls);
 }
 
+static FleetStatement roles_statement = {
+    "SELECT r.role FROM (SELECT s.owner::pg_catalog.oid AS role, 0 AS rank FROM "
+    "fleet_catalog.server AS s"
+    "   WHERE s.server_id OPERATOR(pg_catalog.=) $1"
+    "  UNION ALL"
+    "  SELECT m.umuser, 1 FROM fleet_catalog.server AS s JOIN pg_catalog.pg_user_mapping AS m"
+    "    ON m.umserver OPERATOR(pg_catalog.=) s.foreign_server::pg_catalog.oid"
+    "   WHERE s.server_id OPERATOR(pg_catalog.=) $1 AND m.umuser OPERATOR(pg_catalog.<>) 0) AS r"
+    " ORDER BY r.rank, r.role",
+    1,
+    {INT4OID},
+    NULL};
+
+int
+fleet_server_roles(int server_id, Oid **roles)
+{
+    MemoryContext context = CurrentMemoryContext;
+    Datum value = Int32GetDatum(server_id);
+    int count = (int) fleet_statement_run(&roles_statement, &value, NULL);
+
+    *roles = MemoryContextAlloc(context, sizeof(Oid) * (Size) Max(count, 1));
+    for (int i = 0; i < count; i++)
+        (*roles)[i] =
+            (Oid) fleet_column_int(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, InvalidOid);
+    SPI_freetuptable(SPI_tuptable);
+    return count;
+}
+
 static FleetStatement speed_statement = {
     "INSERT INTO fleet_catalog.server_health AS h (server_id, speed_log, speed_evidence)"
     "SELECT s.server_id, $2, $3 FROM fleet_catalog.server AS s"

@@ -86,6 +86,7 @@ for my $line (split /\n/, $f->sql(q{SELECT attrelid::regclass || ' ' || string_a
 # Of a run and its surroundings as they are met, what is read first is within 100 characters of psql's own format.
 my %read_first = (
     deployment => 'server job state drift owner deployed_at',
+    event => 'event_id raised_at kind run_id package',
     group => 'name owner servers',
     job => 'job owner steps leaves_clean changed_at',
     job_log => 'run_id task item server step state sqlstate duration',
@@ -145,6 +146,8 @@ SELECT 'deployment', d.deployment_id, 3, 'work_deployed', '22012', 'division by 
 UNION ALL SELECT 'run', :run, 2, 'work_write', '22012', 'division by zero'
 UNION ALL SELECT 'job run', :job_run, 4, 'work_write', '22012', 'division by zero';
 INSERT INTO fleet_catalog.pause (package, reason, paused_by) VALUES ('load_orders', 'source is down', 'planner');
+INSERT INTO fleet_catalog.event (raised_at, kind, run_id, package, task, item, server_id, server, owner, sqlstate, message)
+SELECT now(), 'server_auth_failed', :run, 'load_orders', 'regions', 7, s.server_id, s.name, s.owner, '22012', 'division by zero' FROM fleet_catalog.server AS s;
 SELECT fleet.schedule_package('load_orders', '0 2 * * 1-5', params => '{"region": "north", "day": "today"}', time_zone => 'America/New_York');
 SQL
 

@@ -128,7 +128,7 @@ for my $server (qw(a1 d1))
     is($f->sql(state_of($server)), 'online', '… and online');
     $f->sql("ALTER USER MAPPING FOR CURRENT_USER SERVER $server OPTIONS (SET password 'wrong')");
     $run = $f->start("on_$server");
-    $f->wait_for('parent', state_of($server), 'suspect', 'a server that refuses the login is not online');
+    $f->wait_for('parent', state_of($server), 'auth_failed', 'a server that refuses the login is not online');
     $f->wait_for('parent', "SELECT last_error LIKE '%password%' FROM fleet.server_status WHERE server = '$server'", 't', '… and it says why');
     $f->sql("ALTER USER MAPPING FOR CURRENT_USER SERVER $server OPTIONS (SET password 'etl-secret')");
     $f->run_is($f->start("on_$server"), 'succeeded', 'with the right password');

@@ -109,6 +109,9 @@ VALUES (1, 'kept', 'kept', '0 2 * * *', 'Europe/Berlin', '{"p": 6}', '''{}''', '
 INSERT INTO fleet_catalog.schedule (schedule_id, name, job, cron, time_zone, since) VALUES (2, 'of a job', 'kept job', '@daily', 'UTC', '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.schedule_state (schedule_id, last_time, fired_at, run_id, job_run_id) VALUES (1, '2026-01-02 01:00+00', '2026-01-02 01:00+00', 77, NULL), (2, '2026-01-02 00:00+00', '2026-01-02 00:00+00', NULL, 78);
 INSERT INTO fleet_catalog.schedule_failure (schedule_id, scheduled_for, failed_at, failures, sqlstate, message) VALUES (1, '2026-01-03 01:00+00', '2026-01-03 01:00+00', 2, '22012', 'division by zero');
+INSERT INTO fleet_catalog.event (event_id, raised_at, run_id, item, server_id, owner, kind, package, task, server, sqlstate, message)
+VALUES (1, '2026-01-01 00:00+00', 1, 0, 1, current_user::regrole, 'task_failed', 'kept', 'first', 'north', '22012', 'division by zero'),
+       (2, '2026-01-01 00:01+00', NULL, NULL, NULL, NULL, 'agent_started', NULL, NULL, NULL, NULL, NULL);
 INSERT INTO fleet_catalog.waker (owner, cron_database) VALUES (current_user::regrole, 'postgres');
 
 -- What the sequences have given out.
