@@ -296,7 +296,6 @@ tell_missed(AgentSchedule *schedule, FleetTime today)
     agent_raise(FLEET_RAISED_SCHEDULE_MISSED, schedule->owner, schedule->package, NULL,
                 psprintf("schedule \"%s\" missed %s", schedule->name,
                          timestamptz_to_str(fleet_zone_timestamp(first))));
->>>>>>> events
 }
 
 static void
