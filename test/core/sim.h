@@ -172,7 +172,8 @@ typedef struct SimCase
     uint32_t too_old_pct;  /* pg_xact_status() has forgotten */
     uint32_t volatile_pct; /* a condition or item query answers otherwise the next time */
     uint32_t restart_pct;  /* a run that ended badly is restarted */
-    uint32_t named[SIM_NAMED]; /* so many task runs at a time that name this limit; 0: it is not used */
+    uint32_t
+        named[SIM_NAMED]; /* so many task runs at a time that name this limit; 0: it is not used */
     uint32_t max_active_runs;
     uint32_t slice, crowd; /* as in FleetEngineConfig */
     bool strict;           /* failed_if "any", of all packages */

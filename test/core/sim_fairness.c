@@ -78,8 +78,7 @@ oracle_starvation(Sim *s, SimParent *p)
             }
             if (row->patience < patience(s, p, run, spec->target))
                 row->patience = patience(s, p, run, spec->target);
-            row->passed +=
-                starts_on(s->c, p, spec, row->avoid != 0 ? row->avoid : row->shy);
+            row->passed += starts_on(s->c, p, spec, row->avoid != 0 ? row->avoid : row->shy);
             if (row->passed > row->patience)
                 sim_fail(s, "run %u task %u starves: passed over %u times", i, task, row->passed);
         }

@@ -69,8 +69,7 @@ limit_get(FleetEngine *engine, uint64_t number)
 static void
 flow_free(FleetEngine *engine, NamedFlow *flow)
 {
-    fleet_alloc_free(&engine->alloc, flow->parked.heap,
-                     flow->parked.capacity * sizeof(WaitingRun));
+    fleet_alloc_free(&engine->alloc, flow->parked.heap, flow->parked.capacity * sizeof(WaitingRun));
 }
 
 void
