@@ -78,6 +78,11 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.server_group VALUES ('regress_
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.server_group VALUES (%L, 10)', n)) FROM unnest(ARRAY['', repeat('x', 201)]) AS n;
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.server_health (server_id) VALUES (1000001)$$);
 
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task_limit (name, owner, max_running) VALUES ('regress_l', 10, 1), ('regress_l', 10, 1)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task_limit (limit_id, name, owner, max_running) VALUES (1000001, 'a', 10, 1), (1000001, 'b', 10, 1)$$);
+SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.task_limit (name, owner, max_running) VALUES (%L, 10, 1)', n)) FROM unnest(ARRAY['', repeat('x', 201)]) AS n;
+SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.task_limit (name, owner, max_running) VALUES (%L, 10, %s)', 'l', m)) FROM unnest(ARRAY[-1, 1000001]) AS m;
+
 -- jobs and steps
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job (name, owner) VALUES ('regress_j', 10)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job (job_id, name, owner) VALUES (1000001, 'regress_k', 10)$$);

@@ -13,6 +13,7 @@
 #include "agent/limits.h"
 #include "agent/load.h"
 #include "agent/local_job.h"
+#include "agent/named.h"
 #include "agent/quarantine.h"
 #include "agent/recover.h"
 #include "agent/run.h"
@@ -202,6 +203,8 @@ agent_inbox_take(void)
         agent_servers_load();
     if (agent.paused)
         return;
+    if (inbox.limits || inbox.everything)
+        agent_named_read();
     definitions_load(inbox.renamed || inbox.everything,
                      /* a server may have come into a group */
                      inbox.pause || inbox.servers || inbox.everything,

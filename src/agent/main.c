@@ -32,6 +32,7 @@
 #include "agent/life.h"
 #include "agent/load.h"
 #include "agent/local_job.h"
+#include "agent/named.h"
 #include "agent/probe.h"
 #include "agent/quarantine.h"
 #include "agent/query.h"
@@ -109,6 +110,7 @@ load_everything(void)
     if (agent.paused)
         return;
     agent_learn_names();
+    agent_named_read();
     agent_steer_pause();
     job_runs_load(NULL, 0);
     agent_runs_load(NULL, 0);

@@ -7,6 +7,7 @@
 
 #include "agent/run.h"
 #include "agent/learn.h"
+#include "agent/named.h"
 #include "agent/target.h"
 #include "hand.h"
 #include "store/run_write.h"
@@ -392,6 +393,7 @@ agent_run_create(const FleetRunRow *row)
                 task->server, task->group, run->owner,
                 task->job_def != NULL && !task->by_name ? task->job_def->owner_oid : InvalidOid,
                 context);
+        agent_named_resolve(&task->limits, run->owner, &run->def->specs[t]);
     }
     run->graph = fleet_graph_create(&alloc, run->def->specs, run->def->ntasks, run->def->edges,
                                     run->def->nedges, &error);

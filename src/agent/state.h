@@ -78,6 +78,7 @@
  *   health.c     what is known of servers and is not written yet; whether it is an event
  *   ground.c     what of AgentLink says whether it may be used
  *   pause.c      nothing: what is paused, as it was read
+ *   named.c      nothing: named limits as they were read go to the engine
  *   target.c     targets: which servers of a group a run may use
  *   server.c     AgentServer, AgentLink, health, speeds
  *   probe.c      nothing: when servers that are not used are looked at

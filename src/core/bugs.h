@@ -111,6 +111,20 @@
 #define FLEET_BUG_TIMED_OUT_CANCELED 0
 #endif
 
+/* named limits */
+#ifndef FLEET_BUG_LIMIT_EXCEEDED_BY_RETRY
+#define FLEET_BUG_LIMIT_EXCEEDED_BY_RETRY 0
+#endif
+#ifndef FLEET_BUG_LIMIT_FORGOTTEN_IN_RECOVERY /* what is attached holds no place */
+#define FLEET_BUG_LIMIT_FORGOTTEN_IN_RECOVERY 0
+#endif
+#ifndef FLEET_BUG_LIMIT_STALLS /* a place that is given back calls nobody */
+#define FLEET_BUG_LIMIT_STALLS 0
+#endif
+#ifndef FLEET_BUG_LIMIT_STARVES /* neither age nor a reservation */
+#define FLEET_BUG_LIMIT_STARVES 0
+#endif
+
 #ifndef FLEET_BUG_SWEEP_OVERTAKEN /* what comes after a sweep is told before its end */
 #define FLEET_BUG_SWEEP_OVERTAKEN 0
 #endif

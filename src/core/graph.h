@@ -72,6 +72,8 @@ extern bool fleet_retry_matches(const FleetRetry *retry, const char *sqlstate);
 /* Wait before retry number "attempt" (1 = first retry): base * 2^(attempt-1), capped, jittered. */
 extern FleetTime fleet_retry_wait(const FleetRetry *retry, int attempt, FleetRandom *random);
 
+#define FLEET_TASK_LIMITS 8
+
 typedef struct FleetTaskSpec
 {
     const char *name; /* for error texts; the graph keeps its own copy */
@@ -92,6 +94,8 @@ typedef struct FleetTaskSpec
     FleetTime
         timeout; /* of one attempt; 0: none (the core then cancels it and calls it failed, 57014) */
     FleetTime estimate; /* predicted duration at speed 1, of one item */
+    uint32_t nlimits;   /* named limits (engine.h); of kind PACKAGE none counts */
+    uint64_t limits[FLEET_TASK_LIMITS];
 } FleetTaskSpec;
 
 typedef struct FleetEdgeSpec

@@ -6,7 +6,7 @@
 --
 -- Who writes what (so that the agent never waits for a user's open transaction):
 --   sessions (through functions)  definitions and their versions; INSERT of renaming; INSERT of run, job_run, cancel_request, retry_request, purge_request,
---                                 definition, deployment; skip_request, pause;
+--                                 definition, deployment; skip_request, pause; task_limit;
 --                                 schedule, schedule_state; identity while it is paused
 --   the agent, alone              INSERT of cancel_request for what another run replaces; every later change of run, task_run, job_run, step_run, log_line, deployment,
 --                                 server_health, commits_itself, duration, schedule_failure, event, agent; identity; DELETE of retry_request,
@@ -276,6 +276,7 @@ CREATE TABLE fleet_catalog.task (
     enabled      boolean NOT NULL DEFAULT true, -- false: skipped in its turn, and what follows continues
     final        boolean NOT NULL DEFAULT false, -- begins when all others have ended, whatever happened
     catch        boolean NOT NULL DEFAULT false, -- a handler: executed once for each failure that no edge handles
+    limits       text[] NOT NULL DEFAULT '{}', -- named limits (37_limit.sql)
     PRIMARY KEY (package_id, task_no),
     UNIQUE (package_id, name),
     CHECK (NOT catch OR NOT final AND for_each IS NULL AND completion <> 'fail_fast'),
@@ -336,6 +337,7 @@ CREATE TABLE fleet_catalog.definition_task (
     final    boolean NOT NULL DEFAULT false,
     catch    boolean NOT NULL DEFAULT false,
     job_hash uuid,                          -- of the document of its job; null: not defined here, or used by name
+    limits   text[],                        -- named limits; null: none
     PRIMARY KEY (hash, task_no)
 );
 COMMENT ON TABLE fleet_catalog.definition_task IS 'Tasks of the package snapshots, written with them';

@@ -74,10 +74,11 @@ CREATE FUNCTION fleet.add_task(package text, task text, sql text DEFAULT NULL, j
                                timeout interval DEFAULT NULL, after text[] DEFAULT '{}', after_failure_of text[] DEFAULT '{}',
                                after_completion_of text[] DEFAULT '{}',
                                transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true, enabled boolean DEFAULT true,
-                               container boolean DEFAULT false, final boolean DEFAULT false, catch boolean DEFAULT false) RETURNS integer
+                               container boolean DEFAULT false, final boolean DEFAULT false, catch boolean DEFAULT false,
+                               limits text[] DEFAULT '{}') RETURNS integer
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, text, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, boolean)
-    IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, a nested package, or a container of tasks that are named by their path, as in stage/load; returns its number, from 0. final: it runs when all others have ended, whatever happened. catch: it runs once for each failure that no precedence constraint handles';
+COMMENT ON FUNCTION fleet.add_task(text, text, text, text, text, text, text, jsonb, text, text, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, boolean, text[])
+    IS 'Adds a task to a package: SQL that runs here, a job here or on a server or group, a nested package, or a container of tasks that are named by their path, as in stage/load; returns its number, from 0. final: it runs when all others have ended, whatever happened. catch: it runs once for each failure that no precedence constraint handles. limits: named limits of which it takes a place while it is active';
 
 -- a_old: the task as it was; all null: it is new.
 CREATE FUNCTION fleet_catalog.check_task_target(a_task fleet_catalog.task, a_old fleet_catalog.task) RETURNS void
@@ -201,6 +202,9 @@ BEGIN
     IF a_task.for_each IS DISTINCT FROM a_old.for_each OR a_task.cost IS DISTINCT FROM a_old.cost OR a_task.item_key IS DISTINCT FROM a_old.item_key THEN
         PERFORM fleet_catalog.check_for_each(a_task.for_each, a_task.cost, a_task.item_key, a_check_syntax);
     END IF;
+    IF a_task.limits IS DISTINCT FROM a_old.limits OR (a_task.kind = 'package' AND a_task.limits <> '{}') THEN
+        a_task.limits := fleet_catalog.use_limits(a_task.limits, a_task.kind);
+    END IF;
     IF a_task.package IS NOT NULL AND a_task.package IS DISTINCT FROM a_old.package THEN
         PERFORM fleet_catalog.use_package(a_task.package);
     END IF;
@@ -223,7 +227,7 @@ CREATE FUNCTION fleet_catalog.add_task(a_package text, a_task text, a_sql text, 
                                        a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
                                        a_after_completion_of text[],
                                        a_transactional boolean, a_check_syntax boolean, a_enabled boolean, a_container boolean,
-                                       a_final boolean, a_catch boolean) RETURNS integer
+                                       a_final boolean, a_catch boolean, a_limits text[]) RETURNS integer
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
@@ -259,6 +263,7 @@ BEGIN
     v_task.enabled := a_enabled;
     v_task.final := a_final;
     v_task.catch := a_catch;
+    v_task.limits := a_limits;
     v_task := fleet_catalog.checked_task(v_package, v_task, NULL, a_container, a_check_syntax);
     v_task.task_no := coalesce((SELECT max(t.task_no) + 1 FROM fleet_catalog.task AS t WHERE t.package_id = v_place.package_id), 0);
     IF v_task.task_no >= 10000 THEN

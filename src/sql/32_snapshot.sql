@@ -19,7 +19,8 @@ $$;
 -- A task that is left out of the run has a "left_out", the reason; a container, and what is in it, "container".  With RETURN, it becomes part of the query that calls it.
 CREATE FUNCTION fleet_catalog.task_json(a_task fleet_catalog.task) RETURNS jsonb
     LANGUAGE sql STABLE
-    RETURN to_jsonb(a_task) - '{package_id,retry_wait,retry_max,timeout,enabled}'::text[]
+    RETURN to_jsonb(a_task) - '{package_id,retry_wait,retry_max,timeout,enabled,limits}'::text[]
+        || CASE WHEN a_task.limits = '{}' THEN '{}'::jsonb ELSE jsonb_build_object('limits', a_task.limits) END
         || CASE WHEN NOT a_task.enabled THEN '{"left_out": "disabled"}'
                 WHEN a_task.job IS NOT NULL AND EXISTS (SELECT FROM fleet_catalog.job AS j JOIN fleet_catalog.package AS p ON p.package_id = a_task.package_id
                                                           WHERE j.name = a_task.job AND NOT j.enabled AND fleet_catalog.may_become(p.owner, j.owner))
@@ -141,11 +142,12 @@ BEGIN
         END IF;
         INSERT INTO fleet_catalog.definition (hash, kind, body, version) VALUES (v_hash, a_kind, a_body, (a_body ->> 'version')::integer) ON CONFLICT DO NOTHING;
         IF FOUND AND a_kind = 'package' THEN
-            INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, final, catch, job_hash)
+            INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, final, catch, job_hash, limits)
             SELECT v_hash, (t ->> 'task_no')::integer, t ->> 'name', t ->> 'kind', t ->> 'job', t ->> 'package', t ->> 'for_each' IS NOT NULL OR coalesce((t ->> 'catch')::boolean, false),
                    coalesce((t ->> 'final')::boolean, false), coalesce((t ->> 'catch')::boolean, false),
                    CASE WHEN NOT coalesce(a_body -> 'by_name' ? (t ->> 'job'), false) OR num_nonnulls(t ->> 'server', t ->> 'on_group') = 0
-                        THEN fleet_catalog.content_hash((a_body -> 'jobs' -> (t ->> 'job'))::text) END
+                        THEN fleet_catalog.content_hash((a_body -> 'jobs' -> (t ->> 'job'))::text) END,
+                   CASE WHEN t ? 'limits' THEN ARRAY(SELECT jsonb_array_elements_text(t -> 'limits')) END
               FROM jsonb_array_elements(a_body -> 'tasks') AS t;
         END IF;
     END IF;

@@ -294,10 +294,10 @@ CREATE FUNCTION fleet.alter_task(package text, task text, new_name text DEFAULT 
                                  timeout interval DEFAULT NULL, after text[] DEFAULT NULL, after_failure_of text[] DEFAULT NULL,
                                  after_completion_of text[] DEFAULT NULL,
                                  transactional boolean DEFAULT NULL, check_syntax boolean DEFAULT true, enabled boolean DEFAULT NULL,
-                                 final boolean DEFAULT NULL, catch boolean DEFAULT NULL,
+                                 final boolean DEFAULT NULL, catch boolean DEFAULT NULL, limits text[] DEFAULT NULL,
                                  before_task text DEFAULT NULL, after_task text DEFAULT NULL, reset text[] DEFAULT '{}') RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.alter_task(text, text, text, text, text, text, text, text, jsonb, text, text, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, text, text, text[])
+COMMENT ON FUNCTION fleet.alter_task(text, text, text, text, text, text, text, text, jsonb, text, text, text, integer, text, double precision, text, text, text, integer, interval, interval, text[], interval, text[], text[], text[], boolean, boolean, boolean, boolean, boolean, text[], text, text, text[])
     IS 'Changes a task; arguments that are null leave things as they are. after, after_failure_of, after_completion_of: instead of what it comes after so; before_task, after_task: its new place in the order of tasks; reset: options that are to have their defaults';
 
 CREATE FUNCTION fleet_catalog.alter_task(a_package text, a_task text, a_new_name text, a_sql text, a_job text, a_nested text,
@@ -306,7 +306,7 @@ CREATE FUNCTION fleet_catalog.alter_task(a_package text, a_task text, a_new_name
                                          a_on_lost text, a_retries integer, a_retry_wait interval, a_retry_wait_max interval,
                                          a_retry_sqlstates text[], a_timeout interval, a_after text[], a_after_failure_of text[],
                                          a_after_completion_of text[], a_transactional boolean, a_check_syntax boolean, a_enabled boolean,
-                                         a_final boolean, a_catch boolean, a_before_task text, a_after_task text, a_reset text[]) RETURNS void
+                                         a_final boolean, a_catch boolean, a_limits text[], a_before_task text, a_after_task text, a_reset text[]) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_package fleet_catalog.package := fleet_catalog.change_package(a_package);
@@ -357,6 +357,7 @@ BEGIN
     v_task.enabled := fleet_catalog.altered('enabled', a_enabled, v_task.enabled, v_defaults);
     v_task.final := fleet_catalog.altered('final', a_final, v_task.final, v_defaults);
     v_task.catch := fleet_catalog.altered('catch', a_catch, v_task.catch, v_defaults);
+    v_task.limits := fleet_catalog.altered('limits', a_limits, v_task.limits, v_defaults);
     v_task := fleet_catalog.checked_task(v_package, v_task, v_old, false, a_check_syntax);
     PERFORM fleet_catalog.replace_task(v_task);
     PERFORM fleet_catalog.set_edges(v_package, v_place.package_id, a_after, v_place.task, 'success'),

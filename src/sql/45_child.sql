@@ -383,17 +383,17 @@ BEGIN
     END IF;
     INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, cost, item_key, throttle,
                                     completion, min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional,
-                                    enabled, final, catch)
+                                    enabled, final, catch, limits)
     SELECT v_id, x.task_no, x.name, x.kind, x.job, x.server, x.on_group, x.sql, CASE WHEN x.container THEN v_name || '/' || x.name ELSE x.package END,
            x.params, x.for_each, x.cost, x.item_key, x.throttle,
            x.completion, x.min_share, x.balance, x.join_type, x.on_lost, x.retries, fleet_catalog.from_microseconds(x.retry_wait_us),
            fleet_catalog.from_microseconds(x.retry_max_us), x.retry_states, fleet_catalog.from_microseconds(x.timeout_us),
-           x.transactional, x.left_out IS NULL, coalesce(x.final, false), coalesce(x.catch, false)
+           x.transactional, x.left_out IS NULL, coalesce(x.final, false), coalesce(x.catch, false), coalesce(x.limits, '{}')
       FROM jsonb_to_recordset(a_body -> 'tasks') AS x (
            task_no integer, name text, kind text, job text, server name, on_group text, sql text, package text, params jsonb, for_each text,
            cost text, item_key text, throttle integer, completion text, min_share double precision, balance text, join_type text, on_lost text, retries integer,
            retry_wait_us bigint, retry_max_us bigint, retry_states text[], timeout_us bigint, transactional boolean, left_out text, container boolean,
-           final boolean, catch boolean);
+           final boolean, catch boolean, limits text[]);
     PERFORM fleet_catalog.deploy_package_body(a_parent_uuid, coalesce(a_body -> 'packages' -> (t.task ->> 'package'), '{}'), a_replace, v_id, t.task ->> 'name')
        FROM jsonb_array_elements(a_body -> 'tasks') AS t (task) WHERE t.task ? 'container';
     PERFORM fleet_catalog.use_group(g.name)
@@ -454,7 +454,7 @@ CREATE FUNCTION fleet_catalog.check_rows(a_table regclass, a_what text, a_rows j
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c_rows CONSTANT jsonb := (
-        SELECT coalesce(jsonb_agg(('{"final": false, "catch": false}' || x.row || CASE WHEN x.row ? 'retry_wait_us' THEN
+        SELECT coalesce(jsonb_agg(('{"final": false, "catch": false, "limits": []}' || x.row || CASE WHEN x.row ? 'retry_wait_us' THEN
                    jsonb_build_object('retry_wait', fleet_catalog.from_microseconds((x.row ->> 'retry_wait_us')::bigint),
                                       'retry_max', fleet_catalog.from_microseconds((x.row ->> 'retry_max_us')::bigint),
                                       'timeout', fleet_catalog.from_microseconds((x.row ->> 'timeout_us')::bigint),

@@ -76,7 +76,12 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
                       OR (k.pause_id IS NOT NULL AND r.state = fleet_catalog.state_code('queued')))
             THEN coalesce(p.said, u.said, a.said, k.said)
             WHEN r.state = fleet_catalog.state_code('queued') AND t.state = r.state THEN coalesce((SELECT w.waiting_for FROM fleet_catalog.run_waits AS w WHERE w.run_id = r.run_id), t.message, 'the begin of its run')
-            WHEN t.state = fleet_catalog.state_code('queued') THEN coalesce(t.message, (SELECT w.waiting_for FROM fleet_catalog.task_waits AS w WHERE w.run_id = t.run_id AND w.task_no = t.task_no AND w.item = t.item))
+            WHEN t.state = fleet_catalog.state_code('queued')
+            THEN coalesce(t.message,
+                          CASE WHEN r.state = fleet_catalog.state_code('running') AND d.limits IS NOT NULL AND (t.item > 0 OR NOT d.for_each)
+                               THEN (SELECT pg_catalog.string_agg((SELECT f.said FROM fleet_catalog.limits_full AS f) ->> n.name, ', ' ORDER BY n.name)
+                                       FROM pg_catalog.unnest(d.limits) AS n (name)) END,
+                          (SELECT w.waiting_for FROM fleet_catalog.task_waits AS w WHERE w.run_id = t.run_id AND w.task_no = t.task_no AND w.item = t.item))
             WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))
                  OR (t.state = fleet_catalog.state_code('running') AND t.item = 0 AND d.for_each) THEN t.message END AS waiting_for,
        t.item_key, t.cost, t.params, t.message, t.output
@@ -367,7 +372,7 @@ COMMENT ON VIEW fleet.package IS 'Packages defined in this database';
 CREATE VIEW fleet.task WITH (security_barrier) AS
 SELECT coalesce(r.name, p.name) AS package, t.task_no, fleet_catalog.path_in(r.name, p.name, t.name) AS task, t.kind, t.job, t.server, t.on_group,
        CASE WHEN c.package_id IS NULL THEN t.package END AS nested, t.join_type AS wait_for, t.enabled, c.package_id IS NOT NULL AS container, t.final, t.catch, t.throttle, t.completion, t.min_share AS minimum_share, t.balance, t.on_lost, t.retries, t.retry_wait,
-       t.retry_max AS retry_wait_max, t.retry_states AS retry_sqlstates, t.timeout, t.transactional, t.cost, t.item_key, t.params, t.for_each, t.sql
+       t.retry_max AS retry_wait_max, t.retry_states AS retry_sqlstates, t.timeout, t.transactional, t.cost, t.item_key, t.limits, t.params, t.for_each, t.sql
   FROM fleet_catalog.task AS t JOIN fleet_catalog.package AS p ON p.package_id = t.package_id
   LEFT JOIN fleet_catalog.package AS r ON r.package_id = p.root_id
   LEFT JOIN fleet_catalog.package AS c ON c.container_of = t.package_id AND c.container_task = t.name

@@ -30,7 +30,7 @@ static FleetStatement tasks_statement = {
     "       COALESCE(x.params, '{}'::jsonb), x.for_each, x.throttle, x.completion,"
     "       x.min_share, x.balance, x.join_type, x.on_lost, x.retries, x.retry_wait_us,"
     "       x.retry_max_us, x.retry_states, x.timeout_us, x.transactional, x.left_out,"
-    "       x.final, x.catch, x.item_key, x.cost"
+    "       x.final, x.catch, x.item_key, x.cost, x.limits"
     "  FROM pg_catalog.jsonb_array_elements($1 OPERATOR(pg_catalog.->) 'tasks')"
     "       WITH ORDINALITY AS e(task, n),"
     "       pg_catalog.jsonb_to_record(e.task) AS x(name text, kind text, job text, server text,"
@@ -38,7 +38,7 @@ static FleetStatement tasks_statement = {
     "         completion text, min_share float8, balance text, join_type text, on_lost text,"
     "         retries int, retry_wait_us bigint, retry_max_us bigint, retry_states text[],"
     "         timeout_us bigint, transactional boolean, left_out text, final boolean,"
-    "         catch boolean, item_key text, cost text)"
+    "         catch boolean, item_key text, cost text, limits text[])"
     " ORDER BY e.n",
     1,
     {JSONBOID},
@@ -313,6 +313,7 @@ read_task(HeapTuple tuple, TupleDesc desc, FleetTaskSpec *spec, FleetTaskDef *ta
     spec->handler = fleet_column_bool(tuple, desc, 24);
     task->columns.key = fleet_column_text(tuple, desc, 25, context);
     task->columns.cost = fleet_column_text(tuple, desc, 26, context);
+    fleet_column_names(tuple, desc, 27, context, &task->limits);
 }
 
 static void

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "store/run_write.h"
+#include "store/spi.h"
 #include "core/graph.h"
 #include "core/job.h"
 
@@ -70,6 +71,7 @@ typedef struct FleetTaskDef
     char *params;
     bool templates; /* … may have some in them (43_context.sql) */
     char *for_each;
+    FleetNames limits;        /* named limits */
     FleetItemColumns columns; /* what its items' parameters say of them */
     char *left_out;           /* why it is left out of this run; NULL: it is not */
     FleetJobDef *job_def;     /* NULL: not defined here (agent servers have their own) */

@@ -30,6 +30,13 @@ static FleetStatement replaced_statement = {
 
 static FleetStatement eta_statement = {"SELECT fleet_link.run_eta($1)", 1, {INT8OID}, NULL};
 
+static FleetStatement named_statement = {
+    "SELECT l.limit_id, l.name, l.former_names, l.owner::pg_catalog.oid, l.shared, l.max_running"
+    "  FROM fleet_catalog.task_limit AS l ORDER BY l.limit_id",
+    0,
+    {0},
+    NULL};
+
 int
 fleet_limits_read(FleetLimitRow **rows)
 {
@@ -42,6 +49,30 @@ fleet_limits_read(FleetLimitRow **rows)
     {
         (*rows)[i].package_id = (int) fleet_column_int(table->vals[i], table->tupdesc, 1, 0);
         (*rows)[i].max_parallel = (uint32) fleet_column_int(table->vals[i], table->tupdesc, 2, 0);
+    }
+    SPI_freetuptable(table);
+    return count;
+}
+
+int
+fleet_named_read(FleetNamedRow **rows, MemoryContext context)
+{
+    int count = (int) fleet_statement_run(&named_statement, NULL, NULL);
+    SPITupleTable *table = SPI_tuptable;
+    TupleDesc desc = table->tupdesc;
+
+    *rows = MemoryContextAllocZero(context, sizeof(FleetNamedRow) * (Size) Max(count, 1));
+    for (int i = 0; i < count; i++)
+    {
+        HeapTuple tuple = table->vals[i];
+        FleetNamedRow *row = &(*rows)[i];
+
+        row->limit_id = (int) fleet_column_int(tuple, desc, 1, 0);
+        row->name = fleet_column_text(tuple, desc, 2, context);
+        fleet_column_names(tuple, desc, 3, context, &row->former_names);
+        row->owner = (Oid) fleet_column_int(tuple, desc, 4, InvalidOid);
+        row->shared = fleet_column_bool(tuple, desc, 5);
+        row->max_running = (uint32) fleet_column_int(tuple, desc, 6, 0);
     }
     SPI_freetuptable(table);
     return count;

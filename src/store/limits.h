@@ -1,7 +1,8 @@
 /*
  * store/limits.h
  *     How many runs of a package run at a time, what becomes of one that another
- *     one replaces, and when one will have ended.  In the agent's process.
+ *     one replaces, and when one will have ended; how many tasks that name a
+ *     limit.  In the agent's process.
  */
 #ifndef FLEET_STORE_LIMITS_H
 #define FLEET_STORE_LIMITS_H
@@ -9,6 +10,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "store/spi.h"
 
 typedef struct FleetLimitRow
 {
@@ -18,6 +20,20 @@ typedef struct FleetLimitRow
 
 /* Of the packages of which runs are open; palloc'd in the current context. */
 extern int fleet_limits_read(FleetLimitRow **rows);
+/* A named limit of tasks. */
+typedef struct FleetNamedRow
+{
+    int limit_id;
+    char *name;
+    FleetNames former_names; /* that runs begun before may still use */
+    Oid owner;
+    bool shared; /* false: only for members of its owner */
+    uint32 max_running;
+} FleetNamedRow;
+
+/* All of them, by id; palloc'd in the context.  Returns how many. */
+extern int fleet_named_read(FleetNamedRow **rows, MemoryContext context);
+
 /* A cancel of the first run, by who asked for the second. */
 extern void fleet_limits_replaced(int64 run_id, int64 by);
 

@@ -7,7 +7,6 @@
 #include "store/server.h"
 #include "catalog/pg_type.h"
 #include "store/spi.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/memutils.h"
@@ -23,26 +22,6 @@ static FleetStatement servers_statement = {
     0,
     {0},
     NULL};
-
-static void
-read_names(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context, FleetNames *names)
-{
-    bool isnull;
-    Datum value = SPI_getbinval(tuple, desc, column, &isnull);
-    Datum *elements;
-    bool *nulls;
-    int n;
-
-    deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements,
-                      &nulls, &n);
-    names->names = MemoryContextAllocZero(context, sizeof(char *) * Max(n, 1));
-    for (int i = 0; i < n; i++)
-    {
-        if (!nulls[i])
-            names->names[names->n++] =
-                MemoryContextStrdup(context, TextDatumGetCString(elements[i]));
-    }
-}
 
 int
 fleet_server_read(FleetServerRow **rows)
@@ -64,11 +43,11 @@ fleet_server_read(FleetServerRow **rows)
         row->state = fleet_column_text(tuple, desc, 4, context);
         row->slots = (int) fleet_column_int(tuple, desc, 5, 0);
         row->weight = fleet_column_double(tuple, desc, 6);
-        read_names(tuple, desc, 7, context, &row->groups);
+        fleet_column_names(tuple, desc, 7, context, &row->groups);
         row->speed.log_speed = fleet_column_double(tuple, desc, 8);
         row->speed.evidence = fleet_column_double(tuple, desc, 9);
         row->foreign = (Oid) fleet_column_int(tuple, desc, 10, InvalidOid);
-        read_names(tuple, desc, 11, context, &row->former_names);
+        fleet_column_names(tuple, desc, 11, context, &row->former_names);
     }
     SPI_freetuptable(table);
     return count;

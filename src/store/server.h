@@ -10,12 +10,7 @@
 
 #include "core/speed.h"
 #include "datatype/timestamp.h"
-
-typedef struct FleetNames
-{
-    char **names;
-    int n;
-} FleetNames;
+#include "store/spi.h"
 
 typedef struct FleetServerRow
 {

@@ -269,3 +269,28 @@ fleet_column_text(HeapTuple tuple, TupleDesc desc, int column, MemoryContext con
 
     return value == NULL ? NULL : MemoryContextStrdup(context, value);
 }
+
+void
+fleet_column_names(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context,
+                   FleetNames *names)
+{
+    bool isnull;
+    Datum value = SPI_getbinval(tuple, desc, column, &isnull);
+    Datum *elements;
+    bool *nulls;
+    int n;
+
+    names->n = 0;
+    names->names = NULL;
+    if (isnull)
+        return;
+    deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements,
+                      &nulls, &n);
+    names->names = MemoryContextAllocZero(context, sizeof(char *) * Max(n, 1));
+    for (int i = 0; i < n; i++)
+    {
+        if (!nulls[i])
+            names->names[names->n++] =
+                MemoryContextStrdup(context, TextDatumGetCString(elements[i]));
+    }
+}

@@ -63,10 +63,19 @@ extern Datum fleet_batch_text(FleetBatch *batch, const char *text, bool *isnull)
 
 /* ---- reading rows ---- */
 
+typedef struct FleetNames
+{
+    char **names;
+    int n;
+} FleetNames;
+
 extern int64 fleet_column_int(HeapTuple tuple, TupleDesc desc, int column, int64 if_null);
 extern double fleet_column_double(HeapTuple tuple, TupleDesc desc, int column);
 extern bool fleet_column_bool(HeapTuple tuple, TupleDesc desc, int column);
 /* palloc'd in the given context; NULL for null.  Any type, by its output function. */
 extern char *fleet_column_text(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context);
+/* Of type text[], without its nulls; none for null. */
+extern void fleet_column_names(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context,
+                               FleetNames *names);
 
 #endif

@@ -19,6 +19,7 @@
  *   sim_restart.c    … a run that restarts another one
  *   sim_steer.c      … what is asked of a run that goes on
  *   sim_limits.c     … when a run may begin, and must have ended
+ *   sim_named.c      … limits that tasks name
  *   sim_catalog.c    the parent's durable rows
  *   sim_oracle.c     what must hold of tokens, effects, steps; written a second
  *                    time, slow and obvious, as are
@@ -52,6 +53,7 @@
 #define SIM_PACKAGES 4
 #define SIM_TARGETS 10
 #define SIM_ROOTS 3
+#define SIM_NAMED 3
 
 /* ---- a case ---- */
 
@@ -170,6 +172,8 @@ typedef struct SimCase
     uint32_t too_old_pct;  /* pg_xact_status() has forgotten */
     uint32_t volatile_pct; /* a condition or item query answers otherwise the next time */
     uint32_t restart_pct;  /* a run that ended badly is restarted */
+    uint32_t
+        named[SIM_NAMED]; /* so many task runs at a time that name this limit; 0: it is not used */
     uint32_t max_active_runs;
     uint32_t slice, crowd; /* as in FleetEngineConfig */
     bool strict;           /* failed_if "any", of all packages */
@@ -719,6 +723,11 @@ extern void limits_tell(Sim *s, const SimCatalog *catalog, FleetEngine *engine, 
 extern void limits_feed(Sim *s, uint32_t parent, uint32_t package);
 extern void limits_decision(Sim *s, SimParent *p, uint32_t number, const FleetDecision *d);
 extern void oracle_limits(Sim *s, SimParent *p);
+
+/* sim_named.c */
+extern void named_tell(const SimCase *c, FleetEngine *engine);
+extern bool named_shared(const FleetTaskSpec *a, const FleetTaskSpec *b);
+extern void oracle_named(Sim *s, SimParent *p);
 
 /* sim_steer.c */
 extern void steer_skip(Sim *s, uint32_t root, uint32_t number);

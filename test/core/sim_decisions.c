@@ -330,6 +330,7 @@ oracle_batch(Sim *s, SimParent *p)
     }
     if (s->c->crowded)
         oracle_starvation(s, p);
+    oracle_named(s, p);
 }
 
 /* A start is sent: its intent must be durable, and wanted. */

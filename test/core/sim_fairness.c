@@ -2,18 +2,33 @@
  * sim_fairness.c
  *     Nobody starves: placement.h says how often a ticket may be passed over.
  *     Counted in crowded cases only, for single tasks that are ready: starts
- *     of others on the servers that they wait for.
+ *     of others on the servers that they wait for.  Of one that names a limit:
+ *     of others that name it too and want the same servers, since its wait in
+ *     the placer begins only when the limit has room.
  */
 #include "sim.h"
 
 static uint32_t
-starts_on(const SimCase *c, const SimParent *p, uint32_t target, uint32_t avoid)
+starts_on(const SimCase *c, const SimParent *p, const FleetTaskSpec *spec, uint32_t avoid)
 {
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < p->nbatch; i++)
-        n += p->batch[i].kind == FLEET_DO_START && p->batch[i].server != FLEET_NO_SERVER &&
-             p->batch[i].server + 1 != avoid && sim_listed(c, target, p->batch[i].server);
+    {
+        const FleetDecision *d = &p->batch[i];
+        const SimRun *run;
+        const FleetTaskSpec *other;
+
+        if (d->kind != FLEET_DO_START || d->server == FLEET_NO_SERVER)
+            continue;
+        run = &p->catalog.runs[fleet_engine_run_tag(p->engine, d->ref.run)];
+        other = &c->packages[run->package].tasks[d->ref.task].spec;
+        if (spec->nlimits > 0)
+            n += other->kind == spec->kind && other->target == spec->target &&
+                 named_shared(spec, other);
+        else
+            n += d->server + 1 != avoid && sim_listed(c, spec->target, d->server);
+    }
     return n;
 }
 
@@ -37,7 +52,7 @@ patience(Sim *s, const SimParent *p, const SimRun *run, uint32_t target)
         slots += p->catalog.slots[s->c->targets[target][i]] + 3; /* an administrator's at most */
     return (uint64_t) waiting(run, s->c->packages[run->package].ntasks) *
            (FLEET_PLACER_PATIENCE + FLEET_PLACER_ROUNDS * slots +
-            FLEET_PLACER_SHARE * (uint64_t) (2 * p->catalog.nruns + 1));
+            2 * FLEET_PLACER_SHARE * (uint64_t) (2 * p->catalog.nruns + 1));
 }
 
 void
@@ -63,8 +78,7 @@ oracle_starvation(Sim *s, SimParent *p)
             }
             if (row->patience < patience(s, p, run, spec->target))
                 row->patience = patience(s, p, run, spec->target);
-            row->passed +=
-                starts_on(s->c, p, spec->target, row->avoid != 0 ? row->avoid : row->shy);
+            row->passed += starts_on(s->c, p, spec, row->avoid != 0 ? row->avoid : row->shy);
             if (row->passed > row->patience)
                 sim_fail(s, "run %u task %u starves: passed over %u times", i, task, row->passed);
         }

@@ -334,6 +334,28 @@ limits(SimCase *c, uint64_t seed)
         c->roots[i].wait = pct(&g, 70) ? 0 : log_span(&g, 1, FLEET_SECONDS(2));
 }
 
+/* Limits that tasks name.  Of numbers of their own, as above. */
+static void
+named(SimCase *c, uint64_t seed)
+{
+    Gen g = {.c = c};
+
+    fleet_random_seed(&g.random, seed ^ 0x6e616d6564u);
+    if (!pct(&g, c->crowded ? 90 : 30))
+        return;
+    for (uint32_t i = 0; i < SIM_NAMED; i++)
+        c->named[i] = 1 + below(&g, 3);
+    for (uint32_t i = 0; i < c->npackages; i++)
+        for (uint32_t t = 0; t < c->packages[i].ntasks; t++)
+        {
+            FleetTaskSpec *spec = &c->packages[i].tasks[t].spec;
+
+            for (uint32_t n = 0; n < SIM_NAMED; n++)
+                if (pct(&g, c->crowded ? (n == 0 ? 80 : 0) : 40))
+                    spec->limits[spec->nlimits++] = n;
+        }
+}
+
 /* ---- faults ---- */
 
 static void
@@ -488,6 +510,7 @@ sim_generate(SimCase *c, uint64_t seed, uint32_t size_cap)
     if (size_cap >= 100 && pct(&g, 1))
         crowd(&g);
     limits(c, seed);
+    named(c, seed);
     faults(&g);
     if (c->packages[0].limit > 0)
         add_fault(&g, FAULT_LIMIT, log_span(&g, 1, FLEET_SECONDS(2)));
@@ -538,6 +561,8 @@ print_task(const SimTask *task, uint32_t number)
         printf(", %u items, throttle %u, completion %d, share %.2f%s", task->items,
                task->spec.throttle, task->spec.completion, task->spec.min_share,
                task->items_fail ? ", query fails" : "");
+    for (uint32_t i = 0; i < task->spec.nlimits; i++)
+        printf(", limit %u", (unsigned) task->spec.limits[i]);
     printf("%s%s%s", task->spec.last ? ", final" : "", task->spec.handler ? ", handler" : "",
            task->spec.left_out ? ", left out" : "");
     printf(", retries %u, timeout %lld us, on lost %s%s\n", task->spec.retry.retries,
@@ -583,6 +608,9 @@ sim_case_print(const SimCase *c)
     for (uint32_t i = 0; i < c->nservers; i++)
         printf("  server %u: %s, %u slots, speed %.2f\n", i, modes[c->servers[i].mode],
                c->servers[i].slots, c->servers[i].speed);
+    for (uint32_t i = 0; i < SIM_NAMED; i++)
+        if (c->named[i] > 0)
+            printf("  limit %u: %u at a time\n", i, c->named[i]);
     for (uint32_t i = 0; i < c->npackages; i++)
     {
         printf("  package %u, %u at a time%s, timeout %lld us\n", i, c->packages[i].limit,

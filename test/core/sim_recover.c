@@ -104,6 +104,7 @@ parent_load_engine(Sim *s, uint32_t parent, uint32_t *handles)
 
     if (first)
         p->engine = engine;
+    named_tell(s->c, engine);
     for (uint32_t server = 0; server < s->c->nservers; server++)
         parent_set_server(s, parent, engine, server);
     for (uint32_t target = 0; target < s->c->ntargets; target++)

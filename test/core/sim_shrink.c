@@ -159,6 +159,7 @@ plainer_task(SimTask *task, uint32_t which)
             break;
         case 9: task->spec.policy = FLEET_SHORTEST_FINISH; break;
         case 10: task->spec.join = FLEET_JOIN_ALL; break;
+        case 11: task->spec.nlimits = 0; break;
     }
     if (task->nsteps == 1)
     {
@@ -176,7 +177,7 @@ plainer_tasks(Shrink *k)
 
     for (uint32_t p = 0; p < k->best->npackages; p++)
         for (uint32_t t = 0; t < k->best->packages[p].ntasks; t++)
-            for (uint32_t which = 0; which <= 10 && k->left > 0; which++)
+            for (uint32_t which = 0; which <= 11 && k->left > 0; which++)
             {
                 SimCase c;
 

@@ -36,6 +36,7 @@ CREATE TABLE alice.who (name text, sess text, super text);
 SELECT fleet.create_job('alice job');
 SELECT fleet.add_step('alice job', 'who', 'INSERT INTO etl.who SELECT current_user, session_user');
 SELECT fleet.create_package('alice package');
+SELECT fleet.create_limit('alice limit', 1, shared => false);
 SELECT fleet.add_task('alice package', 'here', sql => 'INSERT INTO alice.who SELECT current_user, session_user, current_setting(''is_superuser'')');
 SELECT fleet.add_task('alice package', 'direct', job => 'alice job', server => 'd1', after => '{here}');
 SELECT * FROM fleet.deploy_job('alice job', server => 'a1');
@@ -216,6 +217,9 @@ my %stranger = (
     create_group => [ q{SELECT fleet.create_group('mine')} => '42710' ],
     alter_group => [ q{SELECT fleet.alter_group('mine', 'bob')} => '42501' ],
     drop_group => [ q{SELECT fleet.drop_group('mine')} => '42501' ],
+    create_limit => [ q{SELECT fleet.create_limit('alice limit', 5)} => '42710' ],
+    alter_limit => [ q{SELECT fleet.alter_limit('alice limit', 5)} => '42501' ],
+    drop_limit => [ q{SELECT fleet.drop_limit('alice limit')} => '42501' ],
     set_server_state => [ q{SELECT fleet.set_server_state('d1', 'offline')} => '42501' ],
     lift_quarantine => [ "SELECT fleet.lift_quarantine(run_id => $sleeping)" => '42704' ],
     unregister_server => [ q{SELECT fleet.unregister_server('d1')} => '42501' ],

@@ -10,6 +10,7 @@ UPDATE fleet_catalog.agent SET started_at = '2026-01-01 00:00+00', last_sqlstate
 INSERT INTO fleet_catalog.server (server_id, name, foreign_server, former_names, named_at, mode, state, slots, weight, groups, made_here, owner)
 VALUES (1, 'kept server', '-', '{older}', '2026-01-01 00:00+00', 'direct', 'draining', 7, 2.5, '{g,"h i"}', true, current_user::regrole);
 INSERT INTO fleet_catalog.server_group (name, owner, named_at) VALUES ('kept group', current_user::regrole, '2026-01-01 00:00+00');
+INSERT INTO fleet_catalog.task_limit (limit_id, name, owner, max_running, shared, description, former_names) VALUES (1, 'kept limit', current_user::regrole, 3, false, 'a limit', '{older}');
 INSERT INTO fleet_catalog.former_server (server_id, name, owner, removed_at) VALUES (9, 'gone', current_user::regrole, '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_error, last_error_at, version, system_identifier, timeline,
                                          crash_mark, speed_log, speed_evidence)
@@ -32,15 +33,15 @@ INSERT INTO fleet_catalog.package (package_id, name, owner, container_of, contai
 VALUES (3, 'deployed/in', current_user::regrole, 2, 'in', 2);
 INSERT INTO fleet_catalog.retention (package_id, keep_days, keep_runs, keep_failed_days) VALUES (1, 7, 8, 9);
 INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, job, server, on_group, sql, package, params, for_each, cost, item_key, throttle, completion,
-                                min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional)
+                                min_share, balance, join_type, on_lost, retries, retry_wait, retry_max, retry_states, timeout, transactional, limits)
 VALUES (1, 0, 'first', 'sql', NULL, NULL, NULL, 'SELECT fleet.param(''p'')', NULL, '{"q": 3}', 'SELECT jsonb_build_object(''n'', 1)', 'n', 'n', 2, 'minimum_share',
-        0.5, 'weighted', 'any', 'retry', 4, '2s', '2min', '{40}', '2h', true),
-       (1, 1, 'second', 'sql', NULL, NULL, NULL, 'SELECT 2', NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 0, 'there', 'job', 'kept job', 'kept server', NULL, NULL, NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 1, 'somewhere', 'job', 'kept job', NULL, 'g', NULL, NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (2, 3, 'in', 'package', NULL, NULL, NULL, NULL, 'deployed/in', '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL),
-       (3, 0, 'inside', 'sql', NULL, NULL, NULL, 'SELECT 3', NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL);
+        0.5, 'weighted', 'any', 'retry', 4, '2s', '2min', '{40}', '2h', true, '{kept limit}'),
+       (1, 1, 'second', 'sql', NULL, NULL, NULL, 'SELECT 2', NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL, '{}'),
+       (2, 0, 'there', 'job', 'kept job', 'kept server', NULL, NULL, NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL, '{}'),
+       (2, 1, 'somewhere', 'job', 'kept job', NULL, 'g', NULL, NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL, '{}'),
+       (2, 2, 'nested', 'package', NULL, NULL, NULL, NULL, 'kept', '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL, '{}'),
+       (2, 3, 'in', 'package', NULL, NULL, NULL, NULL, 'deployed/in', '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL, '{}'),
+       (3, 0, 'inside', 'sql', NULL, NULL, NULL, 'SELECT 3', NULL, '{}', NULL, NULL, NULL, 0, 'continue', 1, 'shortest_finish', 'all', 'fail', 0, '5s', '5min', NULL, NULL, NULL, '{}');
 INSERT INTO fleet_catalog.precedence (package_id, from_task, to_task, on_outcome, condition) VALUES (1, 'first', 'second', 'completion', 'true');
 
 INSERT INTO fleet_catalog.version (package_id, job_id, version, hash, changed_by, changed_at, document)
@@ -49,10 +50,10 @@ VALUES (1, NULL, 1, '00000000-0000-0000-0000-0000000000c1', 'somebody', '2026-01
 INSERT INTO fleet_catalog.renaming (kind, package, old_name, new_name) VALUES ('task', 'kept', 'before', 'first');
 INSERT INTO fleet_catalog.definition (hash, kind, body, version)
 VALUES ('00000000-0000-0000-0000-0000000000d1', 'package', '{"name": "kept"}', 1), ('00000000-0000-0000-0000-0000000000d2', 'job', '{"name": "kept job"}', NULL);
-INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, job_hash)
-VALUES ('00000000-0000-0000-0000-0000000000d1', 0, 'first', 'sql', NULL, NULL, true, NULL),
-       ('00000000-0000-0000-0000-0000000000d1', 1, 'second', 'job', 'kept job', NULL, false, '00000000-0000-0000-0000-0000000000d2'),
-       ('00000000-0000-0000-0000-0000000000d1', 2, 'third', 'package', NULL, 'kept', false, NULL);
+INSERT INTO fleet_catalog.definition_task (hash, task_no, name, kind, job, package, for_each, job_hash, limits)
+VALUES ('00000000-0000-0000-0000-0000000000d1', 0, 'first', 'sql', NULL, NULL, true, NULL, '{kept limit}'),
+       ('00000000-0000-0000-0000-0000000000d1', 1, 'second', 'job', 'kept job', NULL, false, '00000000-0000-0000-0000-0000000000d2', NULL),
+       ('00000000-0000-0000-0000-0000000000d1', 2, 'third', 'package', NULL, 'kept', false, NULL, NULL);
 INSERT INTO fleet_catalog.received (role, hash, definition, job, params, parent_uuid)
 VALUES (current_user::regrole, '00000000-0000-0000-0000-0000000000d2', '00000000-0000-0000-0000-0000000000d2', 'kept job', '{"p": 7}', '00000000-0000-0000-0000-00000000000a');
 INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, state, message, deployed_at)

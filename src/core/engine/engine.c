@@ -71,6 +71,7 @@ fleet_engine_free(FleetEngine *engine)
     FREE_ARRAY(engine, waiting.heap, waiting.capacity);
     FREE_ARRAY(engine, replacing, replacing_capacity);
     fleet_eng_keys_free(engine);
+    fleet_eng_named_free(engine);
     FREE_ARRAY(engine, fifo, fifo_capacity);
     FREE_ARRAY(engine, nested, nested_capacity);
     FREE_ARRAY(engine, free_runs, free_runs_capacity);
@@ -653,13 +654,18 @@ fleet_engine_turn(FleetEngine *engine, FleetTime now)
         fleet_eng_tell_run(engine, run);
         fleet_eng_motion(engine, run, now);
     }
-    while (fleet_placer_next(engine->placer, now, &ticket, &server))
+    do
     {
-        FleetTaskRef ref = engine->tickets[ticket];
+        fleet_eng_named_refill(engine, now);
+        while (fleet_placer_next(engine->placer, now, &ticket, &server))
+        {
+            FleetTaskRef ref = engine->tickets[ticket];
 
-        run = fleet_eng_run(engine, ref.run);
-        fleet_eng_start(engine, run, ref, fleet_eng_unit(run, ref), ticket, server);
-    }
+            run = fleet_eng_run(engine, ref.run);
+            if (fleet_eng_named_take(engine, ticket))
+                fleet_eng_start(engine, run, ref, fleet_eng_unit(run, ref), ticket, server);
+        }
+    } while (fleet_eng_named_again(engine));
 }
 
 /* ---- for drivers and tests ---- */

@@ -151,6 +151,13 @@ extern void fleet_engine_run_limits(FleetEngine *engine, uint32_t run, const Fle
                                     FleetTime now);
 /* So many runs of this key run at a time, from now on; 0: no limit.  Forgotten with the last of them. */
 extern void fleet_engine_parallel(FleetEngine *engine, uint64_t key, uint32_t limit);
+/*
+ * A named limit (FleetTaskSpec.limits): of the task runs that name it, of whatever run, at most so many
+ * are started and have not ended; UINT32_MAX: any number, as for one of which the engine was never told.
+ * What holds a place already keeps it.
+ */
+extern void fleet_engine_named_limit(FleetEngine *engine, uint64_t number, uint32_t most);
+extern uint32_t fleet_engine_named_held(const FleetEngine *engine, uint64_t number);
 /* It was, or is being, stopped because of its timeout: what of it was stopped makes it fail. */
 extern bool fleet_engine_run_timed_out(const FleetEngine *engine, uint32_t run);
 

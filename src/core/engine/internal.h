@@ -5,6 +5,7 @@
  *   engine.c        runs: begin, edges, end, cancel; turn
  *   runs.c   which run begins next
  *   limits.c  when a run may begin: its time, the runs of its key; its timeout
+ *   named.c  named limits of tasks: so many that are active at a time
  *   unit.c   one task run: start, stop, retry, end; servers and timers
  *   items.c  for_each: items, throttle, completion policy
  *   load.c   recovery from durable state
@@ -33,6 +34,7 @@
 #define UNIT_PASSED 0x80    /* final without having run: carried over, or left out in its turn */
 #define UNIT_LEFT_OUT 0x100 /* to be skipped in its turn, by request */
 #define UNIT_REOPENED 0x200 /* while a retry looks at what follows: its edges in count anew */
+#define UNIT_HOLDS 0x400    /* a place of each of its named limits */
 
 typedef struct Unit
 {
@@ -173,6 +175,45 @@ typedef struct Key
     WaitingRuns parked; /* … that found no room */
 } Key;
 
+typedef struct NamedFlow
+{
+    uint32_t flow;
+    int32_t priority;
+    uint64_t stamp;     /* when it had its turn last */
+    WaitingRuns parked; /* tickets */
+} NamedFlow;
+
+/* What waits of one limit for one target of the placer. */
+typedef struct NamedTarget
+{
+    uint32_t target;
+    uint32_t candidates; /* the placer knows them */
+    uint32_t came;       /* by priority, since one came by age */
+    NamedFlow *flows;    /* what is parked */
+    uint32_t nflows, flow_capacity;
+} NamedTarget;
+
+/* A named limit (named.c). */
+typedef struct Named
+{
+    uint64_t number;
+    uint32_t most; /* UINT32_MAX: no limit */
+    uint32_t held;
+    bool changed; /* there may be room for others */
+    NamedTarget *targets;
+    uint32_t ntargets, target_capacity;
+} Named;
+
+/* A ticket that has limits, and waits. */
+typedef struct Wait
+{
+    uint64_t order; /* 0: not any more */
+    uint64_t limit; /* with which it is parked */
+    uint32_t target;
+    uint16_t refused;
+    bool candidate; /* the placer knows it */
+} Wait;
+
 struct FleetEngine
 {
     FleetAlloc base;  /* as given */
@@ -201,6 +242,14 @@ struct FleetEngine
     Key **keys; /* by key */
     uint32_t nkeys, keys_capacity;
     bool room; /* a run may begin now that was parked: in the next turn */
+
+    Named **named; /* by number */
+    uint32_t nnamed, named_capacity;
+    bool named_changed;
+    Wait *waits; /* by ticket */
+    uint32_t waits_capacity;
+    uint64_t wait_order;
+    uint32_t reserved; /* ticket for which places are kept; 0: none */
 
     FleetTaskRef *tickets; /* [0] unused; free ones are linked by .run */
     uint32_t ntickets, tickets_capacity, free_ticket;
@@ -278,7 +327,18 @@ extern void fleet_eng_over(FleetEngine *engine, Run *run);
 extern void fleet_eng_replace(FleetEngine *engine, FleetTime now);
 extern void fleet_eng_run_due(FleetEngine *engine, uint32_t run, FleetTime now);
 
+/* ---- named.c ---- */
+extern void fleet_eng_named_admit(FleetEngine *engine, uint32_t ticket, uint32_t target,
+                                  FleetTime now);
+extern void fleet_eng_named_refill(FleetEngine *engine, FleetTime now);
+extern bool fleet_eng_named_take(FleetEngine *engine, uint32_t ticket);
+extern bool fleet_eng_named_again(FleetEngine *engine);
+extern void fleet_eng_named_hold(FleetEngine *engine, const FleetTaskSpec *spec, Unit *unit);
+extern void fleet_eng_named_leave(FleetEngine *engine, const FleetTaskSpec *spec, Unit *unit);
+extern void fleet_eng_named_free(FleetEngine *engine);
+
 /* ---- unit.c ---- */
+extern uint32_t fleet_eng_flow(FleetTaskRef ref);
 extern bool fleet_eng_event(Run *run, Unit *unit, FleetEvent event);
 extern void fleet_eng_count(Run *run, const Unit *unit, int32_t by);
 extern void fleet_eng_uncount(Run *run, Unit *unit);

@@ -172,6 +172,8 @@ attach(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit)
         fleet_placer_occupy(engine->placer, engine->lives[live].ticket, &ticket, unit->server,
                             since);
         fleet_eng_join_server(engine, live, unit->server);
+        if (spec->nlimits > 0 && !FLEET_BUG_LIMIT_FORGOTTEN_IN_RECOVERY)
+            fleet_eng_named_hold(engine, spec, unit);
     }
     if (unit->state != FLEET_CANCELING)
         return;

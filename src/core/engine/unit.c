@@ -182,8 +182,8 @@ fleet_eng_ticket_spec(FleetEngine *engine, const Run *run, uint32_t task, const 
  * a recovery everything becomes ready at the same moment: a flow that is only
  * that moment would put a single task behind another run's million items.)
  */
-static uint32_t
-flow_of(FleetTaskRef ref)
+uint32_t
+fleet_eng_flow(FleetTaskRef ref)
 {
     uint32_t mixed = ref.run * UINT32_C(0x9E3779B1) ^ (ref.task + 1) * UINT32_C(0x85EBCA6B);
 
@@ -193,20 +193,26 @@ flow_of(FleetTaskRef ref)
 void
 fleet_eng_admit(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit, FleetTime now)
 {
+    const FleetTaskSpec *task = fleet_graph_task(run->graph, ref.task);
     FleetTicket spec;
 
     if (run->paused && !FLEET_BUG_PAUSED_STARTS)
         return; /* steer.c finds it when the run goes on */
     if (ref.item > 0)
         fleet_eng_each(run, ref.task)->admitted++;
-    if (fleet_graph_task(run->graph, ref.task)->kind == FLEET_TASK_PACKAGE)
+    if (task->kind == FLEET_TASK_PACKAGE)
     {
         fleet_eng_start(engine, run, ref, unit, 0, FLEET_NO_SERVER);
         return;
     }
     unit->ref = fleet_eng_ticket_new(engine, ref);
+    if (task->nlimits > 0)
+    {
+        fleet_eng_named_admit(engine, unit->ref, target_of(engine, task), now);
+        return;
+    }
     fleet_eng_ticket_spec(engine, run, ref.task, unit, &spec);
-    fleet_placer_ready_for(engine->placer, unit->ref, &spec, flow_of(ref), now);
+    fleet_placer_ready_for(engine->placer, unit->ref, &spec, fleet_eng_flow(ref), now);
 }
 
 void
@@ -232,7 +238,10 @@ void
 fleet_eng_detach(FleetEngine *engine, Run *run, FleetTaskRef ref, Unit *unit)
 {
     bool admitted = unit->ref != 0 && unit->state != FLEET_RETRYING;
+    const FleetTaskSpec *spec = fleet_graph_task(run->graph, ref.task);
 
+    if (spec->nlimits > 0 && spec->kind != FLEET_TASK_PACKAGE)
+        fleet_eng_named_leave(engine, spec, unit);
     if (unit->ref != 0 && unit->state == FLEET_QUEUED)
     {
         fleet_placer_withdraw(engine->placer, unit->ref);
