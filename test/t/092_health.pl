@@ -36,7 +36,7 @@ $f->package('works', a => { job => 'long', server => 'a1', params => '{"key": "a
 my $run = $f->start('works');
 $f->wait_started($_, 1) for qw(a d);
 my $seen = $f->sql(seen('d1'));
-$f->sql('SELECT pg_sleep(3)');
+$f->sql('SELECT pg_sleep(3)');    # several probes would have come by then (time passes)
 is($f->sql("SELECT count(*) FROM fleet.event WHERE kind LIKE 'server%' AND raised_at > (SELECT started_at FROM fleet.run WHERE run_id = $run)"), '0', 'while work runs nothing is cut');
 $f->release($_) for qw(a d);
 $f->run_is($run, 'succeeded', '… and it ends well');
@@ -74,7 +74,7 @@ $f->sql('SELECT pg_reload_conf()');
 $f->wait_for('parent', 'SHOW fleet.probe_interval', '0', 'no probes');
 $f->run_is($f->start('here'), 'succeeded', 'the agent has heard of it');
 $seen = $f->sql('SELECT max(last_seen) FROM fleet.server_status');
-$f->sql('SELECT pg_sleep(3)');
+$f->sql('SELECT pg_sleep(3)');    # several probes would have come by then (time passes)
 is($f->sql('SELECT max(last_seen) FROM fleet.server_status'), $seen, 'nothing is looked at');
 
 $f->done;
