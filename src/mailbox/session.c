@@ -308,6 +308,21 @@ wait_once(FleetShared *shared, FleetWait *wait, FleetTime deadline)
     return poked;
 }
 
+/* An agent that is paused begins nothing, and will not before it is told who it is. */
+static void
+refuse_if_paused(int64 run_id)
+{
+    const char *reason = fleet_catalog_paused();
+
+    if (reason == NULL)
+        return;
+    ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                    errmsg("run %lld does not go on: this parent is paused", (long long) run_id),
+                    errdetail("%s", reason),
+                    errhint("A superuser decides: SELECT fleet.confirm_identity('same'), or "
+                            "('new').")));
+}
+
 void
 fleet_wait_run(FleetWait *wait)
 {
@@ -341,6 +356,7 @@ fleet_wait_run(FleetWait *wait)
             continue;
         }
         tries = 0;
+        refuse_if_paused(wait->run_id);
         if (wait_once(shared, wait, deadline) && wait->wants_changes)
             return;
     }

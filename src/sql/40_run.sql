@@ -183,6 +183,7 @@ BEGIN
         RETURN fleet_catalog.keyed_run(a_package, a_run_key);
     END IF;
     PERFORM fleet_catalog.wake('run', v_run_id);
+    PERFORM fleet_catalog.warn_paused();
     RETURN v_run_id;
 END
 $$;

@@ -10,6 +10,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 typedef void (*RowReader)(HeapTuple tuple, TupleDesc desc, void *arg);
@@ -96,6 +97,27 @@ fleet_catalog_run_state(int64 run_id)
                     " WHERE r.run_id OPERATOR(pg_catalog.=) $1",
                     1, types, values, read_state, &state);
     return state;
+}
+
+static void
+read_reason(HeapTuple tuple, TupleDesc desc, void *arg)
+{
+    bool isnull;
+    Datum value = SPI_getbinval(tuple, desc, 1, &isnull);
+
+    *(char **) arg =
+        isnull ? NULL : MemoryContextStrdup(TopTransactionContext, TextDatumGetCString(value));
+}
+
+char *
+fleet_catalog_paused(void)
+{
+    static SPIPlanPtr plan = NULL;
+    char *reason = NULL;
+
+    (void) read_row(&plan, "SELECT i.paused_reason FROM fleet_catalog.identity AS i", 0, NULL, NULL,
+                    read_reason, &reason);
+    return reason;
 }
 
 /* ---- procedures that end transactions ---- */

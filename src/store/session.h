@@ -12,6 +12,8 @@
 /* The agent's row: process id (0: never ran) and handle of its shared memory. */
 extern void fleet_catalog_agent(int *pid, uint32 *shared);
 /* FleetState of a run; 0: there is no such run. */
+/* Why this parent is paused; palloc'd; NULL: it is not. */
+extern char *fleet_catalog_paused(void);
 extern int fleet_catalog_run_state(int64 run_id);
 
 /* A procedure that ends transactions: within begin and end the following can be called. */

@@ -45,6 +45,14 @@ my %nodes = %{ $f->{nodes} };
 $f->{nodes}{parent} = $copy;
 my $asked = $f->start('work', '{"key": "asked"}');
 $f->wait_for('parent', q{SELECT paused_reason LIKE 'This database is a copy: %' FROM fleet.agent_status()}, 't', 'dump: the copy is paused');
+# Who asks it for something is told so, and nobody waits for what does not come.
+my $warned = FleetTest::Session->new($copy, $FleetTest::DB);
+like($warned->say(q{SELECT fleet.run_parent_package('work', params => '{"key": "asked"}')}), qr/WARNING:.*this parent is paused(?:.*\n)*?DETAIL:.*is a copy/, 'dump: who requests a run is warned');
+like($warned->say(q{SELECT fleet.start_job('noop')}), qr/WARNING:.*this parent is paused|does not exist/, 'dump: … and a job');
+like($warned->say("CALL fleet.wait($asked)"), qr/ERROR:  55000: run $asked does not go on: this parent is paused(?:.*\n)*?DETAIL:.*is a copy/, 'dump: CALL fleet.wait() says why it does not wait');
+like($warned->say("SELECT fleet.wait_for_run($asked)"), qr/ERROR:  55000: run $asked does not go on/, 'dump: nor does wait_for_run()');
+like($warned->say(q{CALL fleet.execute_package('work', params => '{"key": "asked"}')}), qr/ERROR:  55000: run \d+ does not go on: this parent is paused/, 'dump: nor does execute_package()');
+undef $warned;
 is(tasks($middle), 'here=running, agent=running, direct=running, later=queued', 'dump: the rows are as they were');
 is(tasks($unsent), 't=starting', 'dump: … of the one that is not sent too');
 is($f->sql(qq{SELECT string_agg(DISTINCT owner || ' ' || owner::oid, ', ') FROM (SELECT owner FROM fleet_catalog.package WHERE name = 'ghost' UNION ALL
