@@ -499,6 +499,8 @@ agent_publish(void)
     fleet_identity_open(MyProcPid, handle, GetWALInsertionTimeLine(), GetSystemIdentifier(),
                         agent.database, &row);
     store_predecessor();
+    if (row.paused != NULL)
+        fleet_shared_set_paused(agent.shared);
     fleet_catalog_commit();
     strlcpy(agent.identity.uuid, row.uuid, sizeof(agent.identity.uuid));
     strlcpy(agent.secret, row.secret, sizeof(agent.secret));

@@ -363,13 +363,15 @@ look_for_database(Oid database, bool lock)
 
 /* What fleet.agent_status() reads, and everybody may in pg_stat_activity (fleet_catalog.starter). */
 static void
-tell_why(const StarterArgs *args, FleetTime start)
+tell_why(const StarterArgs *args, FleetTime start, const char *obstacle)
 {
     StringInfoData text;
 
     initStringInfo(&text);
     appendStringInfo(&text, "starts the agent of database %u at %s", args->database,
                      timestamptz_to_str(fleet_clock_to_wall(start)));
+    if (obstacle != NULL)
+        appendStringInfo(&text, ", when %s", obstacle);
     if (args->end.at != 0)
     {
         appendStringInfo(&text, "; the last one ended at %s", timestamptz_to_str(args->end.at));
@@ -387,7 +389,7 @@ wait_for_delay(const StarterArgs *args)
     FleetTime end = fleet_clock_now() + FLEET_MS(Max(args->delay_ms, 0));
     FleetTime left;
 
-    tell_why(args, end);
+    tell_why(args, end, NULL);
     if (args->delay_ms > 0)
         ereport(LOG, (errmsg("pg_fleet: the agent of database %u ended soon after its start; the "
                              "next one starts in %d seconds",
@@ -427,6 +429,9 @@ tell_obstacle(const StarterArgs *args, DatabaseState state)
     if (told[state == DATABASE_OPEN])
         return;
     told[state == DATABASE_OPEN] = true;
+    tell_why(args, fleet_clock_now(),
+             state == DATABASE_OPEN ? "a background worker slot is free"
+                                    : "the database allows connections");
     if (state == DATABASE_OPEN)
         ereport(LOG, (errmsg("pg_fleet: the agent of database %u waits for a free background "
                              "worker slot",

@@ -58,6 +58,12 @@ fleet_shared_create(uint32 *handle)
     return shared;
 }
 
+void
+fleet_shared_set_paused(FleetShared *shared)
+{
+    shared->paused = true;
+}
+
 bool
 fleet_shared_take(FleetShared *shared, FleetMessage *message, bool *overflow)
 {

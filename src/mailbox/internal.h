@@ -35,6 +35,7 @@ struct FleetShared
     Oid database;  /* a copied database has the original's row, and so its handle */
     slock_t mutex; /* everything below */
     PGPROC *agent; /* NULL: the agent is gone */
+    bool paused;   /* it begins nothing; set before anybody can find this memory */
     bool overflow; /* messages were lost: read everything again */
     uint32 head;   /* next to take */
     uint32 tail;   /* next to write; tail - head <= FLEET_RING_SIZE */

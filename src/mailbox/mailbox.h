@@ -63,6 +63,8 @@ typedef struct FleetMessage
 
 /* NULL: there is no shared memory to be had now. */
 extern FleetShared *fleet_shared_create(uint32 *handle);
+/* The agent is paused; to be said before its handle is committed. */
+extern void fleet_shared_set_paused(FleetShared *shared);
 /* The agent does not listen any more: who waits, or has something for an agent, must look for a new
  * one. */
 extern void fleet_shared_leave(FleetShared *shared);

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "store/session.h"
 #include "clock.h"
 #include "core/state.h"
@@ -22,6 +23,10 @@
 #include "utils/memutils.h"
 #include "utils/wait_event.h"
 
+#define PAUSED_HINT                                                                                \
+    "A superuser decides: SELECT fleet.confirm_identity('same'), or ('new'); see \"Dump, "         \
+    "restore, clone\" in the documentation."
+
 /* Messages of the present transaction; in TopTransactionContext, gone with it. */
 typedef struct Pending
 {
@@ -30,6 +35,7 @@ typedef struct Pending
     FleetMessage *messages;
     int *levels; /* of the subtransactions that they belong to */
     int agent_pid;
+    bool told; /* who requests has been told that nothing begins */
 } Pending;
 
 static Pending pending;
@@ -172,6 +178,41 @@ subxact_callback(SubXactEvent event, SubTransactionId sub, SubTransactionId pare
     }
 }
 
+static void
+warn_paused(const char *reason)
+{
+    ereport(WARNING, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                      errmsg("this parent is paused: what is requested is stored, and does not "
+                             "begin"),
+                      errdetail("%s", reason), errhint(PAUSED_HINT)));
+}
+
+static void
+warn_no_agent(const char *reason, const char *what_then)
+{
+    ereport(WARNING, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                      errmsg("there is no agent of pg_fleet now"), errdetail("%s", reason),
+                      errhint("%s", what_then)));
+}
+
+/* Once a transaction, however much it requests.  While the agent is there and works this reads
+ * nothing. */
+static void
+tell_if_nothing_begins(void)
+{
+    FleetShared *shared = attached == NULL ? NULL : dsm_segment_address(attached);
+    const char *reason;
+
+    pending.told = true;
+    if (shared != NULL && !shared->paused)
+        return;
+    if ((reason = fleet_catalog_paused()) != NULL)
+        warn_paused(reason);
+    else if (shared == NULL && fleet_starter_is_there(MyDatabaseId) &&
+             (reason = fleet_catalog_no_agent()) != NULL)
+        warn_no_agent(reason, "The request is stored and runs as soon as an agent starts.");
+}
+
 void
 fleet_wake_at_commit(FleetMessageKind kind, int64 id)
 {
@@ -188,6 +229,7 @@ fleet_wake_at_commit(FleetMessageKind kind, int64 id)
         /* Reading the catalog is not possible any more inside the commit itself. */
         fleet_catalog_agent(&pending.agent_pid, &handle);
         (void) attach(handle);
+        pending.told = false;
         pending.capacity = 8;
         pending.messages =
             MemoryContextAlloc(TopTransactionContext, sizeof(FleetMessage) * pending.capacity);
@@ -201,6 +243,8 @@ fleet_wake_at_commit(FleetMessageKind kind, int64 id)
     }
     pending.levels[pending.count] = GetCurrentTransactionNestLevel();
     pending.messages[pending.count++] = (FleetMessage){kind, id};
+    if (!pending.told && (kind == FLEET_MESSAGE_RUN || kind == FLEET_MESSAGE_JOB_RUN))
+        tell_if_nothing_begins();
 }
 
 /* ---- waiting ---- */
@@ -266,13 +310,26 @@ sleep_until(FleetWait *wait, FleetTime until)
         wait->canceled = true;
 }
 
+/* An agent is on its way, or this is a standby, where none may be: says so once, if it will last. */
+static void
+tell_if_none_comes(bool *warned)
+{
+    const char *reason = *warned ? NULL : fleet_catalog_no_agent();
+
+    if (reason == NULL)
+        return;
+    *warned = true;
+    warn_no_agent(reason, "The wait goes on. It ends when the run does, wherever its agent is.");
+}
+
 /* No agent at the moment: launch one, unless one is on its way, and give it a moment to publish
  * itself.  The wait outlasts a lack of worker slots, and says so once. */
 static void
 wait_for_agent(FleetWait *wait, FleetTime deadline, bool launch, bool *warned)
 {
-    if (launch && !fleet_starter_is_there(MyDatabaseId) && !fleet_agent_launch(MyDatabaseId) &&
-        !*warned)
+    if (launch && (RecoveryInProgress() || fleet_starter_is_there(MyDatabaseId)))
+        tell_if_none_comes(warned);
+    else if (launch && !fleet_agent_launch(MyDatabaseId) && !*warned)
     {
         *warned = true;
         ereport(WARNING,
@@ -308,19 +365,18 @@ wait_once(FleetShared *shared, FleetWait *wait, FleetTime deadline)
     return poked;
 }
 
-/* An agent that is paused begins nothing, and will not before it is told who it is. */
+/* An agent that is paused begins nothing, and will not before it is told who it is.  Only at its start
+ * does an agent find that it is one: who waits then comes here too, since the one before is gone. */
 static void
-refuse_if_paused(int64 run_id)
+refuse_if_paused(const FleetShared *shared, int64 run_id)
 {
-    const char *reason = fleet_catalog_paused();
+    const char *reason = shared->paused ? fleet_catalog_paused() : NULL;
 
     if (reason == NULL)
         return;
     ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
                     errmsg("run %lld does not go on: this parent is paused", (long long) run_id),
-                    errdetail("%s", reason),
-                    errhint("A superuser decides: SELECT fleet.confirm_identity('same'), or "
-                            "('new').")));
+                    errdetail("%s", reason), errhint(PAUSED_HINT)));
 }
 
 void
@@ -356,7 +412,7 @@ fleet_wait_run(FleetWait *wait)
             continue;
         }
         tries = 0;
-        refuse_if_paused(wait->run_id);
+        refuse_if_paused(shared, wait->run_id);
         if (wait_once(shared, wait, deadline) && wait->wants_changes)
             return;
     }

@@ -45,19 +45,6 @@ CREATE FUNCTION fleet_catalog.wake(a_what text, a_id bigint) RETURNS void
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wake';
 COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_final, cancel_job_run, skip, retry, pause, limits, servers, deployments, identity, quarantine, purge, schedules or renamed';
 
-CREATE FUNCTION fleet_catalog.warn_paused() RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_reason text := (SELECT i.paused_reason FROM fleet_catalog.identity AS i);
-BEGIN
-    IF v_reason IS NOT NULL THEN
-        RAISE WARNING USING ERRCODE = 'object_not_in_prerequisite_state', MESSAGE = 'this parent is paused: what is requested is stored, and does not begin',
-            DETAIL = v_reason, HINT = 'A superuser decides: SELECT fleet.confirm_identity(''same''), or (''new'').';
-    END IF;
-END
-$$;
-COMMENT ON FUNCTION fleet_catalog.warn_paused() IS 'A WARNING if this parent is paused, since it is a copy: for functions that request something';
-
 -- In the way of fleet.cancel_run(): the agent alone writes fleet_catalog.quarantine.
 CREATE FUNCTION fleet_catalog.lift(a_kind text, a_id bigint) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

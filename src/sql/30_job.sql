@@ -362,7 +362,6 @@ BEGIN
             fleet_catalog.store_definition('package', fleet_catalog.job_as_package(a_job, a_owner, a_server, a_on_group, a_start_step)), a_owner, a_params)
     RETURNING run_id INTO v_run_id;
     PERFORM fleet_catalog.wake('run', v_run_id);
-    PERFORM fleet_catalog.warn_paused();
     RETURN v_run_id;
 END
 $$;
@@ -420,7 +419,6 @@ BEGIN
     VALUES (v_id, a_job, fleet_catalog.snapshot_job(a_job, a_start_step), v_job.owner, v_job.params,
             CASE WHEN a_scheduled_for IS NOT NULL THEN jsonb_build_object('job', a_job, 'scheduled_for', a_scheduled_for) END);
     PERFORM fleet_catalog.wake('job_run', v_id);
-    PERFORM fleet_catalog.warn_paused();
     RETURN v_id;
 END
 $$;

@@ -183,7 +183,6 @@ BEGIN
         RETURN fleet_catalog.keyed_run(a_package, a_run_key);
     END IF;
     PERFORM fleet_catalog.wake('run', v_run_id);
-    PERFORM fleet_catalog.warn_paused();
     RETURN v_run_id;
 END
 $$;
@@ -331,29 +330,61 @@ COMMENT ON FUNCTION fleet.param(text) IS 'A parameter of the running step, as te
 -- ---- the agent ---------------------------------------------------------------------------------
 
 CREATE FUNCTION fleet.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz, parent_uuid uuid, paused_reason text,
-    starts bigint, last_sqlstate text, last_error text, last_error_at timestamptz, next_start_at timestamptz)
+    starts bigint, last_sqlstate text, last_error text, last_error_at timestamptz, next_start_at timestamptz, no_agent_reason text)
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet.agent_status() IS 'The agent of this database: whether it runs, why the last one failed, when the next one starts; and its identity as a parent';
+COMMENT ON FUNCTION fleet.agent_status() IS 'The agent of this database: whether it runs, if not why, how the last one failed, when the next one starts; and its identity as a parent';
 
 -- While there is no agent, the process that will start it says when, and why (src/launcher/launcher.c).
-CREATE FUNCTION fleet_catalog.starter(OUT start_at timestamptz, OUT failed_at timestamptz, OUT sqlstate text, OUT message text)
+CREATE FUNCTION fleet_catalog.starter(OUT start_at timestamptz, OUT obstacle text, OUT failed_at timestamptz, OUT sqlstate text, OUT message text)
     LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off SET DateStyle = ISO AS $$
-SELECT m.part[1]::timestamptz, m.part[2]::timestamptz, m.part[3], m.part[4]
+SELECT m.part[1]::timestamptz, m.part[2], m.part[3]::timestamptz, m.part[4], m.part[5]
   FROM pg_locks AS l, pg_stat_get_activity(l.pid) AS s,
-       regexp_match(s.query, '^starts the agent of database \d+ at (\S+ \S+)(?:; the last one ended at (\S+ \S+) by (\w{5}): (.*))?$') AS m (part)
+       regexp_match(s.query, '^starts the agent of database \d+ at ([^ ,;]+ [^ ,;]+)(?:, when ([^;]+))?(?:; the last one ended at (\S+ \S+) by (\w{5}): (.*))?$') AS m (part)
  WHERE l.locktype = 'advisory' AND l.database = fleet_catalog.own_database() AND l.objsubid = 18000 AND l.classid = 1
    AND l.mode = 'ExclusiveLock' AND l.granted AND s.backend_type = 'pg_fleet starter' AND m.part IS NOT NULL
 $$;
 COMMENT ON FUNCTION fleet_catalog.starter() IS 'What the starter of this database''s agent says in pg_stat_activity';
 
-CREATE FUNCTION fleet_catalog.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz, parent_uuid uuid, paused_reason text,
-    starts bigint, last_sqlstate text, last_error text, last_error_at timestamptz, next_start_at timestamptz)
+CREATE FUNCTION fleet_catalog.agent_is_there() RETURNS boolean
     LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
-SELECT EXISTS (SELECT FROM pg_stat_get_activity(a.pid) AS s WHERE s.datid = fleet_catalog.own_database() AND s.backend_type LIKE 'pg_fleet agent%'),
+SELECT EXISTS (SELECT FROM fleet_catalog.agent AS a, pg_stat_get_activity(a.pid) AS s
+                WHERE s.datid = fleet_catalog.own_database() AND s.backend_type LIKE 'pg_fleet agent%')
+$$;
+COMMENT ON FUNCTION fleet_catalog.agent_is_there() IS 'Does the agent of this database run?';
+
+-- All that takes a slot of max_worker_processes: what is none of the server's own kinds of processes.
+CREATE FUNCTION fleet_catalog.has_worker_slot() RETURNS boolean
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SELECT count(*) < current_setting('max_worker_processes')::bigint FROM pg_stat_get_activity(NULL) AS s
+ WHERE s.backend_type NOT IN ('client backend', 'autovacuum launcher', 'autovacuum worker', 'background writer', 'checkpointer', 'walwriter', 'walsender',
+           'walreceiver', 'walsummarizer', 'startup', 'archiver', 'slotsync worker', 'io worker', 'standalone backend')
+$$;
+COMMENT ON FUNCTION fleet_catalog.has_worker_slot() IS 'Is a slot for a background worker free, as far as can be seen?';
+
+CREATE FUNCTION fleet_catalog.no_agent() RETURNS text
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off SET DateStyle = ISO AS $$
+SELECT CASE
+    WHEN fleet_catalog.agent_is_there() THEN NULL
+    WHEN pg_is_in_recovery() THEN 'This server is a standby, where nothing can be written: the agent is on the primary.'
+    WHEN n.obstacle IS NOT NULL THEN format('It starts when %s.', n.obstacle)
+    WHEN n.start_at > clock_timestamp() + interval '1 s' THEN format('The last one ended by %s: %s. The next one starts at %s.',
+        coalesce(n.sqlstate, 'itself'), coalesce(n.message, 'it left'), n.start_at)
+    WHEN n.start_at IS NOT NULL THEN NULL
+    WHEN NOT fleet_catalog.has_worker_slot() THEN format('No background worker slot is free: max_worker_processes is %s.', current_setting('max_worker_processes'))
+    ELSE 'Nothing has asked for it since the server started: the next request starts it.'
+    END
+  FROM (VALUES (1)) AS one LEFT JOIN fleet_catalog.starter() AS n ON true
+$$;
+COMMENT ON FUNCTION fleet_catalog.no_agent() IS 'Why this database has no agent; null if it has one, or one is about to come';
+
+CREATE FUNCTION fleet_catalog.agent_status() RETURNS TABLE (running boolean, pid integer, epoch bigint, started_at timestamptz, parent_uuid uuid, paused_reason text,
+    starts bigint, last_sqlstate text, last_error text, last_error_at timestamptz, next_start_at timestamptz, no_agent_reason text)
+    LANGUAGE sql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+SELECT fleet_catalog.agent_is_there(),
        NULLIF(a.pid, 0), a.epoch, a.started_at, i.parent_uuid, i.paused_reason, a.starts,
        CASE WHEN n.failed_at IS NULL THEN a.last_sqlstate ELSE n.sqlstate END,
        CASE WHEN n.failed_at IS NULL THEN a.last_error ELSE n.message END,
-       coalesce(n.failed_at, a.last_error_at), n.start_at
+       coalesce(n.failed_at, a.last_error_at), n.start_at, fleet_catalog.no_agent()
   FROM fleet_catalog.agent AS a LEFT JOIN fleet_catalog.identity AS i ON true LEFT JOIN fleet_catalog.starter() AS n ON true
 $$;
 

@@ -401,7 +401,6 @@ BEGIN
     END IF;
     PERFORM fleet_catalog.restart_rows(v_run_id);
     PERFORM fleet_catalog.wake('run', v_run_id);
-    PERFORM fleet_catalog.warn_paused();
     RETURN v_run_id;
 END
 $$;

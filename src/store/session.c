@@ -102,11 +102,9 @@ fleet_catalog_run_state(int64 run_id)
 static void
 read_reason(HeapTuple tuple, TupleDesc desc, void *arg)
 {
-    bool isnull;
-    Datum value = SPI_getbinval(tuple, desc, 1, &isnull);
+    char *value = SPI_getvalue(tuple, desc, 1);
 
-    *(char **) arg =
-        isnull ? NULL : MemoryContextStrdup(TopTransactionContext, TextDatumGetCString(value));
+    *(char **) arg = value == NULL ? NULL : MemoryContextStrdup(TopTransactionContext, value);
 }
 
 char *
@@ -117,6 +115,16 @@ fleet_catalog_paused(void)
 
     (void) read_row(&plan, "SELECT i.paused_reason FROM fleet_catalog.identity AS i", 0, NULL, NULL,
                     read_reason, &reason);
+    return reason;
+}
+
+char *
+fleet_catalog_no_agent(void)
+{
+    static SPIPlanPtr plan = NULL;
+    char *reason = NULL;
+
+    (void) read_row(&plan, "SELECT fleet_catalog.no_agent()", 0, NULL, NULL, read_reason, &reason);
     return reason;
 }
 

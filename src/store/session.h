@@ -11,9 +11,11 @@
 
 /* The agent's row: process id (0: never ran) and handle of its shared memory. */
 extern void fleet_catalog_agent(int *pid, uint32 *shared);
-/* FleetState of a run; 0: there is no such run. */
-/* Why this parent is paused; palloc'd; NULL: it is not. */
+/* Why this parent is paused; NULL: it is not.  Lives until the transaction ends. */
 extern char *fleet_catalog_paused(void);
+/* Why there is no agent, and none comes at once; NULL: not so.  Lives as long. */
+extern char *fleet_catalog_no_agent(void);
+/* FleetState of a run; 0: there is no such run. */
 extern int fleet_catalog_run_state(int64 run_id);
 
 /* A procedure that ends transactions: within begin and end the following can be called. */

@@ -42,6 +42,11 @@ is($f->sql(q{SELECT running || ' ' || last_sqlstate || ' ' || last_error || ' ' 
     'false XX000 test point "agent_moved_in" true true', 'fleet.agent_status() says by what the last one ended, and when the next one starts');
 like($f->sql(q{SELECT query FROM pg_stat_activity WHERE backend_type = 'pg_fleet starter'}), qr/^starts the agent of database \d+ at \S+ \S+; the last one ended at \S+ \S+ by XX000: test point "agent_moved_in"$/, 'so does pg_stat_activity');
 like(log_since($from), qr/the next one starts in 30 seconds\n.*DETAIL:  It ended with SQLSTATE XX000: test point "agent_moved_in"/, 'and the server log');
+my $REASON = q{SELECT no_agent_reason FROM fleet.agent_status()};
+like($f->sql($REASON), qr/^The last one ended by XX000: test point "agent_moved_in"\. The next one starts at \S+ \S+\.$/, '… in a sentence too');
+my ($rc, $out, $err) = $f->try_as(undef, q{SELECT fleet.run_parent_package('plain', params => '{"key": "nobody"}')});
+like($err, qr/WARNING: .*there is no agent of pg_fleet now\nDETAIL:  The last one ended by XX000: test point "agent_moved_in"/, 'who requests something is told so');
+like(($f->try_as(undef, "SELECT fleet.wait_for_run($out, '2 s')"))[2], qr/WARNING: .*there is no agent of pg_fleet now\nDETAIL:  The last one ended by XX000/, '… and who waits for it');
 is($f->sql(q{SET ROLE etl; SELECT last_sqlstate IS NOT NULL AND next_start_at IS NOT NULL FROM fleet.agent_status()}), 't', 'any role may know it');
 
 # ---- DROP EXTENSION -----------------------------------------------------------------------------
@@ -105,7 +110,8 @@ for my $db (qw(dw4 dw5 dw6))
     in($db, $WAKE);
     $f->wait_for('parent', "$AGENTS AND datname = '$db'", '1', "slots: the agent of $db is there");
 }
-my ($rc, $out, $err) = $f->try_as(undef, q{SELECT fleet.run_parent_package('plain', params => '{"key": "slots"}')});
+is($f->sql($REASON), 'No background worker slot is free: max_worker_processes is 3.', 'slots: fleet.agent_status() says why there is none');
+($rc, $out, $err) = $f->try_as(undef, q{SELECT fleet.run_parent_package('plain', params => '{"key": "slots"}')});
 like($err, qr/WARNING: .*no background worker slot is free/, 'slots: the request is stored, with a warning');
 my $run = $out;
 $session = $node->background_psql('dw', on_error_stop => 1);
@@ -117,6 +123,7 @@ for my $db (qw(dw5 dw6))
     $node->safe_psql('postgres', "DROP DATABASE $db");
 }
 like($session->query_until(qr/waited/, ''), qr/it has succeeded/, 'slots: … and brings the agent when some are free');
+is($f->sql("$REASON WHERE running"), '', 'slots: … of which nothing is to be said');
 $session->quit;
 
 # ---- a standby that is promoted while somebody waits there --------------------------------------
@@ -137,6 +144,8 @@ $session->query_until(qr/waiting/, "\\echo waiting\nSELECT 'it has ' || fleet.wa
 ok($standby->poll_query_until('dw', q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE '%wait_for_run%' AND wait_event = 'Extension' AND pid <> pg_backend_pid()}), 'promoted: a session waits on the standby');
 $f->forget('parent');
 $node->stop('immediate');
+is($standby->safe_psql('dw', $REASON), 'This server is a standby, where nothing can be written: the agent is on the primary.', 'promoted: on a standby, fleet.agent_status() says why there is none');
+like(slurp_file($standby->logfile), qr/WARNING:  there is no agent of pg_fleet now\n.*DETAIL:  This server is a standby/, 'promoted: … and who waits there is told');
 unlike(slurp_file($standby->logfile), qr/registering background worker "pg_fleet/, 'promoted: no worker was registered on the standby');
 $standby->promote;
 $standby->safe_psql('dw', q{INSERT INTO etl.go VALUES ('promoted')});

@@ -48,7 +48,8 @@ $f->wait_for('parent', q{SELECT paused_reason LIKE 'This database is a copy: %' 
 # Who asks it for something is told so, and nobody waits for what does not come.
 my $warned = FleetTest::Session->new($copy, $FleetTest::DB);
 like($warned->say(q{SELECT fleet.run_parent_package('work', params => '{"key": "asked"}')}), qr/WARNING:.*this parent is paused(?:.*\n)*?DETAIL:.*is a copy/, 'dump: who requests a run is warned');
-like($warned->say(q{SELECT fleet.start_job('noop')}), qr/WARNING:.*this parent is paused|does not exist/, 'dump: … and a job');
+like($warned->say(q{SELECT fleet.start_job('work', params => '{"key": "asked"}')}), qr/WARNING:.*this parent is paused/, 'dump: … and a job');
+like($warned->say(qq{BEGIN; SELECT fleet.cancel_run($asked); SELECT count(fleet.run_parent_package('work', params => '{"key": "asked"}')) FROM generate_series(1, 3); ROLLBACK}), qr/^(?!.*WARNING.*WARNING).*WARNING/s, 'dump: … once a transaction');
 like($warned->say("CALL fleet.wait($asked)"), qr/ERROR:  55000: run $asked does not go on: this parent is paused(?:.*\n)*?DETAIL:.*is a copy/, 'dump: CALL fleet.wait() says why it does not wait');
 like($warned->say("SELECT fleet.wait_for_run($asked)"), qr/ERROR:  55000: run $asked does not go on/, 'dump: nor does wait_for_run()');
 like($warned->say(q{CALL fleet.execute_package('work', params => '{"key": "asked"}')}), qr/ERROR:  55000: run \d+ does not go on: this parent is paused/, 'dump: nor does execute_package()');
@@ -74,6 +75,21 @@ is($f->sql("SELECT string_agg(task || ' ' || level || ' ' || sqlstate, ', ' ORDE
     'agent ERROR 55000, direct ERROR 55000, here ERROR 55000, t ERROR 55000', 'new parent: the log of each has a line of it');
 is($f->sql("SELECT count(*) FROM (SELECT run_id, task, count(*) <> max(seq) AS gap FROM fleet.log WHERE run_id IN ($middle, $unsent) GROUP BY 1, 2) AS l WHERE gap"), '0', 'new parent: no gap in a log');
 is($f->witnessed('middle', 'start') . $f->witnessed('unsent', 'start') . $f->witnessed('asked', 'start'), '300', 'new parent: it has started nothing of the original');
+
+# It is taken for a copy while somebody waits: the next agent finds that out.
+my $held = $f->start('hold', '{"key": "held"}');
+$f->wait_started('held');
+my $waiter = $copy->background_psql($FleetTest::DB, on_error_stop => 0);
+$waiter->query_until(qr/waiting/, "\\echo waiting\nCALL fleet.wait($held);\n\\echo waited\n");
+$f->wait_for('parent', q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CALL fleet.wait%' AND wait_event_type = 'Extension'}, '1', 'paused meanwhile: somebody waits');
+$f->sql('UPDATE fleet_catalog.identity SET system_identifier = system_identifier - 1');
+$f->sql('SELECT pg_terminate_backend(pid) FROM fleet.agent_status()');
+$waiter->query_until(qr/waited/, '');
+like($waiter->{stderr}, qr/ERROR:  run $held does not go on: this parent is paused/, 'paused meanwhile: the wait ends, and says why');
+$waiter->quit;
+$f->sql(q{SELECT fleet.confirm_identity('same')});
+$f->release('held');
+$f->run_is($held, 'succeeded', 'paused meanwhile: told that it is the same, its run goes on');
 my $nobodys = $f->start('ghost');
 $f->run_is($nobodys, 'failed', 'new parent: what is nobody\'s does not run');
 is(tasks($nobodys), 't=failed 42704', 'new parent: with the reason');
