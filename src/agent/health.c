@@ -7,6 +7,7 @@
 #include "agent/health.h"
 #include "agent/raise.h"
 #include "store/event.h"
+#include "store/spi.h"
 #include "hand.h"
 
 /* Health that is to be written at the next flush. */
@@ -26,6 +27,27 @@ typedef struct Told
 } Told;
 
 static HTAB *told; /* NULL: nothing yet */
+
+/*
+ * server_status.last_seen moves with what a server says: with the next commit
+ * that there is anyway, but no more often than once a second, so that children
+ * cost nothing for it; by a commit of its own only where that is late by a minute.
+ */
+#define SEEN_EVERY INT64CONST(1000000)
+#define SEEN_AT_LEAST_EVERY INT64CONST(60000000)
+
+/* When a server was heard of. */
+typedef struct Heard
+{
+    int server_id; /* hash key */
+    TimestampTz at, written;
+    bool due; /* in "unwritten" */
+    dlist_node node;
+} Heard;
+
+static HTAB *heard; /* NULL: nothing yet */
+static dlist_head unwritten = DLIST_STATIC_INIT(unwritten);
+static bool unwritten_is_late;
 
 const char *
 agent_health_refused(const char *sqlstate)
@@ -92,15 +114,60 @@ agent_link_trouble(AgentLink *link, const char *what, const char *reason)
     agent_health_add(&row);
 }
 
+void
+agent_health_heard(int server_id, TimestampTz at)
+{
+    bool known;
+    Heard *entry;
+
+    if (heard == NULL)
+        heard = agent_table("pg_fleet heard", sizeof(int), sizeof(Heard), HASH_BLOBS);
+    entry = hash_search(heard, &server_id, HASH_ENTER, &known);
+    if (!known)
+    {
+        entry->written = 0;
+        entry->due = false;
+    }
+    entry->at = at;
+    if (at - entry->written < SEEN_EVERY)
+        return;
+    unwritten_is_late |= at - entry->written >= SEEN_AT_LEAST_EVERY;
+    if (!entry->due)
+        dlist_push_tail(&unwritten, &entry->node);
+    entry->due = true;
+}
+
 bool
 agent_health_pending(void)
 {
-    return !dlist_is_empty(&health);
+    return !dlist_is_empty(&health) || unwritten_is_late;
+}
+
+/* Before what became of a server since. */
+static void
+heard_flush(void)
+{
+    if (!unwritten_is_late && !fleet_catalog_is_open())
+        return;
+    unwritten_is_late = false;
+    while (!dlist_is_empty(&unwritten))
+    {
+        Heard *entry = dlist_container(Heard, node, dlist_pop_head_node(&unwritten));
+        FleetHealthWrite row = {
+            .server_id = entry->server_id, .status = "up", .seen_at = entry->at};
+
+        entry->due = false;
+        entry->written = entry->at;
+        fleet_hand_take(FLEET_HAND_SERVER, row.server_id, "work_health");
+        tell(&row);
+        fleet_health_write(&row);
+    }
 }
 
 void
 agent_health_flush(void)
 {
+    heard_flush();
     while (!dlist_is_empty(&health))
     {
         Health *entry = dlist_container(Health, node, dlist_pop_head_node(&health));

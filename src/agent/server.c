@@ -18,8 +18,6 @@
 #include "security.h"
 #include "utils/memutils.h"
 
-#define HEARD_EVERY INT64CONST(60000000) /* server_status.last_seen is late by so much at most */
-
 static HTAB *servers; /* AgentServer by server_id */
 static AgentServer **by_number;
 static uint32 nservers; /* numbers given out, AGENT_FIRST_SERVER included */
@@ -595,17 +593,13 @@ agent_links_forget_idle(AgentServer *server)
     }
 }
 
-/* Called for every message: so there is a row of it once a minute at most, besides changes of state. */
+/* Called for every message. */
 void
 agent_server_heard(AgentServer *server)
 {
-    FleetHealthWrite row = {.server_id = server->server_id, .status = "up"};
-
     server->heard_at = fleet_clock_wall();
-    if (server->heard_at - server->heard_written < HEARD_EVERY || server->suspect)
-        return;
-    server->heard_written = row.seen_at = server->heard_at;
-    agent_health_add(&row);
+    if (!server->suspect)
+        agent_health_heard(server->server_id, server->heard_at);
 }
 
 void

@@ -169,7 +169,7 @@ struct AgentServer
     bool suspect;
     FleetSpeed speed;
     bool speed_changed;
-    TimestampTz heard_at, heard_written; /* last message; the last of them that has a row */
+    TimestampTz heard_at; /* last message */
     FleetNames groups, former_names;
     dlist_head links;
 };

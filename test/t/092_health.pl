@@ -67,11 +67,22 @@ $f->sql(q{SELECT fleet.resume()});
 $f->release($_) for qw(r a d);
 $f->run_is($_, 'succeeded', 'in the end nothing waits') for $run, $second, $third;
 
-# Of a server that is offline nobody wants to know; nor with 0.
-$f->sql(q{SELECT fleet.set_server_state('a1', 'offline')});
+# When it was seen moves with its answers: by the commit of what they bring.
+$f->job('short', 'SELECT 1');
+$f->package('talks', map({ $_ => { job => 'short', server => $_ } } qw(a1 d1)));
 $f->sql(q{ALTER SYSTEM SET fleet.probe_interval = 0});
 $f->sql('SELECT pg_reload_conf()');
 $f->wait_for('parent', 'SHOW fleet.probe_interval', '0', 'no probes');
+for my $time (1, 2)
+{
+    my $before = $f->sql('SELECT clock_timestamp()');
+    $f->sql('SELECT pg_sleep(1.1)');    # it is written once a second (time passes)
+    $f->run_is($f->start('talks'), 'succeeded', "run $time: both servers answer");
+    is($f->sql("SELECT string_agg(server || ' ' || (last_seen > '$before'::timestamptz + '1 s'), ', ' ORDER BY server) FROM fleet.server_status"), 'a1 true, d1 true', '… and are seen at once');
+}
+
+# Of a server that is offline nobody wants to know; nor with 0.
+$f->sql(q{SELECT fleet.set_server_state('a1', 'offline')});
 $f->run_is($f->start('here'), 'succeeded', 'the agent has heard of it');
 $seen = $f->sql('SELECT max(last_seen) FROM fleet.server_status');
 $f->sql('SELECT pg_sleep(3)');    # several probes would have come by then (time passes)
