@@ -121,6 +121,19 @@ SELECT server, busy FROM fleet.server_status WHERE server LIKE 'regress%' ORDER 
 UPDATE fleet_catalog.server SET state = 'draining' WHERE name = 'regress_v1';
 SELECT server, state FROM fleet.server_status WHERE server LIKE 'regress%' ORDER BY 1;
 
+-- none is believed to be so dear, before anything is known of the tables, that the just-in-time compiler would take seconds for it
+CREATE FUNCTION pg_temp.cost_of(query text) RETURNS double precision LANGUAGE plpgsql AS $$
+DECLARE
+    v_plan json;
+BEGIN
+    EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO v_plan;
+    RETURN v_plan -> 0 -> 'Plan' ->> 'Total Cost';
+END
+$$;
+SELECT c.relname FROM pg_class c
+ WHERE c.relnamespace = 'fleet'::regnamespace AND c.relkind = 'v' AND pg_temp.cost_of(format('SELECT * FROM fleet.%I', c.relname)) > current_setting('jit_above_cost')::float8
+ ORDER BY 1;
+
 -- who sees how many rows of each view
 CREATE FUNCTION pg_temp.rows() RETURNS TABLE (view name, n bigint) LANGUAGE plpgsql AS $$
 DECLARE

@@ -183,6 +183,12 @@ SELECT pg_catalog.jsonb_object_agg(n.name, pg_catalog.format('limit "%s": %s of 
   FROM fleet_catalog.limit_use AS u JOIN fleet_catalog.limit_name AS n ON n.limit_id = u.limit_id WHERE u.running >= u.max_running;
 COMMENT ON VIEW fleet_catalog.limits_full IS 'What is said of work that waits for a limit, by the limits'' names';
 
+CREATE FUNCTION fleet_catalog.limits_said(a_said jsonb, a_limits text[]) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+SELECT string_agg(a_said ->> n.name, ', ' ORDER BY n.name) FROM unnest(a_limits) AS n (name)
+$$;
+COMMENT ON FUNCTION fleet_catalog.limits_said(jsonb, text[]) IS 'What limits_full says of these limits; null: none of them is full';
+
 CREATE VIEW fleet.limits WITH (security_barrier) AS
 SELECT l.name, u.max_running, u.running, u.queued, pg_catalog.pg_get_userbyid(l.owner) AS owner, l.shared, l.description
   FROM fleet_catalog.task_limit AS l JOIN fleet_catalog.limit_use AS u ON u.limit_id = l.limit_id

@@ -38,7 +38,8 @@ SELECT q.run_id, q.task_no, q.item,
                           FROM fleet_catalog.definition AS x, pg_catalog.jsonb_array_elements(x.body -> 'precedence') AS e
                           JOIN fleet_catalog.definition_task AS f ON f.hash = d.hash AND f.task_no = (e ->> 'from')::integer
                           JOIN fleet_catalog.task_run AS t ON t.run_id = q.run_id AND t.task_no = f.task_no AND t.item = 0
-                         WHERE x.hash = d.hash AND q.item = 0 AND (e ->> 'to')::integer = q.task_no AND NOT fleet_catalog.is_final(t.state)) AS p) AS b;
+                         WHERE x.hash = d.hash AND q.item = 0 AND (e ->> 'to')::integer = q.task_no AND NOT fleet_catalog.is_final(t.state)) AS p) AS b
+ WHERE r.state < 11 AND q.state = fleet_catalog.state_code('queued');
 COMMENT ON VIEW fleet_catalog.task_waits IS 'For fleet.task_run: the tasks that come before a queued one and have not ended, or a free slot';
 
 CREATE VIEW fleet.run WITH (security_barrier) AS
@@ -75,13 +76,12 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
                  AND (p.pause_id IS NOT NULL OR u.pause_id IS NOT NULL OR a.pause_id IS NOT NULL
                       OR (k.pause_id IS NOT NULL AND r.state = fleet_catalog.state_code('queued')))
             THEN coalesce(p.said, u.said, a.said, k.said)
-            WHEN r.state = fleet_catalog.state_code('queued') AND t.state = r.state THEN coalesce((SELECT w.waiting_for FROM fleet_catalog.run_waits AS w WHERE w.run_id = r.run_id), t.message, 'the begin of its run')
+            WHEN r.state = fleet_catalog.state_code('queued') AND t.state = r.state THEN coalesce(b.waiting_for, t.message, 'the begin of its run')
             WHEN t.state = fleet_catalog.state_code('queued')
             THEN coalesce(t.message,
                           CASE WHEN r.state = fleet_catalog.state_code('running') AND d.limits IS NOT NULL AND (t.item > 0 OR NOT d.for_each)
-                               THEN (SELECT pg_catalog.string_agg((SELECT f.said FROM fleet_catalog.limits_full AS f) ->> n.name, ', ' ORDER BY n.name)
-                                       FROM pg_catalog.unnest(d.limits) AS n (name)) END,
-                          (SELECT w.waiting_for FROM fleet_catalog.task_waits AS w WHERE w.run_id = t.run_id AND w.task_no = t.task_no AND w.item = t.item))
+                               THEN fleet_catalog.limits_said((SELECT f.said FROM fleet_catalog.limits_full AS f), d.limits) END,
+                          w.waiting_for)
             WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))
                  OR (t.state = fleet_catalog.state_code('running') AND t.item = 0 AND d.for_each) THEN t.message END AS waiting_for,
        t.item_key, t.cost, t.params, t.message, t.output
@@ -93,6 +93,9 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
   LEFT JOIN fleet_catalog.pause_said AS u ON u.run_id = r.parent_run_id
   LEFT JOIN fleet_catalog.pause_said AS a ON pg_catalog.num_nonnulls(a.run_id, a.package, a.on_group) = 0
   LEFT JOIN fleet_catalog.pause_said AS k ON k.package = r.package AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
+  -- joined, and not asked for each row: else the planner believes a look at a thousand tasks to be dear enough for the just-in-time compiler
+  LEFT JOIN fleet_catalog.run_waits AS b ON b.run_id = t.run_id
+  LEFT JOIN fleet_catalog.task_waits AS w ON w.run_id = t.run_id AND w.task_no = t.task_no AND w.item = t.item
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet.task_run IS 'Executions of tasks; a task with a for_each has a row for itself (item 0) and one for each item';
 
