@@ -4,7 +4,7 @@
 #
 # usage: test/run.sh [core] [runner] [regress] [isolation] [tap]      (default: all)
 #   TESTS=…       TAP files to run (default: all of test/t and test/report)
-#   JOBS=n        TAP files at the same time (default: twice the number of processors, as most of them wait)
+#   JOBS=n        TAP files at the same time (default: one more than processors, as many of them wait)
 #   CASES=n       cases of the core's simulator
 #   KEEP=1        keep the temporary folder
 #   FLEET_NO_SKIP=1  what is skipped has failed (continuous integration: everything is installed)
@@ -231,7 +231,7 @@ if wants tap; then
     part_rc=0
     run env PG_REGRESS="$pgxs/src/test/regress/pg_regress" TESTLOGDIR="$work/out/tap" \
         TESTDATADIR="$work/out/data" TESTDIR="$work/out" \
-        perl test/prove.pl --jobs "${JOBS:-$((2 * $(nproc)))}" -I "$pgxs/src/test/perl" -I test/lib "${files[@]}" \
+        perl test/prove.pl --jobs "${JOBS:-$(($(nproc) + 1))}" -I "$pgxs/src/test/perl" -I test/lib "${files[@]}" \
         2>&1 | tee "$work/tap.log" || part_rc=$?
     count "$work/tap.log" "$part_rc"
 fi
