@@ -36,17 +36,7 @@ static HTAB *told; /* NULL: nothing yet */
 #define SEEN_EVERY INT64CONST(1000000)
 #define SEEN_AT_LEAST_EVERY INT64CONST(60000000)
 
-/* When a server was heard of. */
-typedef struct Heard
-{
-    int server_id; /* hash key */
-    TimestampTz at, written;
-    bool due; /* in "unwritten" */
-    dlist_node node;
-} Heard;
-
-static HTAB *heard; /* NULL: nothing yet */
-static dlist_head unwritten = DLIST_STATIC_INIT(unwritten);
+static dlist_head unwritten = DLIST_STATIC_INIT(unwritten); /* AgentServer.heard_node */
 static bool unwritten_is_late;
 
 const char *
@@ -115,26 +105,16 @@ agent_link_trouble(AgentLink *link, const char *what, const char *reason)
 }
 
 void
-agent_health_heard(int server_id, TimestampTz at)
+agent_health_heard(AgentServer *server)
 {
-    bool known;
-    Heard *entry;
+    TimestampTz late = server->heard_at - server->heard_written;
 
-    if (heard == NULL)
-        heard = agent_table("pg_fleet heard", sizeof(int), sizeof(Heard), HASH_BLOBS);
-    entry = hash_search(heard, &server_id, HASH_ENTER, &known);
-    if (!known)
-    {
-        entry->written = 0;
-        entry->due = false;
-    }
-    entry->at = at;
-    if (at - entry->written < SEEN_EVERY)
+    if (late < SEEN_EVERY)
         return;
-    unwritten_is_late |= at - entry->written >= SEEN_AT_LEAST_EVERY;
-    if (!entry->due)
-        dlist_push_tail(&unwritten, &entry->node);
-    entry->due = true;
+    unwritten_is_late |= late >= SEEN_AT_LEAST_EVERY;
+    if (!server->heard_due)
+        dlist_push_tail(&unwritten, &server->heard_node);
+    server->heard_due = true;
 }
 
 bool
@@ -152,12 +132,13 @@ heard_flush(void)
     unwritten_is_late = false;
     while (!dlist_is_empty(&unwritten))
     {
-        Heard *entry = dlist_container(Heard, node, dlist_pop_head_node(&unwritten));
+        AgentServer *server =
+            dlist_container(AgentServer, heard_node, dlist_pop_head_node(&unwritten));
         FleetHealthWrite row = {
-            .server_id = entry->server_id, .status = "up", .seen_at = entry->at};
+            .server_id = server->server_id, .status = "up", .seen_at = server->heard_at};
 
-        entry->due = false;
-        entry->written = entry->at;
+        server->heard_due = false;
+        server->heard_written = server->heard_at;
         fleet_hand_take(FLEET_HAND_SERVER, row.server_id, "work_health");
         tell(&row);
         fleet_health_write(&row);

@@ -12,8 +12,8 @@ extern const char *agent_health_refused(const char *sqlstate);
 /* Is another link to the same server up? */
 extern bool agent_health_another(const AgentLink *link);
 extern void agent_health_add(const FleetHealthWrite *row); /* copied: written at the next flush */
-/* It has said something then. */
-extern void agent_health_heard(int server_id, TimestampTz at);
+/* It has said something: at heard_at. */
+extern void agent_health_heard(AgentServer *server);
 /* It answers, and refuses something that it is asked again: shown as its last error. */
 extern void agent_link_trouble(AgentLink *link, const char *what, const char *reason);
 extern bool agent_health_pending(void);

@@ -19,18 +19,10 @@
 #include "hand.h"
 #include "store/server.h"
 #include "store/spi.h"
-#include "utils/hsearch.h"
 
 #define BETWEEN_TWO FLEET_MS(20)
 
-typedef struct Probe
-{
-    int server_id; /* hash key */
-    FleetTime due;
-} Probe;
-
-static HTAB *probes;
-static int interval = -1; /* as it was when the probes were made */
+static int interval = -1; /* as it was when it was found out when probes are due */
 static uint32 nservers;   /* ... and how many there were at the last look */
 static FleetTime next_due;
 
@@ -58,35 +50,23 @@ probe(AgentServer *server)
     fleet_hand_empty();
 }
 
-static Probe *
-probe_of(const AgentServer *server, FleetTime now)
-{
-    bool found;
-    Probe *entry = hash_search(probes, &server->server_id, HASH_ENTER, &found);
-
-    if (!found)
-        entry->due = now + FLEET_MS((FleetTime) interval);
-    return entry;
-}
-
 /* When it is to be looked at: it may have said something since that was set. */
 static FleetTime
-due(const AgentServer *server, Probe *entry)
+due(AgentServer *server)
 {
     FleetTime heard = server->heard_at == 0
                           ? 0
                           : fleet_clock_now() - (fleet_clock_wall() - server->heard_at) +
                                 FLEET_MS((FleetTime) interval);
 
-    return entry->due = Max(entry->due, heard);
+    return server->probe_due = Max(server->probe_due, heard);
 }
 
 static void
 begin_anew(void)
 {
-    if (probes != NULL)
-        hash_destroy(probes);
-    probes = agent_table("pg_fleet probes", sizeof(int), sizeof(Probe), HASH_BLOBS);
+    for (uint32 i = AGENT_FIRST_SERVER; i < agent_servers_count(); i++)
+        agent_server_by_number(i)->probe_due = 0;
     interval = fleet_guc_probe_interval;
     next_due = 0;
 }
@@ -101,23 +81,23 @@ look_at_all(FleetTime now)
     for (uint32 i = AGENT_FIRST_SERVER; i < agent_servers_count(); i++)
     {
         AgentServer *server = agent_server_by_number(i);
-        Probe *entry;
 
         if (server->gone || server->held != NULL || server->admin_state == FLEET_SERVER_OFFLINE)
             continue;
-        entry = probe_of(server, now);
-        if (entry->due <= now && due(server, entry) <= now)
+        if (server->probe_due == 0)
+            server->probe_due = now + FLEET_MS((FleetTime) interval);
+        if (server->probe_due <= now && due(server) <= now)
         {
             if (!done)
             {
-                entry->due = now + FLEET_MS((FleetTime) interval);
+                server->probe_due = now + FLEET_MS((FleetTime) interval);
                 probe(server);
             }
-            next = fleet_earlier(next, done ? now + BETWEEN_TWO : entry->due);
+            next = fleet_earlier(next, done ? now + BETWEEN_TWO : server->probe_due);
             done = true;
         }
         else
-            next = fleet_earlier(next, entry->due);
+            next = fleet_earlier(next, server->probe_due);
     }
     return next;
 }
@@ -125,7 +105,7 @@ look_at_all(FleetTime now)
 FleetTime
 agent_probe_turn(FleetTime now)
 {
-    if (fleet_guc_probe_interval != interval || probes == NULL)
+    if (fleet_guc_probe_interval != interval)
         begin_anew();
     if (interval == 0)
         return FLEET_NEVER;

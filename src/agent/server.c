@@ -599,7 +599,7 @@ agent_server_heard(AgentServer *server)
 {
     server->heard_at = fleet_clock_wall();
     if (!server->suspect)
-        agent_health_heard(server->server_id, server->heard_at);
+        agent_health_heard(server);
 }
 
 void

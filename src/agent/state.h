@@ -169,7 +169,10 @@ struct AgentServer
     bool suspect;
     FleetSpeed speed;
     bool speed_changed;
-    TimestampTz heard_at; /* last message */
+    TimestampTz heard_at, heard_written; /* last message; the last of them that has a row */
+    bool heard_due;                      /* in health.c's list */
+    dlist_node heard_node;
+    FleetTime probe_due; /* probe.c; 0: not yet known */
     FleetNames groups, former_names;
     dlist_head links;
 };
