@@ -15,19 +15,8 @@
 #include "utils/memutils.h"
 
 static MemoryContext named_context; /* of the rows */
-static FleetNamedRow *named;
+static FleetNamedRow *named;        /* by limit_id */
 static int nnamed;
-
-static bool
-still_there(int limit_id)
-{
-    for (int i = 0; i < nnamed; i++)
-    {
-        if (named[i].limit_id == limit_id)
-            return true;
-    }
-    return false;
-}
 
 void
 agent_named_read(void)
@@ -41,9 +30,12 @@ agent_named_read(void)
     nnamed = fleet_named_read(&named, named_context);
     for (int i = 0; i < nnamed; i++)
         fleet_engine_named_limit(agent.engine, (uint64) named[i].limit_id, named[i].max_running);
-    for (int i = 0; i < nbefore; i++)
+    for (int i = 0, k = 0; i < nbefore; i++)
     {
-        if (!still_there(before[i].limit_id)) /* dropped: what waits for it goes on */
+        while (k < nnamed && named[k].limit_id < before[i].limit_id)
+            k++;
+        if (k == nnamed || named[k].limit_id != before[i].limit_id)
+            /* dropped: what waits for it goes on */
             fleet_engine_named_limit(agent.engine, (uint64) before[i].limit_id, UINT32_MAX);
     }
     if (old != NULL)
@@ -61,11 +53,8 @@ find(const char *name)
     }
     for (int i = 0; i < nnamed; i++)
     {
-        for (int k = 0; k < named[i].former_names.n; k++)
-        {
-            if (strcmp(named[i].former_names.names[k], name) == 0)
-                return &named[i];
-        }
+        if (fleet_names_have(&named[i].former_names, name))
+            return &named[i];
     }
     return NULL;
 }

@@ -75,13 +75,14 @@
  *
  *   base.c       the turn, requests; memory, results, work that may raise
  *   quarantine.c objects over which agents ended
- *   health.c     what is known of servers and is not written yet; whether it is an event
+ *   health.c     what is known of servers and is not written yet; whether it is an event;
+ *                AgentServer.heard_written, .heard_due, .heard_node
  *   ground.c     what of AgentLink says whether it may be used
  *   pause.c      nothing: what is paused, as it was read
  *   named.c      nothing: named limits as they were read go to the engine
  *   target.c     targets: which servers of a group a run may use
  *   server.c     AgentServer, AgentLink, health, speeds
- *   probe.c      nothing: when servers that are not used are looked at
+ *   probe.c      when servers that are not used are looked at: AgentServer.probe_due
  *   learn.c      estimates: AgentRun.estimates and .learned
  *   run.c        AgentRun
  *   task.c       AgentTask
@@ -169,10 +170,11 @@ struct AgentServer
     bool suspect;
     FleetSpeed speed;
     bool speed_changed;
-    TimestampTz heard_at, heard_written; /* last message; the last of them that has a row */
-    bool heard_due;                      /* in health.c's list */
+    TimestampTz heard_at;      /* last message */
+    TimestampTz heard_written; /* the last of them that has a row */
+    bool heard_due;            /* it is to get one: heard_node is in health.c's list */
     dlist_node heard_node;
-    FleetTime probe_due; /* probe.c; 0: not yet known */
+    FleetTime probe_due; /* 0: not known yet */
     FleetNames groups, former_names;
     dlist_head links;
 };

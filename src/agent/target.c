@@ -67,17 +67,6 @@ agent_targets_init(void)
     fleet_placer_target(fleet_engine_placer(agent.engine), AGENT_NOWHERE_TARGET, &number, 1);
 }
 
-static bool
-among(const FleetNames *names, const char *name)
-{
-    for (int i = 0; i < names->n; i++)
-    {
-        if (strcmp(names->names[i], name) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* A name that it had before is another server's at most after the last run that may mean this one
  * by it (fleet_catalog.check_free_name()). */
 static bool
@@ -86,8 +75,9 @@ server_matches(const AgentServer *server, const char *name)
     if (server->gone)
         return false;
     if (name[0] == 's')
-        return strcmp(server->name, name + 2) == 0 || among(&server->former_names, name + 2);
-    return among(&server->groups, name + 2);
+        return strcmp(server->name, name + 2) == 0 ||
+               fleet_names_have(&server->former_names, name + 2);
+    return fleet_names_have(&server->groups, name + 2);
 }
 
 static Verdict

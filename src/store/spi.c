@@ -294,3 +294,14 @@ fleet_column_names(HeapTuple tuple, TupleDesc desc, int column, MemoryContext co
                 MemoryContextStrdup(context, TextDatumGetCString(elements[i]));
     }
 }
+
+bool
+fleet_names_have(const FleetNames *names, const char *name)
+{
+    for (int i = 0; i < names->n; i++)
+    {
+        if (strcmp(names->names[i], name) == 0)
+            return true;
+    }
+    return false;
+}

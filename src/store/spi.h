@@ -77,5 +77,6 @@ extern char *fleet_column_text(HeapTuple tuple, TupleDesc desc, int column, Memo
 /* Of type text[], without its nulls; none for null. */
 extern void fleet_column_names(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context,
                                FleetNames *names);
+extern bool fleet_names_have(const FleetNames *names, const char *name);
 
 #endif

@@ -8,10 +8,11 @@ mkdir -p "$owned/agent"
 perl -e '
     my %by = (AgentServer => "SERVER", AgentRun => "RUN", AgentTask => "TASK");
     my %other = (learned => "LEARN", estimates => "LEARN", learned_count => "LEARN",
+        heard_written => "HEALTH", heard_due => "HEALTH", probe_due => "PROBE",
         map { $_ => "REMOTE" } qw(linked acknowledged unclear acknowledge reported_turn log_line_seq seen_first seen_state));
     my $owner;
     print "#define OF(type) const __typeof__(type)\n";
-    for (qw(SERVER RUN TASK LEARN REMOTE)) { print "#ifdef OWNS_$_\n#define OF_$_(type) type\n#else\n#define OF_$_(type) OF(type)\n#endif\n"; }
+    for (qw(SERVER RUN TASK LEARN REMOTE HEALTH PROBE)) { print "#ifdef OWNS_$_\n#define OF_$_(type) type\n#else\n#define OF_$_(type) OF(type)\n#endif\n"; }
     while (<>)
     {
         $owner = $by{$1} if /^struct (\w+)$/;
@@ -35,6 +36,8 @@ for f in src/agent/*.c; do
         src/agent/server.c) owns=(-DOWNS_SERVER) ;;
         src/agent/remote.c) owns=(-DOWNS_REMOTE) ;;
         src/agent/learn.c) owns=(-DOWNS_LEARN) ;;
+        src/agent/health.c) owns=(-DOWNS_HEALTH) ;;
+        src/agent/probe.c) owns=(-DOWNS_PROBE) ;;
     esac
     breach "$("${CC:-cc}" -std=gnu11 -fsyntax-only -Werror=discarded-qualifiers "${owns[@]}" -I"$owned" -Isrc \
         -isystem "$include" "$f" 2>&1 | grep 'error: ')"

@@ -6,6 +6,7 @@
  *   runs.c   which run begins next
  *   limits.c  when a run may begin: its time, the runs of its key; its timeout
  *   named.c  named limits of tasks: so many that are active at a time
+ *   numbered.c  what is found by its number
  *   unit.c   one task run: start, stop, retry, end; servers and timers
  *   items.c  for_each: items, throttle, completion policy
  *   load.c   recovery from durable state
@@ -165,10 +166,22 @@ typedef struct WaitingRuns
     uint32_t n, capacity;
 } WaitingRuns;
 
+/* What is found by its number: structs that begin with this (numbered.c). */
+typedef struct Numbered
+{
+    uint64_t number;
+} Numbered;
+
+typedef struct NumberedArray
+{
+    Numbered **items; /* by number */
+    uint32_t n, capacity;
+} NumberedArray;
+
 /* What runs share a limit: those of one package. */
 typedef struct Key
 {
-    uint64_t key;
+    Numbered numbered;
     uint32_t limit;     /* 0: none */
     uint32_t users;     /* runs */
     uint32_t active;    /* … that run; each until the driver has written its end */
@@ -196,7 +209,7 @@ typedef struct NamedTarget
 /* A named limit (named.c). */
 typedef struct Named
 {
-    uint64_t number;
+    Numbered numbered;
     uint32_t most; /* UINT32_MAX: no limit */
     uint32_t held;
     bool changed; /* there may be room for others */
@@ -239,12 +252,10 @@ struct FleetEngine
     uint32_t nnested, nested_capacity;
     WaitingRun *replacing; /* they have come, and cancel others of their key */
     uint32_t nreplacing, replacing_capacity;
-    Key **keys; /* by key */
-    uint32_t nkeys, keys_capacity;
+    NumberedArray keys;
     bool room; /* a run may begin now that was parked: in the next turn */
 
-    Named **named; /* by number */
-    uint32_t nnamed, named_capacity;
+    NumberedArray named;
     bool named_changed;
     Wait *waits; /* by ticket */
     uint32_t waits_capacity;
@@ -326,6 +337,15 @@ extern void fleet_eng_begun(FleetEngine *engine, Run *run, FleetTime now);
 extern void fleet_eng_over(FleetEngine *engine, Run *run);
 extern void fleet_eng_replace(FleetEngine *engine, FleetTime now);
 extern void fleet_eng_run_due(FleetEngine *engine, uint32_t run, FleetTime now);
+
+/* ---- numbered.c ---- */
+
+extern void *fleet_eng_numbered_find(const NumberedArray *array, uint64_t number); /* or NULL */
+/* One that is not there yet, of this size, all else zero.  Whoever removes it frees it. */
+extern void *fleet_eng_numbered_add(FleetEngine *engine, NumberedArray *array, uint64_t number,
+                                    size_t size);
+extern void fleet_eng_numbered_remove(NumberedArray *array, uint64_t number);   /* it is there */
+extern void fleet_eng_numbered_free(FleetEngine *engine, NumberedArray *array); /* not the items */
 
 /* ---- named.c ---- */
 extern void fleet_eng_named_admit(FleetEngine *engine, uint32_t ticket, uint32_t target,

@@ -17,52 +17,14 @@
  */
 #include "core/engine/internal.h"
 
-#include <string.h>
-
 /* ---- keys ---- */
-
-/* Where it is, or would be. */
-static uint32_t
-key_place(const FleetEngine *engine, uint64_t key)
-{
-    uint32_t low = 0, high = engine->nkeys;
-
-    while (low < high)
-    {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (engine->keys[middle]->key < key)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static Key *
-key_find(const FleetEngine *engine, uint64_t key)
-{
-    uint32_t at = key_place(engine, key);
-
-    return at < engine->nkeys && engine->keys[at]->key == key ? engine->keys[at] : NULL;
-}
 
 static Key *
 key_get(FleetEngine *engine, uint64_t number)
 {
-    uint32_t at = key_place(engine, number);
-    Key *key;
+    Key *key = fleet_eng_numbered_find(&engine->keys, number);
 
-    if (at < engine->nkeys && engine->keys[at]->key == number)
-        return engine->keys[at];
-    key = fleet_alloc_zero(&engine->alloc, sizeof(Key));
-    key->key = number;
-    fleet_alloc_grow(&engine->alloc, (void **) &engine->keys, &engine->keys_capacity,
-                     engine->nkeys + 1, sizeof(Key *));
-    memmove(engine->keys + at + 1, engine->keys + at, (engine->nkeys - at) * sizeof(Key *));
-    engine->keys[at] = key;
-    engine->nkeys++;
-    return key;
+    return key != NULL ? key : fleet_eng_numbered_add(engine, &engine->keys, number, sizeof(Key));
 }
 
 static void
@@ -75,9 +37,9 @@ key_free(FleetEngine *engine, Key *key)
 void
 fleet_eng_keys_free(FleetEngine *engine)
 {
-    for (uint32_t i = 0; i < engine->nkeys; i++)
-        key_free(engine, engine->keys[i]);
-    fleet_alloc_free(&engine->alloc, engine->keys, engine->keys_capacity * sizeof(Key *));
+    for (uint32_t i = 0; i < engine->keys.n; i++)
+        key_free(engine, (Key *) engine->keys.items[i]);
+    fleet_eng_numbered_free(engine, &engine->keys);
 }
 
 static bool
@@ -140,7 +102,6 @@ void
 fleet_eng_key_leave(FleetEngine *engine, Run *run)
 {
     Key *key = run->key;
-    uint32_t at;
 
     fleet_eng_timer_set(engine, run->id | TIMER_RUN, FLEET_NEVER);
     if (key == NULL)
@@ -152,16 +113,14 @@ fleet_eng_key_leave(FleetEngine *engine, Run *run)
         unpark(engine, key);
     if (--key->users > 0)
         return;
-    at = key_place(engine, key->key);
-    memmove(engine->keys + at, engine->keys + at + 1, (engine->nkeys - at - 1) * sizeof(Key *));
-    engine->nkeys--;
+    fleet_eng_numbered_remove(&engine->keys, key->numbered.number);
     key_free(engine, key);
 }
 
 void
 fleet_engine_parallel(FleetEngine *engine, uint64_t number, uint32_t limit)
 {
-    Key *key = key_find(engine, number);
+    Key *key = fleet_eng_numbered_find(&engine->keys, number);
 
     if (key == NULL || key->limit == limit)
         return;

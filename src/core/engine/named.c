@@ -22,47 +22,22 @@
  */
 #include "core/engine/internal.h"
 
-#include <string.h>
-
 #define SHARE 4
 #define PATIENCE 8
 
 /* ---- limits ---- */
 
-static uint32_t
-limit_place(const FleetEngine *engine, uint64_t number)
-{
-    uint32_t low = 0, high = engine->nnamed;
-
-    while (low < high)
-    {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (engine->named[middle]->number < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
 /* One that was never told of is none. */
 static Named *
 limit_get(FleetEngine *engine, uint64_t number)
 {
-    uint32_t at = limit_place(engine, number);
-    Named *limit;
+    Named *limit = fleet_eng_numbered_find(&engine->named, number);
 
-    if (at < engine->nnamed && engine->named[at]->number == number)
-        return engine->named[at];
-    limit = fleet_alloc_zero(&engine->alloc, sizeof(Named));
-    limit->number = number;
-    limit->most = UINT32_MAX;
-    fleet_alloc_grow(&engine->alloc, (void **) &engine->named, &engine->named_capacity,
-                     engine->nnamed + 1, sizeof(Named *));
-    memmove(engine->named + at + 1, engine->named + at, (engine->nnamed - at) * sizeof(Named *));
-    engine->named[at] = limit;
-    engine->nnamed++;
+    if (limit == NULL)
+    {
+        limit = fleet_eng_numbered_add(engine, &engine->named, number, sizeof(Named));
+        limit->most = UINT32_MAX;
+    }
     return limit;
 }
 
@@ -75,9 +50,9 @@ flow_free(FleetEngine *engine, NamedFlow *flow)
 void
 fleet_eng_named_free(FleetEngine *engine)
 {
-    for (uint32_t i = 0; i < engine->nnamed; i++)
+    for (uint32_t i = 0; i < engine->named.n; i++)
     {
-        Named *limit = engine->named[i];
+        Named *limit = (Named *) engine->named.items[i];
 
         for (uint32_t t = 0; t < limit->ntargets; t++)
         {
@@ -92,7 +67,7 @@ fleet_eng_named_free(FleetEngine *engine)
                          limit->target_capacity * sizeof(NamedTarget));
         fleet_alloc_free(&engine->alloc, limit, sizeof(Named));
     }
-    fleet_alloc_free(&engine->alloc, engine->named, engine->named_capacity * sizeof(Named *));
+    fleet_eng_numbered_free(engine, &engine->named);
     fleet_alloc_free(&engine->alloc, engine->waits, engine->waits_capacity * sizeof(Wait));
 }
 
@@ -145,7 +120,7 @@ room_for(const FleetEngine *engine, const Named *limit, uint32_t ticket)
     uint32_t used = limit->held;
 
     if (engine->reserved != 0 && engine->reserved != ticket &&
-        names(spec_of(engine, engine->reserved), limit->number))
+        names(spec_of(engine, engine->reserved), limit->numbered.number))
         used++;
     return used < limit->most ? limit->most - used : 0;
 }
@@ -223,7 +198,7 @@ park(FleetEngine *engine, Named *limit, uint32_t ticket)
     NamedFlow *flow =
         flow_get(engine, target, fleet_eng_flow(ref), fleet_eng_run(engine, ref.run)->priority);
 
-    wait->limit = limit->number;
+    wait->limit = limit->numbered.number;
     fleet_eng_runs_push(engine, &flow->parked, (WaitingRun){ticket, 0, wait->order, 0});
 }
 
@@ -284,7 +259,7 @@ still_parked(const FleetEngine *engine, const Named *limit, const WaitingRun *en
 {
     const Wait *wait = &engine->waits[entry->run];
 
-    return wait->order == entry->seq && !wait->candidate && wait->limit == limit->number;
+    return wait->order == entry->seq && !wait->candidate && wait->limit == limit->numbered.number;
 }
 
 /* Those that wait no more go; false: there is nothing left of it, and it goes. */
@@ -346,7 +321,8 @@ refill(FleetEngine *engine, Named *limit, FleetTime now)
         {
             engine->waits[ticket].limit = UINT64_MAX; /* it is not there any more */
             offer(engine, ticket, now);
-            if (!engine->waits[ticket].candidate && engine->waits[ticket].limit == limit->number)
+            if (!engine->waits[ticket].candidate &&
+                engine->waits[ticket].limit == limit->numbered.number)
                 break;
         }
     }
@@ -366,12 +342,14 @@ fleet_eng_named_refill(FleetEngine *engine, FleetTime now)
         engine->waits[reserved].limit = UINT64_MAX;
         offer(engine, reserved, now);
     }
-    for (uint32_t i = 0; i < engine->nnamed; i++)
+    for (uint32_t i = 0; i < engine->named.n; i++)
     {
-        if (!engine->named[i]->changed)
+        Named *limit = (Named *) engine->named.items[i];
+
+        if (!limit->changed)
             continue;
-        engine->named[i]->changed = false;
-        refill(engine, engine->named[i], now);
+        limit->changed = false;
+        refill(engine, limit, now);
     }
 }
 
@@ -492,7 +470,7 @@ fleet_engine_named_limit(FleetEngine *engine, uint64_t number, uint32_t most)
 uint32_t
 fleet_engine_named_held(const FleetEngine *engine, uint64_t number)
 {
-    uint32_t at = limit_place(engine, number);
+    const Named *limit = fleet_eng_numbered_find(&engine->named, number);
 
-    return at < engine->nnamed && engine->named[at]->number == number ? engine->named[at]->held : 0;
+    return limit == NULL ? 0 : limit->held;
 }
