@@ -377,7 +377,8 @@ sub keep_evidence
     for my $query ("SELECT * FROM fleet.run WHERE params ->> 'key' LIKE '$plan->{key}.%' ORDER BY run_id",
         "SELECT t.* FROM fleet.task_run AS t JOIN fleet.run AS r USING (run_id) WHERE r.params ->> 'key' LIKE '$plan->{key}.%' ORDER BY run_id, task_no, item",
         'SELECT * FROM fleet.job_log WHERE run_id IN (SELECT run_id FROM fleet.run WHERE params ->> \'key\' LIKE \'' . $plan->{key} . '.%\') ORDER BY started_at',
-        'SELECT * FROM fleet.server_status')
+        'SELECT * FROM fleet.server_status',
+        "SELECT l.* FROM fleet.log AS l JOIN fleet.run AS r USING (run_id) WHERE r.params ->> 'key' LIKE '$plan->{key}.%' ORDER BY l.run_id, l.job_run_id, l.task, l.item, l.seq")
     {
         my ($rows, $err) = ('', '');
         $f->parent->psql($FleetTest::DB, $query, stdout => \$rows, stderr => \$err, extra_params => ['-x']);

@@ -290,7 +290,7 @@ for my $place (qw(a1 d1))
 {
     like(told($run, "t_$place"), qr/^failed 28P01 .*password authentication failed for user "etl"/, "$place: SQLSTATE and message");
     is($f->sql("SELECT count(*) FROM fleet.log WHERE run_id = $run AND task = 't_$place' AND level = 'ERROR' AND sqlstate = '28P01'"), '1', "$place: one line in the log");
-    like($f->sql("SELECT concat_ws(' ', server, state, last_error) FROM fleet.server_status WHERE server = 'w_$place'"), qr/^w_$place suspect .*password authentication failed/, "$place: the server's status says why");
+    like($f->sql("SELECT concat_ws(' ', server, state, last_error) FROM fleet.server_status WHERE server = 'w_$place'"), qr/^w_$place auth_failed .*password authentication failed/, "$place: the server's status says why");
 }
 is($f->sql("SELECT string_agg(concat_ws(' ', task, step, state, sqlstate, finished_at IS NOT NULL), ', ') FROM fleet.step_run WHERE run_id = $run"), 't_d1 first failed 28P01 t', 'the step that never began does not stay "starting"');
 $f->package('nowhere', hold => { %$hold, params => '{"key": "nowhere"}' }, job => { job => 'no_such_job', server => 'a1' }, gone => { job => 'viewed', server => 'w_d1', after => '{hold}' });

@@ -145,7 +145,7 @@ ok($standby->poll_query_until('dw', q{SELECT count(*) = 1 FROM pg_stat_activity 
 $f->forget('parent');
 $node->stop('immediate');
 is($standby->safe_psql('dw', $REASON), 'This server is a standby, where nothing can be written: the agent is on the primary.', 'promoted: on a standby, fleet.agent_status() says why there is none');
-like(slurp_file($standby->logfile), qr/WARNING:  there is no agent of pg_fleet now\n.*DETAIL:  This server is a standby/, 'promoted: … and who waits there is told');
+ok($standby->wait_for_log(qr/WARNING:  there is no agent of pg_fleet now\n.*DETAIL:  This server is a standby/), 'promoted: … and who waits there is told');
 unlike(slurp_file($standby->logfile), qr/registering background worker "pg_fleet/, 'promoted: no worker was registered on the standby');
 $standby->promote;
 $standby->safe_psql('dw', q{INSERT INTO etl.go VALUES ('promoted')});

@@ -56,11 +56,19 @@ sub starts { my ($node) = @_; return $f->sql_on($node || 'parent', 'SELECT start
 sub arm { my ($work, $id, $word) = @_; $f->point('parent', "$work.$id", $word); return; }
 sub disarm { my ($work, $id) = @_; return $f->point_release('parent', "$work.$id"); }
 
+# A session that does not mind if there is no agent at the moment: of a WARNING query_safe() would die.
+sub requester
+{
+    my $session = $f->parent->background_psql($FleetTest::DB);
+    $session->query_safe('SET client_min_messages = error');
+    return $session;
+}
+
 # A request whose work is poisoned before the agent can hear of it; "also" is done in its transaction, with the id for ID.
 sub start_armed
 {
     my ($call, $work, $word, $also) = @_;
-    my $session = $f->parent->background_psql($FleetTest::DB);
+    my $session = requester();
     $session->query_safe('BEGIN');
     my $id = $session->query_safe($call) =~ s/\s//gr;
     arm($work, $id, $word) if defined $work;
@@ -237,7 +245,7 @@ my $DEPLOYED = q{SELECT state || ' ' || coalesce(message, '-') FROM fleet.deploy
 sub deploy_armed
 {
     my ($work, $word) = @_;
-    my $session = $f->parent->background_psql($FleetTest::DB);
+    my $session = requester();
     $session->query_safe('BEGIN');
     $session->query_safe(q{SELECT fleet.deploy_job('noop', 'a1')});
     my $id = $session->query_safe('SELECT max(deployment_id) FROM fleet_catalog.deployment') =~ s/\s//gr;
