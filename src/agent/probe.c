@@ -26,6 +26,21 @@ static int interval = -1; /* as it was when it was found out when probes are due
 static uint32 nservers;   /* ... and how many there were at the last look */
 static FleetTime next_due;
 
+/* A login may take longer than the interval, at a server that is slow or does not answer: it goes on,
+ * else none would ever end. */
+static bool
+under_way(AgentServer *server)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &server->links)
+    {
+        if (dlist_container(AgentLink, node, iter.cur)->probing)
+            return true;
+    }
+    return false;
+}
+
 /* As the first role that may. */
 static void
 probe(AgentServer *server)
@@ -33,6 +48,8 @@ probe(AgentServer *server)
     Oid *roles;
     int n;
 
+    if (under_way(server))
+        return;
     fleet_hand_take(FLEET_HAND_SERVER, server->server_id, "work_probe");
     agent_links_forget_idle(server);
     n = fleet_server_roles(server->server_id, &roles);
@@ -44,6 +61,7 @@ probe(AgentServer *server)
 
         if (link == NULL)
             continue;
+        link->probing = !link->up;
         fleet_link_knock(link->link);
         break;
     }

@@ -617,6 +617,7 @@ agent_link_up(AgentLink *link, const FleetLinkIdentity *identity)
     dlist_iter iter;
 
     link->up = true;
+    link->probing = false;
     link->refused_at = 0;
     link->refused[0] = '\0';
     agent_health_add(&row);
@@ -639,6 +640,7 @@ agent_link_down(AgentLink *link, const char *sqlstate, const char *reason, bool 
                             .error = reason};
 
     link->up = false;
+    link->probing = false;
     if (permanent && link->refused_at == 0)
     {
         link->refused_at = fleet_clock_now();

@@ -194,6 +194,7 @@ struct AgentLink
     uint64 checked;       /* fleet_security_generation() when its ground was looked at */
     char *forbidden;      /* why it has no ground; NULL: it has */
     const char *forbidden_sqlstate;
+    bool probing;     /* a probe logs in (probe.c) */
     bool retired;     /* of the mode that the server had before: finishes what it has */
     uint32 deploying; /* answers to come */
     /* lists of others: local_job*.c, remote.c, deploy.c */

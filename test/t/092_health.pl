@@ -67,6 +67,23 @@ $f->sql(q{SELECT fleet.resume()});
 $f->release($_) for qw(r a d);
 $f->run_is($_, 'succeeded', 'in the end nothing waits') for $run, $second, $third;
 
+# Each probe logs in anew, and leaves nothing behind.
+sub logins { my ($what) = @_; return "SELECT $what FROM pg_stat_database WHERE datname = 'dw'" }
+$f->sql(q{ALTER SYSTEM SET fleet.probe_interval = '30ms'});
+$f->sql('SELECT pg_reload_conf()');
+my @memory;
+for my $probes (30, 120)
+{
+    my $before = $f->sql_on('d1', logins('sessions'));
+    $f->wait_for('d1', logins("sessions > $before + $probes"), 't', "$probes probes");
+    push @memory, [ $f->agent_memory('parent') ];
+}
+my ($contexts, $malloc) = map { $memory[1][$_] - $memory[0][$_] } 0, 1;
+note "120 probes of each server: $contexts bytes more in contexts, $malloc besides";
+# what libpq keeps goes up and down with the sessions that are open at the moment, two of them here
+cmp_ok($contexts, '<', 30000, 'memory contexts are flat over hundreds of probes');
+cmp_ok($malloc, '<', 100000, '… and what libpq asks malloc for') unless $ENV{FLEET_ASAN};
+
 # When it was seen moves with its answers: by the commit of what they bring.
 $f->job('short', 'SELECT 1');
 $f->package('talks', map({ $_ => { job => 'short', server => $_ } } qw(a1 d1)));
