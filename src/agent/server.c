@@ -12,6 +12,7 @@
 #include "agent/history.h"
 #include "agent/health.h"
 #include "agent/quarantine.h"
+#include "agent/quota.h"
 #include "store/deployment.h"
 #include "store/spi.h"
 #include "guc.h"
@@ -57,6 +58,7 @@ agent_settings_changed(void)
     fleet_engine_limits(agent.engine, FLEET_MS((FleetTime) fleet_guc_lost_after),
                         (uint32) fleet_guc_max_active_runs);
     local_server();
+    agent_quota_settings();
     agent_history_now();
     turn_again();
 }
