@@ -58,9 +58,8 @@ agent_settings_changed(void)
     fleet_engine_limits(agent.engine, FLEET_MS((FleetTime) fleet_guc_lost_after),
                         (uint32) fleet_guc_max_active_runs);
     local_server();
-    agent_quota_settings();
     agent_history_now();
-    turn_again();
+    agent_quota_settings(); /* and the turn comes again */
 }
 
 void
