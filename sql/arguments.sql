@@ -205,6 +205,7 @@ RESET ROLE;
 SELECT pg_temp.everything() = :'before' AS nothing_left;
 
 -- at the limits it is accepted, and stored as given
+SELECT fleet.set_quota('regress_fleet_arg', max_priority => 1000);
 SET ROLE regress_fleet_arg;
 BEGIN;
 SELECT fleet.create_job(repeat('j', 200), leaves_clean => true);
@@ -296,6 +297,7 @@ SELECT fleet.remove_server('regress_a');
 SELECT count(fleet.drop_group(name)) FROM fleet.group;
 RESET ROLE;
 REVOKE USAGE ON FOREIGN DATA WRAPPER pg_fleet FROM regress_fleet_arg;
+SELECT fleet.drop_quota('regress_fleet_arg');
 DROP ROLE regress_fleet_arg, regress_fleet_arg2;
 
 -- a copy of a parent, told which of the two it is: it keeps the identity or gets one of its own; its

@@ -82,6 +82,10 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task_limit (name, owner, max_r
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task_limit (limit_id, name, owner, max_running) VALUES (1000001, 'a', 10, 1), (1000001, 'b', 10, 1)$$);
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.task_limit (name, owner, max_running) VALUES (%L, 10, 1)', n)) FROM unnest(ARRAY['', repeat('x', 201)]) AS n;
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.task_limit (name, owner, max_running) VALUES (%L, 10, %s)', 'l', m)) FROM unnest(ARRAY[-1, 1000001]) AS m;
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quota (role) VALUES (10), (10)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quota (role) VALUES (NULL), (NULL)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quota (quota_id, role) VALUES (1000001, NULL), (1000001, 10)$$);
+SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.quota (%s) VALUES (%s)', c[1], c[2])) FROM unnest('{max_open_runs -1,max_open_runs 1000001,max_active_runs 0,max_active_runs 1000001,max_priority -1001,max_priority 1001,max_runners 0,max_runners 1001}'::text[]) AS q (said), string_to_array(q.said, ' ') AS c;
 
 -- jobs and steps
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job (name, owner) VALUES ('regress_j', 10)$$);

@@ -15,6 +15,7 @@
 #include "agent/local_job.h"
 #include "agent/named.h"
 #include "agent/quarantine.h"
+#include "agent/quota.h"
 #include "agent/recover.h"
 #include "agent/run.h"
 #include "agent/schedule.h"
@@ -204,7 +205,10 @@ agent_inbox_take(void)
     if (agent.paused)
         return;
     if (inbox.limits || inbox.everything)
+    {
         agent_named_read();
+        agent_quota_read();
+    }
     definitions_load(inbox.renamed || inbox.everything,
                      /* a server may have come into a group */
                      inbox.pause || inbox.servers || inbox.everything,

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "agent/limits.h"
+#include "agent/quota.h"
 #include "agent/run.h"
 #include "hand.h"
 #include "store/limits.h"
@@ -17,6 +18,7 @@ void
 agent_limits_load(AgentRun *run, const FleetRunRow *row)
 {
     FleetRunLimits limits = {.key = (uint64) row->package_id,
+                             .role_key = agent_quota_key(row->owner),
                              .order = (uint64) Max(row->queued_at, row->run_at),
                              .replaces = row->replaces,
                              .timeout = row->timeout,
@@ -29,6 +31,7 @@ agent_limits_load(AgentRun *run, const FleetRunRow *row)
     fleet_engine_run_limits(agent.engine, run->handle, &limits, fleet_clock_now());
     if (row->package_id != 0)
         fleet_engine_parallel(agent.engine, limits.key, row->max_parallel);
+    agent_quota_told(row->owner);
 }
 
 void

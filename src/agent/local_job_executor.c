@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "agent/local_job_internal.h"
+#include "agent/quota.h"
 #include "miscadmin.h"
 #include "points.h"
 
@@ -57,10 +58,26 @@ local_job_release_executor(LocalJob *local)
     turn_again(); /* others may wait for one */
 }
 
+/* What a parent starts here has the slots that it was given, and no quota. */
+static FleetExecutor *
+runner_get(const LocalJob *local, const char **why)
+{
+    const char *sqlstate;
+
+    return local->parent_uuid != NULL ? fleet_runner_get(local->role, &sqlstate, why)
+                                      : agent_quota_runner(local->role, &sqlstate, why);
+}
+
+/* Only its role has to wait: others may get a runner. */
+static bool
+role_waits(const LocalJob *local)
+{
+    return local->parent_uuid == NULL && agent_quota_full(local->role);
+}
+
 static bool
 acquire_executor(LocalJob *local)
 {
-    const char *sqlstate;
     const char *why = NULL;
 
     if (local->executor != NULL && local->executor_role == local->role)
@@ -69,7 +86,7 @@ acquire_executor(LocalJob *local)
     if (local->link != NULL)
         local->executor = fleet_link_session(local->link->link);
     else
-        local->executor = fleet_runner_get(local->role, &sqlstate, &why);
+        local->executor = runner_get(local, &why);
     if (local->executor == NULL)
     {
         if (!local->waiting)
@@ -172,18 +189,20 @@ local_job_commit(LocalJob *local)
 void
 local_jobs_runners(void)
 {
-    while (!dlist_is_empty(&local_jobs.runner_waiting))
-    {
-        LocalJob *local =
-            dlist_container(LocalJob, wait_node, dlist_head_node(&local_jobs.runner_waiting));
+    dlist_mutable_iter iter;
 
-        local_job_send(local);
-        if (local->waiting)
-        {
-            /* nothing is given back as long as nothing ends; slots of others may get free */
-            turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
+    dlist_foreach_modify(iter, &local_jobs.runner_waiting)
+    {
+        LocalJob *local = dlist_container(LocalJob, wait_node, iter.cur);
+
+        if (!role_waits(local))
+            local_job_send(local);
+        if (!local->waiting)
+            continue;
+        /* nothing is given back as long as nothing ends; slots of others may get free */
+        turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
+        if (!role_waits(local))
             break;
-        }
     }
     fleet_hand_empty();
 }

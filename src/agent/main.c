@@ -35,6 +35,7 @@
 #include "agent/named.h"
 #include "agent/probe.h"
 #include "agent/quarantine.h"
+#include "agent/quota.h"
 #include "agent/query.h"
 #include "agent/recover.h"
 #include "agent/remote.h"
@@ -111,6 +112,7 @@ load_everything(void)
         return;
     agent_learn_names();
     agent_named_read();
+    agent_quota_read();
     agent_steer_pause();
     job_runs_load(NULL, 0);
     agent_runs_load(NULL, 0);

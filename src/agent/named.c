@@ -63,7 +63,7 @@ void
 agent_named_resolve(const FleetNames *names, Oid owner, FleetTaskSpec *spec)
 {
     spec->nlimits = 0;
-    for (int i = 0; i < names->n && spec->nlimits < FLEET_TASK_LIMITS; i++)
+    for (int i = 0; i < names->n && spec->nlimits < FLEET_TASK_LIMITS - 1; i++)
     {
         const FleetNamedRow *row = find(names->names[i]);
 

@@ -11,6 +11,7 @@
 #include "agent/query.h"
 #include "agent/given.h"
 #include "agent/learn.h"
+#include "agent/quota.h"
 #include "agent/run.h"
 #include "store/condition.h"
 #include "store/run_close.h"
@@ -516,10 +517,12 @@ runners_turn(void)
             query_failed(query, why);
             continue;
         }
-        query->executor = fleet_runner_get(query->run->owner, &sqlstate, &why);
+        query->executor = agent_quota_runner(query->run->owner, &sqlstate, &why);
         if (query->executor == NULL)
         {
             turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
+            if (agent_quota_full(query->run->owner))
+                continue; /* others may have one */
             break;
         }
         query->executor->owner = query;

@@ -8,6 +8,7 @@
 #include "agent/run.h"
 #include "agent/learn.h"
 #include "agent/named.h"
+#include "agent/quota.h"
 #include "agent/target.h"
 #include "hand.h"
 #include "store/run_write.h"
@@ -394,6 +395,8 @@ agent_run_create(const FleetRunRow *row)
                 task->job_def != NULL && !task->by_name ? task->job_def->owner_oid : InvalidOid,
                 context);
         agent_named_resolve(&task->limits, run->owner, &run->def->specs[t]);
+        if (run->def->specs[t].kind == FLEET_TASK_SQL)
+            agent_quota_task(run->owner, &run->def->specs[t]);
     }
     run->graph = fleet_graph_create(&alloc, run->def->specs, run->def->ntasks, run->def->edges,
                                     run->def->nedges, &error);

@@ -34,6 +34,7 @@
 
 #include "agent/schedule.h"
 #include "agent/pause.h"
+#include "agent/quota.h"
 #include "agent/raise.h"
 #include "core/due.h"
 #include "lib/stringinfo.h"
@@ -560,7 +561,7 @@ role_is_busy(Oid role)
     return false;
 }
 
-/* False: there is no runner now, for whomever. */
+/* False: there is no runner now. */
 static bool
 begin(AgentSchedule *schedule)
 {
@@ -572,7 +573,7 @@ begin(AgentSchedule *schedule)
         firing_failed(schedule, sqlstate, why);
         return true;
     }
-    schedule->executor = fleet_runner_get(schedule->owner, &sqlstate, &why);
+    schedule->executor = agent_quota_runner(schedule->owner, &sqlstate, &why);
     if (schedule->executor == NULL)
         return false;
     schedule->executor->owner = schedule;
@@ -597,7 +598,8 @@ runners_turn(FleetTime now)
         if (schedule->stage == FIRING_WAITS && !role_is_busy(schedule->owner) && !begin(schedule))
         {
             turn_wake_at(now + RUNNER_WAIT);
-            return;
+            if (!agent_quota_full(schedule->owner))
+                return;
         }
     }
 }

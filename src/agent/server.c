@@ -12,6 +12,7 @@
 #include "agent/history.h"
 #include "agent/health.h"
 #include "agent/quarantine.h"
+#include "agent/quota.h"
 #include "store/deployment.h"
 #include "store/spi.h"
 #include "guc.h"
@@ -56,7 +57,7 @@ agent_settings_changed(void)
                         (uint32) fleet_guc_max_active_runs);
     local_server();
     agent_history_now();
-    turn_again();
+    agent_quota_settings(); /* and the turn comes again */
 }
 
 void

@@ -72,7 +72,7 @@ extern bool fleet_retry_matches(const FleetRetry *retry, const char *sqlstate);
 /* Wait before retry number "attempt" (1 = first retry): base * 2^(attempt-1), capped, jittered. */
 extern FleetTime fleet_retry_wait(const FleetRetry *retry, int attempt, FleetRandom *random);
 
-#define FLEET_TASK_LIMITS 8
+#define FLEET_TASK_LIMITS 9 /* 8 that a task may name, and that of its role */
 
 typedef struct FleetTaskSpec
 {

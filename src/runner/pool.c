@@ -568,6 +568,20 @@ fleet_runner_count(void)
     return runner_count;
 }
 
+uint32
+fleet_runner_busy(Oid role)
+{
+    dlist_iter iter;
+    uint32 n = 0;
+
+    dlist_foreach(iter, &busy_runners)
+    {
+        if (dlist_container(Runner, node, iter.cur)->role == role)
+            n++;
+    }
+    return n;
+}
+
 int
 fleet_runner_pid(const FleetExecutor *executor)
 {

@@ -60,6 +60,8 @@ extern FleetTime fleet_runner_poll(FleetTime now);
  * DATABASE); otherwise busy ones go on, and are the next agent's to adopt. */
 extern void fleet_runner_shutdown(bool hard);
 extern int fleet_runner_count(void);
+/* Those of this role that work for it now. */
+extern uint32 fleet_runner_busy(Oid role);
 
 /* pg_xact_status() here, for steps that runners ran before a crash. */
 extern FleetXactStatus fleet_runner_resolve(uint64 xid);

@@ -6,7 +6,7 @@
 --
 -- Who writes what (so that the agent never waits for a user's open transaction):
 --   sessions (through functions)  definitions and their versions; INSERT of renaming; INSERT of run, job_run, cancel_request, retry_request, purge_request,
---                                 definition, deployment; skip_request, pause; task_limit;
+--                                 definition, deployment; skip_request, pause; task_limit, quota;
 --                                 schedule, schedule_state; identity while it is paused
 --   the agent, alone              INSERT of cancel_request for what another run replaces; every later change of run, task_run, job_run, step_run, log_line, deployment,
 --                                 server_health, commits_itself, duration, schedule_failure, event, agent; identity; DELETE of retry_request,
@@ -403,6 +403,7 @@ CREATE TABLE fleet_catalog.run (
     CHECK (run_uuid IS NOT NULL OR run_key IS NOT NULL)
 ) WITH (fillfactor = 70);
 CREATE INDEX run_open ON fleet_catalog.run (package_id, run_id) WHERE state < 11;
+CREATE INDEX run_open_owner ON fleet_catalog.run (owner) WHERE state < 11 AND parent_run_id IS NULL AND parent_job_run_id IS NULL; -- what quotas count
 -- A restart has the key of the run that it restarts.
 CREATE UNIQUE INDEX run_run_key ON fleet_catalog.run (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL;
 CREATE INDEX run_package ON fleet_catalog.run (package, run_id);
@@ -480,6 +481,7 @@ CREATE TABLE fleet_catalog.job_run (
 ) WITH (fillfactor = 70);
 -- finished_at and not state: an index that looks at state would be written at each change of it.
 CREATE INDEX job_run_open ON fleet_catalog.job_run (job_run_id) WHERE finished_at IS NULL;
+CREATE INDEX job_run_open_owner ON fleet_catalog.job_run (owner) WHERE finished_at IS NULL AND parent_uuid IS NULL;
 CREATE INDEX job_run_definition ON fleet_catalog.job_run (definition);
 CREATE INDEX job_run_unborn ON fleet_catalog.job_run (owner) WHERE job = ''; -- canceled before they arrived
 COMMENT ON TABLE fleet_catalog.job_run IS 'One row an execution of a job by this agent (start_job, or a parent in mode agent)';

@@ -357,6 +357,7 @@ CREATE FUNCTION fleet_catalog.run_job(a_job text, a_owner oid, a_params jsonb, a
 DECLARE
     v_run_id bigint;
 BEGIN
+    PERFORM fleet_catalog.check_open_runs(a_owner);
     INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, params)
     VALUES (coalesce(a_uuid, gen_random_uuid()), '', a_job, a_job_run_id,
             fleet_catalog.store_definition('package', fleet_catalog.job_as_package(a_job, a_owner, a_server, a_on_group, a_start_step)), a_owner, a_params)
@@ -415,6 +416,7 @@ BEGIN
         PERFORM fleet_catalog.run_job(a_job, v_job.owner, v_job.params, a_server, a_on_group, a_start_step, v_id, v_uuid);
         RETURN v_id;
     END IF;
+    PERFORM fleet_catalog.check_open_runs(v_job.owner);
     INSERT INTO fleet_catalog.job_run (job_run_id, job, definition, owner, params, context)
     VALUES (v_id, a_job, fleet_catalog.snapshot_job(a_job, a_start_step), v_job.owner, v_job.params,
             CASE WHEN a_scheduled_for IS NOT NULL THEN jsonb_build_object('job', a_job, 'scheduled_for', a_scheduled_for) END);

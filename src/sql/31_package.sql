@@ -45,7 +45,7 @@ BEGIN
     PERFORM fleet_catalog.check_name('package', a_package);
     PERFORM fleet_catalog.check_params(a_params);
     PERFORM fleet_catalog.check_overlap(a_overlap, a_max_parallel);
-    PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
+    PERFORM fleet_catalog.check_priority(a_priority);
     PERFORM fleet_catalog.check_given('enabled', a_enabled::text, 'timeout', a_timeout::text, 'deadline', a_deadline::text);
     PERFORM fleet_catalog.check_span('timeout', a_timeout);
     PERFORM fleet_catalog.check_span('deadline', a_deadline);

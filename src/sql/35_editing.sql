@@ -598,7 +598,7 @@ BEGIN
     PERFORM fleet_catalog.check_span('timeout', a_timeout);
     PERFORM fleet_catalog.check_span('deadline', a_deadline);
     IF a_priority IS NOT NULL THEN
-        PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
+        PERFORM fleet_catalog.check_priority(a_priority);
     END IF;
     IF a_failed_if IS NOT NULL THEN
         PERFORM fleet_catalog.check_choice('failed_if', a_failed_if, 'unhandled', 'any');

@@ -137,7 +137,7 @@ BEGIN
     PERFORM fleet_catalog.check_given('require_deployed', a_require_deployed::text);
     v_params := fleet_catalog.merge_params(format('package "%s"', a_package), v_package.params, a_params);
     IF a_priority IS NOT NULL THEN
-        PERFORM fleet_catalog.check_range('priority', a_priority, -1000, 1000);
+        PERFORM fleet_catalog.check_priority(a_priority);
     END IF;
     PERFORM fleet_catalog.check_times(a_run_at, a_timeout, a_deadline);
     v_decided := CASE WHEN a_backfill IS NULL THEN fleet_catalog.decide_overlap(v_package.package_id) END;
@@ -159,6 +159,7 @@ BEGIN
         END IF;
     END IF;
     PERFORM fleet_catalog.check_enabled('package', a_package, v_package.enabled);
+    PERFORM fleet_catalog.check_open_runs(v_package.owner);
     PERFORM fleet_catalog.check_runnable(v_package);
     IF num_nonnulls(a_only_tasks, a_from_task, a_skip_tasks) = 0 THEN
         v_definition := fleet_catalog.snapshot_package(a_package);

@@ -384,6 +384,7 @@ BEGIN
         PERFORM fleet_catalog.check_unclear(a_run_id);
     END IF;
     PERFORM fleet_catalog.check_not_running(v_old);
+    PERFORM fleet_catalog.check_open_runs(v_old.owner);
     -- The uuid follows from the old run's: a restart that is asked for again after its commit was lost with a primary
     -- starts nothing twice.  What an earlier restart was told about unknown tasks holds for those that it did not come to.
     INSERT INTO fleet_catalog.run (run_uuid, package, job, job_run_id, definition, owner, priority, params, run_key, restart_of, restart_unknown,

@@ -530,7 +530,7 @@ BEGIN
     PERFORM fleet_catalog.check_count(a_body -> 'tasks', 'tasks', 10000);
     PERFORM fleet_catalog.check_count(a_body -> 'precedence', 'precedence constraints', 1000000);
     PERFORM fleet_catalog.check_choice('overlap', coalesce(a_body ->> 'overlap', 'parallel'), 'parallel', 'skip', 'queue', 'replace');
-    PERFORM fleet_catalog.check_range('priority', coalesce((a_body ->> 'priority')::integer, 0), -1000, 1000);
+    PERFORM fleet_catalog.check_priority(coalesce((a_body ->> 'priority')::integer, 0));
     PERFORM fleet_catalog.check_rows('fleet_catalog.task', 'task', a_body -> 'tasks');
     PERFORM fleet_catalog.check_received_work(a_body -> 'tasks');
     PERFORM fleet_catalog.check_graph(

@@ -37,6 +37,13 @@ static FleetStatement named_statement = {
     {0},
     NULL};
 
+static FleetStatement quota_statement = {
+    "SELECT q.role::pg_catalog.oid, q.role IS NULL, q.max_active_runs, q.max_runners"
+    "  FROM fleet_catalog.quota AS q",
+    0,
+    {0},
+    NULL};
+
 int
 fleet_limits_read(FleetLimitRow **rows)
 {
@@ -73,6 +80,27 @@ fleet_named_read(FleetNamedRow **rows, MemoryContext context)
         row->owner = (Oid) fleet_column_int(tuple, desc, 4, InvalidOid);
         row->shared = fleet_column_bool(tuple, desc, 5);
         row->max_running = (uint32) fleet_column_int(tuple, desc, 6, 0);
+    }
+    SPI_freetuptable(table);
+    return count;
+}
+
+int
+fleet_quota_read(FleetQuotaRow **rows, MemoryContext context)
+{
+    int count = (int) fleet_statement_run(&quota_statement, NULL, NULL);
+    SPITupleTable *table = SPI_tuptable;
+
+    *rows = MemoryContextAllocZero(context, sizeof(FleetQuotaRow) * (Size) Max(count, 1));
+    for (int i = 0; i < count; i++)
+    {
+        HeapTuple tuple = table->vals[i];
+        FleetQuotaRow *row = &(*rows)[i];
+
+        row->role = (Oid) fleet_column_int(tuple, table->tupdesc, 1, InvalidOid);
+        row->everybody = fleet_column_bool(tuple, table->tupdesc, 2);
+        row->max_active_runs = (uint32) fleet_column_int(tuple, table->tupdesc, 3, 0);
+        row->max_runners = (uint32) fleet_column_int(tuple, table->tupdesc, 4, 0);
     }
     SPI_freetuptable(table);
     return count;

@@ -31,6 +31,18 @@ typedef struct FleetNamedRow
     uint32 max_running;
 } FleetNamedRow;
 
+/* What a role may have at a time. */
+typedef struct FleetQuotaRow
+{
+    Oid role; /* of "everybody" nothing */
+    bool everybody;
+    uint32 max_active_runs; /* 0: as everybody; of everybody: the default */
+    uint32 max_runners;     /* the same */
+} FleetQuotaRow;
+
+/* All of them; palloc'd in the context.  Returns how many. */
+extern int fleet_quota_read(FleetQuotaRow **rows, MemoryContext context);
+
 /* All of them, by id; palloc'd in the context.  Returns how many. */
 extern int fleet_named_read(FleetNamedRow **rows, MemoryContext context);
 

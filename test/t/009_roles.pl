@@ -219,6 +219,8 @@ my %stranger = (
     drop_group => [ q{SELECT fleet.drop_group('mine')} => '42501' ],
     create_limit => [ q{SELECT fleet.create_limit('alice limit', 5)} => '42710' ],
     alter_limit => [ q{SELECT fleet.alter_limit('alice limit', 5)} => '42501' ],
+    set_quota => [ q{SELECT fleet.set_quota('bob', max_runners => 100)} => '42501' ],
+    drop_quota => [ q{SELECT fleet.drop_quota('bob')} => '42501' ],
     drop_limit => [ q{SELECT fleet.drop_limit('alice limit')} => '42501' ],
     set_server_state => [ q{SELECT fleet.set_server_state('d1', 'offline')} => '42501' ],
     lift_quarantine => [ "SELECT fleet.lift_quarantine(run_id => $sleeping)" => '42704' ],

@@ -91,6 +91,7 @@ my %read_first = (
     job => 'job owner steps leaves_clean changed_at',
     job_log => 'run_id task item server step state sqlstate duration',
     job_run => 'job_run_id job state row_count sqlstate started_at',
+    quota => 'role max_open_runs max_active_runs max_priority max_runners',
     limits => 'name max_running running queued owner shared',
     log => 'run_id task item step seq level',
     package => 'package owner tasks overlap priority changed_at',
@@ -147,6 +148,7 @@ SELECT 'deployment', d.deployment_id, 3, 'work_deployed', '22012', 'division by 
 UNION ALL SELECT 'run', :run, 2, 'work_write', '22012', 'division by zero'
 UNION ALL SELECT 'job run', :job_run, 4, 'work_write', '22012', 'division by zero';
 SELECT fleet.create_limit('big_io', 4, 'reads whole tables');
+SELECT fleet.set_quota(NULL, max_runners => 4);
 INSERT INTO fleet_catalog.pause (package, reason, paused_by) VALUES ('load_orders', 'source is down', 'planner');
 INSERT INTO fleet_catalog.event (raised_at, kind, run_id, package, task, item, server_id, server, owner, sqlstate, message)
 SELECT now(), 'server_auth_failed', :run, 'load_orders', 'regions', 7, s.server_id, s.name, s.owner, '22012', 'division by zero' FROM fleet_catalog.server AS s;

@@ -182,6 +182,8 @@ my %call = (
     'fleet.confirm_identity' => [ q{SELECT fleet.confirm_identity('new')}, role => 'postgres', error => qr/is not paused/ ],
     'fleet.create_limit'     => q{SELECT fleet.create_limit('new', 1)},
     'fleet.alter_limit'      => q{SELECT fleet.alter_limit('hers', max_running => 9, new_name => 'still hers')},
+    'fleet.set_quota'        => [ q{SELECT fleet.set_quota('alice', max_runners => 9)}, role => 'postgres' ],
+    'fleet.drop_quota'       => [ q{SELECT fleet.set_quota('bob', max_runners => 9), fleet.drop_quota('bob')}, role => 'postgres' ],
     'fleet.drop_limit'       => q{SELECT fleet.drop_limit('spare limit')},
     'fleet.create_group'     => q{SELECT fleet.create_group('new')},
     'fleet.create_job'       => q{SELECT fleet.create_job('new')},

@@ -135,7 +135,9 @@ extern void fleet_engine_run_strict(FleetEngine *engine, uint32_t run);
 /* When a run may begin, and must have ended (limits.c). */
 typedef struct FleetRunLimits
 {
-    uint64_t key;   /* runs with the same key share a limit of fleet_engine_parallel(); 0: none */
+    uint64_t key; /* runs with the same key share a limit of fleet_engine_parallel(); 0: none */
+    uint64_t
+        role_key;   /* the same, with another limit of its own; no number is a key of both kinds */
     uint64_t order; /* of two runs of one priority the lower one begins first; 0: as they come */
     bool replaces;  /* once it could begin, the runs of its key that come before it by "order", and
                              could begin or have begun, are canceled (FLEET_DO_REPLACE says so) */

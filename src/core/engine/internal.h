@@ -87,6 +87,14 @@ typedef enum Part
     PARTS
 } Part;
 
+/* What runs share limits by. */
+enum
+{
+    KEY_PACKAGE,
+    KEY_ROLE,
+    KEYS
+};
+
 typedef struct Run
 {
     uint32_t id;
@@ -107,11 +115,11 @@ typedef struct Run
     bool paused; /* nothing new of it starts */
     bool held;   /* a sweep of it goes on in the next turn: its decisions are held */
     bool early;  /* queued: its time has not come */
-    bool parked; /* queued: its key has no room */
     bool replaces;
     bool timed_out;
-    bool in_key;     /* it is one of those of its key that run */
-    struct Key *key; /* NULL: none */
+    bool in_keys;           /* it is one of those of its keys that run */
+    struct Key *keys[KEYS]; /* NULL: none */
+    struct Key *parked;     /* queued, and this one of its keys has no room; NULL: not so */
     uint64_t order;
     FleetTime timeout; /* 0: none */
     FleetTime since;   /* loaded: when it began */
@@ -178,7 +186,7 @@ typedef struct NumberedArray
     uint32_t n, capacity;
 } NumberedArray;
 
-/* What runs share a limit: those of one package. */
+/* What runs share a limit: those of one package, or of one role. */
 typedef struct Key
 {
     Numbered numbered;

@@ -1,12 +1,15 @@
 /*
  * core/engine/limits.c
  *     When a run may begin, besides max_active_runs: not before its time, and
- *     not while as many runs of its key run as may run at a time.  And when it
- *     must have ended: its timeout.
+ *     not while as many runs of one of its keys run as may run at a time.  And
+ *     when it must have ended: its timeout.
  *
- * A run whose key has no room is parked there; when there is room, as many of
- * the parked ones as it suffices for, the first ones first, wait among all
- * others again (runs.c).  One too many does no harm: it is parked once more.
+ * A run has up to two keys: its package's, and its role's.  If one has no room
+ * it is parked there; when there is room, as many of the parked ones as it
+ * suffices for, the first ones first, wait among all others again (runs.c).
+ * One too many does no harm: it is parked once more.  One that came up since
+ * one of its keys had room and is parked with the other one leaves that room
+ * to the next.
  *
  * The place of a run is free once the driver has written its end, and frees
  * the run: whatever happens then, the rows never show one too many.
@@ -48,24 +51,12 @@ key_full(const Key *key)
     return key->limit > 0 && key->active >= key->limit && !FLEET_BUG_QUEUE_RUNS_TWO;
 }
 
-/* Has its key no room?  Then it is with the key from now on. */
-bool
-fleet_eng_parks(FleetEngine *engine, Run *run)
-{
-    if (run->key == NULL || !key_full(run->key))
-        return false;
-    run->parked = true;
-    fleet_eng_runs_push(engine, &run->key->parked,
-                        (WaitingRun){run->id, run->priority, run->seq, run->order});
-    return true;
-}
-
 static Run *
-parked_run(const FleetEngine *engine, const WaitingRun *entry)
+parked_run(const FleetEngine *engine, const Key *key, const WaitingRun *entry)
 {
     Run *run = fleet_eng_run(engine, entry->run);
 
-    return run != NULL && run->seq == entry->seq && run->parked ? run : NULL;
+    return run != NULL && run->seq == entry->seq && run->parked == key ? run : NULL;
 }
 
 static void
@@ -76,11 +67,11 @@ unpark(FleetEngine *engine, Key *key)
     while (room > 0 && key->parked.n > 0)
     {
         WaitingRun entry = fleet_eng_runs_pop(&key->parked);
-        Run *run = parked_run(engine, &entry);
+        Run *run = parked_run(engine, key, &entry);
 
         if (run == NULL)
             continue;
-        run->parked = false;
+        run->parked = NULL;
         if (run->state != FLEET_QUEUED || run->paused)
             continue; /* it comes when it is resumed */
         fleet_eng_wait(engine, run);
@@ -89,25 +80,47 @@ unpark(FleetEngine *engine, Key *key)
     }
 }
 
-/* There may be room for others of its key. */
+/* There may be room for others of its keys. */
 void
 fleet_eng_key_room(FleetEngine *engine, const Run *run)
 {
-    if (run->key != NULL)
-        unpark(engine, run->key);
+    for (int k = 0; k < KEYS; k++)
+    {
+        if (run->keys[k] != NULL)
+            unpark(engine, run->keys[k]);
+    }
 }
 
-/* Its end is written, and it is being freed. */
-void
-fleet_eng_key_leave(FleetEngine *engine, Run *run)
+static Key *
+full_key(const Run *run)
 {
-    Key *key = run->key;
+    for (int k = 0; k < KEYS; k++)
+    {
+        if (run->keys[k] != NULL && key_full(run->keys[k]))
+            return run->keys[k];
+    }
+    return NULL;
+}
 
-    fleet_eng_timer_set(engine, run->id | TIMER_RUN, FLEET_NEVER);
+/* Has one of its keys no room?  Then it is with that key from now on. */
+bool
+fleet_eng_parks(FleetEngine *engine, Run *run)
+{
+    Key *key = full_key(run);
+
     if (key == NULL)
-        return;
-    run->key = NULL;
-    if (run->in_key)
+        return false;
+    run->parked = key;
+    fleet_eng_runs_push(engine, &key->parked,
+                        (WaitingRun){run->id, run->priority, run->seq, run->order});
+    fleet_eng_key_room(engine, run); /* of the other one: it is not the one that takes it */
+    return true;
+}
+
+static void
+key_leave(FleetEngine *engine, Key *key, bool active)
+{
+    if (active)
         key->active--;
     if (!FLEET_BUG_QUEUE_STALLS)
         unpark(engine, key);
@@ -115,6 +128,21 @@ fleet_eng_key_leave(FleetEngine *engine, Run *run)
         return;
     fleet_eng_numbered_remove(&engine->keys, key->numbered.number);
     key_free(engine, key);
+}
+
+/* Its end is written, and it is being freed. */
+void
+fleet_eng_key_leave(FleetEngine *engine, Run *run)
+{
+    fleet_eng_timer_set(engine, run->id | TIMER_RUN, FLEET_NEVER);
+    for (int k = 0; k < KEYS; k++)
+    {
+        Key *key = run->keys[k];
+
+        run->keys[k] = NULL;
+        if (key != NULL)
+            key_leave(engine, key, run->in_keys);
+    }
 }
 
 void
@@ -130,6 +158,15 @@ fleet_engine_parallel(FleetEngine *engine, uint64_t number, uint32_t limit)
 
 /* ---- a run ---- */
 
+static void
+key_enter(FleetEngine *engine, Run *run, int place, uint64_t number)
+{
+    if (number == 0)
+        return;
+    run->keys[place] = key_get(engine, number);
+    run->keys[place]->users++;
+}
+
 void
 fleet_engine_run_limits(FleetEngine *engine, uint32_t run_id, const FleetRunLimits *limits,
                         FleetTime now)
@@ -143,11 +180,8 @@ fleet_engine_run_limits(FleetEngine *engine, uint32_t run_id, const FleetRunLimi
         return;
     run->order = limits->order;
     run->replaces = limits->replaces && limits->key != 0;
-    if (limits->key != 0)
-    {
-        run->key = key_get(engine, limits->key);
-        run->key->users++;
-    }
+    key_enter(engine, run, KEY_PACKAGE, limits->key);
+    key_enter(engine, run, KEY_ROLE, limits->role_key);
     run->early = limits->not_before > now;
     if (run->early)
         fleet_eng_timer_set(engine, run->id | TIMER_RUN, limits->not_before);
@@ -166,10 +200,14 @@ fleet_eng_begun(FleetEngine *engine, Run *run, FleetTime now)
 {
     FleetTime since = run->since != 0 && !FLEET_BUG_TIMEOUT_FROM_RECOVERY ? run->since : now;
 
-    run->in_key = run->key != NULL;
-    if (run->in_key)
-        run->key->active++;
-    run->early = run->parked = false;
+    run->in_keys = true;
+    for (int k = 0; k < KEYS; k++)
+    {
+        if (run->keys[k] != NULL)
+            run->keys[k]->active++;
+    }
+    run->early = false;
+    run->parked = NULL;
     fleet_eng_timer_set(engine, run->id | TIMER_RUN,
                         run->timeout > 0 && since <= FLEET_NEVER - run->timeout &&
                                 !(FLEET_BUG_TIMEOUT_FORGOTTEN && run->since != 0)
@@ -184,8 +222,9 @@ fleet_eng_over(FleetEngine *engine, Run *run)
     fleet_eng_timer_set(engine, run->id | TIMER_RUN, FLEET_NEVER);
     if (run->active)
         engine->active--;
-    run->active = run->parked = run->early = false;
-    if (!run->in_key)
+    run->active = run->early = false;
+    run->parked = NULL;
+    if (!run->in_keys)
         fleet_eng_key_room(engine, run);
 }
 
@@ -214,7 +253,7 @@ fleet_eng_run_due(FleetEngine *engine, uint32_t run_id, FleetTime now)
 static bool
 is_replaced(const Run *other, const Run *run)
 {
-    return other != NULL && other->key == run->key && other != run &&
+    return other != NULL && other->keys[KEY_PACKAGE] == run->keys[KEY_PACKAGE] && other != run &&
            (other->order != run->order ? other->order < run->order : other->seq < run->seq) &&
            !other->cancel && !other->loading && !FLEET_STATE_IS_FINAL(other->state) &&
            !(other->state == FLEET_QUEUED && other->early);

@@ -5,7 +5,7 @@
  *     AGING times while it was the oldest begins before all others, so that
  *     no stream of higher priority can starve it.
  *
- * Of runs that share a limit, those that find no room are parked with their
+ * Of runs that share a limit, those that find no room are parked with that
  * key (limits.c), and come back when there is room.
  *
  * A run is in the heap and in the fifo; what began or went away otherwise is

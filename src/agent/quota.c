@@ -1,0 +1,170 @@
+/*
+ * agent/quota.c
+ *     What a role may have at a time (agent/quota.h).  In the agent's process.
+ *
+ * Active runs are a key of the engine (core/engine/limits.c), tasks that take a
+ * runner here a named limit of its (core/engine/named.c), both of a number that
+ * no package and no limit has.  So neither takes the turn of another role.
+ * Runners are counted in the pool too: steps of jobs, queries of a for_each and
+ * conditions take one without the placer.
+ *
+ * The default leaves half of the active runs, and one runner, to others.  A
+ * superuser has only what a row of his own says: he could change all of it.
+ */
+#include "postgres.h"
+
+#include "agent/quota.h"
+#include "guc.h"
+#include "miscadmin.h"
+#include "runner/pool.h"
+#include "store/limits.h"
+#include "store/spi.h"
+#include "utils/memutils.h"
+
+#define ROLE_NUMBER(role) (UINT64CONST(1) << 32 | (role))
+
+static MemoryContext quota_context; /* of the rows */
+static FleetQuotaRow *quotas;
+static int nquotas;
+static Oid *told; /* roles of which the engine knows the limits */
+static int ntold;
+
+static const FleetQuotaRow *
+find(Oid role)
+{
+    for (int i = 0; i < nquotas; i++)
+    {
+        if (!quotas[i].everybody && quotas[i].role == role && OidIsValid(role))
+            return &quotas[i];
+    }
+    return NULL;
+}
+
+static const FleetQuotaRow *
+everybody(void)
+{
+    for (int i = 0; i < nquotas; i++)
+    {
+        if (quotas[i].everybody)
+            return &quotas[i];
+    }
+    return NULL;
+}
+
+/* 0: any number */
+static uint32
+may_have(Oid role, uint32 own, uint32 others, int standard)
+{
+    if (own > 0)
+        return own;
+    fleet_catalog_begin();
+    if (superuser_arg(role))
+        return 0;
+    return others > 0 ? others : (uint32) (standard > 0 ? standard : 1);
+}
+
+static uint32
+max_active_runs(Oid role)
+{
+    const FleetQuotaRow *own = find(role), *others = everybody();
+
+    return may_have(role, own != NULL ? own->max_active_runs : 0,
+                    others != NULL ? others->max_active_runs : 0, fleet_guc_max_active_runs / 2);
+}
+
+static uint32
+max_runners(Oid role)
+{
+    const FleetQuotaRow *own = find(role), *others = everybody();
+
+    return may_have(role, own != NULL ? own->max_runners : 0,
+                    others != NULL ? others->max_runners : 0, fleet_guc_max_runners - 1);
+}
+
+static void
+tell(Oid role)
+{
+    uint32 runners = max_runners(role);
+
+    fleet_engine_parallel(agent.engine, ROLE_NUMBER(role), max_active_runs(role));
+    fleet_engine_named_limit(agent.engine, ROLE_NUMBER(role), runners > 0 ? runners : UINT32_MAX);
+}
+
+static void
+tell_first(Oid role)
+{
+    for (int i = 0; i < ntold; i++)
+    {
+        if (told[i] == role)
+            return;
+    }
+    if (told == NULL)
+        told = MemoryContextAlloc(agent.context, sizeof(Oid));
+    else
+        told = repalloc(told, sizeof(Oid) * (Size) (ntold + 1));
+    told[ntold++] = role;
+    tell(role);
+}
+
+void
+agent_quota_settings(void)
+{
+    for (int i = 0; i < ntold; i++)
+        tell(told[i]);
+    turn_again();
+}
+
+void
+agent_quota_read(void)
+{
+    MemoryContext old = quota_context;
+
+    quota_context = AllocSetContextCreate(agent.context, "pg_fleet quotas", ALLOCSET_SMALL_SIZES);
+    nquotas = fleet_quota_read(&quotas, quota_context);
+    if (old != NULL)
+        MemoryContextDelete(old);
+    agent_quota_settings();
+}
+
+void
+agent_quota_told(Oid owner)
+{
+    if (agent_quota_key(owner) == 0)
+        return;
+    tell_first(owner);
+    fleet_engine_parallel(agent.engine, ROLE_NUMBER(owner), max_active_runs(owner));
+}
+
+uint64
+agent_quota_key(Oid owner)
+{
+    return OidIsValid(owner) && max_active_runs(owner) > 0 ? ROLE_NUMBER(owner) : 0;
+}
+
+void
+agent_quota_task(Oid owner, FleetTaskSpec *spec)
+{
+    if (!OidIsValid(owner) || max_runners(owner) == 0)
+        return;
+    tell_first(owner);
+    spec->limits[spec->nlimits++] = ROLE_NUMBER(owner);
+}
+
+bool
+agent_quota_full(Oid role)
+{
+    uint32 busy = fleet_runner_busy(role);
+    uint32 most = busy > 0 ? max_runners(role) : 0;
+
+    return most > 0 && busy >= most;
+}
+
+FleetExecutor *
+agent_quota_runner(Oid role, const char **sqlstate, const char **why)
+{
+    if (!agent_quota_full(role))
+        return fleet_runner_get(role, sqlstate, why);
+    *sqlstate = FLEET_SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED;
+    *why = "all runners that its role may have are busy (fleet.quota)";
+    return NULL;
+}
