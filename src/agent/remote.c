@@ -178,7 +178,8 @@ void
 agent_remote_recover(AgentTask *task)
 {
     attach(task, agent_link_again(task->server, agent_task_role(task)));
-    task->acknowledged = task->state != FLEET_STARTING;
+    /* when it was canceled the answer to its start may have been under way */
+    task->acknowledged = task->state == FLEET_RUNNING || task->started_at != 0;
     resume(task);
     if (task->state == FLEET_CANCELING)
         agent_remote_cancel(task);

@@ -99,9 +99,10 @@ typedef enum FleetTokenVerdict
 } FleetTokenVerdict;
 
 /*
- * For a started attempt.  'canceling' and not there is LOST too: whether it was
- * acknowledged is no longer known, and it must not be sent again.  A driver that
- * knows that it never was calls fleet_engine_not_started().
+ * For a started attempt.  'canceling' and not there is LOST too, and it must not
+ * be sent again.  Only where it is not known to have begun, the driver asks the
+ * server to stop it and to remember that, and then once more: its start may still
+ * be under way.
  */
 extern FleetTokenVerdict fleet_token_verdict(FleetState parent_state, bool child_has_it);
 

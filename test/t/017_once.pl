@@ -164,24 +164,39 @@ is($f->sql("SELECT attempt FROM fleet.task_run WHERE run_id = $run"), '1', 'lost
 
 # ---- a cancel meets the start on its way -------------------------------------------------------
 
-# Held back before the server: the connection is lost with it, and the start is gone.
-$f->proxy->ctl(qw(on a1 c2s before ^B.*agent_start hole));
-$run = $f->start('work', key('on_the_way'));
-ok($f->proxy->fired('a1'), 'on the way: the start is held before the server');
-$f->sql("SELECT fleet.cancel_run($run)");
-$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'canceling', 'on the way: not called canceled while it may still arrive');
-$f->proxy->ctl('kill', 'a1');
-$f->proxy->ctl('allow', 'a1');
-$f->run_is($run, 'canceled', 'on the way: canceled');
-$token = token($run);
-is(there($token), '1 canceled', 'on the way: the server keeps the token as canceled');
-# … and should it come after all, from a connection of this agent that the server still hears:
-is($f->sql_as('etl', <<"SQL", on => 'a1'), '1|t|', 'on the way: a start that arrives later starts nothing');
+# Held back before the server: the connection is lost with it, and the start is gone.  So it is when the agent has gone
+# meanwhile, or the whole parent: what comes after them knows from the rows that the task is being canceled, and that nobody has
+# said that it began.
+for my $gone ('', 'agent', 'parent')
+{
+    my $name = 'on the way' . ($gone && ", the $gone ends");
+    (my $key = $name) =~ tr/, /_/ds;
+    $f->proxy->ctl(qw(on a1 c2s before ^B.*agent_start hole));
+    $run = $f->start('work', key($key));
+    ok($f->proxy->fired('a1'), "$name: the start is held before the server");
+    $f->sql("SELECT fleet.cancel_run($run)");
+    $f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'canceling', "$name: not called canceled while it may still arrive");
+    if ($gone eq 'agent')
+    {
+        my $pid = $f->agent_pid;
+        $f->sql("SELECT pg_terminate_backend($pid)");
+        $f->wait_for('parent', "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid", '0', "$name: it is gone");
+    }
+    $f->parent->stop('immediate') if $gone eq 'parent';
+    $f->proxy->ctl('kill', 'a1');
+    $f->proxy->ctl('allow', 'a1');
+    $f->parent->start if $gone eq 'parent';
+    $f->run_is($run, 'canceled', "$name: canceled");
+    $token = token($run);
+    is(there($token), '1 canceled', "$name: the server keeps the token as canceled");
+    # … and should it come after all, from a connection of this agent that the server still hears:
+    is($f->sql_as('etl', <<"SQL", on => 'a1'), '1|t|', "$name: a start that arrives later starts nothing");
 SELECT ord, known, sqlstate FROM fleet_link.agent_start((SELECT parent_uuid FROM fleet.job_run WHERE token = '$token'),
-    9223372036854775807, ARRAY['$token']::uuid[], ARRAY['work'], ARRAY['{"key": "on_the_way"}']::jsonb[])
+    9223372036854775807, ARRAY['$token']::uuid[], ARRAY['work'], ARRAY['{"key": "$key"}']::jsonb[])
 SQL
-is(there($token), '1 canceled', 'on the way: still canceled');
-is($f->witnessed('on_the_way', 'start'), 0, 'on the way: nothing ran');
+    is(there($token), '1 canceled', "$name: still canceled");
+    is($f->witnessed($key, 'start'), 0, "$name: nothing ran");
+}
 
 # Held back before the parent: the server runs it already.
 settled();
