@@ -125,7 +125,7 @@ $f->forget('parent');
 # alice has something in every view: a run, a job run, a schedule, an end of an agent.
 # A view that comes new is looked at as well, and fails here until she has something in it.
 $f->sql("INSERT INTO fleet_catalog.quarantine (kind, id, work, sqlstate, message) VALUES ('run', $run, 'work', 'XX000', 'it ended')");
-$f->sql(q{SELECT fleet.schedule_package('alice package', '0 0 1 1 *', name => 'alice schedule');
+$f->sql(q{SELECT fleet.schedule_package('alice package', '0 0 1 1 *', name => 'alice schedule'); SELECT fleet.set_quota('alice', max_open_runs => 10000);
     CREATE ROLE mate LOGIN PASSWORD 'mate' IN ROLE alice; CREATE ROLE kin LOGIN NOINHERIT IN ROLE alice});
 $f->wait_for('parent', q{SELECT count(*) FROM fleet.run WHERE state NOT IN ('succeeded', 'failed', 'canceled')}, '0', 'nothing runs while it is counted');
 my %session = map { $_ => FleetTest::Session->new($parent, 'dw', $_) } ($super, qw(alice bob carol dave erin mate kin));
@@ -135,6 +135,7 @@ cmp_ok(scalar @views, '>=', 16, 'the views of schema fleet') or diag("@views");
 my %part = (
     (map { $_ => $_ } @views),
     event => 'event WHERE run_id IS NOT NULL',    # of the agent everybody may know
+    quota => 'quota WHERE role IS NOT NULL',      # that of everybody too
     (map { ("$_, of runs" => "$_ WHERE run_id IS NOT NULL", "$_, of job runs" => "$_ WHERE job_run_id IS NOT NULL") } qw(job_log step_run log)),
     'log, starts of runs\' steps' => q{log WHERE run_id IS NOT NULL AND message LIKE 'step "%" started'},
     'log, starts of job runs\' steps' => q{log WHERE job_run_id IS NOT NULL AND message LIKE 'step "%" started'},
