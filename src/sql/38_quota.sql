@@ -95,7 +95,7 @@ COMMENT ON FUNCTION fleet.set_quota(text, integer, integer, integer, integer)
 CREATE FUNCTION fleet_catalog.set_quota(a_role text, a_max_open_runs integer, a_max_active_runs integer, a_max_priority integer, a_max_runners integer) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_role oid := CASE WHEN a_role IS NOT NULL THEN fleet_catalog.get_role(a_role) END;
+    v_role oid := CASE WHEN a_role IS NOT NULL THEN fleet_catalog.get_role(a_role)::oid END;
 BEGIN
     PERFORM fleet_catalog.check_may_set_quota();
     PERFORM fleet_catalog.check_range('max_open_runs', coalesce(a_max_open_runs, 0), 0, 1000000);
@@ -119,7 +119,7 @@ COMMENT ON FUNCTION fleet.drop_quota(text)
 CREATE FUNCTION fleet_catalog.drop_quota(a_role text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_role oid := CASE WHEN a_role IS NOT NULL THEN fleet_catalog.get_role(a_role) END;
+    v_role oid := CASE WHEN a_role IS NOT NULL THEN fleet_catalog.get_role(a_role)::oid END;
 BEGIN
     PERFORM fleet_catalog.check_may_set_quota();
     DELETE FROM fleet_catalog.quota AS q WHERE q.role::oid = v_role OR (q.role IS NULL AND v_role IS NULL);
