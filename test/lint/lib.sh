@@ -55,7 +55,10 @@ grep_code()
 # the library.  A rule that looks at them and cannot have them has found a breach.
 compiled()
 {
-    local o out
+    local o out lock
+    mkdir -p build/lint
+    exec {lock}>build/lint/lock # two rules may run at the same time
+    flock "$lock"
     while read -r o; do
         [ -e "src/${o%.o}.c" ] || rm "build/lint/obj/$o"
     done < <(cd build/lint/obj 2>/dev/null && find . -name '*.o')
@@ -63,4 +66,5 @@ compiled()
         breach "it does not compile without a warning:" "$out"
         finish
     }
+    exec {lock}>&-
 }
