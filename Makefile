@@ -109,6 +109,7 @@ help:
 	@echo 'make asan       the TAP and regression suites with AddressSanitizer'
 	@echo 'make bench      the benchmark against the peers'
 	@echo 'make torture    random packages and random faults on real clusters; SEED=s MINUTES=m'
+	@echo 'make test-year  a package every night for a year, with clocks that are moved; NIGHTS=n SEED=s'
 	@echo 'make torture-sweep  a crash at every boundary of a scenario; SWEEP=regex EVERY=n SEED=s'
 	@echo 'make liar       a parent and servers that lie; CASES=n SEED=s'
 	@echo 'make mutants    plants bugs and tells which test catches each; ONLY=regex RANDOM=n SEED=s'
@@ -166,11 +167,15 @@ mutants:
 		$(if $(SHUFFLE),--shuffle $(SHUFFLE))
 
 # Not part of "make test".
-.PHONY: torture torture-sweep liar
+.PHONY: torture torture-sweep liar test-year
 torture:
 	TESTS=test/torture/torture.pl TORTURE=1 SEED='$(SEED)' MINUTES='$(MINUTES)' ROUND='$(ROUND)' ROUNDS='$(ROUNDS)' FAULTS='$(FAULTS)' test/run.sh tap
 torture-sweep:
 	TESTS=test/torture/sweep.pl SWEEP='$(SWEEP)' EVERY='$(EVERY)' SEED='$(SEED)' test/run.sh tap
+
+# A year of nights: the clocks of the servers are moved.
+test-year:
+	TESTS=test/year/year.pl NIGHTS='$(NIGHTS)' SEED='$(SEED)' test/run.sh tap
 
 # Cases of the lying server; with AddressSanitizer: FLEET_ASAN=1.
 liar:
