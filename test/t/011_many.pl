@@ -8,7 +8,7 @@ use Test::More;
 use Time::HiRes qw(time);
 
 my $servers = 200;
-my $batch = $ENV{FLEET_ASAN} ? 300 : 1000;
+my $batch = $ENV{FLEET_ASAN} ? 300 : 600;
 
 # Fewer descriptors than servers: sessions that are idle make room for others.  No probes: on a slow
 # machine they would begin in the middle, and open sessions whose memory is counted below
