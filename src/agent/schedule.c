@@ -40,6 +40,7 @@
 #include "lib/stringinfo.h"
 #include "points.h"
 #include "security.h"
+#include "store/event.h"
 #include "store/schedule.h"
 #include "store/spi.h"
 #include "utils/json.h"
@@ -283,20 +284,47 @@ forget_times(void)
     }
 }
 
-/* Nobody was there to start it, or it was paused, for longer than a restart takes. */
-static void
-tell_missed(AgentSchedule *schedule, FleetTime today)
+/* The first time that was missed and that nobody was told of; FLEET_NEVER: none. */
+static FleetTime
+first_missed(AgentSchedule *schedule, FleetTime today)
 {
     FleetTime since = Max(schedule->since, schedule->missed_told);
     FleetTime first =
         since < today ? fleet_cron_next(&schedule->cron, &schedule->zone, since) : FLEET_NEVER;
 
-    if (schedule->failures > 0 || first == FLEET_NEVER || first > today - FLEET_DUE_GRACE)
+    return first <= today - FLEET_DUE_GRACE ? first : FLEET_NEVER;
+}
+
+/* By an agent before this one: what is missed is not fired, so that its row does not say so. */
+static FleetTime
+missed_told(const char *what)
+{
+    TimestampTz at;
+
+    fleet_catalog_begin();
+    at = fleet_event_said(FLEET_RAISED_SCHEDULE_MISSED, what);
+    return at == 0 ? 1 : fleet_zone_time(at + (fleet_clock_calendar() - fleet_clock_wall()));
+}
+
+/* Nobody was there to start it, or it was paused, for longer than a restart takes. */
+static void
+tell_missed(AgentSchedule *schedule, FleetTime today)
+{
+    FleetTime first = first_missed(schedule, today);
+    char *what;
+
+    if (schedule->failures > 0 || first == FLEET_NEVER)
         return;
+    what = psprintf("schedule \"%s\" missed ", schedule->name);
+    if (schedule->missed_told == 0)
+    {
+        schedule->missed_told = missed_told(what);
+        first = first_missed(schedule, today);
+    }
     schedule->missed_told = today;
-    agent_raise(FLEET_RAISED_SCHEDULE_MISSED, schedule->owner, schedule->package, NULL,
-                psprintf("schedule \"%s\" missed %s", schedule->name,
-                         timestamptz_to_str(fleet_zone_timestamp(first))));
+    if (first != FLEET_NEVER)
+        agent_raise(FLEET_RAISED_SCHEDULE_MISSED, schedule->owner, schedule->package, NULL,
+                    psprintf("%s%s", what, timestamptz_to_str(fleet_zone_timestamp(first))));
 }
 
 static void

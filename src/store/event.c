@@ -7,6 +7,7 @@
 #include "catalog/pg_type.h"
 #include "store/event.h"
 #include "store/spi.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -92,4 +93,23 @@ fleet_health_status(int server_id, MemoryContext context)
     status = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
     SPI_freetuptable(SPI_tuptable);
     return status;
+}
+
+static FleetStatement said_statement = {
+    "SELECT pg_catalog.max(e.raised_at) FROM fleet_catalog.event AS e"
+    " WHERE e.kind OPERATOR(pg_catalog.=) $1 AND pg_catalog.starts_with(e.message, $2)",
+    2,
+    {TEXTOID, TEXTOID},
+    NULL};
+
+TimestampTz
+fleet_event_said(FleetRaised kind, const char *begin)
+{
+    Datum values[] = {CStringGetTextDatum(fleet_raised_name(kind)), CStringGetTextDatum(begin)};
+    TimestampTz at;
+
+    (void) fleet_statement_run(&said_statement, values, NULL);
+    at = fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
+    SPI_freetuptable(SPI_tuptable);
+    return at;
 }

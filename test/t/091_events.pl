@@ -154,6 +154,16 @@ $f->sql(q{SELECT fleet.schedule_package('well', '0 3 * * *', missed => 'skip', t
 $f->sql(q{UPDATE fleet_catalog.schedule SET since = now() - interval '2 days'; SELECT fleet_catalog.wake('schedules', 0)});
 $f->wait_for('parent', raised() . q{ AND kind LIKE 'schedule%'}, 'schedule_missed', 'a schedule has missed its time');
 like($f->sql(q{SELECT message FROM fleet.event WHERE kind = 'schedule_missed'}), qr/^schedule "nightly" missed \d{4}-\d\d-\d\d 03:00:00/, '… which it says');
+my $told = q{SELECT count(*) FROM fleet.event WHERE kind = 'schedule_missed'};
+my $agent = $f->agent_pid;
+$f->sql("SELECT pg_terminate_backend($agent)");
+$f->wait_for('parent', "SELECT count(*) FROM fleet.agent_status() WHERE running AND pid <> $agent", '1', 'another agent comes');
+$f->run_is($f->start('well'), 'succeeded', '… and works');
+is($f->sql($told), '1', '… and does not tell again what was told');
+$f->sql(q{UPDATE fleet_catalog.event SET raised_at = now() - interval '1 day 12 hours' WHERE kind = 'schedule_missed'});
+$agent = $f->agent_pid;
+$f->sql("SELECT pg_terminate_backend($agent)");
+$f->wait_for('parent', $told, '2', '… but what was missed since then');
 $f->sql(q{SELECT fleet.unschedule_package('well')});
 
 # ---- the server's log --------------------------------------------------------------------------

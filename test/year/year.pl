@@ -1,6 +1,6 @@
 # A year of nights in some minutes: a package of 200 items that its schedule starts, every night, on real clusters whose
 # clocks are a day further each time (test/year/clock.c moves the wall clock and the monotonic one, as when a machine was
-# suspended).  Nobody looks after anything: history goes by the defaults, autovacuum does what it does.  Every so often an
+# suspended).  Nobody looks after anything: history goes by the defaults, autovacuum comes at least once a night.  Every so often an
 # agent ends or a server crashes while the package runs.
 #
 # Each night must have run once, and in the end nothing may be larger than it was when history had its full length.
@@ -49,7 +49,7 @@ $ENV{FLEET_TEST_CLOCK} = $clock;
 # ---- what runs ---------------------------------------------------------------------------------
 
 my $f = FleetTest->new(agents => 1, direct => 1, witness => 0, preload => 1, delays => 0,
-    conf => "restart_after_crash = on\nautovacuum_naptime = '1min'\nfleet.log_events = 'off'\n");
+    conf => "restart_after_crash = on\nautovacuum_naptime = '1s'\nfleet.log_events = 'off'\n");
 $f->job('load', q{DO $$ BEGIN RAISE NOTICE 'loads %', current_setting('fleet.params'); END $$}, { sql => q{INSERT INTO etl.effect (key) VALUES (etl.key())} });
 my $items = sub { return "SELECT jsonb_build_object('key', '$_[0] ' || i) FROM generate_series(1, 100) AS i" };
 $f->package('nightly',
