@@ -356,16 +356,19 @@ call_failed(AgentHook *hook, const FleetDiagnostics *why)
 }
 
 static void
-request_failed(AgentHook *hook, const char *sqlstate, const char *message)
+request_failed(AgentHook *hook, const char *sqlstate, const char *message, const char *detail)
 {
-    FleetDiagnostics why = {.sqlstate = sqlstate, .message = fleet_clip(message, MESSAGE_MAX)};
+    FleetDiagnostics why = {.sqlstate = sqlstate, .message = message};
 
     if (why.sqlstate == NULL)
         why.sqlstate = FLEET_SQLSTATE_INTERNAL_ERROR;
     if (why.message == NULL)
         why.message = "unknown error";
+    if (detail != NULL)
+        why.message = psprintf("%s (%s)", why.message, detail);
     if (hook->late)
         why.message = psprintf("canceled at its timeout: %s", why.message);
+    why.message = fleet_clip(why.message, MESSAGE_MAX);
     if (hook->stage == HOOK_LOOKS)
         blocked(hook, &why);
     else
@@ -511,10 +514,10 @@ agent_hook_event(void *owner, const FleetExecutorEvent *event)
         case FLEET_EXECUTOR_NOT_TRANSACTIONAL: not_transactional(hook); break;
         case FLEET_EXECUTOR_CUT:
             hook->executor = NULL; /* it is gone with all it had */
-            request_failed(hook, event->diag.sqlstate, event->diag.message);
+            request_failed(hook, event->diag.sqlstate, event->diag.message, event->diag.detail);
             break;
         case FLEET_EXECUTOR_ERROR:
-            request_failed(hook, event->diag.sqlstate, event->diag.message);
+            request_failed(hook, event->diag.sqlstate, event->diag.message, event->diag.detail);
             break;
     }
 }
@@ -613,7 +616,7 @@ deadlines(FleetTime now)
         if (hook->deadline > now)
             turn_wake_at(hook->deadline);
         else if (hook->late)
-            request_failed(hook, FLEET_SQLSTATE_QUERY_CANCELED, "it did not stop");
+            request_failed(hook, FLEET_SQLSTATE_QUERY_CANCELED, "it did not stop", NULL);
         else
         {
             hook->late = true;

@@ -52,11 +52,10 @@ CREATE TABLE fleet_catalog.hook_call (
 CREATE INDEX hook_call_finished ON fleet_catalog.hook_call (finished_at); -- what is kept no longer
 COMMENT ON TABLE fleet_catalog.hook_call IS 'Calls of hooks that have ended; written by the agent only';
 
-DO $$
-BEGIN
-    PERFORM pg_catalog.pg_extension_config_dump('fleet_catalog.' || t.name, '') FROM pg_catalog.unnest('{hook,hook_hook_id_seq,hook_state,hook_call}'::text[]) AS t (name);
-END
-$$;
+SELECT pg_catalog.pg_extension_config_dump('fleet_catalog.hook', '');
+SELECT pg_catalog.pg_extension_config_dump('fleet_catalog.hook_hook_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('fleet_catalog.hook_state', '');
+SELECT pg_catalog.pg_extension_config_dump('fleet_catalog.hook_call', '');
 
 CREATE FUNCTION fleet_catalog.event_kinds() RETURNS text[]
     LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'fleet_sql_event_kinds';

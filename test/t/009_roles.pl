@@ -37,6 +37,7 @@ SELECT fleet.create_job('alice job');
 SELECT fleet.add_step('alice job', 'who', 'INSERT INTO etl.who SELECT current_user, session_user');
 SELECT fleet.create_package('alice package');
 SELECT fleet.create_limit('alice limit', 1, shared => false);
+SELECT fleet.add_hook('alice hook', sql => 'SELECT 1', on_event => '{purge_done}');
 SELECT fleet.add_task('alice package', 'here', sql => 'INSERT INTO alice.who SELECT current_user, session_user, current_setting(''is_superuser'')');
 SELECT fleet.add_task('alice package', 'direct', job => 'alice job', server => 'd1', after => '{here}');
 SELECT * FROM fleet.deploy_job('alice job', server => 'a1');
@@ -220,6 +221,10 @@ my %stranger = (
     create_limit => [ q{SELECT fleet.create_limit('alice limit', 5)} => '42710' ],
     alter_limit => [ q{SELECT fleet.alter_limit('alice limit', 5)} => '42501' ],
     drop_limit => [ q{SELECT fleet.drop_limit('alice limit')} => '42501' ],
+    add_hook => [ q{SELECT fleet.add_hook('alice hook', sql => 'SELECT 1')} => '42710' ],
+    alter_hook => [ q{SELECT fleet.alter_hook('alice hook', enabled => false)} => '42704' ],
+    drop_hook => [ q{SELECT fleet.drop_hook('alice hook')} => '42704' ],
+    hook_params => [ q{SELECT fleet_link.hook_params('alice job')} => '42501' ],
     set_server_state => [ q{SELECT fleet.set_server_state('d1', 'offline')} => '42501' ],
     lift_quarantine => [ "SELECT fleet.lift_quarantine(run_id => $sleeping)" => '42704' ],
     unregister_server => [ q{SELECT fleet.unregister_server('d1')} => '42501' ],
