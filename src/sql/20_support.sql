@@ -101,7 +101,7 @@ COMMENT ON FUNCTION fleet_catalog.in_quarantine(integer, timestamptz) IS 'Have t
 
 CREATE FUNCTION fleet_catalog.check_command(a_command text, a_what text) RETURNS integer
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_check_command';
-COMMENT ON FUNCTION fleet_catalog.check_command(text, text) IS 'Parses a step''s command, a query or a condition (a_what: command, query, condition, params); number of statements';
+COMMENT ON FUNCTION fleet_catalog.check_command(text, text) IS 'Parses a step''s command, a query or a condition (a_what: command, hook, query, condition, params); number of statements';
 
 CREATE FUNCTION fleet_catalog.check_item_column(a_query text, a_argument text, a_name text) RETURNS void
     LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_check_item_column';

@@ -45,7 +45,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('option "%s" is both given and reset', a_option),
             HINT = 'Do one of both.';
     END IF;
-    v_value := a_defaults ->> a_option;
+    v_value := CASE jsonb_typeof(a_defaults -> a_option) WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text(a_defaults -> a_option))::text
+                    ELSE a_defaults ->> a_option END;
     RETURN v_value;
 END
 $$;

@@ -134,7 +134,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('hook "%s" needs either sql or job', a_hook.name),
             HINT = 'Specify what is to be done: sql => ''...'' or job => ''...''.';
     ELSIF a_hook.sql IS NOT NULL THEN
-        PERFORM fleet_catalog.check_command(a_hook.sql, 'command');
+        PERFORM fleet_catalog.check_command(a_hook.sql, 'hook');
     ELSE
         PERFORM fleet_catalog.use_job(a_hook.job);
         PERFORM fleet_catalog.get_job(a_hook.job);
