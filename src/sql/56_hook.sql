@@ -322,10 +322,9 @@ $$;
 -- ---- views -------------------------------------------------------------------------------------
 
 CREATE VIEW fleet.hooks WITH (security_barrier) AS
-SELECT h.name AS hook, pg_catalog.pg_get_userbyid(h.owner) AS owner, h.on_event, h.package, h.enabled,
-       c.event_id AS last_event_id, fleet_catalog.state_name(c.state) AS last_state, c.finished_at AS last_at, c.attempts AS last_attempts,
-       coalesce(s.failures, 0) AS failures, s.failed_at, s.sqlstate, s.message,
-       h.retries, h.retry_wait, h.timeout, h.max_age, h.max_depth::integer AS max_depth, h.sql, h.job
+SELECT h.name AS hook, pg_catalog.pg_get_userbyid(h.owner) AS owner, h.enabled, fleet_catalog.state_name(c.state) AS last_state,
+       coalesce(s.failures, 0) AS failures, h.on_event, h.package, h.job, c.event_id AS last_event_id, c.finished_at AS last_at, c.attempts AS last_attempts,
+       s.failed_at, s.sqlstate, h.retries, h.retry_wait, h.timeout, h.max_age, h.max_depth::integer AS max_depth, s.message, h.sql
   FROM fleet_catalog.hook AS h
   LEFT JOIN fleet_catalog.hook_state AS s ON s.hook_id = h.hook_id
   LEFT JOIN LATERAL (SELECT l.* FROM fleet_catalog.hook_call AS l WHERE l.hook_id = h.hook_id ORDER BY l.event_id DESC LIMIT 1) AS c ON true

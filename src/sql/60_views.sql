@@ -295,8 +295,8 @@ SELECT s.name AS server, s.mode,
 COMMENT ON VIEW fleet.server_status IS 'State of each server of the fleet (online, draining, offline; suspect: it does not answer, or is in quarantine; auth_failed: it refuses the login; refused: something else) and how busy it is';
 
 CREATE VIEW fleet.event WITH (security_barrier) AS
-SELECT e.event_id, e.raised_at, e.kind, e.run_id, e.package, e.task, NULLIF(e.item, 0) AS item, e.server, e.sqlstate,
-       CASE WHEN e.owner IS NULL OR fleet_catalog.is_visible(e.owner) THEN e.message END AS message, e.hook_depth::integer AS hook_depth
+SELECT e.event_id, e.raised_at, e.kind, e.run_id, e.package, e.task, NULLIF(e.item, 0) AS item, e.server, e.hook_depth::integer AS hook_depth, e.sqlstate,
+       CASE WHEN e.owner IS NULL OR fleet_catalog.is_visible(e.owner) THEN e.message END AS message
   FROM fleet_catalog.event AS e
  WHERE e.owner IS NULL OR fleet_catalog.is_visible(e.owner)
        -- of a server: whoever may use it sees how it is, and not what it says

@@ -245,6 +245,24 @@ $f->run_is($f->start('better'), 'succeeded', 'another agent has no trouble with 
 $f->fails("SELECT fleet.add_hook('h' || i, sql => 'SELECT 1') FROM generate_series(1, 101) AS i", '54000', 'a role has so many hooks at most', as => 'eve', like => qr/too many hooks/, help => 1);
 $f->sql("SELECT fleet.drop_hook(hook) FROM fleet.hooks");
 
+# ---- a copy of the parent ----------------------------------------------------------------------------
+
+add('of both', sql => "SELECT pg_advisory_lock(1), pg_advisory_unlock(1); $note", on_event => '{run_failed}');
+$f->sql('TRUNCATE told.call');
+$lock->sql('SELECT pg_advisory_lock(1)');
+$f->run_is($f->start('bad'), 'failed', 'a run');
+calls_are($waits, '1', 'its hook works');
+$f->sql(q{UPDATE fleet_catalog.identity SET paused_reason = 'a copy'});
+agent_ends();
+calls_are(q{SELECT paused_reason FROM fleet.agent_status() WHERE running}, 'a copy', 'the next agent is that of a copy');
+calls_are($waits, '0', '… and ends it');
+$lock->sql('SELECT pg_advisory_unlock(1)');
+$f->sql(q{SELECT fleet.confirm_identity('new')});
+$run = $f->start('bad');
+$f->run_is($run, 'failed', 'a run of the copy, which is a parent of its own now');
+calls_are(q{SELECT string_agg(params->>'run_id', ',') FROM told.call}, $run, 'calls the hook, and nothing that happened in the original does');
+$f->sql("SELECT fleet.drop_hook('of both')");
+
 # ---- mail, as the documents show it: COPY TO PROGRAM -----------------------------------------------
 
 my $mail = $f->parent->data_dir . '/mail';
