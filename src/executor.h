@@ -49,7 +49,7 @@ typedef enum FleetRequestKind
 } FleetRequestKind;
 
 /* Which attempt of which step a request is: what the rows say of it, so that the next agent finds
- * it again.  All zero: it is not looked for. */
+ * it again.  All zero: it is not looked for, and its runner is ended. */
 typedef struct FleetStepKey
 {
     int64 run_id;

@@ -66,7 +66,10 @@ $run = $f->start('bad');
 $f->run_is($run, 'failed', 'a run');
 calls_are($waits, '1', 'its hook works');
 $f->run_is($f->start('bad'), 'failed', 'another event waits for it');
+my $working = $f->sql($waits =~ s/count\(\*\)/pid/r);
 agent_ends();
+calls_are("SELECT count(*) FROM pg_stat_activity WHERE pid = $working", '0', 'the next one ends the call of its predecessor');
+calls_are($waits, '1', '… and calls again');
 $lock->sql('SELECT pg_advisory_unlock(1)');
 calls_are(q{SELECT count(DISTINCT params->>'event_id') FROM told.call}, '2', 'the next agent calls for both');
 for my $point ([ hook_calls => 1, 'once' ], [ hook_done => 2, 'again, with the same number, as it is not stored that it was' ])
@@ -255,7 +258,6 @@ calls_are($waits, '1', 'its hook works');
 $f->sql(q{UPDATE fleet_catalog.identity SET paused_reason = 'a copy'});
 agent_ends();
 calls_are(q{SELECT paused_reason FROM fleet.agent_status() WHERE running}, 'a copy', 'the next agent is that of a copy');
-calls_are($waits, '0', '… and ends it');
 $lock->sql('SELECT pg_advisory_unlock(1)');
 $f->sql(q{SELECT fleet.confirm_identity('new')});
 $run = $f->start('bad');
