@@ -19,7 +19,7 @@ CREATE TABLE fleet_catalog.hook (
     retry_wait  interval NOT NULL DEFAULT '10s',
     timeout     interval NOT NULL DEFAULT '5min',
     max_age     interval NOT NULL DEFAULT '1 day', -- of events that are older nobody is told any more
-    max_depth   smallint NOT NULL DEFAULT 0 CHECK (max_depth BETWEEN 0 AND 9), -- event.hook_depth
+    max_depth   integer NOT NULL DEFAULT 0 CHECK (max_depth BETWEEN 0 AND 9), -- event.hook_depth
     enabled     boolean NOT NULL DEFAULT true,
     since_event bigint NOT NULL,            -- only those that follow this one
     CHECK ((sql IS NULL) <> (job IS NULL))
@@ -195,7 +195,6 @@ BEGIN
     v_hook.retry_wait := a_retry_wait;
     v_hook.timeout := a_timeout;
     v_hook.max_age := a_max_age;
-    PERFORM fleet_catalog.check_range('max_depth', a_max_depth, 0, 9);
     v_hook.max_depth := a_max_depth;
     v_hook.enabled := a_enabled;
     PERFORM fleet_catalog.check_hook(v_hook);
@@ -230,9 +229,6 @@ BEGIN
     IF a_new_name IS NOT NULL THEN
         PERFORM fleet_catalog.check_new_name('hook', a_new_name, a_new_name <> a_hook AND EXISTS (SELECT FROM fleet_catalog.hook AS h WHERE h.name = a_new_name));
     END IF;
-    IF a_max_depth IS NOT NULL THEN
-        PERFORM fleet_catalog.check_range('max_depth', a_max_depth, 0, 9);
-    END IF;
     v_new.name := coalesce(a_new_name, v_old.name);
     v_new.owner := CASE WHEN fleet_catalog.altered('owner', a_owner, NULL, v_defaults) IS NOT NULL THEN fleet_catalog.get_role(a_owner)
                         WHEN v_defaults ? 'owner' THEN fleet_catalog.caller() ELSE v_old.owner END;
@@ -246,7 +242,7 @@ BEGIN
     v_new.retry_wait := fleet_catalog.altered('retry_wait', a_retry_wait, v_old.retry_wait, v_defaults);
     v_new.timeout := fleet_catalog.altered('timeout', a_timeout, v_old.timeout, v_defaults);
     v_new.max_age := fleet_catalog.altered('max_age', a_max_age, v_old.max_age, v_defaults);
-    v_new.max_depth := fleet_catalog.altered('max_depth', a_max_depth, v_old.max_depth::integer, v_defaults);
+    v_new.max_depth := fleet_catalog.altered('max_depth', a_max_depth, v_old.max_depth, v_defaults);
     v_new.enabled := fleet_catalog.altered('enabled', a_enabled, v_old.enabled, v_defaults);
     IF v_new.enabled AND NOT v_old.enabled THEN
         v_new.since_event := fleet_catalog.last_event();
@@ -324,7 +320,7 @@ $$;
 CREATE VIEW fleet.hooks WITH (security_barrier) AS
 SELECT h.name AS hook, pg_catalog.pg_get_userbyid(h.owner) AS owner, h.enabled, fleet_catalog.state_name(c.state) AS last_state,
        coalesce(s.failures, 0) AS failures, h.on_event, h.package, h.job, c.event_id AS last_event_id, c.finished_at AS last_at, c.attempts AS last_attempts,
-       s.failed_at, s.sqlstate, h.retries, h.retry_wait, h.timeout, h.max_age, h.max_depth::integer AS max_depth, s.message, h.sql
+       s.failed_at, s.sqlstate, h.retries, h.retry_wait, h.timeout, h.max_age, h.max_depth, s.message, h.sql
   FROM fleet_catalog.hook AS h
   LEFT JOIN fleet_catalog.hook_state AS s ON s.hook_id = h.hook_id
   LEFT JOIN LATERAL (SELECT l.* FROM fleet_catalog.hook_call AS l WHERE l.hook_id = h.hook_id ORDER BY l.event_id DESC LIMIT 1) AS c ON true
