@@ -87,6 +87,21 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quota (role) VALUES (NULL), (N
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quota (quota_id, role) VALUES (1000001, NULL), (1000001, 10)$$);
 SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.quota (%s) VALUES (%s)', c[1], c[2])) FROM unnest('{max_open_runs -1,max_open_runs 1000001,max_active_runs 0,max_active_runs 1000001,max_priority -1001,max_priority 1001,max_runners 0,max_runners 1001}'::text[]) AS q (said), string_to_array(q.said, ' ') AS c;
 
+-- hooks
+INSERT INTO fleet_catalog.hook (hook_id, name, owner, on_event, sql, since_event) VALUES (1000001, 'regress_h', 10, '{run_failed}', 'SELECT 1', 0);
+INSERT INTO fleet_catalog.hook_state (hook_id, last_event) VALUES (1000001, 0);
+INSERT INTO fleet_catalog.hook_call (hook_id, event_id, state, attempts, started_at, finished_at) VALUES (1000001, 1, 11, 1, now(), now());
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.hook (name, owner, on_event, sql, since_event) VALUES ('regress_h', 10, '{run_failed}', 'SELECT 1', 0)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.hook (hook_id, name, owner, on_event, sql, since_event) VALUES (1000001, 'h', 10, '{run_failed}', 'SELECT 1', 0)$$);
+SELECT pg_temp.breaks(format('UPDATE fleet_catalog.hook SET %s WHERE hook_id = 1000001', change)) FROM unnest(ARRAY[
+    $$name = ''$$, $$name = repeat('x', 201)$$, $$on_event = '{}'$$, $$package = 'no such package'$$, $$sql = NULL$$, $$job = 'no such job', sql = NULL$$, $$job = 'j'$$,
+    'retries = -1', 'retries = 101', 'max_depth = -1', 'max_depth = 10']) AS change;
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.hook_state (hook_id, last_event) VALUES (1000001, 1)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.hook_call (hook_id, event_id, state, attempts, started_at, finished_at) VALUES (1000001, 1, 11, 1, now(), now())$$);
+DELETE FROM fleet_catalog.hook_call;
+DELETE FROM fleet_catalog.hook_state;
+DELETE FROM fleet_catalog.hook;
+
 -- jobs and steps
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job (name, owner) VALUES ('regress_j', 10)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.job (job_id, name, owner) VALUES (1000001, 'regress_k', 10)$$);

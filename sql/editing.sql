@@ -253,6 +253,11 @@ END
 $$;
 SELECT DISTINCT package, task FROM fleet_catalog.duration WHERE package IN ('edits', 'renamed') AND task IN ('b', 'bb');
 SELECT fleet.alter_package('renamed', new_name => 'edits');
+-- a list gets its default back
+SELECT fleet.create_limit('some', 1), fleet.add_task('edits', 'limited', sql => 'SELECT 1', limits => '{some}');
+SELECT fleet.alter_task('edits', 'limited', reset => '{limits}');
+SELECT limits FROM fleet.task WHERE package = 'edits' AND task = 'limited';
+SELECT fleet.drop_limit('some');
 
 SELECT fleet.drop_package('edits'), fleet.drop_package('strange'), fleet.drop_job('edited'), fleet.drop_job('steps'), fleet.drop_package('inner');
 SELECT count(fleet.drop_group(name)) FROM fleet.group;

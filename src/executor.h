@@ -49,7 +49,7 @@ typedef enum FleetRequestKind
 } FleetRequestKind;
 
 /* Which attempt of which step a request is: what the rows say of it, so that the next agent finds
- * it again.  All zero: it is not looked for. */
+ * it again.  All zero: it is not looked for, and its runner is ended. */
 typedef struct FleetStepKey
 {
     int64 run_id;
@@ -73,6 +73,7 @@ typedef struct FleetStepRequest
     bool single;         /* the command is known to be one statement */
     bool fresh;          /* nothing of earlier jobs may be visible: DISCARD ALL */
     FleetStepKey key;    /* for fleet_runner_adopt() */
+    int hook_depth;      /* so many hooks have led to it: what it starts is theirs */
     int log_seq;         /* the request's log lines get the numbers after this one */
 } FleetStepRequest;
 

@@ -73,6 +73,7 @@ typedef enum AgentRequestKind
     REQUEST_QUERY,     /* AgentQuery */
     REQUEST_DEPLOY,    /* Deployment */
     REQUEST_SCHEDULE,  /* AgentSchedule */
+    REQUEST_HOOK,      /* AgentHook */
 } AgentRequestKind;
 
 typedef struct AgentRequest

@@ -17,6 +17,7 @@
 #include "agent/local_job.h"
 #include "agent/query.h"
 #include "agent/remote.h"
+#include "agent/hook.h"
 #include "agent/schedule.h"
 #include "agent/server.h"
 #include "hand.h"
@@ -205,6 +206,8 @@ executor_event(void *arg, FleetExecutor *executor, const FleetExecutorEvent *eve
         agent_query_event(request->owner, executor, event);
     else if (request->kind == REQUEST_SCHEDULE)
         agent_schedule_event(request->owner, event);
+    else if (request->kind == REQUEST_HOOK)
+        agent_hook_event(request->owner, event);
     fleet_hand = before;
 }
 

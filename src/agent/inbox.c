@@ -18,6 +18,7 @@
 #include "agent/quota.h"
 #include "agent/recover.h"
 #include "agent/run.h"
+#include "agent/hook.h"
 #include "agent/schedule.h"
 #include "agent/server.h"
 #include "agent/steer.h"
@@ -37,7 +38,7 @@ typedef struct Inbox
     int nskips, skips_capacity;
     bool everything; /* messages were lost */
     /* what is to be read again */
-    bool servers, deploy, identity, pause, renamed, limits, schedules, lifted, retry;
+    bool servers, deploy, identity, pause, renamed, limits, schedules, hooks, lifted, retry;
 } Inbox;
 
 static void
@@ -181,6 +182,7 @@ inbox_read(Inbox *inbox)
             case FLEET_MESSAGE_RENAMED: inbox->renamed = true; break;
             case FLEET_MESSAGE_LIMITS: inbox->limits = true; break;
             case FLEET_MESSAGE_SCHEDULES: inbox->schedules = true; break;
+            case FLEET_MESSAGE_HOOKS: inbox->hooks = true; break;
         }
     }
     fleet_hand_empty();
@@ -213,6 +215,8 @@ agent_inbox_take(void)
                      /* a server may have come into a group */
                      inbox.pause || inbox.servers || inbox.everything,
                      inbox.schedules || inbox.everything);
+    if (inbox.hooks || inbox.renamed || inbox.everything)
+        agent_hooks_load();
     if (inbox.lifted || inbox.everything)
     {
         read_open();

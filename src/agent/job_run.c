@@ -29,6 +29,7 @@ job_run_take(const FleetJobRunRow *row)
         local_job_create(fleet_definition_job(row->definition, CurrentMemoryContext), row->owner);
     local_job_set_job_run(local, row->job_run_id);
     local->durable = row->state;
+    local->hook_depth = row->hook_depth;
     local->parent_uuid = agent_strdup(local->context, row->parent_uuid);
     local->params = MemoryContextStrdup(local->context, row->params);
     local->given = MemoryContextStrdup(

@@ -329,6 +329,7 @@ local_job_for_task(AgentTask *task, FleetJobDef *def, AgentLink *link)
     local->task_attempt = task->attempt;
     local->link = link;
     local->log_seq = task->log_seq;
+    local->hook_depth = task->run->hook_depth;
     local->params = MemoryContextStrdup(
         local->context, sql ? task->params : fleet_definition_merge(def->params, task->params));
     local->given = MemoryContextStrdup(local->context, agent_given_context(task));

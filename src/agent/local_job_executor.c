@@ -154,6 +154,7 @@ local_job_send(LocalJob *local)
     request.command = step->command;
     request.params = local->params;
     request.context = local->given;
+    request.hook_depth = local->hook_depth;
     request.transactional = local->exec.transactional;
     request.single = step->single;
     request.fresh = local->fresh;

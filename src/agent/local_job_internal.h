@@ -65,6 +65,7 @@ struct LocalJob
     uint64 ref;    /* of the request in flight */
     char *params;
     char *given; /* fleet.context */
+    int hook_depth;
     int log_seq;
     int cuts; /* times that the present attempt was cut off while its command ran */
     LocalJobEffect effect;

@@ -40,6 +40,7 @@
 #include "agent/recover.h"
 #include "agent/remote.h"
 #include "agent/run.h"
+#include "agent/hook.h"
 #include "agent/schedule.h"
 #include "agent/server.h"
 #include "agent/steer.h"
@@ -122,6 +123,7 @@ load_everything(void)
     agent_deployments_send();
     agent_history_load();
     agent_schedules_load();
+    agent_hooks_load();
     agent_decide(); /* before any effect: what is canceled is not begun */
     turn_again();
 }
@@ -156,6 +158,7 @@ turn(void)
         next = fleet_earlier(next, agent_late_turn(now));
         next = fleet_earlier(next, agent_probe_turn(now));
         next = fleet_earlier(next, agent_schedules_turn(now));
+        next = fleet_earlier(next, agent_hooks_turn(now));
     }
     if (agent_flush_needed())
         agent_flush();

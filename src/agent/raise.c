@@ -5,8 +5,9 @@
  * They are collected in a turn, and become rows with what they tell of, in one
  * statement and a subtransaction: should it raise (a trigger of an
  * administrator), the events of the turn are lost, and the log says so, but the
- * rows are not.  After the commit the server's log gets its lines, as many a
- * second as a person can read.
+ * rows are not.  After the commit it is known to hooks which kinds there were
+ * (agent_raised_last()), and the server's log gets its lines, as many a second
+ * as a person can read.
  */
 #include "postgres.h"
 
@@ -23,6 +24,8 @@
 static MemoryContext context; /* of "rows" and their texts; NULL: there were none yet */
 static FleetEventRow *rows;
 static int nrows, capacity;
+static int64 last[FLEET_RAISED_COUNT]; /* number of the last one that is stored, by kind */
+static uint32 watched;
 static bool stored; /* they have become rows of a transaction that is open */
 
 static FleetEventRow *
@@ -62,6 +65,7 @@ agent_raise_run(const AgentRun *run, FleetRaised kind, const char *message)
     row = row_new(kind, run->def->name, NULL, message);
     row->run_id = run->run_id;
     row->owner = run->owner;
+    row->hook_depth = run->hook_depth;
 }
 
 /* A run of which nothing had to be done begins and ends in one turn. */
@@ -85,6 +89,7 @@ agent_raise_run_unread(const FleetRunRow *row, const FleetDiagnostics *why)
 
     event->run_id = row->run_id;
     event->owner = row->owner;
+    event->hook_depth = row->hook_depth;
 }
 
 void
@@ -95,6 +100,7 @@ agent_raise_task_kind(const AgentRun *run, FleetTaskRef ref, FleetRaised kind, i
 
     row->run_id = run->run_id;
     row->owner = run->owner;
+    row->hook_depth = run->hook_depth;
     row->task = MemoryContextStrdup(context, run->def->tasks[ref.task].name);
     row->item = (int) ref.item;
     row->server_id = server_id;
@@ -174,6 +180,25 @@ agent_raised_flush(void)
     stored = true;
     for (int i = 0; i < nrows; i++)
         announce(&rows[i]);
+}
+
+void
+agent_raised_watch(uint32 kinds)
+{
+    watched = kinds;
+}
+
+int64
+agent_raised_last(uint32 kinds)
+{
+    int64 newest = 0;
+
+    for (int kind = 0; kind < FLEET_RAISED_COUNT; kind++)
+    {
+        if ((kinds & FLEET_RAISED_BIT(kind)) != 0)
+            newest = Max(newest, last[kind]);
+    }
+    return newest;
 }
 
 /* ---- the server's log ---- */
@@ -261,6 +286,9 @@ agent_raised_committed(void)
         return;
     for (int i = 0; i < nrows; i++)
     {
+        last[rows[i].kind] = rows[i].event_id;
+        if ((watched & FLEET_RAISED_BIT(rows[i].kind)) != 0)
+            turn_again();
         if (is_wanted(rows[i].kind) && may_say())
             say(&rows[i]);
     }

@@ -36,6 +36,13 @@ extern void agent_raise_server(int server_id, FleetRaised kind, const char *sqls
 extern void agent_raise(FleetRaised kind, Oid owner, const char *package, const char *sqlstate,
                         const char *message);
 
+/* Of these kinds (a bit each) somebody wants to know: a turn follows when one of them is stored. */
+extern void agent_raised_watch(uint32 kinds);
+/* The last one that is stored of these kinds; 0: this agent has stored none. */
+extern int64 agent_raised_last(uint32 kinds);
+#define FLEET_RAISED_BIT(kind) ((uint32) 1 << (kind))
+#define FLEET_RAISED_ANY ((uint32) -1)
+
 extern bool agent_raised_pending(void);
 extern void agent_raised_flush(void);     /* inside the transaction, behind the rows of the turn */
 extern void agent_raised_committed(void); /* after its commit */

@@ -365,6 +365,7 @@ agent_run_create(const FleetRunRow *row)
     run->priority = row->priority;
     run->params = MemoryContextStrdup(context, row->params);
     run->scheduled_for = agent_strdup(context, row->scheduled_for);
+    run->hook_depth = row->hook_depth;
     run->state = run->durable = row->state;
     run->timeout = row->timeout;
     run->timed_out = row->timed_out;

@@ -223,6 +223,7 @@ struct AgentRun
     int32 priority;
     char *params;
     char *scheduled_for; /* NULL: no schedule started it */
+    int hook_depth;      /* so many hooks have led to it */
     char **task_params;  /* per task: run params || task params; made when needed */
     char **resolved; /* per task: its own, once their templates are resolved; NULL: not, or none */
     FleetState state;

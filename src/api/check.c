@@ -76,9 +76,9 @@ check_not_client_copy(List *statements)
 }
 
 static int
-check_command(const char *command)
+check_command(const char *command, const char *hint)
 {
-    List *statements = parse(command, command, 0, override_hint);
+    List *statements = parse(command, command, 0, hint);
 
     if (statements == NIL)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("the command is empty"),
@@ -255,7 +255,9 @@ fleet_sql_check_command(PG_FUNCTION_ARGS)
         PG_RETURN_INT32(check_expression(command, "params_sql", params_hint));
     if (strcmp(what, "transactions") == 0)
         PG_RETURN_INT32(count_transaction_commands(command));
-    PG_RETURN_INT32(check_command(command));
+    if (strcmp(what, "hook") == 0)
+        PG_RETURN_INT32(check_command(command, "It is SQL for this server."));
+    PG_RETURN_INT32(check_command(command, override_hint));
 }
 
 /* (names of the tasks, from, to): the core raises a cycle with its path. */

@@ -356,6 +356,7 @@ insert_job_runs(FunctionCallInfo fcinfo, StartRequest *request)
                   : job->params);
         if (i < request->contexts.n && !request->contexts.nulls[i])
             fleet_rows_set(rows, JOB_CONTEXT, request->contexts.values[i]);
+        fleet_rows_set(rows, JOB_HOOK_DEPTH, Int16GetDatum(0));
         fleet_rows_insert(rows);
         fleet_wake_at_commit(FLEET_MESSAGE_JOB_RUN, id);
         tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);

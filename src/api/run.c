@@ -45,6 +45,7 @@ static const struct
     {"cancel_final", FLEET_MESSAGE_CANCEL_FINAL},
     {"limits", FLEET_MESSAGE_LIMITS},
     {"schedules", FLEET_MESSAGE_SCHEDULES},
+    {"hooks", FLEET_MESSAGE_HOOKS},
 };
 
 /* (name of the message, id) */

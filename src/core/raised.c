@@ -28,6 +28,7 @@ static const char *const names[FLEET_RAISED_COUNT] = {
     [FLEET_RAISED_SCHEDULE_FAILED] = "schedule_failed",
     [FLEET_RAISED_QUOTA_REACHED] = "quota_reached",
     [FLEET_RAISED_PURGE_DONE] = "purge_done",
+    [FLEET_RAISED_HOOK_FAILED] = "hook_failed",
 };
 
 const char *
@@ -93,7 +94,8 @@ fleet_raised_log(FleetRaised kind)
         case FLEET_RAISED_SERVER_AUTH_FAILED:
         case FLEET_RAISED_SERVER_BACK:
         case FLEET_RAISED_SCHEDULE_MISSED:
-        case FLEET_RAISED_QUOTA_REACHED: return FLEET_RAISED_LOG_FAILURES;
+        case FLEET_RAISED_QUOTA_REACHED:
+        case FLEET_RAISED_HOOK_FAILED: return FLEET_RAISED_LOG_FAILURES;
         case FLEET_RAISED_NOTHING:
         case FLEET_RAISED_RUN_STARTED:
         case FLEET_RAISED_RUN_SUCCEEDED:

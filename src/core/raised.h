@@ -35,9 +35,10 @@ typedef enum FleetRaised
     FLEET_RAISED_SCHEDULE_FAILED,
     FLEET_RAISED_QUOTA_REACHED,
     FLEET_RAISED_PURGE_DONE,
+    FLEET_RAISED_HOOK_FAILED, /* calls no hook */
 } FleetRaised;
 
-#define FLEET_RAISED_COUNT (FLEET_RAISED_PURGE_DONE + 1)
+#define FLEET_RAISED_COUNT (FLEET_RAISED_HOOK_FAILED + 1)
 
 /* What a task run raises that has come into a state, for every child: mostly nothing. */
 static inline FleetRaised

@@ -245,8 +245,8 @@ describe_request(const RunnerMessage *request)
     static const FleetStepKey nobody = {0};
 
     keyed = memcmp(&request->key, &nobody, sizeof(nobody)) != 0;
-    if (keyed)
-        fleet_runner_segment_publish(&segment, MyDatabaseId);
+    /* after DISCARD ALL; one that is not looked for is to be found too, and ended */
+    fleet_runner_segment_publish(&segment, MyDatabaseId);
     shared->number = request->number;
     shared->key = request->key;
     shared->log_seq = request->log_seq;

@@ -599,6 +599,14 @@ report_error(RunnerStep *step)
     return fleet_runner_send(&message, true);
 }
 
+static int hook_depth = 0;
+
+int
+fleet_runner_hook_depth(void)
+{
+    return hook_depth;
+}
+
 bool
 fleet_runner_execute(const RunnerMessage *request)
 {
@@ -606,6 +614,7 @@ fleet_runner_execute(const RunnerMessage *request)
         .request = request, .command = request->text[RUNNER_TEXT_COMMAND], .row_count = -1};
     bool alive;
 
+    hook_depth = request->hook_depth;
     debug_query_string = step.command;
     SetCurrentStatementStartTimestamp();
     pgstat_report_activity(STATE_RUNNING, step.command);

@@ -24,7 +24,8 @@ typedef struct RunnerWire
     uint8 transactional;
     uint8 single;
     uint8 fresh;
-    uint8 unused[3];
+    uint8 hook_depth;
+    uint8 unused[2];
 } RunnerWire;
 
 StaticAssertDecl(sizeof(RunnerWire) == 112, "RunnerWire has no holes");
@@ -53,6 +54,7 @@ fleet_runner_message_write(StringInfo buffer, const RunnerMessage *message)
     wire.transactional = message->transactional;
     wire.single = message->single;
     wire.fresh = message->fresh;
+    wire.hook_depth = message->hook_depth;
     wire.key = message->key;
     wire.log_seq = message->log_seq;
     wire.generation = message->generation;
@@ -86,6 +88,7 @@ fleet_runner_message_read(const void *data, Size size, RunnerMessage *message)
     message->transactional = wire.transactional != 0;
     message->single = wire.single != 0;
     message->fresh = wire.fresh != 0;
+    message->hook_depth = wire.hook_depth;
     message->key = wire.key;
     message->log_seq = wire.log_seq;
     message->generation = wire.generation;

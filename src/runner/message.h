@@ -60,6 +60,7 @@ typedef struct RunnerMessage
     bool transactional;
     bool single;
     bool fresh;
+    uint8 hook_depth;               /* REQUEST */
     FleetStepKey key;               /* REQUEST */
     int log_seq;                    /* REQUEST */
     uint32 generation;              /* REQUEST: of the agent that gives it */

@@ -83,6 +83,7 @@ runner_run(FleetExecutor *executor, const FleetStepRequest *request)
     message.transactional = request->transactional;
     message.single = request->single;
     message.fresh = request->fresh;
+    message.hook_depth = (uint8) request->hook_depth;
     message.key = request->key;
     message.log_seq = request->log_seq;
     message.generation = pg_atomic_read_u32(&runner->process.shared->generation);

@@ -96,6 +96,8 @@ extern PGDLLEXPORT void fleet_runner_main(Datum arg);
 
 /* Runs one request and reports its end.  Throws only FATAL.  False: the agent is gone. */
 extern bool fleet_runner_execute(const RunnerMessage *request);
+/* How many hooks, one after the other, have led to what this process executes; 0: none, or it is no runner. */
+extern int fleet_runner_hook_depth(void);
 /* DISCARD ALL; a session that cannot be cleaned ends here (FATAL). */
 extern void fleet_runner_clean_session(void);
 

@@ -6,10 +6,10 @@
 --
 -- Who writes what (so that the agent never waits for a user's open transaction):
 --   sessions (through functions)  definitions and their versions; INSERT of renaming; INSERT of run, job_run, cancel_request, retry_request, purge_request,
---                                 definition, deployment; skip_request, pause; task_limit, quota;
+--                                 definition, deployment; skip_request, pause; task_limit, quota, hook;
 --                                 schedule, schedule_state; identity while it is paused
 --   the agent, alone              INSERT of cancel_request for what another run replaces; every later change of run, task_run, job_run, step_run, log_line, deployment,
---                                 server_health, commits_itself, duration, schedule_failure, event, agent; identity; DELETE of retry_request,
+--                                 server_health, commits_itself, duration, schedule_failure, event, hook_state, hook_call, agent; identity; DELETE of retry_request,
 --                                 purge_request, renaming, and of runs and job runs, with all that belongs to them (rows that no
 --                                 session holds), and of documents, that are kept no longer
 --   fleet.confirm_identity('new')  what is open in a copy, while its agent is paused
@@ -25,6 +25,12 @@ CREATE SCHEMA fleet_link;
 CREATE SCHEMA fleet_catalog;
 REVOKE ALL ON SCHEMA fleet_catalog FROM PUBLIC;
 GRANT USAGE ON SCHEMA fleet, fleet_link TO PUBLIC;
+
+-- ---- started by a hook? ------------------------------------------------------------------------
+
+CREATE FUNCTION fleet_catalog.hook_depth() RETURNS smallint
+    LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_hook_depth';
+COMMENT ON FUNCTION fleet_catalog.hook_depth() IS 'How many hooks, one after the other, have led to what this session does; 0: none. No setting, which a hook could change';
 
 -- ---- roles in rows -----------------------------------------------------------------------------
 
@@ -400,6 +406,7 @@ CREATE TABLE fleet_catalog.run (
     timed_out         boolean NOT NULL DEFAULT false, -- stopped because of its timeout
     expected_late_at  timestamptz,          -- since when it was expected to miss its deadline
     late_at           timestamptz,          -- when it was found to have missed it
+    hook_depth        smallint NOT NULL DEFAULT fleet_catalog.hook_depth(), -- so many hooks, one after the other, have led to it
     CHECK (run_uuid IS NOT NULL OR run_key IS NOT NULL)
 ) WITH (fillfactor = 70);
 CREATE INDEX run_open ON fleet_catalog.run (package_id, run_id) WHERE state < 11;
@@ -477,7 +484,8 @@ CREATE TABLE fleet_catalog.job_run (
     message         text,
     output          text,
     parent_role     fleet_catalog.role,                -- as which the parent's link logged in here
-    context         jsonb                   -- fleet.context of its steps, as the parent gave it; null: started here
+    context         jsonb,                  -- fleet.context of its steps, as the parent gave it; null: started here
+    hook_depth      smallint NOT NULL DEFAULT fleet_catalog.hook_depth() -- as of a run
 ) WITH (fillfactor = 70);
 -- finished_at and not state: an index that looks at state would be written at each change of it.
 CREATE INDEX job_run_open ON fleet_catalog.job_run (job_run_id) WHERE finished_at IS NULL;
@@ -702,7 +710,8 @@ CREATE TABLE fleet_catalog.event (
     task      text,
     server    name,
     sqlstate  text,
-    message   text
+    message   text,
+    hook_depth smallint NOT NULL DEFAULT 0  -- of its run
 );
 CREATE INDEX event_run ON fleet_catalog.event (run_id) WHERE run_id IS NOT NULL;
 COMMENT ON TABLE fleet_catalog.event IS 'What happened; written by the agent only, with what it tells of';

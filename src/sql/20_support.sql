@@ -43,7 +43,7 @@ COMMENT ON FUNCTION fleet_catalog.is_own_xid(xid) IS 'Does this transaction id b
 
 CREATE FUNCTION fleet_catalog.wake(a_what text, a_id bigint) RETURNS void
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wake';
-COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_final, cancel_job_run, skip, retry, pause, limits, servers, deployments, identity, quarantine, purge, schedules or renamed';
+COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_final, cancel_job_run, skip, retry, pause, limits, servers, deployments, identity, quarantine, purge, schedules, hooks or renamed';
 
 -- In the way of fleet.cancel_run(): the agent alone writes fleet_catalog.quarantine.
 CREATE FUNCTION fleet_catalog.lift(a_kind text, a_id bigint) RETURNS boolean
@@ -101,7 +101,7 @@ COMMENT ON FUNCTION fleet_catalog.in_quarantine(integer, timestamptz) IS 'Have t
 
 CREATE FUNCTION fleet_catalog.check_command(a_command text, a_what text) RETURNS integer
     LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'fleet_sql_check_command';
-COMMENT ON FUNCTION fleet_catalog.check_command(text, text) IS 'Parses a step''s command, a query or a condition (a_what: command, query, condition, params); number of statements';
+COMMENT ON FUNCTION fleet_catalog.check_command(text, text) IS 'Parses a step''s command, a query or a condition (a_what: command, hook, query, condition, params); number of statements';
 
 CREATE FUNCTION fleet_catalog.check_item_column(a_query text, a_argument text, a_name text) RETURNS void
     LANGUAGE C IMMUTABLE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_check_item_column';

@@ -45,7 +45,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'invalid_parameter_value', MESSAGE = format('option "%s" is both given and reset', a_option),
             HINT = 'Do one of both.';
     END IF;
-    v_value := a_defaults ->> a_option;
+    v_value := CASE jsonb_typeof(a_defaults -> a_option) WHEN 'array' THEN ARRAY(SELECT jsonb_array_elements_text(a_defaults -> a_option))::text
+                    ELSE a_defaults ->> a_option END;
     RETURN v_value;
 END
 $$;
@@ -535,6 +536,7 @@ BEGIN
         PERFORM fleet_catalog.drop_task(u.package, u.path, false) FROM fleet_catalog.users_of_job(v_job) AS u;
     END IF;
     PERFORM fleet_catalog.drop_schedules('job', a_job, a_cascade);
+    PERFORM fleet_catalog.drop_hooks_of_job(a_job, a_cascade);
     v_uses := fleet_catalog.list_uses(ARRAY(SELECT u.what FROM fleet_catalog.users_of_job(v_job) AS u GROUP BY u.what ORDER BY u.what LIMIT 11));
     IF v_uses IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop job "%s" because tasks run it', a_job),
@@ -665,6 +667,7 @@ BEGIN
         PERFORM fleet_catalog.drop_step(u.owner_name, u.name) FROM fleet_catalog.users_of_package(v_package) AS u WHERE u.kind = 'job';
     END IF;
     PERFORM fleet_catalog.drop_schedules('package', a_package, a_cascade);
+    PERFORM fleet_catalog.wake('hooks', 0); -- those of the package go with it
     v_uses := fleet_catalog.list_uses(ARRAY(SELECT u.what FROM fleet_catalog.users_of_package(v_package) AS u GROUP BY u.what ORDER BY u.what LIMIT 11));
     IF v_uses IS NOT NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE = format('cannot drop package "%s" because tasks or steps run it', a_package),

@@ -466,6 +466,7 @@ BEGIN
            finished_at = clock_timestamp(), sqlstate = c_sqlstate, message = c_message
      WHERE NOT fleet_catalog.is_final(j.state);
     UPDATE fleet_catalog.deployment AS d SET state = 'failed', message = c_message WHERE d.state = 'queued';
+    UPDATE fleet_catalog.hook AS h SET since_event = fleet_catalog.last_event(); -- of what has happened before, the original tells
 END
 $$;
 COMMENT ON FUNCTION fleet_catalog.disown_open() IS 'In a copy that becomes a parent of its own: ends what was open when it was copied';

@@ -195,13 +195,14 @@ BEGIN
         v_definition := fleet_catalog.store_definition('package', v_inner.body);
     END IF;
     INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params, parent_run_id, parent_task_no, parent_item,
-                                   requested_by, restart_of, restart_unknown, restart_definition, restart_from, timeout, deadline_after, scheduled_for)
+                                   requested_by, restart_of, restart_unknown, restart_definition, restart_from, timeout, deadline_after, scheduled_for,
+                                   hook_depth)
     SELECT a_run_uuid, v_old.package, v_definition, v_old.owner, v_parent.priority, v_old.params, a_run_id, a_task_no, a_item,
            v_parent.requested_by, v_old.run_id, v_parent.restart_unknown, v_parent.restart_definition,
            (SELECT substr(v_parent.restart_from, length(p.name) + 2) FROM fleet_catalog.definition_task AS p
              WHERE p.hash = v_parent.definition AND p.task_no = a_task_no AND fleet_catalog.leads_into(v_parent.restart_from, p.name)),
            fleet_catalog.from_microseconds((d.body ->> 'timeout_us')::bigint), fleet_catalog.from_microseconds((d.body ->> 'deadline_us')::bigint),
-           v_old.scheduled_for
+           v_old.scheduled_for, v_parent.hook_depth
       FROM fleet_catalog.definition AS d WHERE d.hash = v_definition
     RETURNING run_id INTO v_run_id;
     PERFORM fleet_catalog.restart_rows(v_run_id);

@@ -482,12 +482,12 @@ COMMENT ON FUNCTION fleet.backfill(text, timestamptz, timestamptz, interval, jso
 
 CREATE FUNCTION fleet_link.keep_agent() RETURNS void
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
-COMMENT ON FUNCTION fleet_link.keep_agent() IS 'For pg_cron: starts an agent if there is none and there are schedules';
+COMMENT ON FUNCTION fleet_link.keep_agent() IS 'For pg_cron: starts an agent if there is none and there are schedules or hooks';
 
 CREATE FUNCTION fleet_catalog.keep_agent() RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.enabled) THEN
+    IF EXISTS (SELECT FROM fleet_catalog.schedule AS s WHERE s.enabled) OR EXISTS (SELECT FROM fleet_catalog.hook AS h WHERE h.enabled) THEN
         PERFORM fleet_catalog.wake('schedules', 0);
     END IF;
 END

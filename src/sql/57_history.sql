@@ -270,10 +270,12 @@ BEGIN
     DELETE FROM fleet_catalog.event AS e
      WHERE e.event_id = ANY (ARRAY(SELECT k.event_id FROM fleet_catalog.event AS k
                                     WHERE k.event_id > a_after AND k.event_id <= v_last AND k.run_id IS NULL AND k.raised_at < a_before FOR UPDATE SKIP LOCKED));
-    RETURN v_last;
+    DELETE FROM fleet_catalog.hook_call AS c
+     WHERE c.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.hook_call AS k WHERE k.finished_at < a_before ORDER BY k.finished_at LIMIT a_count FOR UPDATE SKIP LOCKED));
+    RETURN coalesce(v_last, CASE WHEN FOUND THEN a_after END);
 END
 $$;
-COMMENT ON FUNCTION fleet_catalog.purge_events(bigint, timestamptz, integer) IS 'Deletes old events of no run, of so many; returns the last one that was looked at, or null: none is old';
+COMMENT ON FUNCTION fleet_catalog.purge_events(bigint, timestamptz, integer) IS 'Deletes old events of no run, and old calls of hooks, of so many; returns the last one that was looked at, or null: nothing is old';
 
 CREATE FUNCTION fleet_catalog.purge_slice(INOUT stage integer, INOUT after bigint, INOUT upto bigint, a_count integer, OUT n bigint)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -13,7 +13,7 @@ SELECT a.ord::integer, a.name, format_type(p.proargtypes[a.ord - 1], NULL), pg_g
        a.name <> ALL (CASE a_function WHEN 'create_package' THEN '{package}' WHEN 'set_retention' THEN '{package}' WHEN 'add_precedence' THEN '{package}'
                            WHEN 'schedule_package' THEN '{package}' WHEN 'schedule_job' THEN '{job}'
                            WHEN 'add_task' THEN '{package,after,after_failure_of,after_completion_of,check_syntax}'
-                           WHEN 'create_job' THEN '{job}' ELSE '{job,check_syntax,before,after_step}' END::text[])
+                           WHEN 'create_job' THEN '{job}' WHEN 'add_hook' THEN '{hook,sql,job}' ELSE '{job,check_syntax,before,after_step}' END::text[])
   FROM pg_proc AS p, unnest(p.proargnames) WITH ORDINALITY AS a (name, ord)
  WHERE p.pronamespace = 'fleet'::regnamespace AND p.proname = a_function
 $$;

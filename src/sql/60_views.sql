@@ -295,7 +295,7 @@ SELECT s.name AS server, s.mode,
 COMMENT ON VIEW fleet.server_status IS 'State of each server of the fleet (online, draining, offline; suspect: it does not answer, or is in quarantine; auth_failed: it refuses the login; refused: something else) and how busy it is';
 
 CREATE VIEW fleet.event WITH (security_barrier) AS
-SELECT e.event_id, e.raised_at, e.kind, e.run_id, e.package, e.task, NULLIF(e.item, 0) AS item, e.server, e.sqlstate,
+SELECT e.event_id, e.raised_at, e.kind, e.run_id, e.package, e.task, NULLIF(e.item, 0) AS item, e.server, e.hook_depth::integer AS hook_depth, e.sqlstate,
        CASE WHEN e.owner IS NULL OR fleet_catalog.is_visible(e.owner) THEN e.message END AS message
   FROM fleet_catalog.event AS e
  WHERE e.owner IS NULL OR fleet_catalog.is_visible(e.owner)
@@ -303,7 +303,7 @@ SELECT e.event_id, e.raised_at, e.kind, e.run_id, e.package, e.task, NULLIF(e.it
     OR e.run_id IS NULL AND e.server_id IS NOT NULL
        AND EXISTS (SELECT FROM fleet_catalog.server AS s JOIN pg_catalog.pg_foreign_server AS f ON f.oid = s.foreign_server
                     WHERE s.server_id = e.server_id AND pg_catalog.has_server_privilege(f.oid, 'USAGE'));
-COMMENT ON VIEW fleet.event IS 'What happened: runs that began, ended or are late, tasks that failed, servers that do not answer and are back, the agent, schedules, purges';
+COMMENT ON VIEW fleet.event IS 'What happened: runs that began, ended or are late, tasks that failed, servers that do not answer and are back, the agent, schedules, hooks that failed, purges';
 
 CREATE VIEW fleet.quarantine WITH (security_barrier) AS
 SELECT q.kind, r.run_id, j.job_run_id, s.name AS server, d.job, fleet_catalog.in_quarantine(q.ends, q.last_at) AS quarantined,

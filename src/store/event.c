@@ -13,32 +13,33 @@
 
 static FleetStatement insert_statement = {
     "INSERT INTO fleet_catalog.event AS e (raised_at, kind, run_id, item, server_id, owner,"
-    "   package, task, sqlstate, message, server)"
+    "   package, task, sqlstate, message, hook_depth, server)"
     "SELECT u.at, u.kind, u.run_id, u.item, u.server_id,"
     "       COALESCE(u.owner, (SELECT s.owner FROM fleet_catalog.server AS s"
     "          WHERE s.server_id OPERATOR(pg_catalog.=) u.server_id)),"
-    "       u.package, u.task, u.sqlstate, u.message,"
+    "       u.package, u.task, u.sqlstate, u.message, u.hook_depth,"
     "       (SELECT s.name FROM fleet_catalog.server_name AS s"
     "         WHERE s.server_id OPERATOR(pg_catalog.=) u.server_id LIMIT 1)"
     "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
     "                  pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6),"
     "                  pg_catalog.unnest($7), pg_catalog.unnest($8), pg_catalog.unnest($9),"
-    "                  pg_catalog.unnest($10)) WITH ORDINALITY"
-    "         AS u (at, kind, run_id, item, server_id, owner, package, task, sqlstate, message, n)"
+    "                  pg_catalog.unnest($10), pg_catalog.unnest($11)) WITH ORDINALITY"
+    "         AS u (at, kind, run_id, item, server_id, owner, package, task, sqlstate, message,"
+    "               hook_depth, n)"
     " ORDER BY u.n RETURNING e.event_id, e.server",
-    10,
+    11,
     {TIMESTAMPTZARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, OIDARRAYOID,
-     TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
+     TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT2ARRAYOID},
     NULL};
 
-static const Oid columns[] = {TIMESTAMPTZOID, TEXTOID, INT8OID, INT4OID, INT4OID,
-                              OIDOID,         TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+static const Oid columns[] = {TIMESTAMPTZOID, TEXTOID, INT8OID, INT4OID, INT4OID, OIDOID,
+                              TEXTOID,        TEXTOID, TEXTOID, TEXTOID, INT2OID};
 
 static void
 add(FleetBatch *batch, const FleetEventRow *row)
 {
-    bool nulls[10] = {false};
-    Datum values[10] = {TimestampTzGetDatum(row->at),
+    bool nulls[11] = {false};
+    Datum values[11] = {TimestampTzGetDatum(row->at),
                         fleet_batch_text(batch, fleet_raised_name(row->kind), &nulls[1]),
                         Int64GetDatum(row->run_id),
                         Int32GetDatum(row->item),
@@ -47,7 +48,8 @@ add(FleetBatch *batch, const FleetEventRow *row)
                         fleet_batch_text(batch, row->package, &nulls[6]),
                         fleet_batch_text(batch, row->task, &nulls[7]),
                         fleet_batch_text(batch, row->sqlstate, &nulls[8]),
-                        fleet_batch_text(batch, row->message, &nulls[9])};
+                        fleet_batch_text(batch, row->message, &nulls[9]),
+                        Int16GetDatum((int16) row->hook_depth)};
 
     nulls[2] = row->run_id == 0;
     nulls[3] = row->task == NULL;

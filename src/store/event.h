@@ -17,8 +17,9 @@ typedef struct FleetEventRow
     TimestampTz at;
     int64 run_id; /* 0: of no run */
     int item;
-    int server_id; /* 0: of no server */
-    Oid owner;     /* who sees it; InvalidOid: the server's owner, or everybody */
+    int server_id;  /* 0: of no server */
+    int hook_depth; /* so many hooks have led to it */
+    Oid owner;      /* who sees it; InvalidOid: the server's owner, or everybody */
     const char *package, *task, *sqlstate, *message; /* each may be NULL */
     int64 event_id;                                  /* out */
     char *server;                                    /* out: its name, or NULL */

@@ -13,7 +13,7 @@
 static FleetStatement insert_statement = {
     "INSERT INTO fleet_catalog.run (run_uuid, package, definition, owner, priority, params,"
     " parent_run_id, parent_task_no, parent_item, parent_job_run_id, timeout, deadline_after,"
-    " requested_by, scheduled_for)"
+    " requested_by, scheduled_for, hook_depth)"
     "SELECT $1, $8, fleet_catalog.store_definition('package', i.body), i.owner, $2,"
     "       (i.body OPERATOR(pg_catalog.->) 'params') OPERATOR(pg_catalog.||) $3, $4, $5, $6, $7,"
     "       fleet_catalog.from_microseconds("
@@ -25,7 +25,11 @@ static FleetStatement insert_statement = {
     "                (SELECT j.requested_by FROM fleet_catalog.job_run AS j"
     "                  WHERE j.job_run_id OPERATOR(pg_catalog.=) $7), SESSION_USER),"
     "       (SELECT r.scheduled_for FROM fleet_catalog.run AS r"
-    "         WHERE r.run_id OPERATOR(pg_catalog.=) $4)"
+    "         WHERE r.run_id OPERATOR(pg_catalog.=) $4),"
+    "       COALESCE((SELECT r.hook_depth FROM fleet_catalog.run AS r"
+    "                  WHERE r.run_id OPERATOR(pg_catalog.=) $4),"
+    "                (SELECT j.hook_depth FROM fleet_catalog.job_run AS j"
+    "                  WHERE j.job_run_id OPERATOR(pg_catalog.=) $7), '0')"
     "  FROM fleet_catalog.inner_package($10, $11, $8, $9) AS i WHERE i.owner IS NOT NULL"
     " RETURNING run_id",
     11,

@@ -26,7 +26,8 @@
     "            WHERE p.package_id OPERATOR(pg_catalog.=) r.package_id), r.max_parallel),"        \
     " r.replaces, r.queued_at, r.run_at, r.started_at, fleet_catalog.microseconds(r.timeout),"     \
     " r.timed_out, r.deadline, fleet_catalog.microseconds(r.deadline_after),"                      \
-    " r.expected_late_at IS NOT NULL, r.late_at IS NOT NULL, r.message, r.scheduled_for"
+    " r.expected_late_at IS NOT NULL, r.late_at IS NOT NULL, r.message, r.scheduled_for,"          \
+    " r.hook_depth"
 
 static FleetStatement all_runs_statement = {
     "SELECT " RUN_COLUMNS "  FROM fleet_catalog.run AS r"
@@ -45,7 +46,7 @@ static FleetStatement some_runs_statement = {
 
 #define JOB_RUN_COLUMNS                                                                            \
     "j.job_run_id, j.token, j.job, j.definition, j.owner, j.state, j.parent_uuid, j.params,"       \
-    " j.context,"                                                                                  \
+    " j.context, j.hook_depth,"                                                                    \
     " EXISTS (SELECT FROM fleet_catalog.cancel_request AS c"                                       \
     "          WHERE c.job_run_id OPERATOR(pg_catalog.=) j.job_run_id)"
 
@@ -180,6 +181,7 @@ fleet_run_read(const int64 *ids, int n, FleetRunRow **rows)
         run_limits(tuple, desc, row);
         row->message = fleet_column_text(tuple, desc, 28, context);
         row->scheduled_for = fleet_column_text(tuple, desc, 29, context);
+        row->hook_depth = (int) fleet_column_int(tuple, desc, 30, 0);
     }
     SPI_freetuptable(table);
     return count;
@@ -208,7 +210,8 @@ all_job_runs(FleetJobRunRow **rows)
         row->parent_uuid = fleet_column_text(tuple, desc, 7, context);
         row->params = fleet_column_text(tuple, desc, 8, context);
         row->context = fleet_column_text(tuple, desc, 9, context);
-        row->cancel = fleet_column_bool(tuple, desc, 10);
+        row->hook_depth = (int) fleet_column_int(tuple, desc, 10, 0);
+        row->cancel = fleet_column_bool(tuple, desc, 11);
     }
     SPI_freetuptable(table);
     return count;
@@ -265,6 +268,7 @@ some_job_runs(const int64 *ids, int n, FleetJobRunRow **result)
         row->parent_uuid = column_out(rows, JOB_PARENT_UUID, uuid_out);
         row->params = column_out(rows, JOB_PARAMS, jsonb_out);
         row->context = column_out(rows, JOB_CONTEXT, jsonb_out);
+        row->hook_depth = (int) fleet_rows_int(rows, JOB_HOOK_DEPTH, 0);
         row->cancel = fleet_rows_find(cancels, CANCEL_BY_JOB_RUN, &key, 1);
         count++;
     }

@@ -43,6 +43,7 @@ typedef struct FleetRunRow
     bool expected_late, late;
     char *message;       /* NULL: none */
     char *scheduled_for; /* a time; NULL: none */
+    int hook_depth;      /* so many hooks have led to it */
 } FleetRunRow;
 
 /* Open runs with these ids (ids NULL: all open ones), by id; palloc'd in the current context. */
@@ -108,6 +109,7 @@ typedef struct FleetJobRunRow
     char *parent_uuid; /* NULL: start_job here */
     char *params;
     char *context; /* fleet.context of its steps; NULL: of none but itself */
+    int hook_depth;
     bool cancel;
 } FleetJobRunRow;
 

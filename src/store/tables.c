@@ -26,13 +26,13 @@ FleetTable fleet_table_task_run = {
 
 FleetTable fleet_table_job_run = {
     .name = "job_run",
-    .ncolumns = 23,
+    .ncolumns = 24,
     .columns = {"job_run_id",  "token",           "job",       "definition",
                 "owner",       "requested_by",    "state",     "parent_uuid",
                 "step_no",     "attempt",         "step_runs", "log_seq",
                 "sqlstate",    "row_count",       "queued_at", "started_at",
                 "finished_at", "acknowledged_at", "params",    "message",
-                "output",      "parent_role",     "context"},
+                "output",      "parent_role",     "context",   "hook_depth"},
     .indexes = {"job_run_pkey", "job_run_token_key"},
 };
 

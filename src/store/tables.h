@@ -78,7 +78,8 @@ enum
     JOB_MESSAGE,
     JOB_OUTPUT,
     JOB_PARENT_ROLE,
-    JOB_CONTEXT
+    JOB_CONTEXT,
+    JOB_HOOK_DEPTH
 };
 enum
 {

@@ -37,6 +37,7 @@ SELECT fleet.create_job('alice job');
 SELECT fleet.add_step('alice job', 'who', 'INSERT INTO etl.who SELECT current_user, session_user');
 SELECT fleet.create_package('alice package');
 SELECT fleet.create_limit('alice limit', 1, shared => false);
+SELECT fleet.add_hook('alice hook', sql => 'SELECT 1', on_event => '{purge_done}');
 SELECT fleet.add_task('alice package', 'here', sql => 'INSERT INTO alice.who SELECT current_user, session_user, current_setting(''is_superuser'')');
 SELECT fleet.add_task('alice package', 'direct', job => 'alice job', server => 'd1', after => '{here}');
 SELECT * FROM fleet.deploy_job('alice job', server => 'a1');
@@ -45,6 +46,7 @@ $f->wait_for('parent', q{SELECT string_agg(state, ',') FROM fleet.deployment WHE
 $f->sql_as('alice', q{SELECT fleet.add_task('alice package', 'agent', job => 'alice job', server => 'a1', after => '{here}')});
 my $run = $f->sql_as('alice', q{SELECT fleet.run_parent_package('alice package')});
 is($f->sql_as('alice', "SELECT fleet.wait_for_run($run, timeout => '60s')"), 'succeeded', 'and run by him') or diag($f->dump_run($run));
+$f->sql('INSERT INTO fleet_catalog.hook_call (hook_id, event_id, state, attempts, started_at, finished_at) SELECT hook_id, 1, 11, 1, now(), now() FROM fleet_catalog.hook');
 is($f->sql('SELECT * FROM alice.who'), 'alice|alice|off', 'a local step is him, in current_user and session_user');
 is($f->sql_on($_, 'SELECT * FROM etl.who'), 'etl|etl', "on $_ it is the user of his mapping") for qw(a1 d1);
 
@@ -223,6 +225,10 @@ my %stranger = (
     set_quota => [ q{SELECT fleet.set_quota('bob', max_runners => 100)} => '42501' ],
     drop_quota => [ q{SELECT fleet.drop_quota('bob')} => '42501' ],
     drop_limit => [ q{SELECT fleet.drop_limit('alice limit')} => '42501' ],
+    add_hook => [ q{SELECT fleet.add_hook('alice hook', sql => 'SELECT 1')} => '42710' ],
+    alter_hook => [ q{SELECT fleet.alter_hook('alice hook', enabled => false)} => '42704' ],
+    drop_hook => [ q{SELECT fleet.drop_hook('alice hook')} => '42704' ],
+    hook_params => [ q{SELECT fleet_link.hook_params('alice job')} => '42501' ],
     set_server_state => [ q{SELECT fleet.set_server_state('d1', 'offline')} => '42501' ],
     lift_quarantine => [ "SELECT fleet.lift_quarantine(run_id => $sleeping)" => '42704' ],
     unregister_server => [ q{SELECT fleet.unregister_server('d1')} => '42501' ],

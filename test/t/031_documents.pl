@@ -88,6 +88,8 @@ my %read_first = (
     deployment => 'server job state drift owner deployed_at',
     event => 'event_id raised_at kind run_id package',
     group => 'name owner servers',
+    hook_call => 'hook event_id state attempts started_at',
+    hooks => 'hook owner enabled last_state failures on_event package',
     job => 'job owner steps leaves_clean changed_at',
     job_log => 'run_id task item server step state sqlstate duration',
     job_run => 'job_run_id job state row_count sqlstate started_at',
@@ -149,6 +151,8 @@ UNION ALL SELECT 'run', :run, 2, 'work_write', '22012', 'division by zero'
 UNION ALL SELECT 'job run', :job_run, 4, 'work_write', '22012', 'division by zero';
 SELECT fleet.create_limit('big_io', 4, 'reads whole tables');
 SELECT fleet.set_quota(NULL, max_runners => 4);
+SELECT fleet.add_hook('mail_failures', sql => 'SELECT 1');
+INSERT INTO fleet_catalog.hook_call (hook_id, event_id, state, attempts, started_at, finished_at) SELECT h.hook_id, 104711, 11, 1, now(), now() FROM fleet_catalog.hook AS h;
 INSERT INTO fleet_catalog.pause (package, reason, paused_by) VALUES ('load_orders', 'source is down', 'planner');
 INSERT INTO fleet_catalog.event (raised_at, kind, run_id, package, task, item, server_id, server, owner, sqlstate, message)
 SELECT now(), 'server_auth_failed', :run, 'load_orders', 'regions', 7, s.server_id, s.name, s.owner, '22012', 'division by zero' FROM fleet_catalog.server AS s;

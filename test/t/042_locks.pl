@@ -57,7 +57,7 @@ sub define
         $as->(alice => "SELECT fleet.add_server('$name', '$conninfo', username => 'alice', password => '$FleetTest::PASSWORD', mode => '$mode', groups => '{all}');
             GRANT USAGE ON FOREIGN SERVER $name TO bob; CREATE USER MAPPING FOR bob SERVER $name OPTIONS (user 'bob', password '$FleetTest::PASSWORD')");
     }
-    $as->(alice => q{SELECT fleet.create_group('hers'), fleet.create_group('spare group'), fleet.create_limit('hers', 9), fleet.create_limit('spare limit', 1)});
+    $as->(alice => q{SELECT fleet.create_group('hers'), fleet.create_group('spare group'), fleet.create_limit('hers', 9), fleet.create_limit('spare limit', 1), fleet.add_hook('hers', sql => 'SELECT 1'), fleet.add_hook('spare hook', sql => 'SELECT 1')});
     my $extra = sprintf "CREATE SERVER extra FOREIGN DATA WRAPPER pg_fleet OPTIONS (host '127.0.0.1', port '%d', dbname 'dw')", $f->node('d1')->port;
     $as->(alice => "$extra; SELECT fleet.add_server('unused', 'host=127.0.0.1 port=1', username => 'alice', password => 'secret', mode => 'direct')");
     $as->(bob => <<'SQL');
@@ -180,6 +180,10 @@ my %call = (
     'fleet.cancel_job_run'   => q{SELECT fleet.cancel_job_run({job_run})},
     'fleet.cancel_run'       => q{SELECT fleet.cancel_run({run}), fleet.cancel_run({run}, final_tasks => false)},
     'fleet.confirm_identity' => [ q{SELECT fleet.confirm_identity('new')}, role => 'postgres', error => qr/is not paused/ ],
+    'fleet.add_hook'         => q{SELECT fleet.add_hook('new', sql => 'SELECT 1')},
+    'fleet.alter_hook'       => q{SELECT fleet.alter_hook('hers', retries => 1, new_name => 'still hers')},
+    'fleet.drop_hook'        => q{SELECT fleet.drop_hook('spare hook')},
+    'fleet_link.hook_params' => [ q{SELECT fleet_link.hook_params('work')}, reads => 1 ],
     'fleet.create_limit'     => q{SELECT fleet.create_limit('new', 1)},
     'fleet.alter_limit'      => q{SELECT fleet.alter_limit('hers', max_running => 9, new_name => 'still hers')},
     'fleet.set_quota'        => [ q{SELECT fleet.set_quota('alice', max_runners => 9)}, role => 'postgres' ],

@@ -104,7 +104,7 @@ for my $preload ('', 'pg_fleet')
 my %argument = (
     'fleet.run_parent_package' => q{'here'}, 'fleet.start_job' => q{'noop'}, 'fleet.deploy_job' => q{'noop', on_group => 'agents'}, 'fleet.undeploy_job' => q{'noop', on_group => 'agents'},
     'fleet.cancel_run' => $open, 'fleet.wait_for_run' => "$open, '50 ms'", 'fleet.wait_for_change' => "$open, '50 ms'", 'fleet.wait' => "$open, '50 ms'",
-    'fleet.create_job' => q{'new'}, 'fleet.create_package' => q{'new'}, 'fleet.alter_job' => q{'noop', description => 'x'}, 'fleet.alter_package' => q{'here', description => 'x'},
+    'fleet.add_hook' => q{'new', sql => 'SELECT 1'}, 'fleet_link.hook_params' => q{'noop'}, 'fleet.create_job' => q{'new'}, 'fleet.create_package' => q{'new'}, 'fleet.alter_job' => q{'noop', description => 'x'}, 'fleet.alter_package' => q{'here', description => 'x'},
     'fleet.drop_job' => q{'noop'}, 'fleet.drop_package' => q{'here'}, 'fleet.add_step' => q{'noop', 'more', sql => 'SELECT 1'}, 'fleet.drop_step' => q{'noop', 's1'},
     'fleet.add_task' => q{'here', 'more', sql => 'SELECT 1'}, 'fleet.drop_task' => q{'here', 't'}, 'fleet.execute_package' => q{'here'},
     'fleet.add_server' => q{'new', 'host=127.0.0.1', username => 'etl', password => 'x'}, 'fleet.alter_server' => q{'a1', slots => 2}, 'fleet.set_server_state' => q{'a1', 'draining'},

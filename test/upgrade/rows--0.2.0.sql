@@ -61,7 +61,7 @@ INSERT INTO fleet_catalog.deployment (server_id, job, owner, hash, document, sta
 VALUES (1, 'kept job', current_user::regrole, '00000000-0000-0000-0000-0000000000d2', '{}', 'failed', 'no room', '2026-01-01 00:00+00');
 
 -- runs that have ended
-INSERT INTO fleet_catalog.run (run_id, package, job, job_run_id, definition, owner, state, scheduled_for) VALUES (9, '', 'kept job', 99, '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, '2026-01-01 00:00+00');
+INSERT INTO fleet_catalog.run (run_id, package, job, job_run_id, definition, owner, state, scheduled_for, hook_depth) VALUES (9, '', 'kept job', 99, '00000000-0000-0000-0000-0000000000d1', current_user::regrole, 11, '2026-01-01 00:00+00', 1);
 INSERT INTO fleet_catalog.job_key (job, run_key, owner, job_run_id, uses) VALUES ('kept job', 'key', current_user::regrole, 99, 2);
 INSERT INTO fleet_catalog.run (run_id, package, definition, owner, state, priority, params, run_key, parent_run_id, parent_task_no, parent_item,
                                parent_job_run_id, started_at, finished_at, message, restart_of, restart_unknown, restart_definition, restart_from)
@@ -80,9 +80,9 @@ VALUES (1, 0, 1, '2026-01-01 00:00+00', '{"n": 1}', '1', 1, 2, 12, 3, 2, 1, '202
         '00000000-0000-0000-0000-0000000000d2');
 INSERT INTO fleet_catalog.condition_result (run_id, from_task, to_task, holds) VALUES (1, 0, 1, true);
 INSERT INTO fleet_catalog.job_run (job_run_id, job, definition, owner, state, parent_uuid, step_no, attempt, step_runs, log_seq, sqlstate, row_count,
-                                   started_at, finished_at, acknowledged_at, params, message, output, parent_role, context)
+                                   started_at, finished_at, acknowledged_at, params, message, output, parent_role, context, hook_depth)
 VALUES (1, 'kept job', '00000000-0000-0000-0000-0000000000d2', current_user::regrole, 12, '00000000-0000-0000-0000-00000000000a', 1, 2, 3, 4, '22012', 5,
-        '2026-01-01 00:00+00', '2026-01-01 00:01+00', '2026-01-01 00:02+00', '{"p": 5}', 'division by zero', 'out', current_user::regrole, '{"run_id": 6}');
+        '2026-01-01 00:00+00', '2026-01-01 00:01+00', '2026-01-01 00:02+00', '{"p": 5}', 'division by zero', 'out', current_user::regrole, '{"run_id": 6}', 1);
 INSERT INTO fleet_catalog.step_run (run_id, job_run_id, started_at, task_no, item, first_seq, server_id, task_attempt, step_no, attempt, step, backend_pid,
                                     xid, server_system, server_timeline, server_crash, state, phase, last_seq, finished_at, row_count, sqlstate,
                                     message, detail, hint, context, output)
@@ -111,9 +111,15 @@ VALUES (1, 'kept', 'kept', '0 2 * * *', 'Europe/Berlin', '{"p": 6}', '''{}''', '
 INSERT INTO fleet_catalog.schedule (schedule_id, name, job, cron, time_zone, since) VALUES (2, 'of a job', 'kept job', '@daily', 'UTC', '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.schedule_state (schedule_id, last_time, fired_at, run_id, job_run_id) VALUES (1, '2026-01-02 01:00+00', '2026-01-02 01:00+00', 77, NULL), (2, '2026-01-02 00:00+00', '2026-01-02 00:00+00', NULL, 78);
 INSERT INTO fleet_catalog.schedule_failure (schedule_id, scheduled_for, failed_at, failures, sqlstate, message) VALUES (1, '2026-01-03 01:00+00', '2026-01-03 01:00+00', 2, '22012', 'division by zero');
-INSERT INTO fleet_catalog.event (event_id, raised_at, run_id, item, server_id, owner, kind, package, task, server, sqlstate, message)
-VALUES (1, '2026-01-01 00:00+00', 1, 0, 1, current_user::regrole, 'task_failed', 'kept', 'first', 'north', '22012', 'division by zero'),
-       (2, '2026-01-01 00:01+00', NULL, NULL, NULL, NULL, 'agent_started', NULL, NULL, NULL, NULL, NULL);
+INSERT INTO fleet_catalog.hook (hook_id, name, owner, on_event, package, sql, retries, retry_wait, timeout, max_age, max_depth, enabled, since_event)
+VALUES (1, 'kept', current_user::regrole, '{run_failed}', 'kept', 'SELECT 1', 5, '1s', '1min', '1h', 2, false, 7);
+INSERT INTO fleet_catalog.hook (hook_id, name, owner, on_event, job, since_event) VALUES (2, 'of a job', current_user::regrole, '{run_late}', 'kept job', 8);
+INSERT INTO fleet_catalog.hook_state (hook_id, last_event, failures, sqlstate, message, failed_at) VALUES (1, 9, 2, '22012', 'division by zero', '2026-01-01 00:00+00');
+INSERT INTO fleet_catalog.hook_call (hook_id, event_id, state, attempts, started_at, finished_at, sqlstate, message)
+VALUES (1, 1, 12, 2, '2026-01-01 00:00+00', '2026-01-01 00:01+00', '22012', 'division by zero');
+INSERT INTO fleet_catalog.event (event_id, raised_at, run_id, item, server_id, owner, kind, package, task, server, sqlstate, message, hook_depth)
+VALUES (1, '2026-01-01 00:00+00', 1, 0, 1, current_user::regrole, 'task_failed', 'kept', 'first', 'north', '22012', 'division by zero', 2),
+       (2, '2026-01-01 00:01+00', NULL, NULL, NULL, NULL, 'agent_started', NULL, NULL, NULL, NULL, NULL, 0);
 INSERT INTO fleet_catalog.waker (owner, cron_database) VALUES (current_user::regrole, 'postgres');
 
 -- What the sequences have given out.
