@@ -162,7 +162,7 @@ SELECT fleet.start_job('local');
 \set ECHO none
 DO $$ BEGIN LOOP EXIT WHEN EXISTS (SELECT FROM fleet.job_run WHERE finished_at IS NOT NULL) OR clock_timestamp() > now() + interval '1min'; PERFORM pg_sleep(0.05); END LOOP; END $$;
 \set ECHO all
-SELECT job_run_id, job, state, output FROM fleet.job_run;
+SELECT job_run_id, job, state, output FROM fleet.job_run WHERE queued_at >= now() - interval '1 hour';
 
 -- [recent]
-SELECT * FROM fleet.recent;
+SELECT * FROM fleet.recent LIMIT 10;

@@ -134,6 +134,8 @@ SELECT c.relname FROM pg_class c
  WHERE c.relnamespace = 'fleet'::regnamespace AND c.relkind = 'v' AND pg_temp.cost_of(format('SELECT * FROM fleet.%I', c.relname)) > current_setting('jit_above_cost')::float8
  ORDER BY 1;
 
+-- nothing of a run that has ended is open
+UPDATE fleet_catalog.run SET state = 3, finished_at = NULL WHERE run_id = :run;
 -- who sees how many rows of each view
 CREATE FUNCTION pg_temp.rows() RETURNS TABLE (view name, n bigint) LANGUAGE plpgsql AS $$
 DECLARE

@@ -413,7 +413,7 @@ CREATE INDEX run_open ON fleet_catalog.run (package_id, run_id) WHERE state < 11
 CREATE INDEX run_open_owner ON fleet_catalog.run (owner) WHERE state < 11 AND parent_run_id IS NULL AND parent_job_run_id IS NULL; -- what quotas count
 -- A restart has the key of the run that it restarts.
 CREATE UNIQUE INDEX run_run_key ON fleet_catalog.run (package, run_key) WHERE run_key IS NOT NULL AND restart_of IS NULL;
-CREATE INDEX run_package ON fleet_catalog.run (package, run_id);
+CREATE INDEX run_package ON fleet_catalog.run ((NULLIF(package, '')), run_id); -- as views show it
 CREATE INDEX run_nested ON fleet_catalog.run (parent_run_id) WHERE parent_run_id IS NOT NULL; -- what belongs to a run
 CREATE INDEX run_job_run ON fleet_catalog.run (job_run_id) WHERE job_run_id IS NOT NULL;
 CREATE INDEX run_definition ON fleet_catalog.run (definition); -- is a document still used?
@@ -448,6 +448,7 @@ CREATE TABLE fleet_catalog.task_run (
     carried_from bigint,                    -- succeeded without a start: the run in which it did; queued: whose items or nested
                                             -- run it takes over when it begins
     definition  uuid,                       -- of a job that is not defined here: the version that the server ran
+    ended_as    smallint GENERATED ALWAYS AS (CASE WHEN state > 11 THEN state END) STORED, -- how it ended, unless it succeeded (59_found.sql)
     PRIMARY KEY (run_id, task_no, item)
 ) WITH (fillfactor = 30);
 COMMENT ON TABLE fleet_catalog.task_run IS 'One row a task of a run, or an item of its for_each';
@@ -485,7 +486,8 @@ CREATE TABLE fleet_catalog.job_run (
     output          text,
     parent_role     fleet_catalog.role,                -- as which the parent's link logged in here
     context         jsonb,                  -- fleet.context of its steps, as the parent gave it; null: started here
-    hook_depth      smallint NOT NULL DEFAULT fleet_catalog.hook_depth() -- as of a run
+    hook_depth      smallint NOT NULL DEFAULT fleet_catalog.hook_depth(), -- as of a run
+    ended_as        smallint GENERATED ALWAYS AS (CASE WHEN state > 11 THEN state END) STORED
 ) WITH (fillfactor = 70);
 -- finished_at and not state: an index that looks at state would be written at each change of it.
 CREATE INDEX job_run_open ON fleet_catalog.job_run (job_run_id) WHERE finished_at IS NULL;
@@ -522,7 +524,8 @@ CREATE TABLE fleet_catalog.step_run (
     detail      text,
     hint        text,
     context     text,
-    output      text
+    output      text,
+    ended_as    smallint GENERATED ALWAYS AS (CASE WHEN state > 11 THEN state END) STORED
 ) WITH (fillfactor = 50);
 -- It has no key that fits all of its rows; without this, a publication FOR ALL TABLES would make its
 -- updates fail.  Costs nothing unless one publishes it.

@@ -617,7 +617,7 @@ BEGIN
     SELECT p.* INTO v_package FROM fleet_catalog.package AS p WHERE p.name = a_name AND p.deployed_from = a_parent_uuid AND fleet_catalog.may_use(p.owner) FOR UPDATE;
     IF NOT FOUND OR EXISTS (SELECT FROM fleet_catalog.step AS s WHERE s.package = a_name)
        OR EXISTS (SELECT FROM fleet_catalog.task AS t WHERE t.package = a_name) OR EXISTS (SELECT FROM fleet_catalog.schedule AS c WHERE c.package = a_name)
-       OR EXISTS (SELECT FROM fleet_catalog.run AS r WHERE r.package = a_name AND NOT fleet_catalog.is_final(r.state)) THEN
+       OR EXISTS (SELECT FROM fleet_catalog.run AS r WHERE NULLIF(r.package, '') = a_name AND NOT fleet_catalog.is_final(r.state)) THEN
         RETURN;
     END IF;
     SELECT array_agg(DISTINCT t.job) FILTER (WHERE t.job IS NOT NULL), array_agg(DISTINCT t.package) FILTER (WHERE t.package IS NOT NULL)

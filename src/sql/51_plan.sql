@@ -57,7 +57,7 @@ CREATE FUNCTION fleet_catalog.expected(a_package text, a_tasks fleet_catalog.tas
                         -- of a restart that took it over as a whole: the run that has its items
                         (SELECT coalesce(c.run_id, r.run_id), coalesce(p.task_no, d.task_no)
                            FROM (SELECT r.run_id, r.definition FROM fleet_catalog.run AS r
-                                  WHERE r.package = a_package AND r.state = fleet_catalog.state_code('succeeded') ORDER BY r.run_id DESC LIMIT 1) AS r
+                                  WHERE NULLIF(r.package, '') = a_package AND r.state = fleet_catalog.state_code('succeeded') ORDER BY r.run_id DESC LIMIT 1) AS r
                            JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.name = t.name
                            LEFT JOIN fleet_catalog.task_run AS w ON w.run_id = r.run_id AND w.task_no = d.task_no AND w.item = 0 AND w.started_at IS NULL
                            LEFT JOIN fleet_catalog.run AS c ON c.run_id = w.carried_from

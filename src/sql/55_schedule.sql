@@ -380,7 +380,7 @@ BEGIN
       FROM (SELECT a_from_time + i * a_step FROM generate_series(0, 9999) AS i WHERE a_from_time + i * a_step <= a_to_time) AS d (t)
       -- the newest one of each time, of all that have its key, read once
       LEFT JOIN (SELECT DISTINCT ON (r.scheduled_for) r.scheduled_for, r.run_id, r.state FROM fleet_catalog.run AS r
-                  WHERE r.package = a_package AND r.scheduled_for BETWEEN a_from_time AND a_to_time AND r.parent_run_id IS NULL
+                  WHERE NULLIF(r.package, '') = a_package AND r.scheduled_for BETWEEN a_from_time AND a_to_time AND r.parent_run_id IS NULL
                     AND starts_with(r.run_key, fleet_catalog.key_of_time(NULL, r.scheduled_for))
                   ORDER BY r.scheduled_for, r.run_id DESC) AS n ON n.scheduled_for = d.t
      ORDER BY d.t;
@@ -406,7 +406,7 @@ BEGIN
     v_key := fleet_catalog.key_of_time(NULL, a_scheduled_for);
     IF a_action = 'again' THEN
         v_key := format('%s again %s', v_key, (SELECT count(*) FROM fleet_catalog.run AS r
-                                                WHERE r.package = a_package AND r.restart_of IS NULL AND starts_with(r.run_key, v_key)));
+                                                WHERE NULLIF(r.package, '') = a_package AND r.restart_of IS NULL AND starts_with(r.run_key, v_key)));
     END IF;
     RETURN fleet_catalog.request_run(a_package, coalesce(a_params, '{}'), v_key, NULL, NULL, NULL, NULL, false, NULL, NULL, NULL, a_scheduled_for, a_max_parallel);
 END

@@ -47,7 +47,7 @@ CREATE FUNCTION fleet_catalog.keep_cuts(a_packages text[]) RETURNS jsonb
 SELECT coalesce(jsonb_object_agg(p.name, c.run_id), '{}')
   FROM fleet_catalog.retention AS k JOIN fleet_catalog.package AS p ON p.package_id = k.package_id
  CROSS JOIN LATERAL (SELECT r.run_id FROM fleet_catalog.run AS r
-                      WHERE r.package = p.name AND fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
+                      WHERE NULLIF(r.package, '') = p.name AND fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
                       ORDER BY r.run_id DESC OFFSET k.keep_runs - 1 LIMIT 1) AS c
  WHERE k.keep_runs IS NOT NULL AND p.name = ANY (a_packages)
 $$;

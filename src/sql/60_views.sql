@@ -60,19 +60,19 @@ SELECT r.run_id, NULLIF(r.package, '') AS package, fleet_catalog.state_name(r.st
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet.run IS 'Executions of packages, and of single jobs by fleet.start_job() and fleet.execute_job(): job and job_run_id are set of these';
 
+-- What is open, what ended otherwise than well, and what succeeded (59_found.sql); so are the following ones.
 CREATE VIEW fleet.task_run WITH (security_barrier) AS
 SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS state, s.name AS server, t.attempt::integer AS attempt,
-       t.row_count, t.sqlstate, d.job, d.kind, t.started_at,
-       CASE WHEN fleet_catalog.is_final(t.state) THEN t.finished_at END AS finished_at,
+       t.row_count, t.sqlstate, d.job, d.kind, t.started_at, NULL::timestamptz AS finished_at,
        CASE WHEN t.state = fleet_catalog.state_code('retrying') THEN t.finished_at END AS retry_at,
        t.queued_at, NULLIF(r.package, '') AS package, t.task_no,
        CASE WHEN t.attempt > 0 THEN coalesce(d.job_hash, t.definition) END AS job_definition,
        -- not before the server has it, where a role that knew it could take it first
-       CASE WHEN t.state = fleet_catalog.state_code('running') OR fleet_catalog.is_final(t.state) THEN
+       CASE WHEN t.state = fleet_catalog.state_code('running') THEN
            fleet_catalog.token((SELECT i.secret FROM fleet_catalog.identity AS i), r.run_uuid, d.name, t.item, t.attempt::integer) END AS token,
-       CASE WHEN t.attempt = 0 AND t.started_at IS NULL AND t.state = fleet_catalog.state_code('succeeded') THEN t.carried_from END AS carried_from,
+       NULL::bigint AS carried_from,
        -- of a task that has not begun, or of a for_each of which no item has, the message is what it waits for
-       CASE WHEN t.state = fleet_catalog.state_code('queued') AND NOT fleet_catalog.is_final(r.state)
+       CASE WHEN t.state = fleet_catalog.state_code('queued')
                  AND (p.pause_id IS NOT NULL OR u.pause_id IS NOT NULL OR a.pause_id IS NOT NULL
                       OR (k.pause_id IS NOT NULL AND r.state = fleet_catalog.state_code('queued')))
             THEN coalesce(p.said, u.said, a.said, k.said)
@@ -82,7 +82,7 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
                           CASE WHEN r.state = fleet_catalog.state_code('running') AND d.limits IS NOT NULL AND (t.item > 0 OR NOT d.for_each)
                                THEN fleet_catalog.limits_said((SELECT f.said FROM fleet_catalog.limits_full AS f), d.limits) END,
                           w.waiting_for)
-            WHEN t.state IN (fleet_catalog.state_code('queued'), fleet_catalog.state_code('starting'))
+            WHEN t.state = fleet_catalog.state_code('starting')
                  OR (t.state = fleet_catalog.state_code('running') AND t.item = 0 AND d.for_each) THEN t.message END AS waiting_for,
        t.item_key, t.cost, t.params, t.message, t.output
   FROM fleet_catalog.task_run AS t
@@ -96,7 +96,27 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
   -- joined, and not asked for each row: else the planner believes a look at a thousand tasks to be dear enough for the just-in-time compiler
   LEFT JOIN fleet_catalog.run_waits AS b ON b.run_id = t.run_id
   LEFT JOIN fleet_catalog.task_waits AS w ON w.run_id = t.run_id AND w.task_no = t.task_no AND w.item = t.item
- WHERE fleet_catalog.is_visible(r.owner);
+ WHERE fleet_catalog.is_visible(r.owner) AND r.state < 11 AND fleet_catalog.is_open(fleet_catalog.state_name(t.state))
+UNION ALL
+SELECT t.run_id, d.name, t.item, fleet_catalog.state_name(t.ended_as), s.name, t.attempt::integer, t.row_count, t.sqlstate, d.job, d.kind, t.started_at, t.finished_at, NULL,
+       t.queued_at, NULLIF(r.package, ''), t.task_no, CASE WHEN t.attempt > 0 THEN coalesce(d.job_hash, t.definition) END,
+       fleet_catalog.token((SELECT i.secret FROM fleet_catalog.identity AS i), r.run_uuid, d.name, t.item, t.attempt::integer),
+       NULL, NULL, t.item_key, t.cost, t.params, t.message, t.output
+  FROM fleet_catalog.task_run AS t
+  JOIN fleet_catalog.run AS r ON r.run_id = t.run_id
+  LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = t.task_no
+  LEFT JOIN fleet_catalog.server_name AS s ON s.server_id = t.server_id
+ WHERE fleet_catalog.is_visible(r.owner) AND t.ended_as IS NOT NULL
+UNION ALL
+SELECT t.run_id, d.name, t.item, 'succeeded', s.name, t.attempt::integer, t.row_count, t.sqlstate, d.job, d.kind, t.started_at, t.finished_at, NULL,
+       t.queued_at, NULLIF(r.package, ''), t.task_no, CASE WHEN t.attempt > 0 THEN coalesce(d.job_hash, t.definition) END,
+       fleet_catalog.token((SELECT i.secret FROM fleet_catalog.identity AS i), r.run_uuid, d.name, t.item, t.attempt::integer),
+       CASE WHEN t.attempt = 0 AND t.started_at IS NULL THEN t.carried_from END, NULL, t.item_key, t.cost, t.params, t.message, t.output
+  FROM fleet_catalog.task_run AS t
+  JOIN fleet_catalog.run AS r ON r.run_id = t.run_id
+  LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = t.task_no
+  LEFT JOIN fleet_catalog.server_name AS s ON s.server_id = t.server_id
+ WHERE fleet_catalog.is_visible(r.owner) AND t.state = fleet_catalog.state_code('succeeded');
 COMMENT ON VIEW fleet.task_run IS 'Executions of tasks; a task with a for_each has a row for itself (item 0) and one for each item';
 
 CREATE VIEW fleet.paused WITH (security_barrier) AS
@@ -117,7 +137,21 @@ SELECT j.job_run_id, j.job, fleet_catalog.state_name(j.state) AS state, j.row_co
        (SELECT p.name FROM fleet_catalog.parent AS p WHERE p.parent_uuid = j.parent_uuid ORDER BY p.last_seen DESC LIMIT 1) AS parent,
        j.queued_at, j.acknowledged_at, j.token, j.parent_uuid, j.definition, NULL::bigint AS run_id, NULL::name AS server, j.params, j.message, j.output
   FROM fleet_catalog.job_run AS j
- WHERE fleet_catalog.is_visible(j.owner)
+ WHERE fleet_catalog.is_visible(j.owner) AND j.finished_at IS NULL AND fleet_catalog.is_open(fleet_catalog.state_name(j.state))
+UNION ALL
+SELECT j.job_run_id, j.job, fleet_catalog.state_name(j.ended_as), j.row_count, j.sqlstate, j.started_at, j.finished_at,
+       j.requested_by, pg_catalog.pg_get_userbyid(j.owner),
+       (SELECT p.name FROM fleet_catalog.parent AS p WHERE p.parent_uuid = j.parent_uuid ORDER BY p.last_seen DESC LIMIT 1),
+       j.queued_at, j.acknowledged_at, j.token, j.parent_uuid, j.definition, NULL::bigint, NULL::name, j.params, j.message, j.output
+  FROM fleet_catalog.job_run AS j
+ WHERE fleet_catalog.is_visible(j.owner) AND j.ended_as IS NOT NULL
+UNION ALL
+SELECT j.job_run_id, j.job, 'succeeded', j.row_count, j.sqlstate, j.started_at, j.finished_at,
+       j.requested_by, pg_catalog.pg_get_userbyid(j.owner),
+       (SELECT p.name FROM fleet_catalog.parent AS p WHERE p.parent_uuid = j.parent_uuid ORDER BY p.last_seen DESC LIMIT 1),
+       j.queued_at, j.acknowledged_at, j.token, j.parent_uuid, j.definition, NULL::bigint, NULL::name, j.params, j.message, j.output
+  FROM fleet_catalog.job_run AS j
+ WHERE fleet_catalog.is_visible(j.owner) AND j.state = fleet_catalog.state_code('succeeded')
 UNION ALL
 -- of the run, until it has ended; then what became of the job
 SELECT r.job_run_id, r.job, fleet_catalog.state_name(CASE WHEN fleet_catalog.is_final(r.state) THEN coalesce(t.state, r.state) ELSE r.state END),
@@ -132,8 +166,7 @@ COMMENT ON VIEW fleet.job_run IS 'Executions of jobs: by the agent of this datab
 CREATE VIEW fleet.job_log WITH (security_barrier) AS
 SELECT s.run_id, d.name AS task, s.item, v.name AS server, s.step, fleet_catalog.state_name(s.state) AS state,
        s.sqlstate, s.finished_at - s.started_at AS duration, s.attempt::integer AS attempt, s.row_count, d.job, NULLIF(r.package, '') AS package,
-       s.started_at, s.finished_at, NULL::bigint AS job_run_id, s.task_attempt::integer AS task_attempt,
-       s.step_no::integer AS step_no,
+       s.started_at, s.finished_at, NULL::bigint AS job_run_id, s.task_attempt::integer AS task_attempt, s.step_no::integer AS step_no,
        -- what a server ran by name is known of the last attempt
        coalesce(d.job_hash, CASE WHEN t.attempt = s.task_attempt THEN t.definition END) AS job_definition,
        t.item_key, s.message, s.detail, s.hint, s.context, s.output
@@ -142,14 +175,52 @@ SELECT s.run_id, d.name AS task, s.item, v.name AS server, s.step, fleet_catalog
   LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = s.run_id AND t.task_no = s.task_no AND t.item = s.item
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
   LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
- WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner)
+ WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner) AND r.state < 11 AND fleet_catalog.is_open(fleet_catalog.state_name(s.state))
+UNION ALL
+SELECT s.run_id, d.name, s.item, v.name, s.step, fleet_catalog.state_name(s.ended_as),
+       s.sqlstate, s.finished_at - s.started_at, s.attempt::integer, s.row_count, d.job, NULLIF(r.package, ''),
+       s.started_at, s.finished_at, NULL::bigint, s.task_attempt::integer, s.step_no::integer,
+       coalesce(d.job_hash, CASE WHEN t.attempt = s.task_attempt THEN t.definition END),
+       t.item_key, s.message, s.detail, s.hint, s.context, s.output
+  FROM fleet_catalog.step_run AS s
+  JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
+  LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = s.run_id AND t.task_no = s.task_no AND t.item = s.item
+  LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
+ WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner) AND s.ended_as IS NOT NULL
+UNION ALL
+SELECT s.run_id, d.name, s.item, v.name, s.step, 'succeeded',
+       s.sqlstate, s.finished_at - s.started_at, s.attempt::integer, s.row_count, d.job, NULLIF(r.package, ''),
+       s.started_at, s.finished_at, NULL::bigint, s.task_attempt::integer, s.step_no::integer,
+       coalesce(d.job_hash, CASE WHEN t.attempt = s.task_attempt THEN t.definition END),
+       t.item_key, s.message, s.detail, s.hint, s.context, s.output
+  FROM fleet_catalog.step_run AS s
+  JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
+  LEFT JOIN fleet_catalog.task_run AS t ON t.run_id = s.run_id AND t.task_no = s.task_no AND t.item = s.item
+  LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
+ WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner) AND s.state = fleet_catalog.state_code('succeeded')
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, s.step, fleet_catalog.state_name(s.state), s.sqlstate, s.finished_at - s.started_at,
        s.attempt::integer, s.row_count, j.job, NULL, s.started_at, s.finished_at, s.job_run_id, s.task_attempt::integer,
        s.step_no::integer, j.definition, NULL, s.message, s.detail, s.hint, s.context, s.output
   FROM fleet_catalog.step_run AS s
   JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
- WHERE s.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner);
+ WHERE s.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner) AND j.finished_at IS NULL AND fleet_catalog.is_open(fleet_catalog.state_name(s.state))
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, s.step, fleet_catalog.state_name(s.ended_as), s.sqlstate, s.finished_at - s.started_at,
+       s.attempt::integer, s.row_count, j.job, NULL, s.started_at, s.finished_at, s.job_run_id, s.task_attempt::integer,
+       s.step_no::integer, j.definition, NULL, s.message, s.detail, s.hint, s.context, s.output
+  FROM fleet_catalog.step_run AS s
+  JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
+ WHERE s.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner) AND s.ended_as IS NOT NULL
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, s.step, 'succeeded', s.sqlstate, s.finished_at - s.started_at,
+       s.attempt::integer, s.row_count, j.job, NULL, s.started_at, s.finished_at, s.job_run_id, s.task_attempt::integer,
+       s.step_no::integer, j.definition, NULL, s.message, s.detail, s.hint, s.context, s.output
+  FROM fleet_catalog.step_run AS s
+  JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
+ WHERE s.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner) AND s.state = fleet_catalog.state_code('succeeded');
 COMMENT ON VIEW fleet.job_log IS 'One row for each attempt of a step, wherever it ran; job_run_id is set for job runs of the agent of this database';
 
 CREATE VIEW fleet.step_run WITH (security_barrier) AS
@@ -157,11 +228,52 @@ SELECT s.run_id, s.job_run_id, d.name AS task, s.item, s.step, fleet_catalog.sta
        v.name AS server, s.sqlstate, s.row_count, s.started_at, s.finished_at, s.task_attempt::integer AS task_attempt,
        s.step_no::integer AS step_no, s.backend_pid, s.xid, s.message, s.detail, s.hint, s.context, s.output
   FROM fleet_catalog.step_run AS s
-  LEFT JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
-  LEFT JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
+  JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
   LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
   LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
- WHERE fleet_catalog.is_visible(coalesce(r.owner, j.owner));
+ WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner) AND r.state < 11 AND fleet_catalog.is_open(fleet_catalog.state_name(s.state))
+UNION ALL
+SELECT s.run_id, s.job_run_id, d.name, s.item, s.step, fleet_catalog.state_name(s.ended_as), s.attempt::integer,
+       v.name, s.sqlstate, s.row_count, s.started_at, s.finished_at, s.task_attempt::integer,
+       s.step_no::integer, s.backend_pid, s.xid, s.message, s.detail, s.hint, s.context, s.output
+  FROM fleet_catalog.step_run AS s
+  JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
+  LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
+ WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner) AND s.ended_as IS NOT NULL
+UNION ALL
+SELECT s.run_id, s.job_run_id, d.name, s.item, s.step, 'succeeded', s.attempt::integer,
+       v.name, s.sqlstate, s.row_count, s.started_at, s.finished_at, s.task_attempt::integer,
+       s.step_no::integer, s.backend_pid, s.xid, s.message, s.detail, s.hint, s.context, s.output
+  FROM fleet_catalog.step_run AS s
+  JOIN fleet_catalog.run AS r ON r.run_id = s.run_id
+  LEFT JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = s.task_no
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
+ WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner) AND s.state = fleet_catalog.state_code('succeeded')
+UNION ALL
+SELECT s.run_id, s.job_run_id, NULL, s.item, s.step, fleet_catalog.state_name(s.state), s.attempt::integer,
+       v.name, s.sqlstate, s.row_count, s.started_at, s.finished_at, s.task_attempt::integer,
+       s.step_no::integer, s.backend_pid, s.xid, s.message, s.detail, s.hint, s.context, s.output
+  FROM fleet_catalog.step_run AS s
+  JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
+ WHERE s.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner) AND j.finished_at IS NULL AND fleet_catalog.is_open(fleet_catalog.state_name(s.state))
+UNION ALL
+SELECT s.run_id, s.job_run_id, NULL, s.item, s.step, fleet_catalog.state_name(s.ended_as), s.attempt::integer,
+       v.name, s.sqlstate, s.row_count, s.started_at, s.finished_at, s.task_attempt::integer,
+       s.step_no::integer, s.backend_pid, s.xid, s.message, s.detail, s.hint, s.context, s.output
+  FROM fleet_catalog.step_run AS s
+  JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
+ WHERE s.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner) AND s.ended_as IS NOT NULL
+UNION ALL
+SELECT s.run_id, s.job_run_id, NULL, s.item, s.step, 'succeeded', s.attempt::integer,
+       v.name, s.sqlstate, s.row_count, s.started_at, s.finished_at, s.task_attempt::integer,
+       s.step_no::integer, s.backend_pid, s.xid, s.message, s.detail, s.hint, s.context, s.output
+  FROM fleet_catalog.step_run AS s
+  JOIN fleet_catalog.job_run AS j ON j.job_run_id = s.job_run_id
+  LEFT JOIN fleet_catalog.server_name AS v ON v.server_id = s.server_id
+ WHERE s.job_run_id IS NOT NULL AND fleet_catalog.is_visible(j.owner) AND s.state = fleet_catalog.state_code('succeeded');
 COMMENT ON VIEW fleet.step_run IS 'Attempts of steps as stored, with the server process and transaction in which each ran';
 
 -- The start and end of a step are lines of the log too; they are derived from its row.

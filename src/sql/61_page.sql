@@ -31,26 +31,29 @@ COMMENT ON FUNCTION fleet_catalog.drawing_spans(bigint[], bigint[], integer[], i
 
 -- ---- what is read ------------------------------------------------------------------------------
 
-CREATE VIEW fleet_catalog.page_run WITH (security_barrier) AS
-SELECT r.run_id, coalesce(r.job, NULLIF(r.package, ''), '?') AS title, r.job IS NOT NULL AS single, r.state, r.params, r.requested_by,
+-- No security barriers, and nothing volatile in them: they become part of the queries that read them, so that rows are found by the
+-- numbers of the runs.  No condition of a user gets there: the functions that users call have settings of their own, and are not inlined.
+
+CREATE VIEW fleet_catalog.page_run AS
+SELECT r.run_id, coalesce(r.job, r.package) AS title, r.job IS NOT NULL AS single, r.state, r.params, r.requested_by,
        pg_catalog.pg_get_userbyid(r.owner) AS owner, r.run_key, r.priority, r.queued_at, r.started_at, r.finished_at, r.message, r.restart_of,
        r.parent_run_id, r.parent_task_no, r.parent_item, r.parent_job_run_id, r.package,
        (SELECT d.version FROM fleet_catalog.definition AS d WHERE d.hash = r.definition) AS version,
        -- what has not ended goes on until now; what never began has no length
        coalesce(r.started_at, r.queued_at) AS begins,
-       coalesce(r.finished_at, CASE WHEN NOT fleet_catalog.is_final(r.state) THEN pg_catalog.clock_timestamp() END, r.started_at, r.queued_at) AS ends
+       coalesce(r.finished_at, CASE WHEN NOT fleet_catalog.is_final(r.state) THEN greatest(pg_catalog.statement_timestamp(), r.started_at) END, r.started_at, r.queued_at) AS ends
   FROM fleet_catalog.run AS r
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet_catalog.page_run IS 'Runs, for pages';
 
-CREATE VIEW fleet_catalog.page_definition WITH (security_barrier) AS
+CREATE VIEW fleet_catalog.page_definition AS
 SELECT r.run_id, d.task_no, d.name, d.kind, d.job, d.package AS nested, d.for_each, d.final, d.catch
   FROM fleet_catalog.run AS r
   JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet_catalog.page_definition IS 'Tasks of the packages as runs have them, for pages';
 
-CREATE VIEW fleet_catalog.page_edge WITH (security_barrier) AS
+CREATE VIEW fleet_catalog.page_edge AS
 SELECT r.run_id, e.n::integer AS edge, (e.edge ->> 'from')::integer AS from_task, (e.edge ->> 'to')::integer AS to_task,
        e.edge ->> 'on_outcome' AS on_outcome, e.edge ->> 'condition' AS condition,
        (SELECT c.holds FROM fleet_catalog.condition_result AS c
@@ -62,19 +65,19 @@ SELECT r.run_id, e.n::integer AS edge, (e.edge ->> 'from')::integer AS from_task
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet_catalog.page_edge IS 'Precedence constraints of the packages as runs have them, for pages; holds: of a condition';
 
-CREATE VIEW fleet_catalog.page_task WITH (security_barrier) AS
+CREATE VIEW fleet_catalog.page_task AS
 SELECT t.run_id, t.task_no, t.item, t.state, t.attempt::integer AS attempt, coalesce(s.name::text, 'here') AS server, t.server_id IS NULL AS here,
        t.queued_at, t.started_at, CASE WHEN fleet_catalog.is_final(t.state) THEN t.finished_at END AS finished_at,
        t.row_count, t.sqlstate, t.message, coalesce(t.item_key, fleet_catalog.without_secrets(t.params)::text) AS item_key, t.carried_from,
        t.started_at AS begins,
-       CASE WHEN fleet_catalog.is_final(t.state) THEN coalesce(t.finished_at, t.started_at) ELSE pg_catalog.clock_timestamp() END AS ends
+       CASE WHEN fleet_catalog.is_final(t.state) THEN coalesce(t.finished_at, t.started_at) ELSE greatest(pg_catalog.statement_timestamp(), t.started_at) END AS ends
   FROM fleet_catalog.task_run AS t
   JOIN fleet_catalog.run AS r ON r.run_id = t.run_id
   LEFT JOIN fleet_catalog.server_name AS s ON s.server_id = t.server_id
  WHERE fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet_catalog.page_task IS 'Task runs, for pages';
 
-CREATE VIEW fleet_catalog.page_step WITH (security_barrier) AS
+CREATE VIEW fleet_catalog.page_step AS
 SELECT s.run_id, s.task_no, s.item, s.task_attempt::integer AS task_attempt, s.step_no::integer AS step_no, s.attempt::integer AS attempt, s.step,
        s.state, coalesce(v.name::text, 'here') AS server, s.started_at, s.finished_at, s.row_count, s.sqlstate, s.message, s.detail, s.hint, s.context,
        s.first_seq
@@ -84,7 +87,7 @@ SELECT s.run_id, s.task_no, s.item, s.task_attempt::integer AS task_attempt, s.s
  WHERE s.run_id IS NOT NULL AND fleet_catalog.is_visible(r.owner);
 COMMENT ON VIEW fleet_catalog.page_step IS 'Step runs of runs, for pages';
 
-CREATE VIEW fleet_catalog.page_line WITH (security_barrier) AS
+CREATE VIEW fleet_catalog.page_line AS
 SELECT l.run_id, l.task_no, l.item, l.seq, l.logged_at, l.level, l.message, l.detail
   FROM fleet_catalog.log_line AS l
   JOIN fleet_catalog.run AS r ON r.run_id = l.run_id
@@ -92,7 +95,7 @@ SELECT l.run_id, l.task_no, l.item, l.seq, l.logged_at, l.level, l.message, l.de
 COMMENT ON VIEW fleet_catalog.page_line IS 'What the steps of runs said, for pages';
 
 -- What a task was expected to take on a server of speed 1: as learned by now.
-CREATE VIEW fleet_catalog.page_expected WITH (security_barrier) AS
+CREATE VIEW fleet_catalog.page_expected AS
 SELECT r.run_id, d.task_no, l.item_key, fleet_catalog.mean_us(l.log_mean, l.log_spread, l.samples) / 1e6::double precision AS seconds
   FROM fleet_catalog.run AS r
   JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition

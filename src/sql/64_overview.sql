@@ -1,15 +1,17 @@
 -- 64_overview.sql: fleet.overview(), the fleet as a page (61_page.sql says how).
 
--- Runs that somebody or a schedule asked for, of the last days; not those that tasks started.
-CREATE FUNCTION fleet_catalog.overview_runs(a_since timestamptz)
-    RETURNS TABLE (run_id bigint, title text, state smallint, begins timestamptz, ends timestamptz, finished_at timestamptz, message text, place bigint, runs bigint, bad bigint, usual double precision)
+-- Runs that somebody or a schedule asked for, of the last days, by what they run; not those that tasks started.  usual: seconds, of those that
+-- succeeded; ended: the newest one that was not skipped.  Each is counted once, and few of them are looked at one by one.
+CREATE FUNCTION fleet_catalog.overview_lines(a_since timestamptz)
+    RETURNS TABLE (title text, single boolean, runs bigint, bad bigint, canceled bigint, open bigint, usual double precision, first bigint, last bigint, ended bigint)
     LANGUAGE sql STABLE
 BEGIN ATOMIC
-    SELECT r.run_id, r.title, r.state, r.begins, r.ends, r.finished_at, r.message, row_number() OVER (PARTITION BY r.title, r.single ORDER BY r.run_id DESC), count(*) OVER own,
-           count(*) FILTER (WHERE r.state IN (12, 15, 16)) OVER own, pg_catalog.avg(fleet_catalog.seconds(r.started_at, r.finished_at)) FILTER (WHERE r.state = 11) OVER own
+    SELECT r.title, r.single, count(*), count(*) FILTER (WHERE r.state IN (12, 15, 16)), count(*) FILTER (WHERE r.state = 13), count(*) FILTER (WHERE r.state < 11),
+           pg_catalog.avg(fleet_catalog.seconds(r.started_at, r.finished_at)) FILTER (WHERE r.state = 11), min(r.run_id), max(r.run_id),
+           max(r.run_id) FILTER (WHERE r.state >= 11 AND r.state <> 14)
       FROM fleet_catalog.page_run AS r
      WHERE r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL AND (r.queued_at >= a_since OR r.state < 11)
-    WINDOW own AS (PARTITION BY r.title, r.single);
+     GROUP BY r.title, r.single;
 END;
 
 -- The first task that failed, and why.
@@ -23,16 +25,19 @@ COMMENT ON FUNCTION fleet_catalog.overview_cause(bigint) IS 'Of a run that faile
 CREATE FUNCTION fleet_catalog.overview_failing(a_since timestamptz) RETURNS text
     LANGUAGE sql STABLE
 BEGIN ATOMIC
-    WITH failing AS (
+    WITH line AS MATERIALIZED (
+        SELECT l.* FROM fleet_catalog.overview_lines(a_since) AS l
+    ), failing AS (
         SELECT 1 AS rank, r.run_id, '<b><bdi>' || fleet_catalog.html(r.title, 150) || '</bdi></b> ' || fleet_catalog.state_html(r.state) || ' in its last run, ' || r.run_id || ', '
                || fleet_catalog.time_text(r.finished_at) || coalesce('. ' || fleet_catalog.overview_cause(r.run_id), '. <bdi>' || fleet_catalog.html(r.message, 200) || '</bdi>', '')
                || CASE WHEN r.runs > 1 THEN ' <span class="dim">' || r.bad || ' of ' || r.runs || ' runs failed.</span>' ELSE '' END AS html
-          FROM (SELECT DISTINCT ON (o.title) o.* FROM fleet_catalog.overview_runs(a_since) AS o WHERE o.state >= 11 AND o.state <> 14 ORDER BY o.title, o.run_id DESC) AS r
+          FROM (SELECT DISTINCT ON (l.title) e.*, l.runs, l.bad FROM line AS l JOIN fleet_catalog.page_run AS e ON e.run_id = l.ended ORDER BY l.title, l.ended DESC) AS r
          WHERE r.state IN (12, 15, 16)
          UNION ALL
         SELECT 2, r.run_id, '<b><bdi>' || fleet_catalog.html(r.title, 150) || '</bdi></b> <span class="st re">late</span>: run ' || r.run_id || ' has taken ' || fleet_catalog.span_text(fleet_catalog.seconds(r.begins, r.ends))
-               || '; on average it takes ' || fleet_catalog.span_text(r.usual)
-          FROM fleet_catalog.overview_runs(a_since) AS r WHERE r.state < 11 AND r.usual > 0 AND fleet_catalog.seconds(r.begins, r.ends) > greatest(2 * r.usual, r.usual + 10)
+               || '; on average it takes ' || fleet_catalog.span_text(l.usual)
+          FROM line AS l JOIN fleet_catalog.page_run AS r ON r.title = l.title AND r.single = l.single
+         WHERE r.state < 11 AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL AND l.usual > 0 AND fleet_catalog.seconds(r.begins, r.ends) > greatest(2 * l.usual, l.usual + 10)
          UNION ALL
         SELECT 3, coalesce(p.run_id, 0), '<b>' || CASE p.what WHEN 'everything' THEN 'Everything' WHEN 'run' THEN 'Run ' || p.run_id WHEN 'group' THEN 'Group <bdi>' || fleet_catalog.html(p.on_group, 150) || '</bdi>'
                                                   ELSE 'Package <bdi>' || fleet_catalog.html(p.package, 150) || '</bdi>' END
@@ -49,7 +54,7 @@ BEGIN ATOMIC
       FROM (SELECT f.html, row_number() OVER (ORDER BY f.rank, f.run_id DESC) AS place FROM failing AS f) AS f;
 END;
 
-CREATE FUNCTION fleet_catalog.overview_running(a_since timestamptz) RETURNS text
+CREATE FUNCTION fleet_catalog.overview_running() RETURNS text
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     SELECT '<section id="running"><h2>Running now</h2>' || CASE WHEN count(*) = 0 THEN '<p class="dim">Nothing is running.</p>' ELSE
@@ -60,7 +65,9 @@ BEGIN ATOMIC
             || fleet_catalog.cell(CASE WHEN p.failed > 0 THEN '<span class="st no">' || p.failed || '</span>' ELSE '0' END, p.failed) || fleet_catalog.cell(p.running::text, p.running) || fleet_catalog.cell(p.queued::text, p.queued)
             || '<td>' || coalesce(NULLIF(fleet_catalog.time_text(p.eta), '') || ', in ' || fleet_catalog.span_text(fleet_catalog.seconds(pg_catalog.clock_timestamp(), p.eta)), '') || '</td></tr>', '' ORDER BY r.run_id DESC)
         || '</tbody></table>') END || '</section>'
-      FROM (SELECT o.* FROM fleet_catalog.overview_runs(a_since) AS o WHERE o.state < 11 ORDER BY o.run_id DESC LIMIT 50) AS r LEFT JOIN fleet.progress AS p ON p.run_id = r.run_id;
+      FROM (SELECT o.* FROM fleet_catalog.page_run AS o WHERE o.state < 11 AND o.parent_run_id IS NULL AND o.parent_job_run_id IS NULL ORDER BY o.run_id DESC LIMIT 50) AS r
+      -- OFFSET: asked of each run; else all of history is counted
+      LEFT JOIN LATERAL (SELECT g.* FROM fleet.progress AS g WHERE g.run_id = r.run_id OFFSET 0) AS p ON true;
 END;
 
 -- A row for each package, a column for each of its last runs, the newest one last.
@@ -68,10 +75,15 @@ CREATE FUNCTION fleet_catalog.overview_grid(a_since timestamptz) RETURNS text
     LANGUAGE sql STABLE
 BEGIN ATOMIC
     WITH line AS (
-        SELECT r.title, max(r.run_id) AS last, max(r.runs) AS runs, max(r.bad) AS bad, max(r.usual) AS usual,
+        SELECT l.title, max(l.last) AS last, max(l.runs) AS runs, max(l.bad) AS bad, max(l.usual) AS usual,
                pg_catalog.string_agg('<td title="run ' || r.run_id || ', ' || fleet_catalog.time_text(r.begins) || ', ' || fleet_catalog.span_text(fleet_catalog.seconds(r.begins, r.ends)) || '"><span class="st ' || fleet_catalog.state_class(r.state)
-                   || '"><span aria-hidden="true">' || fleet_catalog.state_sign(r.state) || '</span><span class="vh">run ' || r.run_id || ' ' || fleet_catalog.state_name(r.state) || '</span></span></td>', '' ORDER BY r.run_id) FILTER (WHERE r.place <= 30) AS cells, count(*) FILTER (WHERE r.place <= 30) AS n
-          FROM fleet_catalog.overview_runs(a_since) AS r GROUP BY r.title
+                   || '"><span aria-hidden="true">' || fleet_catalog.state_sign(r.state) || '</span><span class="vh">run ' || r.run_id || ' ' || fleet_catalog.state_name(r.state) || '</span></span></td>', '' ORDER BY r.run_id) AS cells, count(*) AS n
+          FROM fleet_catalog.overview_lines(a_since) AS l,
+               -- the newest ones, by the index; none that is older than the first one of these days
+               LATERAL (SELECT o.* FROM fleet_catalog.page_run AS o
+                         WHERE o.title = l.title AND o.single = l.single AND o.run_id BETWEEN l.first AND l.last AND o.parent_run_id IS NULL AND o.parent_job_run_id IS NULL
+                           AND (o.queued_at >= a_since OR o.state < 11)
+                         ORDER BY o.run_id DESC LIMIT 30) AS r GROUP BY l.title
     ), shown AS (
         SELECT l.*, row_number() OVER (ORDER BY l.last DESC) AS place, max(l.n) OVER () AS most FROM line AS l
     )
@@ -120,12 +132,13 @@ CREATE FUNCTION fleet.overview(days integer DEFAULT 7) RETURNS text
 BEGIN ATOMIC
     SELECT CASE WHEN fleet_link.check_days(overview.days) THEN fleet_catalog.page_frame('The fleet: ' || fleet_catalog.html(pg_catalog.current_database()::text, 100),
                '<main><header><p class="crumb">parent <bdi>' || fleet_catalog.html(pg_catalog.current_database()::text, 100) || '</bdi></p><h1>The fleet</h1><p class="verdict">' || s.said || '</p></header>'
-               || coalesce(fleet_catalog.overview_failing(s.since), '') || coalesce(fleet_catalog.overview_running(s.since), '') || coalesce(fleet_catalog.overview_grid(s.since), '')
+               || coalesce(fleet_catalog.overview_failing(s.since), '') || coalesce(fleet_catalog.overview_running(), '') || coalesce(fleet_catalog.overview_grid(s.since), '')
                || coalesce(fleet_catalog.overview_schedules(), '') || coalesce(fleet_catalog.overview_servers(), '') || '</main>'
                || fleet_catalog.page_footer('A run: <code>SELECT fleet.report(run_id)</code>.')) END
-      FROM (SELECT d.since, 'In the last ' || CASE overview.days WHEN 1 THEN 'day' ELSE overview.days || ' days' END || ': ' || fleet_catalog.number_text(count(r.run_id)) || CASE WHEN count(r.run_id) = 1 THEN ' run, ' ELSE ' runs, ' END
-                   || fleet_catalog.number_text(count(*) FILTER (WHERE r.state IN (12, 15, 16))) || ' failed, ' || fleet_catalog.number_text(count(*) FILTER (WHERE r.state = 13)) || ' canceled; '
-                   || fleet_catalog.number_text(count(*) FILTER (WHERE r.state < 11)) || ' not ended.' AS said
-              FROM (SELECT pg_catalog.now() - overview.days * '1 day'::interval AS since) AS d LEFT JOIN fleet_catalog.overview_runs(d.since) AS r ON true GROUP BY d.since) AS s;
+      FROM (SELECT d.since, 'In the last ' || CASE overview.days WHEN 1 THEN 'day' ELSE overview.days || ' days' END || ': ' || fleet_catalog.number_text(n.runs) || CASE WHEN n.runs = 1 THEN ' run, ' ELSE ' runs, ' END
+                   || fleet_catalog.number_text(n.bad) || ' failed, ' || fleet_catalog.number_text(n.canceled) || ' canceled; ' || fleet_catalog.number_text(n.open) || ' not ended.' AS said
+              FROM (SELECT pg_catalog.now() - overview.days * '1 day'::interval AS since) AS d,
+                   LATERAL (SELECT coalesce(sum(l.runs), 0)::bigint AS runs, coalesce(sum(l.bad), 0)::bigint AS bad, coalesce(sum(l.canceled), 0)::bigint AS canceled, coalesce(sum(l.open), 0)::bigint AS open
+                              FROM fleet_catalog.overview_lines(d.since) AS l) AS n) AS s;
 END;
 COMMENT ON FUNCTION fleet.overview(integer) IS 'The fleet as one HTML page: what fails, is late or paused, what runs now, the last runs of each package, next scheduled runs, servers; it shows what the views show the caller. days: how far back, 1 to 366';

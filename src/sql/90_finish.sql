@@ -3,7 +3,7 @@
 -- Only pg_fleet itself calls what is in fleet_catalog.  Functions that views use are the exception, because
 -- a view calls them as the role that queries it.
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA fleet_catalog FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION fleet_catalog.is_visible(oid), fleet_catalog.parallel_limit(text, integer), fleet_catalog.limits_said(jsonb, text[]), fleet_catalog.state_name(smallint), fleet_catalog.state_code(text),
+GRANT EXECUTE ON FUNCTION fleet_catalog.is_visible(oid), fleet_catalog.parallel_limit(text, integer), fleet_catalog.limits_said(jsonb, text[]), fleet_catalog.state_name(smallint), fleet_catalog.is_open(text), fleet_catalog.state_code(text),
     fleet_catalog.is_final(smallint), fleet_catalog.is_running(smallint), fleet_catalog.is_done(smallint), fleet_catalog.in_quarantine(integer, timestamptz),
     fleet_catalog.token(uuid, uuid, text, integer, integer), fleet_catalog.content_hash(text), fleet_catalog.path_in(text, text, text),
     fleet_catalog.speed(double precision, double precision), fleet_catalog.next_time(text, text, timestamptz), fleet_catalog.calendar(),
