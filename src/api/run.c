@@ -45,6 +45,7 @@ static const struct
     {"cancel_final", FLEET_MESSAGE_CANCEL_FINAL},
     {"limits", FLEET_MESSAGE_LIMITS},
     {"schedules", FLEET_MESSAGE_SCHEDULES},
+    {"stat_reset", FLEET_MESSAGE_STAT_RESET},
 };
 
 /* (name of the message, id) */

@@ -30,6 +30,7 @@ typedef enum FleetMessageKind
     FLEET_MESSAGE_CANCEL_FINAL, /* a cancel of this run was committed, of its final tasks too */
     FLEET_MESSAGE_LIMITS,       /* so many runs of a package run at a time: changed */
     FLEET_MESSAGE_SCHEDULES,    /* schedules changed, or are to be looked at */
+    FLEET_MESSAGE_STAT_RESET,   /* counters are to begin anew */
 } FleetMessageKind;
 
 /* -- sessions (mailbox/session.c) -- */
