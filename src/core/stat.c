@@ -10,8 +10,7 @@ const FleetTime fleet_stat_bounds[FLEET_STAT_BUCKETS - 1] = {
     FLEET_SECONDS(60),   FLEET_SECONDS(300), FLEET_SECONDS(1800), FLEET_SECONDS(7200),
     FLEET_SECONDS(28800)};
 
-#define PAUSE_MIN FLEET_SECONDS(1)
-#define PAUSE_MAX FLEET_SECONDS(60)
+#define PAUSE FLEET_SECONDS(5)
 #define STAYED_LONG 32 /* more writes than a page has room for versions */
 
 int
@@ -72,13 +71,11 @@ fleet_stat_attempt_moved(FleetStat *stat, FleetState from, FleetState to)
 }
 
 void
-fleet_stat_pace_written(FleetStatPace *pace, bool moved, FleetTime now)
+fleet_stat_pace_written(FleetStatPace *pace, bool grown, FleetTime now)
 {
-    pace->stayed = moved ? 0 : pace->stayed + 1;
-    if (moved)
-        pace->pause = pace->pause == 0              ? PAUSE_MIN
-                      : pace->pause > PAUSE_MAX / 2 ? PAUSE_MAX
-                                                    : pace->pause * 2;
+    pace->stayed = grown ? 0 : pace->stayed + 1;
+    if (grown)
+        pace->pause = PAUSE;
     else if (pace->stayed > STAYED_LONG)
         pace->pause = 0;
     pace->not_before = pace->pause == 0 ? 0 : now + pace->pause;

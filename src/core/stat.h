@@ -64,10 +64,10 @@ extern void fleet_stat_attempt_begun(FleetStat *stat, int attempt, FleetTime wai
 extern void fleet_stat_attempt_moved(FleetStat *stat, FleetState from, FleetState to);
 
 /*
- * How often the counters may be written.  A row that is written and stays on its
- * page costs next to nothing.  One that moves from page to page does so because
- * an old snapshot keeps its former versions: then more and more time passes
- * between two writes, until versions are removed again.
+ * How often the counters may be written.  A row that stays on its page costs next
+ * to nothing.  Where an old snapshot keeps its former versions it moves from page
+ * to page, and the table grows: beyond some size there is a pause after each
+ * write, until versions are removed again and rows stay where they are.
  */
 typedef struct FleetStatPace
 {
@@ -76,6 +76,7 @@ typedef struct FleetStatPace
     int stayed;           /* writes since a row has moved */
 } FleetStatPace;
 
-extern void fleet_stat_pace_written(FleetStatPace *pace, bool moved, FleetTime now);
+/* "grown": a row has moved to a page beyond that size. */
+extern void fleet_stat_pace_written(FleetStatPace *pace, bool grown, FleetTime now);
 
 #endif

@@ -49,7 +49,7 @@ SELECT s.scope, s.package, CASE WHEN s.owner IS NOT NULL THEN pg_catalog.pg_get_
         UNION ALL
         SELECT w.scope, w.package, w.owner, w.since, w.counts FROM fleet_catalog.stat_whole AS w) AS s
   -- open runs are few, and have an index of their own
-  LEFT JOIN (SELECT CASE WHEN pg_catalog.grouping(r.package) = 1 THEN 'all' WHEN r.package = '' THEN 'jobs' ELSE 'package' END AS scope, NULLIF(r.package, '') AS package, r.owner::oid AS owner,
+  LEFT JOIN (SELECT CASE WHEN r.package IS NULL THEN 'all' WHEN r.package = '' THEN 'jobs' ELSE 'package' END AS scope, NULLIF(r.package, '') AS package, r.owner::oid AS owner,
                     count(*) FILTER (WHERE r.state = fleet_catalog.state_code('queued')) AS queued,
                     count(*) FILTER (WHERE r.state <> fleet_catalog.state_code('queued')) AS running
                FROM fleet_catalog.run AS r WHERE r.state < 11 AND fleet_catalog.is_visible(r.owner)

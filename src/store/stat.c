@@ -72,6 +72,7 @@ typedef struct StatOwner
 } StatOwner;
 
 #define OWNERS_MAX 10000
+#define LARGE 128 /* blocks: 1 MB, of versions that are still kept */
 
 static MemoryContext above, context; /* of all that follows; NULL: nothing is loaded */
 static StatEntry **entries;
@@ -506,12 +507,12 @@ row_insert(FleetRows *rows, StatEntry *entry)
     entry->stored = true;
 }
 
-/* Returns whether the new version is on another page.  Who deleted the row wanted it to begin anew. */
+/* Returns whether the table has grown by it, and is large.  Who deleted the row wanted it to begin anew. */
 static bool
 row_update(FleetRows *rows, StatEntry *entry)
 {
     Datum key = Int32GetDatum(entry->stat_id);
-    BlockNumber was;
+    BlockNumber was, is;
 
     if (!fleet_rows_find(rows, STAT_BY_ID, &key, 1))
     {
@@ -523,14 +524,15 @@ row_update(FleetRows *rows, StatEntry *entry)
     fleet_rows_set(rows, STAT_SINCE, TimestampTzGetDatum(entry->since));
     fleet_rows_set(rows, STAT_COUNTS, counts_datum(&entry->stat));
     fleet_rows_update(rows);
-    return ItemPointerGetBlockNumber(fleet_rows_written_to(rows)) != was;
+    is = ItemPointerGetBlockNumber(fleet_rows_written_to(rows));
+    return is != was && is >= LARGE;
 }
 
 static void
 rows_write(void)
 {
     FleetRows *rows;
-    bool moved = false;
+    bool grown = false;
 
     PushActiveSnapshot(GetTransactionSnapshot());
     rows = fleet_rows_open(&fleet_table_stat, true);
@@ -540,13 +542,13 @@ rows_write(void)
 
         entry->dirty = false;
         if (entry->stored)
-            moved |= row_update(rows, entry);
+            grown |= row_update(rows, entry);
         else
             row_insert(rows, entry);
     }
     fleet_rows_close(rows);
     PopActiveSnapshot();
-    fleet_stat_pace_written(&pace, moved, fleet_clock_now());
+    fleet_stat_pace_written(&pace, grown, fleet_clock_now());
 }
 
 static void
