@@ -161,7 +161,7 @@ is(value('runs_succeeded', 'hers'), '1', 'the counters of a package outlive it')
 my $session = $f->parent->background_psql($FleetTest::DB);
 $session->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
 $f->package('small', t => { sql => 'SELECT 1' });
-$f->sql(q{SELECT fleet.wait_for_run(fleet.run_parent_package('small'))}) for 1 .. 600;
+$f->wait_run($f->start('small')) for 1 .. 600;
 $f->wait_for('parent', q{SELECT count(*) FROM fleet.run WHERE package = 'small' AND state = 'succeeded'}, '600', '600 runs under an old snapshot');
 cmp_ok($f->sql(q{SELECT pg_relation_size('fleet_catalog.stat') / current_setting('block_size')::int}), '<', 160, 'the table of the counters stays small');
 $f->sql('SELECT pg_terminate_backend(' . $f->agent_pid . ')');
