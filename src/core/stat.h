@@ -41,6 +41,7 @@ typedef struct FleetStat
     int64_t log_lines;
     int64_t purged;      /* rows */
     int64_t quarantined; /* objects */
+    int64_t late;        /* runs that have missed their deadline */
     /* gauges: they grow and shrink */
     int64_t waiting; /* task runs that have not started, or wait for a retry */
     int64_t running;

@@ -2,7 +2,7 @@
 --
 -- fleet_catalog.stat.counts is FleetStat of src/core/stat.h, as an array: 1-6 runs and 7-12 task runs by final state (succeeded, failed,
 -- canceled, skipped, lost, unknown); then four histograms, each with its 14 buckets and the sum in microseconds: 13-27 wait and 28-42 work of
--- runs, 43-57 wait and 58-72 work of attempts; 73 retries, 74 log lines, 75 rows purged, 76 quarantined, 77 waiting, 78 running.
+-- runs, 43-57 wait and 58-72 work of attempts; 73 retries, 74 log lines, 75 rows purged, 76 quarantined, 77 late, 78 waiting, 79 running.
 -- src/store/stat.c does not compile if it is not so.
 
 CREATE FUNCTION fleet.stat_bounds() RETURNS double precision[]
@@ -31,15 +31,15 @@ CREATE VIEW fleet_catalog.stat_whole AS
 SELECT 'all' AS scope, NULL::text AS package, NULL::oid AS owner, (SELECT min(s.since) FROM fleet_catalog.stat_seen AS s) AS since,
        coalesce((SELECT pg_catalog.array_agg(p.n ORDER BY p.place)
                    FROM (SELECT u.place, sum(u.n)::bigint AS n FROM fleet_catalog.stat_seen AS s CROSS JOIN pg_catalog.unnest(s.counts) WITH ORDINALITY AS u (n, place)
-                          GROUP BY u.place) AS p), pg_catalog.array_fill(0::bigint, '{78}')) AS counts;
+                          GROUP BY u.place) AS p), pg_catalog.array_fill(0::bigint, '{79}')) AS counts;
 COMMENT ON VIEW fleet_catalog.stat_whole IS 'Sums of the counters that current_user may see';
 
 CREATE VIEW fleet.stat WITH (security_barrier) AS
 SELECT s.scope, s.package, CASE WHEN s.owner IS NOT NULL THEN pg_catalog.pg_get_userbyid(s.owner) END AS owner,
-       s.counts[1] AS runs_succeeded, s.counts[2] AS runs_failed, s.counts[3] AS runs_canceled, s.counts[5] AS runs_lost, s.counts[6] AS runs_unknown,
+       s.counts[1] AS runs_succeeded, s.counts[2] AS runs_failed, s.counts[3] AS runs_canceled, s.counts[5] AS runs_lost, s.counts[6] AS runs_unknown, s.counts[77] AS runs_late,
        s.counts[7] AS tasks_succeeded, s.counts[8] AS tasks_failed, s.counts[9] AS tasks_canceled, s.counts[10] AS tasks_skipped,
        s.counts[11] AS tasks_lost, s.counts[12] AS tasks_unknown, s.counts[73] AS retries,
-       coalesce(o.queued, 0) AS runs_queued, coalesce(o.running, 0) AS runs_running, s.counts[77] AS tasks_waiting, s.counts[78] AS tasks_running,
+       coalesce(o.queued, 0) AS runs_queued, coalesce(o.running, 0) AS runs_running, s.counts[78] AS tasks_waiting, s.counts[79] AS tasks_running,
        fleet_catalog.stat_seconds(s.counts, 13) AS run_wait_seconds, fleet_catalog.stat_seconds(s.counts, 28) AS run_seconds,
        fleet_catalog.stat_seconds(s.counts, 43) AS wait_seconds, fleet_catalog.stat_seconds(s.counts, 58) AS work_seconds,
        s.counts[74] AS log_lines, s.counts[75] AS rows_purged, s.counts[76] AS quarantined, s.since,
@@ -59,7 +59,7 @@ COMMENT ON VIEW fleet.stat IS 'Counters by package (scope package), of single jo
 
 CREATE VIEW fleet.stat_server WITH (security_barrier) AS
 SELECT s.name AS server, t.counts[7] AS tasks_succeeded, t.counts[8] AS tasks_failed, t.counts[9] AS tasks_canceled, t.counts[10] AS tasks_skipped,
-       t.counts[11] AS tasks_lost, t.counts[12] AS tasks_unknown, t.counts[73] AS retries, t.counts[78] AS tasks_running,
+       t.counts[11] AS tasks_lost, t.counts[12] AS tasks_unknown, t.counts[73] AS retries, t.counts[79] AS tasks_running,
        fleet_catalog.stat_seconds(t.counts, 43) AS wait_seconds, fleet_catalog.stat_seconds(t.counts, 58) AS work_seconds, t.since,
        fleet_catalog.stat_histogram(t.counts, 43) AS wait_histogram, fleet_catalog.stat_histogram(t.counts, 58) AS work_histogram
   FROM fleet_catalog.stat AS t

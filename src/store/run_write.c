@@ -585,4 +585,6 @@ void
 fleet_run_write_late(int64 run_id, bool expected, TimestampTz at)
 {
     run_set(run_id, expected ? RUN_EXPECTED_LATE_AT : RUN_LATE_AT, TimestampTzGetDatum(at));
+    if (!expected)
+        fleet_stat_late(run_id);
 }

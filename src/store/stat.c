@@ -46,9 +46,10 @@ AT(retries, 73);
 AT(log_lines, 74);
 AT(purged, 75);
 AT(quarantined, 76);
-AT(waiting, 77);
-AT(running, 78);
-StaticAssertDecl(sizeof(FleetStat) == 78 * sizeof(int64), "60_views.sql knows all of it");
+AT(late, 77);
+AT(waiting, 78);
+AT(running, 79);
+StaticAssertDecl(sizeof(FleetStat) == 79 * sizeof(int64), "60_views.sql knows all of it");
 
 typedef struct StatEntry
 {
@@ -382,6 +383,15 @@ fleet_stat_line(int64 run_id, int64 job_run_id)
 
     if (stat != NULL)
         stat->log_lines++;
+}
+
+void
+fleet_stat_late(int64 run_id)
+{
+    FleetStat *stat = of_run(run_id, 0);
+
+    if (stat != NULL)
+        stat->late++;
 }
 
 void

@@ -37,6 +37,7 @@ extern void fleet_stat_job_run(FleetRows *rows, const FleetJobRunWrite *w);
 extern void fleet_stat_line(int64 run_id, int64 job_run_id);
 /* The same for a task run that is ended apart from the others (run_close.c); found, not yet changed. */
 extern void fleet_stat_task_closed(FleetRows *rows, FleetState state);
+extern void fleet_stat_late(int64 run_id);
 extern void fleet_stat_purged(int64 rows);
 extern void fleet_stat_quarantined(void);
 

@@ -3,6 +3,9 @@
 use strict;
 use warnings;
 use FleetTest qw(quote_literal);
+use HTTP::Tiny;
+use IPC::Run;
+use JSON::PP;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -73,6 +76,11 @@ is($f->sql(q{SELECT string_agg(tasks_running::text, '') FROM fleet.stat_server})
 is($f->sql(q{SELECT count(*) FROM (SELECT sum(x) FILTER (WHERE scope = 'all') AS a, sum(x) FILTER (WHERE scope <> 'all') AS b
     FROM (SELECT scope, unnest(ARRAY[runs_succeeded, tasks_succeeded, tasks_failed, retries, log_lines, work_histogram[14], wait_histogram[3]]) AS x,
                  generate_series(1, 7) AS i FROM fleet.stat) AS u GROUP BY i) AS s WHERE a IS DISTINCT FROM b}), '0', 'the whole is the sum');
+
+my $late = $f->sql(q{SELECT fleet.run_parent_package('long', deadline => now() + interval '100 ms')});
+$f->wait_for('parent', q{SELECT runs_late FROM fleet.stat WHERE package = 'long'}, '1', 'a run that is late');
+$f->sql("SELECT fleet.cancel_run($late)");
+$f->run_is($late, 'canceled', '... is canceled');
 
 # Spans are those of the rows, to the microsecond: of tasks of one attempt.
 $f->package('spans', t => { sql => 'SELECT pg_sleep(0.03)' }, e => { sql => 'SELECT 1', for_each => 'SELECT i FROM generate_series(1, 20) AS i' });
@@ -154,6 +162,89 @@ is($sorted->($by_stat), $before, 'it stays counted');
 ok($f->sql("SELECT rows_purged > $rows FROM fleet.stat WHERE scope = 'all'"), '... and that it went is counted too');
 $f->sql(q{SELECT fleet.drop_package('hers')});
 is(value('runs_succeeded', 'hers'), '1', 'the counters of a package outlive it');
+
+# ---- Prometheus ----------------------------------------------------------------------------------
+
+# What the exporter gives is what the views say; the rules and the dashboard use nothing else.
+SKIP:
+{
+    my ($exporter, $promtool) = ('/usr/bin/prometheus-postgres-exporter', '/usr/bin/promtool');
+    for my $needed ($exporter, $promtool)
+    {
+        skip "$needed is not installed: test/setup.sh installs it where apt has it", 1 if !-x $needed;
+    }
+    my $folder = ($ENV{FLEET_TREE} || '.') . '/monitoring';
+    $f->sql('CREATE ROLE watches LOGIN; GRANT fleet_reader TO watches');
+    my $port = PostgreSQL::Test::Cluster::get_free_port();
+    local $ENV{DATA_SOURCE_NAME} = 'host=' . $f->parent->host . ' port=' . $f->parent->port . " user=watches dbname=$FleetTest::DB sslmode=disable";
+    my ($none, $said, $scrape) = ('', '', '');
+    my $process = IPC::Run::start([ $exporter, "--web.listen-address=127.0.0.1:$port", "--extend.query-path=$folder/queries.yaml",
+            qw(--disable-default-metrics --disable-settings-metrics --no-collector.database --no-collector.bgwriter) ], \$none, '>&', \$said);
+    for (1 .. 20 * $FleetTest::PATIENCE)
+    {
+        my $got = HTTP::Tiny->new->get("http://127.0.0.1:$port/metrics");
+        $scrape = $got->{content};
+        last if $got->{success};
+        select undef, undef, undef, 0.05;
+    }
+    $process->pump_nb;
+    unlike($said, qr/level=error|panic/, 'the exporter finds nothing wrong') or diag($said);
+    $process->kill_kill;
+    my %metric = map { /^(pg_fleet\S*?)(?:\{(.*)\})? (\S+)$/ ? (join('', $1, '{', join(',', grep { !/^server=/ } split /,(?=\w+=")/, $2 // ''), '}') => $3) : () } split /\n/, $scrape;
+    like($scrape, qr/^pg_exporter_last_scrape_error 0$/m, 'nor does the scrape');
+
+    my $values = sub { my ($kind, @names) = @_; return 'CROSS JOIN LATERAL (VALUES ' . join(', ', map { "('$_', s.${kind}_$_)" } @names) . ') AS o (outcome, n)'; };
+    my $by = q{concat('owner="', owner, '",package="', package, '"')};
+    my $expected = join ' UNION ALL ',
+        (map { my ($kind, @names) = @$_; qq~SELECT concat('pg_fleet_${kind}_total\{outcome="', o.outcome, '",', $by, '\}') AS metric, o.n::float8 AS value FROM fleet.stat AS s ~ . $values->($kind, @names) . q~ WHERE scope <> 'all'~ }
+            [ runs => qw(succeeded failed canceled lost unknown) ], [ tasks => qw(succeeded failed canceled skipped lost unknown) ]),
+        q~SELECT concat('pg_fleet_server_tasks_total{fleet_server="', s.server, '",outcome="', o.outcome, '"}'), o.n FROM fleet.stat_server AS s ~ . $values->('tasks', qw(succeeded failed canceled skipped lost unknown)),
+        (map { my ($metric, $column) = @$_; qq~SELECT concat('pg_fleet_$metric\{', $by, '\}'), $column FROM fleet.stat WHERE scope <> 'all'~ }
+            [ retries_total => 'retries' ], [ log_lines_total => 'log_lines' ], [ runs_late_total => 'runs_late' ], map { [ $_ => $_ ] } qw(runs_queued runs_running tasks_waiting tasks_running)),
+        (map { my ($metric, $sum, $histogram) = @$_;
+               qq~SELECT concat('pg_fleet_${metric}_bucket\{', $by, ',le="', b.bound, '"\}'), b.n FROM fleet.stat, unnest(fleet.stat_bounds()::text[] || '+Inf', $histogram) AS b (bound, n) WHERE scope <> 'all'
+                  UNION ALL SELECT concat('pg_fleet_${metric}_count\{', $by, '\}'), $histogram\[14] FROM fleet.stat WHERE scope <> 'all'
+                  UNION ALL SELECT concat('pg_fleet_${metric}_sum\{', $by, '\}'), $sum FROM fleet.stat WHERE scope <> 'all'~ }
+            [ qw(run_wait_seconds run_wait_seconds run_wait_histogram) ], [ qw(run_duration_seconds run_seconds run_histogram) ],
+            [ qw(task_wait_seconds wait_seconds wait_histogram) ], [ qw(task_work_seconds work_seconds work_histogram) ]),
+        (map { my ($metric, $sum, $histogram) = @$_; qq~SELECT concat('pg_fleet_server_${metric}_bucket\{fleet_server="', server, '",le="', b.bound, '"\}'), b.n FROM fleet.stat_server, unnest(fleet.stat_bounds()::text[] || '+Inf', $histogram) AS b (bound, n)
+                  UNION ALL SELECT concat('pg_fleet_server_${metric}_sum\{fleet_server="', server, '"\}'), $sum FROM fleet.stat_server~ }
+            [ qw(task_wait_seconds wait_seconds wait_histogram) ], [ qw(task_work_seconds work_seconds work_histogram) ]),
+        q~SELECT concat('pg_fleet_server_state_slots{fleet_server="', server, '",mode="', mode, '"}'), slots FROM fleet.server~,
+        q~SELECT 'pg_fleet_agent_running{}', 1~, q~SELECT 'pg_fleet_agent_paused{}', 0~, q~SELECT 'pg_fleet_whole_paused{}', count(*) FROM fleet.paused~,
+        q~SELECT 'pg_fleet_whole_rows_purged_total{}', rows_purged FROM fleet.stat WHERE scope = 'all'~;
+    my @wrong;
+    my $n = 0;
+    for my $line (split /\n/, $f->sql($expected))
+    {
+        my ($name, $value) = $line =~ /^(.*)\|([^|]*)$/;
+        my $got = delete $metric{$name};
+        $n++;
+        push @wrong, "$name: $value, and not " . ($got // 'nothing') if !defined $got || abs($got - $value) > 1e-6 * (1 + abs $value);
+    }
+    is(join("\n", @wrong), '', "$n values are those of the views");
+    cmp_ok($n, '>', 300, '... and many');
+    is(join(' ', grep { !/^pg_fleet_(?:server_(?:state_(?:online|failing)|retries_total|tasks_running|task_\w+_count)|agent_starts_total|whole_(?:history_bytes|quarantined_total))/ } sort keys %metric), '', 'there are no others');
+
+    my %exists = map { /^(pg_fleet\w*)/ ? ($1 => 1) : () } split /\n/, $scrape;
+    for my $file (qw(alerts.yaml dashboard.json))
+    {
+        my $text = slurp_file("$folder/$file");
+        my %used = map { $_ => 1 } $text =~ /\b(pg_fleet_\w+)/g;
+        cmp_ok(scalar keys %used, '>', 7, "$file names metrics");
+        is(join(' ', grep { !$exists{$_} } sort keys %used), '', '... and none that does not exist');
+    }
+    my $output = '';
+    my $ours = join '', grep { /^(?:# \w+ )?pg_fleet/ } split /^/, $scrape;
+    ok(IPC::Run::run([ $promtool, 'check', 'metrics' ], '<', \$ours, '>&', \$output), 'promtool finds nothing wrong with the metrics') or diag($output);
+    for my $check ([ 'check', 'rules', "$folder/alerts.yaml" ], [ 'test', 'rules', "$folder/alerts_test.yaml", "$folder/alerts_week_test.yaml" ])
+    {
+        ok(IPC::Run::run([ $promtool, @$check ], '<', \$none, '>&', \$output), "promtool @$check[0, 1]") or diag($output);
+    }
+    my $tests = slurp_file("$folder/alerts_test.yaml") . slurp_file("$folder/alerts_week_test.yaml");
+    is(join(' ', grep { $tests !~ /alertname: $_\n\s+exp_alerts:\n/ } slurp_file("$folder/alerts.yaml") =~ /alert: (\w+)/g), '', 'each alert has a test in which it comes');
+    is(JSON::PP->new->decode(slurp_file("$folder/dashboard.json"))->{title}, 'pg_fleet', 'the dashboard is JSON');
+}
 
 # ---- an old snapshot -----------------------------------------------------------------------------
 
