@@ -100,7 +100,7 @@ SELECT package, task_no, task, kind, job, server, on_group, nested, params, for_
 SELECT package, from_task, to_task, on_outcome, condition FROM fleet.precedence;
 SELECT name, package, job, owner, cron, time_zone, enabled, next_time, last_time, last_run_id, last_job_run_id, missed, failures, failed_for, sqlstate, message, params, params_sql FROM fleet.schedule;
 \x on
-SELECT s.*, s.wait_histogram[14] = (SELECT sum(n) FROM generate_series(43, 56) AS n) AS added_up FROM fleet.stat AS s ORDER BY s.scope;
+SELECT s.*, s.wait_buckets[14] = (SELECT sum(n) FROM generate_series(43, 56) AS n) AS added_up FROM fleet.stat AS s ORDER BY s.scope;
 SELECT * FROM fleet.stat_server WHERE server LIKE 'regress%';
 \x off
 SELECT kind, run_id = :run AS run, job_run_id = :job_run AS job_run, server, job, quarantined, ends, work, sqlstate, message FROM fleet.quarantine ORDER BY ends;

@@ -43,8 +43,8 @@ SELECT s.scope, s.package, CASE WHEN s.owner IS NOT NULL THEN pg_catalog.pg_get_
        fleet_catalog.stat_seconds(s.counts, 13) AS run_wait_seconds, fleet_catalog.stat_seconds(s.counts, 28) AS run_seconds,
        fleet_catalog.stat_seconds(s.counts, 43) AS wait_seconds, fleet_catalog.stat_seconds(s.counts, 58) AS work_seconds,
        s.counts[74] AS log_lines, s.counts[75] AS rows_purged, s.counts[76] AS quarantined, s.since,
-       fleet_catalog.stat_histogram(s.counts, 13) AS run_wait_histogram, fleet_catalog.stat_histogram(s.counts, 28) AS run_histogram,
-       fleet_catalog.stat_histogram(s.counts, 43) AS wait_histogram, fleet_catalog.stat_histogram(s.counts, 58) AS work_histogram
+       fleet_catalog.stat_histogram(s.counts, 13) AS run_wait_buckets, fleet_catalog.stat_histogram(s.counts, 28) AS run_buckets,
+       fleet_catalog.stat_histogram(s.counts, 43) AS wait_buckets, fleet_catalog.stat_histogram(s.counts, 58) AS work_buckets
   FROM (SELECT n.scope, n.package, n.owner, n.since, n.counts FROM fleet_catalog.stat_seen AS n WHERE n.scope <> 'agent'
         UNION ALL
         SELECT w.scope, w.package, w.owner, w.since, w.counts FROM fleet_catalog.stat_whole AS w) AS s
@@ -61,7 +61,7 @@ CREATE VIEW fleet.stat_server WITH (security_barrier) AS
 SELECT s.name AS server, t.counts[7] AS tasks_succeeded, t.counts[8] AS tasks_failed, t.counts[9] AS tasks_canceled, t.counts[10] AS tasks_skipped,
        t.counts[11] AS tasks_lost, t.counts[12] AS tasks_unknown, t.counts[73] AS retries, t.counts[79] AS tasks_running,
        fleet_catalog.stat_seconds(t.counts, 43) AS wait_seconds, fleet_catalog.stat_seconds(t.counts, 58) AS work_seconds, t.since,
-       fleet_catalog.stat_histogram(t.counts, 43) AS wait_histogram, fleet_catalog.stat_histogram(t.counts, 58) AS work_histogram
+       fleet_catalog.stat_histogram(t.counts, 43) AS wait_buckets, fleet_catalog.stat_histogram(t.counts, 58) AS work_buckets
   FROM fleet_catalog.stat AS t
   LEFT JOIN fleet_catalog.server AS s ON s.server_id = t.server_id
   LEFT JOIN pg_catalog.pg_foreign_server AS f ON f.oid = s.foreign_server

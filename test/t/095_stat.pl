@@ -24,7 +24,7 @@ my $by_rows = qq{
       LEFT JOIN (SELECT n.package, count(*) AS lines FROM fleet_catalog.log_line AS l JOIN fleet_catalog.run AS n USING (run_id) GROUP BY 1) AS l USING (package)};
 my $by_stat = q{
     SELECT package, concat_ws('/', runs_succeeded, runs_failed, runs_canceled), concat_ws('/', tasks_succeeded, tasks_failed, tasks_canceled, tasks_skipped, tasks_lost, tasks_unknown),
-           retries, wait_histogram[14], nullif(log_lines, 0) FROM fleet.stat WHERE scope = 'package'};
+           retries, wait_buckets[14], nullif(log_lines, 0) FROM fleet.stat WHERE scope = 'package'};
 my $server_rows = qq{
     SELECT server, concat_ws('/', tasks_succeeded, tasks_failed, tasks_canceled, tasks_skipped, tasks_lost, tasks_unknown) FROM
       (SELECT server, $of_tasks FROM fleet.task_run WHERE attempt > 0 GROUP BY 1) AS o};
@@ -41,7 +41,7 @@ sub counters_agree
 }
 sub value { my ($columns, $package) = @_; return $f->sql("SELECT $columns FROM fleet.stat WHERE " . (defined $package ? 'package = ' . quote_literal($package) : q{scope = 'all'})); }
 
-is($f->sql(q{SELECT scope, runs_succeeded, tasks_succeeded, wait_histogram[14], since IS NULL FROM fleet.stat}), 'all|0|0|0|t', 'before the first agent there is the whole, and nothing in it');
+is($f->sql(q{SELECT scope, runs_succeeded, tasks_succeeded, wait_buckets[14], since IS NULL FROM fleet.stat}), 'all|0|0|0|t', 'before the first agent there is the whole, and nothing in it');
 is($f->sql(q{SELECT cardinality(fleet.stat_bounds()) || ' ' || (fleet.stat_bounds())[1] || ' ' || (fleet.stat_bounds())[13]}), '13 0.001 28800', 'bounds of the buckets');
 
 # ---- what ended how ----------------------------------------------------------------------------
@@ -70,11 +70,11 @@ counters_agree('while a run is open');
 $f->sql("SELECT fleet.cancel_run($long)");
 $f->run_is($long, 'canceled', 'a run that is canceled');
 counters_agree('what ended how');
-is(value('tasks_succeeded, tasks_failed, retries, work_histogram[14]', 'again'), '1|0|2|3', 'retries: one outcome, two retries, three times of work');
+is(value('tasks_succeeded, tasks_failed, retries, work_buckets[14]', 'again'), '1|0|2|3', 'retries: one outcome, two retries, three times of work');
 is(value('tasks_running, tasks_waiting, runs_running, runs_queued'), '0|0|0|0', 'nothing runs or waits');
 is($f->sql(q{SELECT string_agg(tasks_running::text, '') FROM fleet.stat_server}), '000', '... on no server');
 is($f->sql(q{SELECT count(*) FROM (SELECT sum(x) FILTER (WHERE scope = 'all') AS a, sum(x) FILTER (WHERE scope <> 'all') AS b
-    FROM (SELECT scope, unnest(ARRAY[runs_succeeded, tasks_succeeded, tasks_failed, retries, log_lines, work_histogram[14], wait_histogram[3]]) AS x,
+    FROM (SELECT scope, unnest(ARRAY[runs_succeeded, tasks_succeeded, tasks_failed, retries, log_lines, work_buckets[14], wait_buckets[3]]) AS x,
                  generate_series(1, 7) AS i FROM fleet.stat) AS u GROUP BY i) AS s WHERE a IS DISTINCT FROM b}), '0', 'the whole is the sum');
 
 my $late = $f->sql(q{SELECT fleet.run_parent_package('long', deadline => now() + interval '100 ms')});
@@ -89,7 +89,7 @@ my $spans = q{FROM fleet.task_run WHERE package = 'spans' AND attempt > 0};
 is(value('round(work_seconds::numeric, 6), round(run_seconds::numeric, 6), round(run_wait_seconds::numeric, 6)', 'spans'),
     $f->sql("SELECT round(sum(extract(epoch FROM finished_at - started_at)), 6), (SELECT round(extract(epoch FROM finished_at - started_at), 6) || '|' || round(extract(epoch FROM started_at - queued_at), 6) FROM fleet.run WHERE package = 'spans') $spans"),
     'seconds of work, and those of its run, and how long it waited');
-is(value('work_histogram', 'spans'), $f->sql("SELECT array_agg(n) FROM (SELECT (SELECT count(*) $spans AND extract(epoch FROM finished_at - started_at) <= b) AS n FROM unnest(fleet.stat_bounds() || 'Infinity'::float8) AS b) AS u"), 'in their buckets');
+is(value('work_buckets', 'spans'), $f->sql("SELECT array_agg(n) FROM (SELECT (SELECT count(*) $spans AND extract(epoch FROM finished_at - started_at) <= b) AS n FROM unnest(fleet.stat_bounds() || 'Infinity'::float8) AS b) AS u"), 'in their buckets');
 ok($f->sql(q{SELECT wait_seconds > 0 AND wait_seconds < run_seconds * 22 FROM fleet.stat WHERE package = 'spans'}), 'waiting is from when it could begin');
 
 # ---- single jobs -------------------------------------------------------------------------------
@@ -202,14 +202,14 @@ SKIP:
         (map { my ($metric, $column) = @$_; qq~SELECT concat('pg_fleet_$metric\{', $by, '\}'), $column FROM fleet.stat WHERE scope <> 'all'~ }
             [ retries_total => 'retries' ], [ log_lines_total => 'log_lines' ], [ runs_late_total => 'runs_late' ], map { [ $_ => $_ ] } qw(runs_queued runs_running tasks_waiting tasks_running)),
         (map { my ($metric, $sum, $histogram) = @$_;
-               qq~SELECT concat('pg_fleet_${metric}_bucket\{', $by, ',le="', b.bound, '"\}'), b.n FROM fleet.stat, unnest(fleet.stat_bounds()::text[] || '+Inf', $histogram) AS b (bound, n) WHERE scope <> 'all'
+               qq~SELECT concat('pg_fleet_${metric}_bucket\{', $by, ',le="', b.bound, '"\}'), b.n FROM fleet.stat, unnest(fleet.stat_bounds()::text[] || '+Inf'::text, $histogram) AS b (bound, n) WHERE scope <> 'all'
                   UNION ALL SELECT concat('pg_fleet_${metric}_count\{', $by, '\}'), $histogram\[14] FROM fleet.stat WHERE scope <> 'all'
                   UNION ALL SELECT concat('pg_fleet_${metric}_sum\{', $by, '\}'), $sum FROM fleet.stat WHERE scope <> 'all'~ }
-            [ qw(run_wait_seconds run_wait_seconds run_wait_histogram) ], [ qw(run_duration_seconds run_seconds run_histogram) ],
-            [ qw(task_wait_seconds wait_seconds wait_histogram) ], [ qw(task_work_seconds work_seconds work_histogram) ]),
-        (map { my ($metric, $sum, $histogram) = @$_; qq~SELECT concat('pg_fleet_server_${metric}_bucket\{fleet_server="', server, '",le="', b.bound, '"\}'), b.n FROM fleet.stat_server, unnest(fleet.stat_bounds()::text[] || '+Inf', $histogram) AS b (bound, n)
+            [ qw(run_wait_seconds run_wait_seconds run_wait_buckets) ], [ qw(run_duration_seconds run_seconds run_buckets) ],
+            [ qw(task_wait_seconds wait_seconds wait_buckets) ], [ qw(task_work_seconds work_seconds work_buckets) ]),
+        (map { my ($metric, $sum, $histogram) = @$_; qq~SELECT concat('pg_fleet_server_${metric}_bucket\{fleet_server="', server, '",le="', b.bound, '"\}'), b.n FROM fleet.stat_server, unnest(fleet.stat_bounds()::text[] || '+Inf'::text, $histogram) AS b (bound, n)
                   UNION ALL SELECT concat('pg_fleet_server_${metric}_sum\{fleet_server="', server, '"\}'), $sum FROM fleet.stat_server~ }
-            [ qw(task_wait_seconds wait_seconds wait_histogram) ], [ qw(task_work_seconds work_seconds work_histogram) ]),
+            [ qw(task_wait_seconds wait_seconds wait_buckets) ], [ qw(task_work_seconds work_seconds work_buckets) ]),
         q~SELECT concat('pg_fleet_server_state_slots{fleet_server="', server, '",mode="', mode, '"}'), slots FROM fleet.server~,
         q~SELECT 'pg_fleet_agent_running{}', 1~, q~SELECT 'pg_fleet_agent_paused{}', 0~, q~SELECT 'pg_fleet_whole_paused{}', count(*) FROM fleet.paused~,
         q~SELECT 'pg_fleet_whole_rows_purged_total{}', rows_purged FROM fleet.stat WHERE scope = 'all'~;
@@ -267,7 +267,7 @@ $long = $f->start('long');
 $f->wait_for('parent', q{SELECT tasks_running FROM fleet.stat WHERE package = 'long'}, '1', 'something runs');
 $before = $f->sql('SELECT now()');
 $f->sql_as('operates', 'SELECT fleet.stat_reset()');
-$f->wait_for('parent', qq{SELECT bool_and(since > '$before'), sum(runs_succeeded + tasks_failed + retries + rows_purged + wait_histogram[14]), sum(work_seconds) FROM fleet.stat}, 't|0|0', 'an operator does, of all');
+$f->wait_for('parent', qq{SELECT bool_and(since > '$before'), sum(runs_succeeded + tasks_failed + retries + rows_purged + wait_buckets[14]), sum(work_seconds) FROM fleet.stat}, 't|0|0', 'an operator does, of all');
 is(value('tasks_running, tasks_waiting, runs_running', 'long'), '1|1|1', '... but not what is running');
 $f->sql("SELECT fleet.cancel_run($long)");
 $f->run_is($long, 'canceled', 'its end ...');
