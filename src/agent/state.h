@@ -242,7 +242,7 @@ struct AgentRun
     AgentTask *parent_task; /* nested: whom to tell the end */
     LocalJob *parent_local;
     uint32 waiting, running; /* of its task runs, as they were counted last */
-    bool changed; /* who waits for changes is to be told, after the commit */
+    bool changed;            /* who waits for changes is to be told, after the commit */
     dlist_node changed_node;
     bool ended; /* final and to be forgotten after the flush */
     bool dirty;
