@@ -8,10 +8,13 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "lib/ilist.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "store/spi.h"
 #include "store/stat.h"
@@ -60,6 +63,7 @@ typedef struct StatEntry
     int32 server_id;
     TimestampTz since;
     bool stored;
+    ItemPointerData place; /* where it has been written last; invalid: not known */
     bool dirty;
     dlist_node node; /* in "dirty" */
     FleetStat stat;
@@ -515,16 +519,49 @@ row_insert(FleetRows *rows, StatEntry *entry)
     fleet_rows_set(rows, STAT_COUNTS, counts_datum(&entry->stat));
     fleet_rows_insert(rows);
     entry->stored = true;
+    entry->place = *fleet_rows_written_to(rows);
+}
+
+/* Not once the row is found: who holds it there keeps the page as it is. */
+static void
+page_prune(BlockNumber block)
+{
+    Relation table = table_open(fleet_table_stat.relid, NoLock);
+
+    if (block < RelationGetNumberOfBlocks(table)) /* VACUUM may have cut it off */
+    {
+        Buffer buffer = ReadBuffer(table, block);
+
+        heap_page_prune_opt(table, buffer);
+        ReleaseBuffer(buffer);
+    }
+    table_close(table, NoLock);
+}
+
+/*
+ * Through the index it would be found behind all of its former versions that an
+ * old snapshot keeps.  An index scan would have removed those that nobody keeps
+ * on the way: so that is done here.
+ */
+static bool
+row_find(FleetRows *rows, StatEntry *entry)
+{
+    Datum key = Int32GetDatum(entry->stat_id);
+
+    if (!ItemPointerIsValid(&entry->place))
+        return fleet_rows_find(rows, STAT_BY_ID, &key, 1);
+    page_prune(ItemPointerGetBlockNumber(&entry->place));
+    return fleet_rows_find_at(rows, &entry->place, STAT_BY_ID, &key, 1) ||
+           fleet_rows_find(rows, STAT_BY_ID, &key, 1);
 }
 
 /* Returns whether the table has grown by it, and is large.  Who deleted the row wanted it to begin anew. */
 static bool
 row_update(FleetRows *rows, StatEntry *entry)
 {
-    Datum key = Int32GetDatum(entry->stat_id);
     BlockNumber was, is;
 
-    if (!fleet_rows_find(rows, STAT_BY_ID, &key, 1))
+    if (!row_find(rows, entry))
     {
         row_insert(rows, entry);
         return false;
@@ -534,7 +571,8 @@ row_update(FleetRows *rows, StatEntry *entry)
     fleet_rows_set(rows, STAT_SINCE, TimestampTzGetDatum(entry->since));
     fleet_rows_set(rows, STAT_COUNTS, counts_datum(&entry->stat));
     fleet_rows_update(rows);
-    is = ItemPointerGetBlockNumber(fleet_rows_written_to(rows));
+    entry->place = *fleet_rows_written_to(rows);
+    is = ItemPointerGetBlockNumber(&entry->place);
     return is != was && is >= LARGE;
 }
 
