@@ -135,6 +135,7 @@ cmp_ok(scalar @views, '>=', 16, 'the views of schema fleet') or diag("@views");
 my %part = (
     (map { $_ => $_ } @views),
     event => 'event WHERE run_id IS NOT NULL',    # of the agent everybody may know
+    stat => q{stat WHERE scope <> 'all'},         # the sum of nothing is a row too
     (map { ("$_, of runs" => "$_ WHERE run_id IS NOT NULL", "$_, of job runs" => "$_ WHERE job_run_id IS NOT NULL") } qw(job_log step_run log)),
     'log, starts of runs\' steps' => q{log WHERE run_id IS NOT NULL AND message LIKE 'step "%" started'},
     'log, starts of job runs\' steps' => q{log WHERE job_run_id IS NOT NULL AND message LIKE 'step "%" started'},
