@@ -131,6 +131,7 @@ SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.retention (package_id) VALUES 
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.retention (package_id) VALUES (1000001), (1000001)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.used_key (package, run_key) VALUES ('a', 'b'), ('a', 'b')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.purge_request (purge_id) VALUES (1000001), (1000001)$$);
+SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.stat (stat_id, kind, since, counts) VALUES (1000001, 0, now(), '{}'), (1000001, 0, now(), '{}')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, sql) VALUES (1000009, 0, 'a', 'sql', 'SELECT 1')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, sql) VALUES (1000001, 0, 'z', 'sql', 'SELECT 1')$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.task (package_id, task_no, name, kind, sql) VALUES (1000001, 9, 'a', 'sql', 'SELECT 1')$$);

@@ -68,6 +68,10 @@ INSERT INTO fleet_catalog.quarantine (kind, id, ends, work, sqlstate, message) V
 INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_error, last_error_at, version, speed_log) VALUES
     (:v1, 'suspect', '2026-01-01 00:00+00', 'does not answer', '2026-01-01 00:01+00', '15.1', 0), (:v2, 'up', '2026-01-01 00:00+00', NULL, NULL, '16.2', ln(2));
 
+INSERT INTO fleet_catalog.stat (stat_id, kind, package, owner, server_id, since, counts)
+SELECT 1000000 + u.kind, u.kind, u.package, u.owner::regrole, u.server, '2026-01-01 00:00+00', ARRAY(SELECT n FROM generate_series(1, 79) AS n)
+  FROM (VALUES (1, 'seen', 'regress_fleet_mine', NULL), (3, NULL, NULL, :v1)) AS u (kind, package, owner, server);
+
 -- a token is computed; there is none before the first attempt
 INSERT INTO fleet_catalog.identity (system_identifier, database) VALUES (1, 1) ON CONFLICT DO NOTHING;
 SELECT task, item, t.token = fleet_catalog.token((SELECT secret FROM fleet_catalog.identity), r.run_uuid, task, item, attempt) AS same_token, t.token IS NULL AS none FROM fleet.task_run t JOIN fleet.run r USING (run_id) WHERE item > 0 OR task IN ('queued', 'starting') ORDER BY task_no, item;
@@ -95,6 +99,10 @@ SELECT package, owner, description, params, overlap, priority, tasks FROM fleet.
 SELECT package, task_no, task, kind, job, server, on_group, nested, params, for_each FROM fleet.task WHERE task_no > 9 ORDER BY task_no;
 SELECT package, from_task, to_task, on_outcome, condition FROM fleet.precedence;
 SELECT name, package, job, owner, cron, time_zone, enabled, next_time, last_time, last_run_id, last_job_run_id, missed, failures, failed_for, sqlstate, message, params, params_sql FROM fleet.schedule;
+\x on
+SELECT s.*, s.wait_buckets[14] = (SELECT sum(n) FROM generate_series(43, 56) AS n) AS added_up FROM fleet.stat AS s ORDER BY s.scope;
+SELECT * FROM fleet.stat_server WHERE server LIKE 'regress%';
+\x off
 SELECT kind, run_id = :run AS run, job_run_id = :job_run AS job_run, server, job, quarantined, ends, work, sqlstate, message FROM fleet.quarantine ORDER BY ends;
 RESET ROLE;
 -- what counts no longer; a server in quarantine
@@ -141,7 +149,7 @@ CREATE FUNCTION pg_temp.rows() RETURNS TABLE (view name, n bigint) LANGUAGE plpg
 DECLARE
     v_view name;
 BEGIN
-    FOR v_view IN SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'fleet'::regnamespace AND c.relkind = 'v' AND c.relname <> 'event' /* the agent writes some at any time */ ORDER BY c.relname COLLATE "C" LOOP
+    FOR v_view IN SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'fleet'::regnamespace AND c.relkind = 'v' AND c.relname NOT IN ('event', 'stat', 'stat_server') /* the agent writes some at any time */ ORDER BY c.relname COLLATE "C" LOOP
         EXECUTE format('SELECT %L::name, count(*) FROM fleet.%I', v_view, v_view) INTO view, n;
         RETURN NEXT;
     END LOOP;

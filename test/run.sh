@@ -128,7 +128,7 @@ if wants runner || wants regress || wants isolation || wants tap; then
     cp test/initdb.sh "$bindir/initdb"
     mkdir "$work/tree" "$work/out" "$work/out/templates"
     cp -r sql expected test pg_fleet.control "$work/tree/"
-    cp -r demo doc ./*.md LICENSE "$work/tree/" # what 031_documents.pl reads
+    cp -r demo doc monitoring ./*.md LICENSE "$work/tree/" # what 031_documents.pl reads
 
     # who runs the servers
     as_user=()

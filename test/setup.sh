@@ -43,8 +43,9 @@ if [ "$what" = test ]; then
     for p in "postgresql-$m-cron" "postgresql-$m-plpgsql-check"; do
         installed "$p" || missing+=("$p")
     done
-    # A browser, to look at pages with (test/report), where there is one: not every architecture has it.
-    for p in chromium chromium-driver python3-selenium; do
+    # A browser, to look at pages with (test/report), where there is one: not every architecture has it.  What monitoring/ is
+    # tested with.
+    for p in chromium chromium-driver python3-selenium prometheus prometheus-postgres-exporter; do
         installed "$p" || ! apt-cache show "$p" >/dev/null 2>&1 || missing+=("$p")
     done
 fi
@@ -59,6 +60,13 @@ as_root=()
 if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null || { echo "setup: need root or sudo to install: ${missing[*]}" >&2; exit 1; }
     as_root=(sudo)
+fi
+# Nothing that is installed starts a service: the tests start what they need, as long as they need it.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$policy"
+    trap '"${as_root[@]}" rm -f "$policy"' EXIT
 fi
 install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q
     --no-install-recommends -o Dpkg::Options::=--force-confold)

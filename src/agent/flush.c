@@ -39,6 +39,7 @@ task_row(const AgentTask *task, FleetTaskWrite *w)
     w->server_id = task->server != NULL ? task->server->server_id : 0;
     w->log_base = task->log_base;
     w->definition_known = task->definition_known;
+    w->nested = task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE;
     memcpy(w->definition, task->definition.bytes, sizeof(w->definition));
     w->row_count = -1;
 }
@@ -73,6 +74,8 @@ task_write_start(AgentTask *task)
     task_row(task, &w);
     if (unresolved && run->def->specs[task->ref.task].handler && task->error == NULL)
         handler_params_store(run, task->ref.task);
+    if (task->ref.item == 0)
+        w.ready_at = fleet_clock_to_wall(fleet_engine_task_ready(agent.engine, task->ref));
     if (task->ref.item == 0)
         w.params =
             run->resolved[task->ref.task]; /* an agent that finds it started gives the same */
@@ -194,6 +197,7 @@ agent_flush(void)
     runs_write(&runs);
     fleet_hand_empty();
     fleet_run_flush_turn();
+    agent_runs_count();
     agent_servers_flush();
     agent_raised_flush();
     agent_found_flush();

@@ -12,6 +12,7 @@
 #include "agent/history.h"
 #include "agent/raise.h"
 #include "store/history.h"
+#include "store/stat.h"
 #include "points.h"
 #include "utils/memutils.h"
 
@@ -75,6 +76,7 @@ agent_history_turn(FleetTime now)
                                 (int) (AFTER_AN_ERROR / FLEET_MS(60000)))));
         return begin_again(now + AFTER_AN_ERROR);
     }
+    fleet_stat_purged(next.rows - purge.rows);
     purge = next;
     if (purge.stage < FLEET_HISTORY_OVER)
     {

@@ -21,6 +21,7 @@
 #include "agent/hook.h"
 #include "agent/schedule.h"
 #include "agent/server.h"
+#include "agent/stat.h"
 #include "agent/steer.h"
 #include "hand.h"
 #include "store/run_read.h"
@@ -183,6 +184,7 @@ inbox_read(Inbox *inbox)
             case FLEET_MESSAGE_LIMITS: inbox->limits = true; break;
             case FLEET_MESSAGE_SCHEDULES: inbox->schedules = true; break;
             case FLEET_MESSAGE_HOOKS: inbox->hooks = true; break;
+            case FLEET_MESSAGE_STAT_RESET: agent_stat_reset(); break;
         }
     }
     fleet_hand_empty();
@@ -198,6 +200,8 @@ agent_inbox_take(void)
     inbox.renamed = agent_learn_names_left();
     inbox.lifted = agent_quarantine_over(fleet_clock_now());
     inbox_read(&inbox);
+    if (inbox.everything)
+        agent_stat_reset();
     if (inbox.identity || inbox.everything)
         read_identity();
     if (inbox.lifted || inbox.everything)

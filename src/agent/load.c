@@ -18,6 +18,7 @@
 #include "agent/raise.h"
 #include "agent/run.h"
 #include "agent/server.h"
+#include "agent/stat.h"
 #include "agent/steer.h"
 #include "agent/task.h"
 #include "store/identity.h"
@@ -269,7 +270,10 @@ run_take(void *arg)
             (void) fleet_engine_cancel_run(agent.engine, run->handle, fleet_clock_now());
     }
     else
+    {
         run_recover(run, &facts);
+        agent_stat_found(facts.tasks, facts.ntasks);
+    }
 }
 
 /* Loading it failed on the way: nothing of it may stay in memory. */

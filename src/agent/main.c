@@ -43,6 +43,7 @@
 #include "agent/hook.h"
 #include "agent/schedule.h"
 #include "agent/server.h"
+#include "agent/stat.h"
 #include "agent/steer.h"
 #include "agent/task.h"
 #include "agent/waiting.h"
@@ -105,6 +106,7 @@ make_structures(void)
 static void
 load_everything(void)
 {
+    agent_stat_load();
     agent_quarantine_load();
     agent_found_load();
     agent_servers_load();
@@ -160,6 +162,7 @@ turn(void)
         next = fleet_earlier(next, agent_schedules_turn(now));
         next = fleet_earlier(next, agent_hooks_turn(now));
     }
+    next = fleet_earlier(next, agent_stat_turn(now));
     if (agent_flush_needed())
         agent_flush();
     return turn_next(fleet_earlier(next, fleet_engine_wakeup(agent.engine)));

@@ -30,6 +30,7 @@
 #include "launcher/launcher.h"
 #include "store/quarantine.h"
 #include "store/spi.h"
+#include "store/stat.h"
 #include "utils/memutils.h"
 
 #define ENDS_MAX 3
@@ -51,7 +52,8 @@ record(const FleetHand *hand, const ErrorData *error)
     FleetDiagnostics diag;
 
     fleet_diagnostics_of_error(&diag, error);
-    fleet_quarantine_add(hand, &diag);
+    if (fleet_quarantine_add(hand, &diag) == ENDS_MAX)
+        fleet_stat_quarantined();
     fleet_catalog_commit();
 }
 

@@ -12,6 +12,7 @@
 #include "agent/target.h"
 #include "hand.h"
 #include "store/run_write.h"
+#include "store/stat.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -110,6 +111,32 @@ agent_run_next_changed(void)
     run = dlist_container(AgentRun, changed_node, dlist_pop_head_node(&changed));
     run->changed = false;
     return run;
+}
+
+/* What waits and runs of it, as its counters (fleet.stat) are to say. */
+static void
+count(AgentRun *run, uint32 waiting, uint32 running)
+{
+    if (waiting == run->waiting && running == run->running)
+        return;
+    fleet_stat_waits(run->run_id, (int64) waiting - run->waiting, (int64) running - run->running);
+    run->waiting = waiting;
+    run->running = running;
+}
+
+void
+agent_runs_count(void)
+{
+    dlist_iter iter;
+
+    dlist_foreach(iter, &changed)
+    {
+        AgentRun *run = dlist_container(AgentRun, changed_node, iter.cur);
+        FleetRunCounts counts;
+
+        fleet_engine_run_counts(agent.engine, run->handle, &counts);
+        count(run, counts.waiting, counts.running);
+    }
 }
 
 void
@@ -420,6 +447,7 @@ agent_run_enter(AgentRun *run, bool nested)
         fleet_engine_run_nested(agent.engine, run->handle);
     if (run->def->strict)
         fleet_engine_run_strict(agent.engine, run->handle);
+    agent_run_changed(run);
 }
 
 /* A run that no agent has begun: all its tasks get their rows. */
@@ -443,6 +471,7 @@ agent_run_free(AgentRun *run)
         dlist_delete(&run->dirty_node);
     if (run->changed)
         dlist_delete(&run->changed_node);
+    count(run, 0, 0);
     fleet_engine_run_forget(agent.engine, run->handle);
     hash_search(runs, &run->run_id, HASH_REMOVE, NULL);
     MemoryContextDelete(run->context);

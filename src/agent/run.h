@@ -71,6 +71,8 @@ extern bool agent_runs_dirty(void);
 /* Taken out of the list of the dirty, or changed, ones; NULL: none is left. */
 extern AgentRun *agent_run_next_dirty(void);
 extern AgentRun *agent_run_next_changed(void);
+/* Of those that have changed: fleet_stat_waits(). */
+extern void agent_runs_count(void);
 extern void agent_run_stored(AgentRun *run);                      /* its row has its state */
 extern void agent_run_reason(AgentRun *run, const char *message); /* copied; the first one stays */
 /* Why it is being stopped: says more than what has failed in it before. */

@@ -97,6 +97,7 @@
  *   steer.c      nothing: what sessions ask of runs goes to the engine
  *   limits.c     nothing: when runs may begin and must have ended goes to the engine
  *   late.c       deadlines
+ *   stat.c       nothing: counters are read, and begin anew
  *   load.c       makes runs from rows; recover.c takes up what was under way
  *   events.c     the callbacks given to links and runners
  *   waiting.c    nothing: rows of tasks say why nothing of them is placed
@@ -242,7 +243,8 @@ struct AgentRun
     dlist_head tasks; /* AgentTask.run_node: started ones */
     AgentTask *parent_task; /* nested: whom to tell the end */
     LocalJob *parent_local;
-    bool changed; /* who waits for changes is to be told, after the commit */
+    uint32 waiting, running; /* of its task runs, as they were counted last */
+    bool changed;            /* who waits for changes is to be told, after the commit */
     dlist_node changed_node;
     bool ended; /* final and to be forgotten after the flush */
     bool dirty;

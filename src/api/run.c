@@ -46,6 +46,7 @@ static const struct
     {"limits", FLEET_MESSAGE_LIMITS},
     {"schedules", FLEET_MESSAGE_SCHEDULES},
     {"hooks", FLEET_MESSAGE_HOOKS},
+    {"stat_reset", FLEET_MESSAGE_STAT_RESET},
 };
 
 /* (name of the message, id) */

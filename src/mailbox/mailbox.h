@@ -31,6 +31,7 @@ typedef enum FleetMessageKind
     FLEET_MESSAGE_LIMITS,       /* so many runs of a package run at a time: changed */
     FLEET_MESSAGE_SCHEDULES,    /* schedules changed, or are to be looked at */
     FLEET_MESSAGE_HOOKS,        /* hooks changed */
+    FLEET_MESSAGE_STAT_RESET,   /* counters are to begin anew */
 } FleetMessageKind;
 
 /* -- sessions (mailbox/session.c) -- */

@@ -5,12 +5,12 @@
 -- only the agent and the functions of the extension read or write it.
 --
 -- Who writes what (so that the agent never waits for a user's open transaction):
---   sessions (through functions)  definitions and their versions; INSERT of renaming; INSERT of run, job_run, cancel_request, retry_request, purge_request,
+--   sessions (through functions)  definitions and their versions; INSERT of renaming; INSERT of run, job_run, cancel_request, retry_request, purge_request, stat_reset,
 --                                 definition, deployment; skip_request, pause; task_limit, quota, hook;
 --                                 schedule, schedule_state; identity while it is paused
 --   the agent, alone              INSERT of cancel_request for what another run replaces; every later change of run, task_run, job_run, step_run, log_line, deployment,
---                                 server_health, commits_itself, duration, schedule_failure, event, hook_state, hook_call, agent; identity; DELETE of retry_request,
---                                 purge_request, renaming, and of runs and job runs, with all that belongs to them (rows that no
+--                                 server_health, commits_itself, duration, schedule_failure, event, hook_state, hook_call, stat, agent; identity; DELETE of retry_request,
+--                                 purge_request, stat_reset, renaming, and of runs and job runs, with all that belongs to them (rows that no
 --                                 session holds), and of documents, that are kept no longer
 --   fleet.confirm_identity('new')  what is open in a copy, while its agent is paused
 --   links of a parent             job_run.acknowledged_at of final rows, parent; INSERT and DELETE of received
@@ -719,6 +719,28 @@ CREATE TABLE fleet_catalog.event (
 CREATE INDEX event_run ON fleet_catalog.event (run_id) WHERE run_id IS NOT NULL;
 COMMENT ON TABLE fleet_catalog.event IS 'What happened; written by the agent only, with what it tells of';
 
+-- ---- counters ----------------------------------------------------------------------------------
+
+-- No row goes with the history, or with the package: that it was is counted.  The fillfactor leaves room for the versions of a row in
+-- its page (HOT): there is one for each commit of the agent.
+CREATE TABLE fleet_catalog.stat (
+    stat_id   integer PRIMARY KEY,          -- the agent counts them
+    kind      smallint NOT NULL,            -- 0: the agent, 1: runs of a package, 2: single jobs, 3: a server
+    package   text,                         -- of kind 1: this, ...
+    owner     fleet_catalog.role,           -- ... of this role; and of kind 2
+    server_id integer,                      -- of kind 3; 0: this server
+    since     timestamptz NOT NULL,
+    counts    bigint[] NOT NULL             -- FleetStat (core/stat.h); fleet.stat knows what is where
+) WITH (fillfactor = 10);
+COMMENT ON TABLE fleet_catalog.stat IS 'Counters; written by the agent only, with what they count';
+
+CREATE TABLE fleet_catalog.stat_reset (
+    requested_by name NOT NULL DEFAULT SESSION_USER,
+    requested_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+ALTER TABLE fleet_catalog.stat_reset REPLICA IDENTITY FULL;
+COMMENT ON TABLE fleet_catalog.stat_reset IS 'Counters are to begin at 0 again; inserted by sessions, so that no open transaction blocks the agent';
+
 -- ---- schedules ---------------------------------------------------------------------------------
 
 -- Whose it is, is whose the package or the job is.
@@ -775,7 +797,7 @@ DECLARE
 BEGIN
     FOREACH v_relation IN ARRAY ARRAY['identity', 'server', 'server_group', 'former_server', 'job', 'step', 'package', 'retention', 'task', 'precedence', 'definition',
             'definition_task', 'deployment', 'run', 'task_run', 'condition_result', 'job_run', 'step_run', 'log_line',
-            'cancel_request', 'skip_request', 'retry_request', 'pause', 'duration', 'parent', 'schedule', 'schedule_state', 'event', 'commits_itself', 'purged', 'used_key', 'job_key'] LOOP
+            'cancel_request', 'skip_request', 'retry_request', 'pause', 'duration', 'parent', 'schedule', 'schedule_state', 'event', 'stat', 'commits_itself', 'purged', 'used_key', 'job_key'] LOOP
         -- of parents by roles that are gone there may be several
         PERFORM pg_catalog.pg_extension_config_dump('fleet_catalog.' || v_relation, CASE v_relation
             WHEN 'parent' THEN 'WHERE EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = role)' ELSE '' END);

@@ -43,7 +43,7 @@ COMMENT ON FUNCTION fleet_catalog.is_own_xid(xid) IS 'Does this transaction id b
 
 CREATE FUNCTION fleet_catalog.wake(a_what text, a_id bigint) RETURNS void
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wake';
-COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_final, cancel_job_run, skip, retry, pause, limits, servers, deployments, identity, quarantine, purge, schedules, hooks or renamed';
+COMMENT ON FUNCTION fleet_catalog.wake(text, bigint) IS 'Tells the agent at COMMIT what there is to do: run, job_run, cancel_run, cancel_final, cancel_job_run, skip, retry, pause, limits, servers, deployments, identity, quarantine, purge, schedules, hooks, stat_reset or renamed';
 
 -- In the way of fleet.cancel_run(): the agent alone writes fleet_catalog.quarantine.
 CREATE FUNCTION fleet_catalog.lift(a_kind text, a_id bigint) RETURNS boolean

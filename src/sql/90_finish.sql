@@ -7,7 +7,7 @@ GRANT EXECUTE ON FUNCTION fleet_catalog.is_visible(oid), fleet_catalog.parallel_
     fleet_catalog.is_final(smallint), fleet_catalog.is_running(smallint), fleet_catalog.is_done(smallint), fleet_catalog.in_quarantine(integer, timestamptz),
     fleet_catalog.token(uuid, uuid, text, integer, integer), fleet_catalog.content_hash(text), fleet_catalog.path_in(text, text, text),
     fleet_catalog.speed(double precision, double precision), fleet_catalog.next_time(text, text, timestamptz), fleet_catalog.calendar(),
-    fleet_catalog.mean_us(double precision, double precision, integer) TO PUBLIC;
+    fleet_catalog.mean_us(double precision, double precision, integer), fleet_catalog.stat_histogram(bigint[], integer), fleet_catalog.stat_seconds(bigint[], integer) TO PUBLIC;
 -- Pages are made as the role that asks for them, too (61_page.sql).
 DO $$
 DECLARE

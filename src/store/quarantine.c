@@ -20,7 +20,7 @@ static FleetStatement add_statement = {
     "     (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 hour'::pg_catalog.interval)"
     "     THEN excluded.first_at ELSE q.first_at END,"
     "   work = excluded.work, sqlstate = excluded.sqlstate, message = excluded.message,"
-    "   last_at = excluded.last_at",
+    "   last_at = excluded.last_at RETURNING q.ends",
     5,
     {TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID},
     NULL};
@@ -63,14 +63,19 @@ static FleetStatement read_statement = {
     {0},
     NULL};
 
-void
+int
 fleet_quarantine_add(const FleetHand *hand, const FleetDiagnostics *diag)
 {
     Datum values[] = {CStringGetTextDatum(fleet_hand_kind_name(hand->kind)),
                       Int64GetDatum(hand->id), CStringGetTextDatum(hand->work),
                       CStringGetTextDatum(diag->sqlstate), CStringGetTextDatum(diag->message)};
 
+    int ends;
+
     (void) fleet_statement_run(&add_statement, values, NULL);
+    ends = (int) fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
+    SPI_freetuptable(SPI_tuptable);
+    return ends;
 }
 
 static FleetHandKind

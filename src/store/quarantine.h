@@ -21,8 +21,8 @@ typedef struct FleetQuarantineRow
     FleetDiagnostics diag;
 } FleetQuarantineRow;
 
-/* Another one, over this object; counted anew if the last one was long ago. */
-extern void fleet_quarantine_add(const FleetHand *hand, const FleetDiagnostics *diag);
+/* Another one, over this object; counted anew if the last one was long ago.  Returns how many there were. */
+extern int fleet_quarantine_add(const FleetHand *hand, const FleetDiagnostics *diag);
 /* The objects that count; rows that do no longer, and those that were lifted, are removed. */
 extern int fleet_quarantine_read(FleetQuarantineRow **rows);
 

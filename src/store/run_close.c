@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "store/run_close.h"
 #include "store/spi.h"
+#include "store/stat.h"
 #include "store/state_change.h"
 #include "store/tables.h"
 #include "catalog/pg_type_d.h"
@@ -62,6 +63,8 @@ close_rows(const Closing *closing, int64 id, const char *sqlstate, const char *m
         if (FLEET_STATE_IS_FINAL(state))
             continue;
         fleet_rows_edit(rows);
+        if (closing == &tasks)
+            fleet_stat_task_closed(rows, closed_state(closing->machine, state));
         fleet_state_change(rows, closing->state, closing->machine, state,
                            closed_state(closing->machine, state));
         fleet_rows_set(rows, closing->finished_at, TimestampTzGetDatum(fleet_clock_wall()));
@@ -106,6 +109,7 @@ fleet_run_close_line(int64 run_id, const char *sqlstate, const char *message)
                       CStringGetTextDatum(message)};
 
     (void) fleet_statement_run(&line_statement, values, NULL);
+    fleet_stat_line(run_id, 0);
 }
 
 void

@@ -13,6 +13,7 @@
 #include "store/places.h"
 #include "store/run_collect.h"
 #include "store/spi.h"
+#include "store/stat.h"
 #include "store/state_change.h"
 #include "store/tables.h"
 #include "hand.h"
@@ -192,6 +193,7 @@ write_task_states(FleetRows *rows)
             continue;
         task_edit(rows, w, &place);
         fleet_state_change(rows, TASK_STATE, FLEET_MACHINE_TASK, w->old, w->state);
+        fleet_stat_task(rows, w);
         set_task_params(rows, w);
         set_int2(rows, TASK_FAILURES, w->failures);
         if (w->server_id != 0)
@@ -244,6 +246,7 @@ write_task_starts(FleetRows *rows)
             continue;
         task_edit(rows, w, &place);
         fleet_state_change(rows, TASK_STATE, FLEET_MACHINE_TASK, w->old, FLEET_STARTING);
+        fleet_stat_task_start(rows, w);
         started(w, rows); /* the params of an item stay as they are */
         set_task_params(rows, w);
         set_int2(rows, TASK_ATTEMPT, w->attempt);
@@ -398,6 +401,7 @@ write_lines(void)
         set_text(rows, LINE_HINT, w->diag.hint);
         set_text(rows, LINE_CONTEXT, w->diag.context);
         fleet_rows_insert(rows);
+        fleet_stat_line(w->run_id, w->job_run_id);
     }
     rows_done(rows);
 }
@@ -418,6 +422,7 @@ write_job_runs(void)
             continue;
         edit(rows, NULL, JOB_RUN_BY_ID, &key, 1);
         fleet_state_change(rows, JOB_STATE, FLEET_MACHINE_JOB, w->old, w->state);
+        fleet_stat_job_run(rows, w);
         if (fleet_rows_int(rows, JOB_STARTED_AT, 0) == 0)
             set_int8(rows, JOB_STARTED_AT, w->started_at, 0);
         set_int8(rows, JOB_FINISHED_AT, w->finished_at, 0);
@@ -447,6 +452,7 @@ write_runs(void)
             continue;
         edit(rows, NULL, RUN_BY_ID, &key, 1);
         fleet_state_change(rows, RUN_STATE, FLEET_MACHINE_RUN, w->old, w->state);
+        fleet_stat_run(rows, w);
         if (fleet_rows_int(rows, RUN_STARTED_AT, 0) == 0)
             set_int8(rows, RUN_STARTED_AT, w->started_at, 0);
         set_int8(rows, RUN_FINISHED_AT, w->finished_at, 0);
@@ -579,4 +585,6 @@ void
 fleet_run_write_late(int64 run_id, bool expected, TimestampTz at)
 {
     run_set(run_id, expected ? RUN_EXPECTED_LATE_AT : RUN_LATE_AT, TimestampTzGetDatum(at));
+    if (!expected)
+        fleet_stat_late(run_id);
 }

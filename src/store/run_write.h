@@ -93,6 +93,8 @@ typedef struct FleetTaskWrite
     Jsonb *document;    /* … as it is stored: not the caller's */
     bool definition_known;
     uint8 definition[16]; /* of a job that is not defined here; else it is left */
+    bool nested;          /* of kind package: what it does is done by the tasks in it */
+    TimestampTz ready_at; /* a start: since when it could begin; 0: since there is its row */
 } FleetTaskWrite;
 
 /* An item's own parameters, as text and as jsonb, and its key. */

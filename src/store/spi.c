@@ -17,6 +17,15 @@
 #include "utils/snapmgr.h"
 
 static bool transaction_open = false;
+static void (*at_commit)(void) = NULL;
+static void (*at_abort)(void) = NULL;
+
+void
+fleet_catalog_at_end(void (*before_commit)(void), void (*aborted)(void))
+{
+    at_commit = before_commit;
+    at_abort = aborted;
+}
 
 void
 fleet_catalog_begin(void)
@@ -47,6 +56,8 @@ fleet_catalog_commit(void)
 
     if (!transaction_open)
         return;
+    if (at_commit != NULL)
+        at_commit();
     SPI_finish();
     CommitTransactionCommand();
     transaction_open = false;
@@ -61,6 +72,8 @@ fleet_catalog_abort(void)
 
     AbortOutOfAnyTransaction();
     transaction_open = false;
+    if (at_abort != NULL)
+        at_abort();
     MemoryContextSwitchTo(context);
 }
 

@@ -27,6 +27,9 @@ typedef struct FleetStatement
 extern void fleet_catalog_begin(void);
 extern bool fleet_catalog_is_open(void);
 extern void fleet_catalog_commit(void);
+/* What is to be written with each commit, whatever the transaction was begun for; what is to be forgotten
+ * when one is undone. */
+extern void fleet_catalog_at_end(void (*before_commit)(void), void (*aborted)(void));
 /* After an ERROR: whatever is open is undone, and a new one can begin. */
 extern void fleet_catalog_abort(void);
 

@@ -9,9 +9,9 @@
 
 FleetTable fleet_table_run = {
     .name = "run",
-    .ncolumns = 9,
+    .ncolumns = 13,
     .columns = {"run_id", "state", "started_at", "finished_at", "message", "run_uuid", "timed_out",
-                "expected_late_at", "late_at"},
+                "expected_late_at", "late_at", "package", "owner", "queued_at", "run_at"},
     .indexes = {"run_pkey"},
 };
 
@@ -89,4 +89,11 @@ FleetTable fleet_table_received = {
     .ncolumns = 5,
     .columns = {"role", "hash", "definition", "job", "params"},
     .indexes = {"received_pkey"},
+};
+
+FleetTable fleet_table_stat = {
+    .name = "stat",
+    .ncolumns = 7,
+    .columns = {"stat_id", "kind", "package", "owner", "server_id", "since", "counts"},
+    .indexes = {"stat_pkey"},
 };

@@ -18,7 +18,11 @@ enum
     RUN_UUID,
     RUN_TIMED_OUT,
     RUN_EXPECTED_LATE_AT,
-    RUN_LATE_AT
+    RUN_LATE_AT,
+    RUN_PACKAGE,
+    RUN_OWNER,
+    RUN_QUEUED_AT,
+    RUN_RUN_AT
 };
 enum
 {
@@ -210,5 +214,21 @@ enum
     RECEIVED_BY_KEY /* role, hash */
 };
 extern FleetTable fleet_table_received;
+
+enum
+{
+    STAT_ID,
+    STAT_KIND,
+    STAT_PACKAGE,
+    STAT_OWNER,
+    STAT_SERVER_ID,
+    STAT_SINCE,
+    STAT_COUNTS
+};
+enum
+{
+    STAT_BY_ID
+};
+extern FleetTable fleet_table_stat;
 
 #endif

@@ -14,8 +14,8 @@ only()
 only 'libpq-fe\.h|libpq-events\.h' '^src/link/'
 only 'executor/spi\.h' '^src/(store/|api/|runner/exec\.c)'
 # rows without SPI: the hot path's tables only
-only 'store/rows\.h' '^src/store/(rows|tables|places|state_change)\.[ch]$'
-only 'store/tables\.h' '^src/(store/(tables|run_write|run_read|run_close)\.c|api/(child|known_job)\.c)$'
+only 'store/rows\.h' '^src/store/(rows|tables|places|state_change|stat)\.[ch]$'
+only 'store/tables\.h' '^src/(store/(tables|run_write|run_read|run_close|stat)\.c|api/(child|known_job)\.c)$'
 only 'libpq/libpq-be-fe-helpers\.h|internal/.*' '^$'
 
 # the core is plain C: its own headers and the C library's

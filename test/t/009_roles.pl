@@ -138,6 +138,7 @@ my %part = (
     (map { $_ => $_ } @views),
     event => 'event WHERE run_id IS NOT NULL',    # of the agent everybody may know
     quota => 'quota WHERE role IS NOT NULL',      # that of everybody too
+    stat => q{stat WHERE scope <> 'all'},         # the sum of nothing is a row too
     (map { ("$_, of runs" => "$_ WHERE run_id IS NOT NULL", "$_, of job runs" => "$_ WHERE job_run_id IS NOT NULL") } qw(job_log step_run log)),
     'log, starts of runs\' steps' => q{log WHERE run_id IS NOT NULL AND message LIKE 'step "%" started'},
     'log, starts of job runs\' steps' => q{log WHERE job_run_id IS NOT NULL AND message LIKE 'step "%" started'},
@@ -245,6 +246,7 @@ my %stranger = (
     retry_task => [ "SELECT fleet.retry_task($sleeping, 't')" => '42704' ],
     set_retention => [ q{SELECT fleet.set_retention('alice package', keep_days => 1)} => '42501' ],
     purge => [ q{SELECT fleet.purge(older_than => '0')} => '42501' ],
+    stat_reset => [ 'SELECT fleet.stat_reset()' => '42501' ],
     export_package => [ q{SELECT fleet.export_package('alice package')} => '42501' ],
     import_package => [ q{SELECT fleet.import_package('{"format": 1, "package": "alice package", "packages": {"alice package": {}}}', replace => true)} => '42501' ],
     export_server => [ q{SELECT fleet.export_server('d1')} => '42501' ],
@@ -295,7 +297,7 @@ my %stranger = (
     agent_cancel => [ "SELECT fleet_link.agent_cancel('$uuid', 1, t) FROM fleet_test.tokens() AS t" => '' ],
     agent_acknowledge => [ "SELECT fleet_link.agent_acknowledge('$uuid', t) FROM fleet_test.tokens() AS t" => '' ],
     # and these are about nobody's things
-    map({ $_ => undef } qw(agent_hello agent_status check_days check_params_sql context cron_elsewhere document_schema failure keep_agent param run_id run_outcome schedule_times scheduled_for state_graph state_transitions validator)));
+    map({ $_ => undef } qw(agent_hello agent_status check_days check_params_sql context cron_elsewhere document_schema failure keep_agent param run_id run_outcome schedule_times scheduled_for stat_bounds state_graph state_transitions validator)));
 # the tokens of her job runs, should he ever have got at them
 $f->sql('CREATE SCHEMA fleet_test; GRANT USAGE ON SCHEMA fleet_test TO PUBLIC;'
       . 'CREATE FUNCTION fleet_test.tokens() RETURNS uuid[] LANGUAGE sql SECURITY DEFINER AS $$SELECT array_agg(token) FROM fleet_catalog.job_run$$');

@@ -229,6 +229,8 @@ my %call = (
     'fleet.validate_package'   => [ q{SELECT * FROM fleet.validate_package('both')}, reads => 1 ],
     'fleet.set_retention'      => q{SELECT fleet.set_retention('both', keep_days => 30)},
     'fleet.purge'              => q{SELECT fleet.purge()},
+    'fleet.stat_reset'         => q{SELECT fleet.stat_reset()},
+    'fleet.stat_bounds'        => [ q{SELECT fleet.stat_bounds()}, reads => 1 ],
     'fleet.restart_run'        => q{SELECT fleet.restart_run((SELECT max(run_id) FROM fleet.run WHERE package = 'both' AND state = 'succeeded'), from_task => 'here')},
     'fleet.retry_task'         => [ q{SELECT fleet.retry_task({run}, 'here')}, error => qr/has not failed/ ],
     'fleet.skip_task'          => [ q{SELECT fleet.skip_task({run}, 'here')}, error => qr/has begun/ ],

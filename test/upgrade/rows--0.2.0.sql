@@ -102,6 +102,8 @@ INSERT INTO fleet_catalog.quarantine_lift (kind, id) VALUES ('server', 1);
 INSERT INTO fleet_catalog.duration (package, task, item_key, job, log_mean, log_spread, samples, seen_at) VALUES ('kept', 'first', 'k', 'kept job', 14.5, 0.5, 6, '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.purged (run_id, job_run_id) VALUES (77, NULL), (NULL, 78);
 INSERT INTO fleet_catalog.used_key (package, run_key, uses) VALUES ('kept', 'of last year', 3);
+INSERT INTO fleet_catalog.stat (stat_id, kind, package, owner, server_id, since, counts) VALUES (1, 1, 'kept', current_user::regrole, NULL, '2026-01-01 00:00+00', array_fill(3::bigint, '{79}')), (2, 3, NULL, NULL, 1, '2026-01-01 00:00+00', array_fill(4::bigint, '{79}'));
+INSERT INTO fleet_catalog.stat_reset (requested_by, requested_at) VALUES ('somebody', '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.purge_request (before, requested_by) VALUES ('2020-01-01 00:00+00', 'somebody');
 INSERT INTO fleet_catalog.parent (parent_uuid, role, epoch, name, protocol) VALUES ('00000000-0000-0000-0000-00000000000a', current_user::regrole, 9, 'north', 1);
 INSERT INTO fleet_catalog.job_snapshot (job_id, writer, place, owner, hash)

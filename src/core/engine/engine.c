@@ -300,6 +300,7 @@ fleet_eng_make_ready(FleetEngine *engine, Run *run, uint32_t t, FleetTime now)
     Each *each = fleet_eng_each(run, t);
 
     run->tasks[t].unit.flags |= UNIT_READY;
+    run->tasks[t].ready = now;
     if ((fleet_graph_task(run->graph, t)->left_out && !FLEET_BUG_LEFT_OUT_STARTED) ||
         (run->tasks[t].unit.flags & UNIT_LEFT_OUT))
     {

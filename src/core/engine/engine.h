@@ -344,6 +344,8 @@ extern FleetTime fleet_engine_wakeup(const FleetEngine *engine);
 /* For drivers and tests. */
 extern FleetState fleet_engine_task_state(const FleetEngine *engine, FleetTaskRef ref);
 extern uint16_t fleet_engine_task_attempt(const FleetEngine *engine, FleetTaskRef ref);
+/* When nothing that comes before it was left to wait for; of an item: that of its whole. */
+extern FleetTime fleet_engine_task_ready(const FleetEngine *engine, FleetTaskRef ref);
 extern uint32_t fleet_engine_task_server(const FleetEngine *engine, FleetTaskRef ref);
 /* Decisions of it wait for the next turn (FleetEngineConfig.slice): its rows are behind. */
 extern bool fleet_engine_run_behind(const FleetEngine *engine, uint32_t run);

@@ -53,6 +53,7 @@ typedef struct Task
     Unit unit;
     uint32_t pending; /* edges in that are not resolved */
     uint32_t each;    /* for_each: index + 1 of its Each */
+    FleetTime ready;  /* when it became so last; 0: never */
 } Task;
 
 typedef struct Each

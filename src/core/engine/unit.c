@@ -651,3 +651,9 @@ fleet_engine_server(FleetEngine *engine, uint32_t number, const FleetServerSpec 
     if (state != FLEET_SERVER_ONLINE)
         take_back_starts(engine, number, now);
 }
+
+FleetTime
+fleet_engine_task_ready(const FleetEngine *engine, FleetTaskRef ref)
+{
+    return fleet_eng_run(engine, ref.run)->tasks[ref.task].ready;
+}
