@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "agent/quota.h"
+#include "agent/raise.h"
 #include "guc.h"
 #include "miscadmin.h"
 #include "runner/pool.h"
@@ -21,12 +22,21 @@
 #include "store/spi.h"
 #include "utils/memutils.h"
 
+#define REACHED_EVERY FLEET_SECONDS(3600)
+
 #define ROLE_NUMBER(role) (UINT64CONST(1) << 32 | (role))
 
 static MemoryContext quota_context; /* of the rows */
 static FleetQuotaRow *quotas;
 static int nquotas;
-static Oid *told; /* roles of which the engine knows the limits */
+/* A role of which the engine knows the limits. */
+typedef struct Told
+{
+    Oid role;
+    FleetTime reached_at; /* when it was said that it has all that it may; 0: never */
+} Told;
+
+static Told *told;
 static int ntold;
 
 static const FleetQuotaRow *
@@ -90,27 +100,45 @@ tell(Oid role)
     fleet_engine_named_limit(agent.engine, ROLE_NUMBER(role), runners > 0 ? runners : UINT32_MAX);
 }
 
-static void
+static Told *
 tell_first(Oid role)
 {
     for (int i = 0; i < ntold; i++)
     {
-        if (told[i] == role)
-            return;
+        if (told[i].role == role)
+            return &told[i];
     }
     if (told == NULL)
-        told = MemoryContextAlloc(agent.context, sizeof(Oid));
+        told = MemoryContextAlloc(agent.context, sizeof(Told));
     else
-        told = repalloc(told, sizeof(Oid) * (Size) (ntold + 1));
-    told[ntold++] = role;
+        told = repalloc(told, sizeof(Told) * (Size) (ntold + 1));
+    told[ntold] = (Told){.role = role};
     tell(role);
+    return &told[ntold++];
+}
+
+/* It has one more run, which has to wait: once an hour, however often. */
+static void
+say_reached(Told *of)
+{
+    FleetTime now = fleet_clock_now();
+    const char *name;
+
+    if (!fleet_engine_parallel_waits(agent.engine, ROLE_NUMBER(of->role)) ||
+        (of->reached_at != 0 && now - of->reached_at < REACHED_EVERY))
+        return;
+    of->reached_at = now;
+    name = GetUserNameFromId(of->role, true);
+    agent_raise(FLEET_RAISED_QUOTA_REACHED, of->role, NULL, NULL,
+                psprintf("runs of role \"%s\" wait: %u may be active at a time",
+                         name != NULL ? name : "", max_active_runs(of->role)));
 }
 
 void
 agent_quota_settings(void)
 {
     for (int i = 0; i < ntold; i++)
-        tell(told[i]);
+        tell(told[i].role);
     turn_again();
 }
 
@@ -129,10 +157,13 @@ agent_quota_read(void)
 void
 agent_quota_told(Oid owner)
 {
+    Told *of;
+
     if (agent_quota_key(owner) == 0)
         return;
-    tell_first(owner);
+    of = tell_first(owner);
     fleet_engine_parallel(agent.engine, ROLE_NUMBER(owner), max_active_runs(owner));
+    say_reached(of);
 }
 
 uint64
@@ -146,7 +177,7 @@ agent_quota_task(Oid owner, FleetTaskSpec *spec)
 {
     if (!OidIsValid(owner) || max_runners(owner) == 0)
         return;
-    tell_first(owner);
+    (void) tell_first(owner);
     spec->limits[spec->nlimits++] = ROLE_NUMBER(owner);
 }
 

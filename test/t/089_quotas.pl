@@ -137,6 +137,9 @@ $f->sql_as('alice', q{SELECT fleet.run_parent_package('alice sleeps', priority =
 my $running = q{SELECT count(*) FROM fleet.run WHERE owner = 'alice' AND state = 'running'};
 $f->wait_for('parent', $running, '500', 'half of the runs that may be active');
 goes_on('bob', '1,200 runs');
+my $reached = q{SELECT string_agg(message, ',') FROM fleet.event WHERE kind = 'quota_reached'};
+is($f->sql($reached), 'runs of role "alice" wait: 500 may be active at a time', '... one event says so');
+is($f->sql_as($_->[0], $reached), $_->[1], "... which $_->[0] sees, or not") for [ alice => $f->sql($reached) ], [ bob => '' ];
 is($f->sql($running), '500', '... and no more');
 $f->sql(q{SELECT fleet.set_quota('alice', max_active_runs => 502)});
 $f->wait_for('parent', $running, '502', '... which is another number if the quota says so');

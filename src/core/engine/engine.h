@@ -153,6 +153,8 @@ extern void fleet_engine_run_limits(FleetEngine *engine, uint32_t run, const Fle
                                     FleetTime now);
 /* So many runs of this key run at a time, from now on; 0: no limit.  Forgotten with the last of them. */
 extern void fleet_engine_parallel(FleetEngine *engine, uint64_t key, uint32_t limit);
+/* Are there more of them than may run at a time? */
+extern bool fleet_engine_parallel_waits(const FleetEngine *engine, uint64_t key);
 /*
  * A named limit (FleetTaskSpec.limits): of the task runs that name it, of whatever run, at most so many
  * are started and have not ended; UINT32_MAX: any number, as for one of which the engine was never told.

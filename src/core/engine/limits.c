@@ -156,6 +156,14 @@ fleet_engine_parallel(FleetEngine *engine, uint64_t number, uint32_t limit)
     unpark(engine, key);
 }
 
+bool
+fleet_engine_parallel_waits(const FleetEngine *engine, uint64_t number)
+{
+    const Key *key = fleet_eng_numbered_find(&engine->keys, number);
+
+    return key != NULL && key->limit > 0 && key->users > key->limit;
+}
+
 /* ---- a run ---- */
 
 static void
