@@ -54,7 +54,7 @@ endif
 # Targets that need no server package must work where there is none (the core is plain C, and
 # `make test`, `make demo` install what is missing).
 NO_PGXS = help version setup lint format test test-core test-core-bugs test-core-coverage \
-	test-core-asan test-core-valgrind test-report tap asan demo bench check-regress check-isolation mutants
+	test-core-asan test-core-valgrind test-report tap asan demo bench bench-history check-regress check-isolation mutants
 ifneq ($(filter-out $(NO_PGXS),$(or $(MAKECMDGOALS),all)),)
 # No bitcode: inlining our functions into JIT-compiled queries gives nothing, and needs clang.
 override with_llvm := no
@@ -95,7 +95,7 @@ $(SQL_SCRIPT): $(addprefix $(top)/,$(call sources_of,src/sql/[0-9][0-9]_*.sql) M
 endif
 
 .PHONY: help version setup lint format test test-core test-core-bugs test-core-coverage test-core-asan \
-	test-core-valgrind test-report tap asan demo bench check-regress check-isolation mutants
+	test-core-valgrind test-report tap asan demo bench bench-history check-regress check-isolation mutants
 
 help:
 	@echo 'make            build'
@@ -108,6 +108,7 @@ help:
 	@echo 'make lint       one script a rule: test/lint/'
 	@echo 'make asan       the TAP and regression suites with AddressSanitizer'
 	@echo 'make bench      the benchmark against the peers'
+	@echo 'make bench-history  the purge of LINES=n log lines, and all that goes with them, while packages run'
 	@echo 'make torture    random packages and random faults on real clusters; SEED=s MINUTES=m'
 	@echo 'make test-year  a package every night for a year, with clocks that are moved; NIGHTS=n SEED=s'
 	@echo 'make torture-sweep  a crash at every boundary of a scenario; SWEEP=regex EVERY=n SEED=s'
@@ -157,6 +158,9 @@ demo:
 
 bench:
 	test/bench/run.sh
+
+bench-history:
+	LINES='$(or $(LINES),10000000)' test/bench/run.sh history.py
 
 # Make's own RANDOM does not exist; bash's must not come through.
 JOBS ?= 2

@@ -30,26 +30,29 @@ END
 $$;
 CREATE TRIGGER job_run_deleted AFTER DELETE ON fleet_catalog.job_run FOR EACH ROW EXECUTE FUNCTION fleet_catalog.job_run_deleted();
 
+-- Functions that a slice calls are plpgsql, whose plans are kept from slice to slice, or become part of what calls them: else their
+-- planning would take longer than the work (test/bench/history.py).
+
 -- What ended before this is not kept; -infinity: for ever.
 CREATE FUNCTION fleet_catalog.keep_from(a_days integer) RETURNS timestamptz
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT CASE WHEN a_days < 0 THEN '-infinity'::timestamptz ELSE now() - make_interval(days => a_days) END
-$$;
+    LANGUAGE sql STABLE
+    RETURN CASE WHEN a_days < 0 THEN '-infinity'::timestamptz ELSE pg_catalog.now() - pg_catalog.make_interval(days => a_days) END;
 
 CREATE FUNCTION fleet_catalog.keep_days() RETURNS integer
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT current_setting('fleet.keep_days')::integer
-$$;
+    LANGUAGE sql STABLE
+    RETURN pg_catalog.current_setting('fleet.keep_days')::integer;
 
 -- Of packages that keep so many runs: the oldest run that is among them, by package.
 CREATE FUNCTION fleet_catalog.keep_cuts(a_packages text[]) RETURNS jsonb
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT coalesce(jsonb_object_agg(p.name, c.run_id), '{}')
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN (SELECT coalesce(jsonb_object_agg(p.name, c.run_id), '{}')
   FROM fleet_catalog.retention AS k JOIN fleet_catalog.package AS p ON p.package_id = k.package_id
  CROSS JOIN LATERAL (SELECT r.run_id FROM fleet_catalog.run AS r
                       WHERE NULLIF(r.package, '') = p.name AND fleet_catalog.is_final(r.state) AND r.parent_run_id IS NULL AND r.parent_job_run_id IS NULL
                       ORDER BY r.run_id DESC OFFSET k.keep_runs - 1 LIMIT 1) AS c
- WHERE k.keep_runs IS NOT NULL AND p.name = ANY (a_packages)
+ WHERE k.keep_runs IS NOT NULL AND p.name = ANY (a_packages));
+END
 $$;
 
 -- Is a run that has ended, and is no part of another one, kept no longer?  By its package's rules, or because it ended before
@@ -90,7 +93,9 @@ $$;
 -- A part goes after the whole; runs that restart each other refer to each other, and go at once.  Each of them is looked at once, however
 -- many of them there are: the agent waits for this.
 CREATE FUNCTION fleet_catalog.may_go(a_runs bigint[], a_only bigint[], a_before timestamptz, a_cuts jsonb) RETURNS SETOF bigint
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY
 WITH RECURSIVE reached (run_id) AS (
     SELECT u.run_id FROM unnest(a_runs) AS u (run_id)
     UNION
@@ -116,7 +121,8 @@ WITH RECURSIVE reached (run_id) AS (
     UNION
     SELECT f.run_id FROM stays AS s JOIN refers AS f ON f.to_run = s.run_id
 )
-SELECT j.run_id FROM judged AS j EXCEPT SELECT s.run_id FROM stays AS s
+SELECT j.run_id FROM judged AS j EXCEPT SELECT s.run_id FROM stays AS s;
+END
 $$;
 COMMENT ON FUNCTION fleet_catalog.may_go(bigint[], bigint[], timestamptz, jsonb)
     IS 'Which of these runs, and of those that restart each other with them, may be purged now; of a_only (null: of all)';
@@ -154,10 +160,9 @@ $$;
 
 -- Its parent knows all of it, or nobody else asked for it.
 CREATE FUNCTION fleet_catalog.job_run_is_due(a_run fleet_catalog.job_run, a_before timestamptz) RETURNS boolean
-    LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-SELECT coalesce(a_run.finished_at < greatest(a_before, fleet_catalog.keep_from(fleet_catalog.keep_days())), false)
-   AND (a_run.parent_uuid IS NULL OR a_run.acknowledged_at IS NOT NULL)
-$$;
+    LANGUAGE sql STABLE
+    RETURN coalesce(a_run.finished_at < greatest(a_before, fleet_catalog.keep_from(fleet_catalog.keep_days())), false)
+       AND (a_run.parent_uuid IS NULL OR a_run.acknowledged_at IS NOT NULL);
 COMMENT ON FUNCTION fleet_catalog.job_run_is_due(fleet_catalog.job_run, timestamptz) IS 'Is a job run over, known to its parent, and kept no longer?';
 
 CREATE FUNCTION fleet_catalog.purge_job_runs(INOUT after bigint, a_before timestamptz, a_count integer, OUT n bigint)
@@ -175,38 +180,51 @@ BEGIN
 END
 $$;
 
--- Rows of what is purged; n 0: there are none left.
+-- Rows of what is purged, some runs or job runs at a time; n 0: there are none left.
 CREATE FUNCTION fleet_catalog.purge_rows(a_count integer, OUT n bigint)
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
-    v_purged fleet_catalog.purged;
+    v_ids bigint[];
+    v_column text;
     v_table text;
     v_rows bigint;
-    v_held bigint[] := '{}'::bigint[];
+    v_held bigint[];
+    v_held_runs bigint[] := '{}'::bigint[];
+    v_held_jobs bigint[] := '{}'::bigint[];
 BEGIN
     n := 0;
     WHILE n < a_count LOOP
-        SELECT p.* INTO v_purged FROM fleet_catalog.purged AS p WHERE coalesce(p.run_id, - p.job_run_id) <> ALL (v_held) LIMIT 1 FOR UPDATE SKIP LOCKED;
-        EXIT WHEN NOT FOUND;
-        FOREACH v_table IN ARRAY CASE WHEN v_purged.run_id IS NULL THEN '{log_line,step_run,cancel_request}'
+        v_column := 'run_id';
+        v_ids := ARRAY(SELECT p.run_id FROM fleet_catalog.purged AS p WHERE p.run_id IS NOT NULL AND p.run_id <> ALL (v_held_runs) LIMIT 20 FOR UPDATE SKIP LOCKED);
+        IF v_ids = '{}' THEN
+            v_column := 'job_run_id';
+            v_ids := ARRAY(SELECT p.job_run_id FROM fleet_catalog.purged AS p WHERE p.job_run_id IS NOT NULL AND p.job_run_id <> ALL (v_held_jobs) LIMIT 20 FOR UPDATE SKIP LOCKED);
+        END IF;
+        EXIT WHEN v_ids = '{}';
+        FOREACH v_table IN ARRAY CASE v_column WHEN 'job_run_id' THEN '{log_line,step_run,cancel_request}'
                                  ELSE '{log_line,step_run,task_run,condition_result,cancel_request,skip_request,retry_request,pause,event}' END::text[] LOOP
-            EXECUTE format('DELETE FROM fleet_catalog.%1$I AS d WHERE d.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.%1$I AS k WHERE k.%2$I = $1 LIMIT $2 FOR UPDATE SKIP LOCKED))',
-                           v_table, CASE WHEN v_purged.run_id IS NULL THEN 'job_run_id' ELSE 'run_id' END)
-              USING coalesce(v_purged.run_id, v_purged.job_run_id), a_count - n;
+            EXIT WHEN n >= a_count;
+            EXECUTE format('DELETE FROM fleet_catalog.%1$I AS d WHERE d.ctid = ANY (ARRAY(SELECT k.ctid FROM fleet_catalog.%1$I AS k WHERE k.%2$I = ANY ($1) LIMIT $2 FOR UPDATE SKIP LOCKED))',
+                           v_table, v_column) USING v_ids, a_count - n;
             GET DIAGNOSTICS v_rows = ROW_COUNT;
             n := n + v_rows;
         END LOOP;
-        EXIT WHEN n = a_count; -- perhaps there is more of it
+        EXIT WHEN n >= a_count; -- perhaps there is more of them
         -- what a session is about to change is left for another time: nobody waits for it
-        IF EXISTS (SELECT FROM fleet_catalog.cancel_request AS q WHERE q.run_id = v_purged.run_id OR q.job_run_id = v_purged.job_run_id)
-           OR EXISTS (SELECT FROM fleet_catalog.skip_request AS q WHERE q.run_id = v_purged.run_id)
-           OR EXISTS (SELECT FROM fleet_catalog.retry_request AS q WHERE q.run_id = v_purged.run_id)
-           OR EXISTS (SELECT FROM fleet_catalog.pause AS q WHERE q.run_id = v_purged.run_id) THEN
-            v_held := v_held || coalesce(v_purged.run_id, - v_purged.job_run_id);
-            CONTINUE;
+        IF v_column = 'run_id' THEN
+            v_held := ARRAY(SELECT q.run_id FROM fleet_catalog.cancel_request AS q WHERE q.run_id = ANY (v_ids)
+                            UNION SELECT q.run_id FROM fleet_catalog.skip_request AS q WHERE q.run_id = ANY (v_ids)
+                            UNION SELECT q.run_id FROM fleet_catalog.retry_request AS q WHERE q.run_id = ANY (v_ids)
+                            UNION SELECT q.run_id FROM fleet_catalog.pause AS q WHERE q.run_id = ANY (v_ids));
+            v_held_runs := v_held_runs || v_held;
+            DELETE FROM fleet_catalog.purged AS p WHERE p.run_id = ANY (v_ids) AND p.run_id <> ALL (v_held);
+        ELSE
+            v_held := ARRAY(SELECT q.job_run_id FROM fleet_catalog.cancel_request AS q WHERE q.job_run_id = ANY (v_ids));
+            v_held_jobs := v_held_jobs || v_held;
+            DELETE FROM fleet_catalog.purged AS p WHERE p.job_run_id = ANY (v_ids) AND p.job_run_id <> ALL (v_held);
         END IF;
-        DELETE FROM fleet_catalog.purged AS p WHERE p.run_id = v_purged.run_id OR p.job_run_id = v_purged.job_run_id;
-        n := n + 1;
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        n := n + v_rows;
     END LOOP;
 END
 $$;

@@ -347,7 +347,7 @@ void
 fleet_stat_run(FleetRows *rows, const FleetRunWrite *w)
 {
     StatEntry *entry;
-    TimestampTz asked, started;
+    TimestampTz asked, not_before, started;
 
     if (!FLEET_STATE_IS_FINAL(w->state))
         return;
@@ -355,7 +355,8 @@ fleet_stat_run(FleetRows *rows, const FleetRunWrite *w)
         fleet_stat_load();
     entry = entry_of_run(rows);
     asked = fleet_rows_int(rows, RUN_QUEUED_AT, 0);
-    asked = Max(asked, fleet_rows_int(rows, RUN_RUN_AT, asked));
+    not_before = fleet_rows_int(rows, RUN_RUN_AT, asked);
+    asked = Max(asked, not_before);
     started = fleet_rows_int(rows, RUN_STARTED_AT, w->started_at);
     fleet_stat_run_ended(changed(entry), w->state, span(asked, started),
                          span(started, w->finished_at));
