@@ -78,7 +78,7 @@ section()
     printf '\n== %s (after %d s)\n' "$1" $((SECONDS - begin))
 }
 
-# The core is plain C on one processor: it runs beside what comes before the TAP files.
+# The core is plain C on one processor: it runs beside the other parts.
 core_pid=
 if wants core; then
     make -s test-core CASES="${CASES:-100000}" >"$work/core.log" 2>&1 &
@@ -220,8 +220,6 @@ if wants isolation; then
     regress_count "$work/isolation.log" "$part_rc"
 fi
 
-if wants core; then core_result; fi
-
 if wants tap; then
     section 'TAP: several servers'
     read -r -a files <<<"${TESTS:-}"
@@ -235,6 +233,8 @@ if wants tap; then
         2>&1 | tee "$work/tap.log" || part_rc=$?
     count "$work/tap.log" "$part_rc"
 fi
+
+if wants core; then core_result; fi
 
 if [ -n "${FLEET_ASAN:-}" ]; then
     section 'sanitizer reports'

@@ -13,7 +13,7 @@ my $limit = "${FleetTest::PATIENCE}s";
 
 # ---- without preload ---------------------------------------------------------------------------
 
-my $f = FleetTest->new;
+my $f = FleetTest->new(conf => "shared_preload_libraries = ''\n");
 my $parent = $f->parent;
 my $started = $f->sql('SELECT pg_postmaster_start_time()');
 is($f->sql('SHOW shared_preload_libraries'), '', 'nothing is preloaded');
