@@ -196,8 +196,8 @@ agent_flush(void)
     tasks_write(now, &tasks);
     runs_write(&runs);
     fleet_hand_empty();
+    agent_runs_count(); /* before the ends of runs are written: their counters are forgotten with that */
     fleet_run_flush_turn();
-    agent_runs_count();
     agent_servers_flush();
     agent_raised_flush();
     agent_found_flush();

@@ -472,6 +472,7 @@ agent_run_free(AgentRun *run)
     if (run->changed)
         dlist_delete(&run->changed_node);
     count(run, 0, 0);
+    fleet_stat_forget(run->run_id);
     fleet_engine_run_forget(agent.engine, run->handle);
     hash_search(runs, &run->run_id, HASH_REMOVE, NULL);
     MemoryContextDelete(run->context);

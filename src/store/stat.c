@@ -424,6 +424,13 @@ fleet_stat_waits(int64 run_id, int64 waiting, int64 running)
 }
 
 void
+fleet_stat_forget(int64 run_id)
+{
+    if (context != NULL)
+        forget_run(run_id, 0);
+}
+
+void
 fleet_stat_found(int server_id, FleetState state)
 {
     if (is_under_way(state))

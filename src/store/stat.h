@@ -43,6 +43,8 @@ extern void fleet_stat_quarantined(void);
 
 /* Gauges. */
 extern void fleet_stat_waits(int64 run_id, int64 waiting, int64 running); /* differences */
+/* Nothing of this run is in memory any more. */
+extern void fleet_stat_forget(int64 run_id);
 extern void fleet_stat_found(int server_id,
                              FleetState state); /* a task run that has begun, loaded */
 

@@ -339,12 +339,14 @@ sub wait_for_in
     $expected = 't' unless defined $expected;
     my $out = '';
     my $end = time + $PATIENCE;
+    my $pause = 0.03;    # longer each time: what is asked costs more than what is waited for
     while (time < $end)
     {
         my ($rc, $answer, $err) = $self->kept($node, $db)->run($query);
         $out = $answer . $err;
         last if $out eq $expected;
-        select undef, undef, undef, 0.05;
+        select undef, undef, undef, $pause;
+        $pause = $pause * 1.2 if $pause < 0.3;
     }
     my $ok = $out eq $expected;
     ok($ok, $name) if defined $name;

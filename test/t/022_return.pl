@@ -288,6 +288,7 @@ $f->wait_for('parent', agents(), '1', 'lost slot: when one is free, the agent co
 note '---- long';
 $f->wait_for('parent', "SELECT now() - backend_start > '10 s' FROM pg_stat_activity WHERE $IS_AGENT AND datname = 'dw2'", 't', 'long: the agent of dw2 is older than 10 s');
 $from = log_end();
+$f->wait_for('parent', "SELECT count(*) FROM (" . home('dw2') . ') AS h', '1', 'long: it is at home');
 ($old) = $f->sql(home('dw2'));
 $f->sql("SELECT pg_terminate_backend($old)");
 $f->wait_for('parent', agents('dw2') . " AND pid <> $old", '1', 'long: its successor comes');
@@ -297,6 +298,7 @@ is(delays($from, 'dw2'), '', 'long: at once');
 
 note '---- dropped';
 $f->point('parent', 'starter_after_delay', 'wait');
+$f->wait_for('parent', "SELECT count(*) FROM (" . home('dw2') . ') AS h', '1', 'dropped: the agent of dw2 is at home');
 ($old) = $f->sql(home('dw2'));
 $f->sql("SELECT pg_terminate_backend($old)");
 $f->point_waits('parent', 'starter_after_delay', 'dropped: a starter is about to bring the agent');
