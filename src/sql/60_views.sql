@@ -21,14 +21,15 @@ SELECT q.run_id, CASE WHEN q.run_at > pg_catalog.clock_timestamp() THEN pg_catal
  WHERE q.state = fleet_catalog.state_code('queued');
 COMMENT ON VIEW fleet_catalog.run_waits IS 'What runs that are queued wait for, besides the ends of pauses';
 
--- A task run that is queued while its run is not, if neither a pause nor a server is what it waits for.
+-- A task that is queued while its run is not, if neither a pause nor a server is what it waits for.  Not its items, of which there may be
+-- a million that no statistics know of yet: the planner joins few rows in a loop, and here they must be few.
 CREATE VIEW fleet_catalog.task_waits AS
 SELECT q.run_id, q.task_no, q.item,
-       CASE WHEN d.catch AND q.item = 0 THEN 'a failure that it is to handle'
-            WHEN d.final AND q.item = 0 AND EXISTS (SELECT FROM fleet_catalog.task_run AS t JOIN fleet_catalog.definition_task AS o ON o.hash = d.hash AND o.task_no = t.task_no AND NOT o.final
+       CASE WHEN d.catch THEN 'a failure that it is to handle'
+            WHEN d.final AND EXISTS (SELECT FROM fleet_catalog.task_run AS t JOIN fleet_catalog.definition_task AS o ON o.hash = d.hash AND o.task_no = t.task_no AND NOT o.final
                                                      WHERE t.run_id = q.run_id AND t.item = 0 AND NOT fleet_catalog.is_final(t.state)) THEN 'the other tasks'
             WHEN b.n > 0 THEN CASE b.n WHEN 1 THEN 'task ' ELSE 'tasks ' END || b.names
-            ELSE 'a free slot' END AS waiting_for
+            END AS waiting_for
   FROM fleet_catalog.task_run AS q
   JOIN fleet_catalog.run AS r ON r.run_id = q.run_id
   JOIN fleet_catalog.definition_task AS d ON d.hash = r.definition AND d.task_no = q.task_no,
@@ -38,9 +39,9 @@ SELECT q.run_id, q.task_no, q.item,
                           FROM fleet_catalog.definition AS x, pg_catalog.jsonb_array_elements(x.body -> 'precedence') AS e
                           JOIN fleet_catalog.definition_task AS f ON f.hash = d.hash AND f.task_no = (e ->> 'from')::integer
                           JOIN fleet_catalog.task_run AS t ON t.run_id = q.run_id AND t.task_no = f.task_no AND t.item = 0
-                         WHERE x.hash = d.hash AND q.item = 0 AND (e ->> 'to')::integer = q.task_no AND NOT fleet_catalog.is_final(t.state)) AS p) AS b
- WHERE r.state < 11 AND q.state = fleet_catalog.state_code('queued');
-COMMENT ON VIEW fleet_catalog.task_waits IS 'For fleet.task_run: the tasks that come before a queued one and have not ended, or a free slot';
+                         WHERE x.hash = d.hash AND (e ->> 'to')::integer = q.task_no AND NOT fleet_catalog.is_final(t.state)) AS p) AS b
+ WHERE r.state < 11 AND q.item = 0 AND q.state = fleet_catalog.state_code('queued');
+COMMENT ON VIEW fleet_catalog.task_waits IS 'For fleet.task_run: the tasks that come before a queued one and have not ended; null: none, as of all items, which wait for a free slot';
 
 CREATE VIEW fleet.run WITH (security_barrier) AS
 SELECT r.run_id, NULLIF(r.package, '') AS package, fleet_catalog.state_name(r.state) AS state, r.started_at, r.finished_at,
@@ -81,7 +82,7 @@ SELECT t.run_id, d.name AS task, t.item, fleet_catalog.state_name(t.state) AS st
             THEN coalesce(t.message,
                           CASE WHEN r.state = fleet_catalog.state_code('running') AND d.limits IS NOT NULL AND (t.item > 0 OR NOT d.for_each)
                                THEN fleet_catalog.limits_said((SELECT f.said FROM fleet_catalog.limits_full AS f), d.limits) END,
-                          w.waiting_for)
+                          w.waiting_for, 'a free slot')
             WHEN t.state = fleet_catalog.state_code('starting')
                  OR (t.state = fleet_catalog.state_code('running') AND t.item = 0 AND d.for_each) THEN t.message END AS waiting_for,
        t.item_key, t.cost, t.params, t.message, t.output
