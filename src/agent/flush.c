@@ -75,10 +75,11 @@ task_write_start(AgentTask *task)
     if (unresolved && run->def->specs[task->ref.task].handler && task->error == NULL)
         handler_params_store(run, task->ref.task);
     if (task->ref.item == 0)
+    {
         w.ready_at = fleet_clock_to_wall(fleet_engine_task_ready(agent.engine, task->ref));
-    if (task->ref.item == 0)
         w.params =
             run->resolved[task->ref.task]; /* an agent that finds it started gives the same */
+    }
     fleet_task_write_start(&w);
     agent_task_start_stored(task);
 }

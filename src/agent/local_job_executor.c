@@ -190,12 +190,15 @@ local_job_commit(LocalJob *local)
 void
 local_jobs_runners(void)
 {
+    Oid full = InvalidOid; /* this role has all that it may: thousands of its jobs may wait */
     dlist_mutable_iter iter;
 
     dlist_foreach_modify(iter, &local_jobs.runner_waiting)
     {
         LocalJob *local = dlist_container(LocalJob, wait_node, iter.cur);
 
+        if (local->role == full && local->parent_uuid == NULL)
+            continue;
         if (!role_waits(local))
             local_job_send(local);
         if (!local->waiting)
@@ -204,6 +207,7 @@ local_jobs_runners(void)
         turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
         if (!role_waits(local))
             break;
+        full = local->role;
     }
     fleet_hand_empty();
 }

@@ -499,6 +499,7 @@ agent_query_event(void *owner, FleetExecutor *executor, const FleetExecutorEvent
 static void
 runners_turn(void)
 {
+    Oid full = InvalidOid; /* this role has all that it may, whatever else of it waits */
     dlist_mutable_iter iter;
 
     dlist_foreach_modify(iter, &queries)
@@ -508,7 +509,7 @@ runners_turn(void)
         const char *sqlstate;
         const char *why;
 
-        if (query->executor != NULL || query->storing)
+        if (query->executor != NULL || query->storing || query->run->owner == full)
             continue;
         fleet_hand_take(FLEET_HAND_RUN, query->run->run_id, "work_query_send");
         fleet_catalog_begin();
@@ -521,9 +522,10 @@ runners_turn(void)
         if (query->executor == NULL)
         {
             turn_wake_at(fleet_clock_now() + FLEET_SECONDS(1));
-            if (agent_quota_full(query->run->owner))
-                continue; /* others may have one */
-            break;
+            if (!agent_quota_full(query->run->owner))
+                break;
+            full = query->run->owner; /* others may have one */
+            continue;
         }
         query->executor->owner = query;
         query->executor->clean = false;

@@ -119,7 +119,7 @@ tell_first(Oid role)
 
 /* It has one more run, which has to wait: once an hour, however often. */
 static void
-say_reached(Told *of)
+say_reached(Told *of, uint32 most)
 {
     FleetTime now = fleet_clock_now();
     const char *name;
@@ -131,7 +131,7 @@ say_reached(Told *of)
     name = GetUserNameFromId(of->role, true);
     agent_raise(FLEET_RAISED_QUOTA_REACHED, of->role, NULL, NULL,
                 psprintf("runs of role \"%s\" wait: %u may be active at a time",
-                         name != NULL ? name : "", max_active_runs(of->role)));
+                         name != NULL ? name : "", most));
 }
 
 void
@@ -157,13 +157,12 @@ agent_quota_read(void)
 void
 agent_quota_told(Oid owner)
 {
-    Told *of;
+    uint32 most = OidIsValid(owner) ? max_active_runs(owner) : 0;
 
-    if (agent_quota_key(owner) == 0)
+    if (most == 0)
         return;
-    of = tell_first(owner);
-    fleet_engine_parallel(agent.engine, ROLE_NUMBER(owner), max_active_runs(owner));
-    say_reached(of);
+    fleet_engine_parallel(agent.engine, ROLE_NUMBER(owner), most);
+    say_reached(tell_first(owner), most);
 }
 
 uint64

@@ -302,7 +302,7 @@ missed_told(const char *what)
     TimestampTz at;
 
     fleet_catalog_begin();
-    at = fleet_event_said(FLEET_RAISED_SCHEDULE_MISSED, what);
+    at = fleet_event_missed(what);
     return at == 0 ? 1 : fleet_zone_time(at + (fleet_clock_calendar() - fleet_clock_wall()));
 }
 

@@ -717,6 +717,7 @@ CREATE TABLE fleet_catalog.event (
     hook_depth smallint NOT NULL DEFAULT 0  -- of its run
 );
 CREATE INDEX event_run ON fleet_catalog.event (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX event_missed ON fleet_catalog.event (message text_pattern_ops) WHERE kind = 'schedule_missed'; -- has it been told?
 COMMENT ON TABLE fleet_catalog.event IS 'What happened; written by the agent only, with what it tells of';
 
 -- ---- counters ----------------------------------------------------------------------------------

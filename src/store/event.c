@@ -97,20 +97,26 @@ fleet_health_status(int server_id, MemoryContext context)
     return status;
 }
 
-static FleetStatement said_statement = {
+/* By event_missed, however many events there are. */
+static FleetStatement missed_statement = {
     "SELECT pg_catalog.max(e.raised_at) FROM fleet_catalog.event AS e"
-    " WHERE e.kind OPERATOR(pg_catalog.=) $1 AND pg_catalog.starts_with(e.message, $2)",
+    " WHERE e.kind OPERATOR(pg_catalog.=) 'schedule_missed'"
+    "   AND e.message OPERATOR(pg_catalog.~>=~) $1 AND e.message OPERATOR(pg_catalog.~<~) $2",
     2,
     {TEXTOID, TEXTOID},
     NULL};
 
 TimestampTz
-fleet_event_said(FleetRaised kind, const char *begin)
+fleet_event_missed(const char *begin)
 {
-    Datum values[] = {CStringGetTextDatum(fleet_raised_name(kind)), CStringGetTextDatum(begin)};
+    size_t last = strlen(begin) - 1;
+    char *end = pstrdup(begin);
+    Datum values[] = {CStringGetTextDatum(begin), 0};
     TimestampTz at;
 
-    (void) fleet_statement_run(&said_statement, values, NULL);
+    end[last]++; /* ASCII, and not the last one: follows all that begins so, byte by byte */
+    values[1] = CStringGetTextDatum(end);
+    (void) fleet_statement_run(&missed_statement, values, NULL);
     at = fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 0);
     SPI_freetuptable(SPI_tuptable);
     return at;

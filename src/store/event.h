@@ -27,8 +27,8 @@ typedef struct FleetEventRow
 
 /* Inserts them, in their order, and gives each its number.  Memory: the current context. */
 extern void fleet_events_write(FleetEventRow *rows, int n);
-/* When the last one of this kind was raised whose message begins so; 0: none is kept. */
-extern TimestampTz fleet_event_said(FleetRaised kind, const char *begin);
+/* When it was told last that a schedule missed a time, by a message that begins so (the last of it: a blank); 0: none is kept. */
+extern TimestampTz fleet_event_missed(const char *begin);
 /* What is known of a server's health: a name of server_health.status. */
 extern char *fleet_health_status(int server_id, MemoryContext context);
 
