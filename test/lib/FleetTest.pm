@@ -97,7 +97,7 @@ deadlock_timeout = '200ms'
 CONF
     $node->append_conf('postgresql.conf', staged_conf());
     # dblink: for libpq and the many libraries that libpq needs, which each session would load by itself
-    # when it comes to pg_fleet: a tenth of the time that the suites take.
+    # when it comes to pg_fleet.
     $node->append_conf('postgresql.conf', "shared_preload_libraries = '" . ($opt{libraries} || ($opt{preload} ? 'pg_fleet' : 'dblink')) . "'");
     $node->append_conf('postgresql.conf', $opt{conf}) if $opt{conf};
     unlink $node->data_dir . '/pg_hba.conf';
