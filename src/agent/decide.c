@@ -20,6 +20,7 @@
 #include "agent/task.h"
 #include "security.h"
 #include "store/condition.h"
+#include "store/run_read.h"
 #include "store/spi.h"
 #include "hand.h"
 #include "utils/memutils.h"
@@ -105,7 +106,8 @@ decide_row_state(AgentRun *run, const FleetDecision *d)
     {
         w.diag.sqlstate = reason->sqlstate;
         w.diag.message = reason->message;
-        agent_failure_line(run, d->ref, 1, w.diag.sqlstate, w.diag.message);
+        agent_failure_line(run, d->ref, fleet_task_next_line(run->run_id, d->ref.task, d->ref.item),
+                           w.diag.sqlstate, w.diag.message);
         agent_run_reason(run, psprintf("task \"%s\" failed: %s", run->def->tasks[d->ref.task].name,
                                        w.diag.message));
     }

@@ -25,6 +25,16 @@
 
 /* ---- rows ---- */
 
+/* Where the lines of its attempt are counted from; between two, those of the next: that may be another
+ * agent's, which knows only what is stored. */
+static int
+line_base(const AgentTask *task)
+{
+    bool between = task->state == FLEET_RETRYING || task->state == FLEET_QUEUED;
+
+    return between ? task->log_seq : task->log_base;
+}
+
 static void
 task_row(const AgentTask *task, FleetTaskWrite *w)
 {
@@ -37,7 +47,7 @@ task_row(const AgentTask *task, FleetTaskWrite *w)
     w->attempt = task->attempt;
     w->failures = task->failures;
     w->server_id = task->server != NULL ? task->server->server_id : 0;
-    w->log_base = task->log_base;
+    w->log_base = line_base(task);
     w->definition_known = task->definition_known;
     w->nested = task->run->def->specs[task->ref.task].kind == FLEET_TASK_PACKAGE;
     memcpy(w->definition, task->definition.bytes, sizeof(w->definition));

@@ -333,6 +333,8 @@ local_job_log(LocalJob *local, const FleetExecutorEvent *event)
     w.diag = event->diag;
     if (w.diag.message == NULL)
         w.diag.message = "";
+    if (local_job_step_is_open(local) && !local->step.inserted)
+        local_job_step_dirty(local, 0); /* with its step: whoever finds the line knows its number */
     fleet_line_write(&w);
     local_job_report(local);
     tell_outer(local, event);

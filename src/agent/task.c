@@ -495,9 +495,7 @@ agent_task_timed_out(AgentTask *task)
     agent_result_set(&task->result, task->context, -1, &diag, NULL);
     if (task->run->def->specs[task->ref.task].kind != FLEET_TASK_PACKAGE)
         return;
-    /* no step tells it; the next attempt may be another agent's, which knows only what is stored */
-    task_failure_line(task);
-    task->log_base = task->log_seq;
+    task_failure_line(task); /* no step tells it */
 }
 
 /* It had failed and waited for its retry, or was surely not started. */

@@ -103,6 +103,9 @@ static FleetStatement job_steps_statement = {
     {INT8OID},
     NULL};
 
+static FleetStatement next_line_statement = {
+    "SELECT fleet_catalog.next_seq($1, $2, $3, NULL)", 3, {INT8OID, INT4OID, INT4OID}, NULL};
+
 static Datum
 int8_array(const int64 *ids, int n)
 {
@@ -381,4 +384,17 @@ fleet_step_read_newest(int64 run_id, int64 job_run_id, FleetStepRow **rows)
     }
     SPI_freetuptable(table);
     return count;
+}
+
+int
+fleet_task_next_line(int64 run_id, uint32 task, uint32 item)
+{
+    Datum values[] = {Int64GetDatum(run_id), Int32GetDatum((int32) task),
+                      Int32GetDatum((int32) item)};
+    int seq;
+
+    (void) fleet_statement_run(&next_line_statement, values, NULL);
+    seq = (int) fleet_column_int(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, 1);
+    SPI_freetuptable(SPI_tuptable);
+    return seq;
 }

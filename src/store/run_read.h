@@ -98,6 +98,9 @@ typedef struct FleetStepRow
 /* The newest step run of every task run of this run that is not final, or of this job run. */
 extern int fleet_step_read_newest(int64 run_id, int64 job_run_id, FleetStepRow **rows);
 
+/* The number after the last stored line of the log of a task run. */
+extern int fleet_task_next_line(int64 run_id, uint32 task, uint32 item);
+
 typedef struct FleetJobRunRow
 {
     int64 job_run_id;

@@ -619,6 +619,9 @@ sub agent_memory
 
 # ---- what every suite ends with ----------------------------------------------------------------
 
+our $LOGS_WITH_A_GAP = q{SELECT count(*) FROM (SELECT 1 FROM fleet.log GROUP BY run_id, job_run_id, task, item
+    HAVING count(*) <> max(seq) OR min(seq) <> 1 OR count(DISTINCT seq) <> count(*)) AS x};
+
 # Nothing may be left: no session, worker, lock or prepared transaction on any server, at rest and
 # after DROP EXTENSION.  Call it last.
 sub leak_check
@@ -646,6 +649,7 @@ sub leak_check
         for my $name (@fleet)
         {
             next if $name ne 'parent' && $self->mode($name) ne 'agent';
+            $self->wait_for($name, $LOGS_WITH_A_GAP, '0', "$name: the lines of every log are numbered from 1 without a gap, each once");
             my $agents = () = $self->workers($name, 'agent');
             ok($agents <= 1, "$name: at most one agent");
             my ($rc, $out, $err) = $self->try_as(undef, 'DROP EXTENSION pg_fleet CASCADE', on => $name);
