@@ -173,7 +173,7 @@ mutants:
 # Not part of "make test".
 .PHONY: torture torture-sweep liar test-year
 torture:
-	TESTS=test/torture/torture.pl TORTURE=1 SEED='$(SEED)' MINUTES='$(MINUTES)' ROUND='$(ROUND)' ROUNDS='$(ROUNDS)' FAULTS='$(FAULTS)' test/run.sh tap
+	TESTS=test/torture/torture.pl TORTURE=1 SEED='$(SEED)' MINUTES='$(MINUTES)' ROUND='$(ROUND)' ROUNDS='$(ROUNDS)' TIMES='$(TIMES)' BRIEF='$(BRIEF)' FAULTS='$(FAULTS)' test/run.sh tap
 torture-sweep:
 	TESTS=test/torture/sweep.pl SWEEP='$(SWEEP)' EVERY='$(EVERY)' SEED='$(SEED)' test/run.sh tap
 

@@ -395,15 +395,19 @@ sub keep_evidence
     return $file;
 }
 
-# rounds(fleet, seed => n, seconds => n, first => round, rounds => n, only => [kinds]): how many violations
+# rounds(fleet, seed => n, seconds => n, first => round, rounds => n, times => n, only => [kinds], brief => 1):
+# how many violations; times: the first round so often
 sub rounds
 {
     my ($f, %opt) = @_;
-    my ($begin, $round, $bad) = (time, ($opt{first} || 1) - 1, 0);
+    my ($begin, $first, $n, $bad) = (time, $opt{first} || 1, 0, 0);
+    my $rounds = $opt{times} || $opt{rounds};
     my %sum;
-    while (++$round && ($opt{rounds} ? $round < ($opt{first} || 1) + $opt{rounds} : time < $begin + $opt{seconds}))
+    while ($rounds ? $n < $rounds : time < $begin + $opt{seconds})
     {
-        my $plan = TorturePlan::draw($opt{seed}, $round, %opt);
+        my $round = $opt{times} ? $first : $first + $n;
+        my $plan = TorturePlan::draw($opt{seed}, $round, %opt, again => $opt{times} ? $n : 0);
+        $n++;
         my $done = { count => {}, crashed => {}, ends => 0 };
         debug("round $round");
         my @wrong = eval { play($f, $plan, $done) };
@@ -416,7 +420,7 @@ sub rounds
             $bad += @wrong;
             my $file = keep_evidence($f, $plan, $opt{seed}, \@wrong);
             diag(join "\n", @wrong[ 0 .. ($#wrong > 30 ? 30 : $#wrong) ],
-                "again: make torture SEED=$opt{seed} ROUND=$round, or ROUND=1 with what came before it",
+                "again: make torture SEED=$opt{seed} ROUND=$round TIMES=10" . ($opt{brief} ? ' BRIEF=1' : '') . ', or ROUND=1 and no TIMES, with what came before it',
                 "done: " . join(' ', map { "$_ $done->{count}{$_}" } sort keys %{ $done->{count} }), "rows: $file; the servers' logs are beside it");
             last;
         }

@@ -87,7 +87,8 @@ sub draw
 {
     my ($seed, $round, %opt) = @_;
     srand(($seed * 1_000_003 + $round * 7_919) % 2_147_483_647);
-    my $plan = { round => $round, key => "k$seed-$round", name => "p$seed-$round", tasks => {}, packages => [], requests => [], actions => [] };
+    my $name = "$seed-$round" . ($opt{again} ? "-$opt{again}" : '');
+    my $plan = { round => $round, key => "k$name", name => "p$name", tasks => {}, packages => [], requests => [], actions => [] };
     my @tops = map { draw_package($plan, 0) } 1 .. between(2, 4);
     my $n = between(3, 7);
     for my $i (1 .. $n)
