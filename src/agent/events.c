@@ -15,6 +15,7 @@
 #include "agent/deploy.h"
 #include "agent/health.h"
 #include "agent/local_job.h"
+#include "agent/probe.h"
 #include "agent/query.h"
 #include "agent/remote.h"
 #include "agent/hook.h"
@@ -52,6 +53,7 @@ link_up(FleetServerLink *server_link, const FleetLinkIdentity *identity)
     AgentLink *link = owner_of(server_link);
 
     agent_link_up(link, identity);
+    agent_probe_told(link, NULL, NULL);
     if (link->agent_mode)
         agent_remote_up(link);
     else
@@ -66,6 +68,7 @@ link_down(FleetServerLink *server_link, const char *sqlstate, const char *reason
     AgentLink *link = owner_of(server_link);
 
     agent_link_down(link, sqlstate, reason, permanent);
+    agent_probe_told(link, sqlstate, reason);
     if (link->agent_mode)
         agent_remote_down(link, sqlstate, reason, permanent);
     else if (permanent)

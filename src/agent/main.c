@@ -69,8 +69,8 @@
 static const LocalJobHooks local_job_hooks = {.start_nested = agent_run_nested};
 static const AgentRunHooks run_hooks = {.cancel = agent_queries_cancel,
                                         .again = agent_tasks_cancel_again};
-static const AgentServerHooks server_hooks = {.in_use = local_jobs_use_link,
-                                              .retired = local_jobs_link_lost};
+static const AgentServerHooks server_hooks = {
+    .in_use = local_jobs_use_link, .retired = local_jobs_link_lost, .unasked = agent_probe_again};
 
 /* So many task runs change their rows in one turn because of one cancel: a few hundredths of a second. */
 #define CANCEL_SLICE 2048
@@ -143,6 +143,7 @@ turn(void)
     FLEET_POINT("agent_before_messages");
     agent_inbox_take();
     agent_servers_tidy();
+    agent_probe_asked();
     next = agent_links_check(now);
     next = fleet_earlier(next, fleet_runner_poll(now));
     next = fleet_earlier(next, fleet_link_timers(now));
@@ -165,6 +166,7 @@ turn(void)
     next = fleet_earlier(next, agent_stat_turn(now));
     if (agent_flush_needed())
         agent_flush();
+    agent_probe_answer();
     return turn_next(fleet_earlier(next, fleet_engine_wakeup(agent.engine)));
 }
 

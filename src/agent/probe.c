@@ -10,6 +10,10 @@
  *
  * Probes are spread: no more than one a turn, so that hundreds of servers are
  * not all looked at at the same moment.
+ *
+ * fleet.check_server() asks for one at once, of a server whatever its state is,
+ * for the caller's role: the answer is what came of that login, and goes out
+ * when it is stored what the server is now.
  */
 #include "postgres.h"
 
@@ -17,6 +21,7 @@
 #include "agent/server.h"
 #include "guc.h"
 #include "hand.h"
+#include "mailbox/mailbox.h"
 #include "store/server.h"
 #include "store/spi.h"
 
@@ -51,7 +56,7 @@ probe(AgentServer *server)
     if (under_way(server))
         return;
     fleet_hand_take(FLEET_HAND_SERVER, server->server_id, "work_probe");
-    agent_links_forget_idle(server);
+    agent_links_forget_idle(server, InvalidOid);
     n = fleet_server_roles(server->server_id, &roles);
     for (int i = 0; i < n; i++)
     {
@@ -133,4 +138,109 @@ agent_probe_turn(FleetTime now)
         next_due = look_at_all(now);
     }
     return next_due;
+}
+
+/* ---- for a session ---- */
+
+/* What is to be answered at the end of the turn. */
+typedef struct Answer
+{
+    dlist_node node;
+    int server_id;
+    Oid role;
+    FleetAnswer answer;
+} Answer;
+
+static dlist_head answers = DLIST_STATIC_INIT(answers);
+
+static FleetAnswer *
+answer_add(int server_id, Oid role, const char *sqlstate, const char *message)
+{
+    Answer *entry = MemoryContextAllocZero(agent.context, sizeof(Answer));
+
+    entry->server_id = server_id;
+    entry->role = role;
+    fleet_answer_set(&entry->answer, sqlstate, message);
+    dlist_push_tail(&answers, &entry->node);
+    turn_again();
+    return &entry->answer;
+}
+
+/* Why nobody may log in to it; NULL: one may. */
+static const char *
+cannot_ask(const AgentServer *server, const char **sqlstate)
+{
+    *sqlstate = FLEET_SQLSTATE_NOT_IN_PREREQUISITE_STATE;
+    if (server == NULL || server->gone)
+        return "the agent does not know it: its definition is not committed, or was dropped";
+    /* whoever logs in with the original's name would be taken for it */
+    return agent.paused ? "this parent is paused: it is a copy, and may not speak to servers"
+                        : server->held;
+}
+
+static void
+ask(int server_id, Oid role)
+{
+    AgentServer *server = agent_server_by_id(server_id);
+    const char *sqlstate, *why = cannot_ask(server, &sqlstate);
+    char *error;
+    AgentLink *link;
+
+    if (why != NULL)
+    {
+        (void) answer_add(server_id, role, sqlstate, why);
+        return;
+    }
+    fleet_hand_take(FLEET_HAND_SERVER, server_id, "work_probe");
+    agent_links_forget_idle(server, role);
+    link = agent_link_get(server, role, &sqlstate, &error);
+    if (link == NULL)
+        (void) answer_add(server_id, role, sqlstate, error);
+    else if (link->up)
+        answer_add(server_id, role, "", "")->in_use = true;
+    else
+    {
+        link->asked = true;
+        fleet_link_knock_now(link->link);
+    }
+}
+
+void
+agent_probe_asked(void)
+{
+    int server_id;
+    Oid role;
+
+    while (fleet_shared_ask_take(agent.shared, &server_id, &role))
+        ask(server_id, role);
+    fleet_hand_empty();
+}
+
+void
+agent_probe_told(AgentLink *link, const char *sqlstate, const char *reason)
+{
+    if (!link->asked)
+        return;
+    link->asked = false;
+    (void) answer_add(link->server->server_id, link->role, sqlstate == NULL ? "" : sqlstate,
+                      reason == NULL ? "" : reason);
+}
+
+void
+agent_probe_again(AgentLink *link)
+{
+    fleet_shared_ask_again(agent.shared, link->server->server_id, link->role);
+    turn_again();
+}
+
+void
+agent_probe_answer(void)
+{
+    while (!dlist_is_empty(&answers))
+    {
+        Answer *entry = dlist_container(Answer, node, dlist_pop_head_node(&answers));
+
+        fleet_shared_answer(agent.shared, entry->server_id, entry->role, &entry->answer);
+        pfree(entry);
+    }
 }

@@ -254,6 +254,8 @@ link_free(AgentLink *link)
 {
     if (link->forbidden != NULL)
         pfree(link->forbidden);
+    if (link->asked)
+        hooks->unasked(link);
     fleet_link_close(link->link);
     dlist_delete(&link->node);
     pfree(link);
@@ -581,7 +583,7 @@ agent_servers_flush(void)
 }
 
 void
-agent_links_forget_idle(AgentServer *server)
+agent_links_forget_idle(AgentServer *server, Oid role)
 {
     dlist_mutable_iter iter;
 
@@ -589,7 +591,8 @@ agent_links_forget_idle(AgentServer *server)
     {
         AgentLink *link = dlist_container(AgentLink, node, iter.cur);
 
-        if (!link->suspect && link_is_idle(link))
+        if (!link->suspect && !link->asked && (!OidIsValid(role) || link->role == role) &&
+            link_is_idle(link))
             link_free(link);
     }
 }

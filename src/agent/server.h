@@ -12,6 +12,8 @@ typedef struct AgentServerHooks
 {
     bool (*in_use)(AgentLink *link);  /* something unfinished runs, or ran, over it */
     void (*retired)(AgentLink *link); /* it gets nothing new: place again what never started */
+    /* It is closed, and a session waits for what comes of its login. */
+    void (*unasked)(AgentLink *link);
 } AgentServerHooks;
 
 extern void agent_servers_init(const AgentServerHooks *hooks);
@@ -33,9 +35,9 @@ extern AgentLink *agent_link_get(AgentServer *server, Oid role, const char **sql
 /* For what has begun there, whatever holds now: a link without ground gets some, or not, until
  * fleet.lost_after. */
 extern AgentLink *agent_link_again(AgentServer *server, Oid role);
-/* Links that nothing uses are closed: the next one logs in anew.  Not those that knock at a server
- * that is away. */
-extern void agent_links_forget_idle(AgentServer *server);
+/* Links that nothing uses, of this role (InvalidOid: of any), are closed: the next one logs in anew.
+ * Not those that knock at a server that is away, or that a session waits for. */
+extern void agent_links_forget_idle(AgentServer *server, Oid role);
 /* It is up, or down.  What is on it is for others to look at (events.c); once they have, after it
  * went down, the server may be suspect. */
 extern void agent_link_up(AgentLink *link, const FleetLinkIdentity *identity);

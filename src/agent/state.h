@@ -196,6 +196,7 @@ struct AgentLink
     char *forbidden;      /* why it has no ground; NULL: it has */
     const char *forbidden_sqlstate;
     bool probing;     /* a probe logs in (probe.c) */
+    bool asked;       /* a session waits for what comes of the login (probe.c) */
     bool retired;     /* of the mode that the server had before: finishes what it has */
     uint32 deploying; /* answers to come */
     /* lists of others: local_job*.c, remote.c, deploy.c */

@@ -2,7 +2,7 @@
  * api/server.c
  *     fleet_link.create_foreign_server(): a connection string becomes a foreign
  *     server and a user mapping of the caller, with the caller's rights.  In
- *     any session.  And whether a role may use a server.
+ *     any session.  And whether a role may use a server, and how that takes it.
  *
  * The commands are built as parse trees and go through ProcessUtility with a
  * text that has no option in it, so that the password is in no error context,
@@ -11,9 +11,12 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "link/conninfo.h"
+#include "mailbox/mailbox.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
@@ -22,6 +25,7 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 
+PG_FUNCTION_INFO_V1(fleet_sql_ask_agent);
 PG_FUNCTION_INFO_V1(fleet_sql_cannot_use);
 PG_FUNCTION_INFO_V1(fleet_sql_create_foreign_server);
 
@@ -151,4 +155,24 @@ fleet_sql_cannot_use(PG_FUNCTION_ARGS)
                                   &keywords, &values, &superuser, &sqlstate, &why))
         PG_RETURN_NULL();
     PG_RETURN_TEXT_P(cstring_to_text(why));
+}
+
+/* (server_id, role) → (sqlstate, message, in_use): what came of a login of the agent, just now. */
+Datum
+fleet_sql_ask_agent(PG_FUNCTION_ARGS)
+{
+    FleetAnswer answer;
+    TupleDesc desc;
+    Datum values[3];
+    bool nulls[3] = {false, false, false};
+
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "return type must be a row type");
+    desc = BlessTupleDesc(desc);
+    fleet_ask_server(PG_GETARG_INT32(0), PG_GETARG_OID(1), &answer);
+    nulls[0] = nulls[1] = answer.sqlstate[0] == '\0';
+    values[0] = CStringGetTextDatum(answer.sqlstate);
+    values[1] = CStringGetTextDatum(answer.message);
+    values[2] = BoolGetDatum(answer.in_use);
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }

@@ -151,6 +151,8 @@ extern FleetTime fleet_link_timers(FleetTime now);
 
 /* Connects, if it is not up: the callbacks up or down tell how that went, and it is tried on. */
 extern void fleet_link_knock(FleetServerLink *link);
+/* … at once, however long it would have waited after its last attempt. */
+extern void fleet_link_knock_now(FleetServerLink *link);
 
 /* ---- mode agent ---- */
 

@@ -160,6 +160,15 @@ link_try_anew(FleetServerLink *link)
 }
 
 void
+fleet_link_knock_now(FleetServerLink *link)
+{
+    if (link->up)
+        return;
+    link_try_anew(link);
+    fleet_link_need(link);
+}
+
+void
 fleet_link_hold(FleetServerLink *link, const char *why)
 {
     if (link->held != NULL)

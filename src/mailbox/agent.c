@@ -17,11 +17,16 @@
 void
 fleet_shared_leave(FleetShared *shared)
 {
-    PGPROC *wake[FLEET_MAX_WAITERS];
+    PGPROC *wake[FLEET_MAX_WAITERS + FLEET_MAX_ASKS];
     int n = 0;
 
     SpinLockAcquire(&shared->mutex);
     shared->agent = NULL;
+    for (int i = 0; i < shared->asks_used; i++)
+    {
+        if (shared->asks[i].proc != NULL)
+            wake[n++] = shared->asks[i].proc;
+    }
     for (int i = 0; i < shared->waiters_used; i++)
     {
         if (shared->waiters[i].proc != NULL)

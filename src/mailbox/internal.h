@@ -1,7 +1,8 @@
 /*
  * mailbox/internal.h
  *     Layout of the memory that the agent shares with sessions.  Used by
- *     mailbox/agent.c (the agent) and mailbox/session.c (sessions) only.
+ *     mailbox/agent.c (the agent), mailbox/session.c (sessions) and
+ *     mailbox/ask.c (both) only.
  */
 #ifndef FLEET_MAILBOX_INTERNAL_H
 #define FLEET_MAILBOX_INTERNAL_H
@@ -15,9 +16,11 @@
 #ifdef FLEET_TEST_POINTS /* small, so that tests can fill them */
 #define FLEET_RING_SIZE 1024
 #define FLEET_MAX_WAITERS 64
+#define FLEET_MAX_ASKS 4
 #else
 #define FLEET_RING_SIZE 8192
 #define FLEET_MAX_WAITERS 1024
+#define FLEET_MAX_ASKS 64
 #endif
 
 typedef struct FleetWaiter
@@ -28,6 +31,16 @@ typedef struct FleetWaiter
     bool holds;         /* its query's snapshot, meanwhile */
     bool poked;
 } FleetWaiter;
+
+typedef struct FleetAsk
+{
+    PGPROC *proc; /* NULL: free */
+    int server_id;
+    Oid role;
+    bool taken; /* the agent is about it */
+    bool answered;
+    FleetAnswer answer;
+} FleetAsk;
 
 struct FleetShared
 {
@@ -40,8 +53,15 @@ struct FleetShared
     uint32 head;   /* next to take */
     uint32 tail;   /* next to write; tail - head <= FLEET_RING_SIZE */
     int waiters_used;
+    int asks_used;
     FleetMessage ring[FLEET_RING_SIZE];
     FleetWaiter waiters[FLEET_MAX_WAITERS];
+    FleetAsk asks[FLEET_MAX_ASKS];
 };
+
+/* The present agent's memory; NULL: there is none (session.c). */
+extern FleetShared *fleet_shared_find(void);
+/* Sleeps until the latch is set, or until then; the session can be ended and canceled meanwhile. */
+extern void fleet_session_sleep(FleetTime until);
 
 #endif

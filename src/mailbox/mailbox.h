@@ -53,6 +53,18 @@ typedef struct FleetWait
 /* Waits until the run is final, or for what "wait" names.  Never polls: the agent sets the latch. */
 extern void fleet_wait_run(FleetWait *wait);
 
+/* What became of a login to a server. */
+typedef struct FleetAnswer
+{
+    char sqlstate[6]; /* "": it takes the role */
+    char message[512];
+    bool in_use; /* its connection does something, so none was made */
+} FleetAnswer;
+
+/* Lets the agent log in to a server as this role, and waits for what comes of it (mailbox/ask.c).  ERROR:
+ * there is no agent, and none comes. */
+extern void fleet_ask_server(int server_id, Oid role, FleetAnswer *answer);
+
 /* -- the agent (mailbox/agent.c) -- */
 
 typedef struct FleetShared FleetShared;
@@ -77,6 +89,14 @@ extern bool fleet_shared_has_holders(const FleetShared *shared);
 /* Such a session that process "pid" has been waiting for, for that long: its pid, and for which run
  * it waits; 0: none. */
 extern int fleet_shared_blocker(FleetShared *shared, int pid, FleetTime at_least, int64 *run_id);
+/* Next server that a session asks about, for which role. */
+extern bool fleet_shared_ask_take(FleetShared *shared, int *server_id, Oid *role);
+/* What was taken is to be taken once more. */
+extern void fleet_shared_ask_again(FleetShared *shared, int server_id, Oid role);
+/* To all who ask that. */
+extern void fleet_shared_answer(FleetShared *shared, int server_id, Oid role,
+                                const FleetAnswer *answer);
+extern void fleet_answer_set(FleetAnswer *answer, const char *sqlstate, const char *message);
 /* Wakes who waits for this run: final, or only to look at its log and progress. */
 extern void fleet_shared_run_changed(FleetShared *shared, int64 run_id, bool final);
 

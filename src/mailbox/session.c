@@ -57,6 +57,11 @@ remove_my_waiters(dsm_segment *segment, Datum arg)
         if (shared->waiters[i].proc == MyProc)
             shared->waiters[i].proc = NULL;
     }
+    for (int i = 0; i < shared->asks_used; i++)
+    {
+        if (shared->asks[i].proc == MyProc)
+            shared->asks[i].proc = NULL;
+    }
     SpinLockRelease(&shared->mutex);
 }
 
@@ -292,20 +297,35 @@ waiter_remove(FleetShared *shared, FleetWaiter *waiter)
     SpinLockRelease(&shared->mutex);
 }
 
+FleetShared *
+fleet_shared_find(void)
+{
+    int pid;
+    uint32 handle;
+
+    fleet_catalog_agent(&pid, &handle);
+    return attach(handle);
+}
+
+void
+fleet_session_sleep(FleetTime until)
+{
+    long ms = fleet_wait_ms(fleet_clock_now(), until);
+
+    (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
+                     PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+}
+
 /* At most until then; the caller looks at the time again.  What is held of the transaction is given
  * up before. */
 static void
 sleep_until(FleetWait *wait, FleetTime until)
 {
-    long ms;
-
     if (wait->rest != NULL)
         wait->rest();
-    ms = fleet_wait_ms(fleet_clock_now(), until);
-    (void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (ms >= 0 ? WL_TIMEOUT : 0), ms,
-                     PG_WAIT_EXTENSION);
-    ResetLatch(MyLatch);
-    CHECK_FOR_INTERRUPTS();
+    fleet_session_sleep(until);
     if (wait->sees_cancel && QueryCancelPending)
         wait->canceled = true;
 }
@@ -391,8 +411,6 @@ fleet_wait_run(FleetWait *wait)
     wait->canceled = wait->sees_cancel && QueryCancelPending;
     while (!wait->canceled)
     {
-        int pid;
-        uint32 handle;
         FleetShared *shared;
         int state = fleet_catalog_run_state(wait->run_id);
 
@@ -403,8 +421,7 @@ fleet_wait_run(FleetWait *wait)
             wait->timed_out = true;
             return;
         }
-        fleet_catalog_agent(&pid, &handle);
-        shared = attach(handle);
+        shared = fleet_shared_find();
         if (shared == NULL)
         {
             /* Launch now and then only: an agent may be on its way up already. */

@@ -65,6 +65,11 @@ CREATE FUNCTION fleet_catalog.wait_run(a_run_id bigint, a_timeout_ms bigint, a_c
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_wait_run';
 COMMENT ON FUNCTION fleet_catalog.wait_run(bigint, bigint, boolean) IS 'Waits until the run has ended (or changed); returns its state';
 
+CREATE FUNCTION fleet_catalog.ask_agent(a_server_id integer, a_role oid, OUT sqlstate text, OUT message text, OUT in_use boolean) RETURNS record
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'fleet_sql_ask_agent';
+COMMENT ON FUNCTION fleet_catalog.ask_agent(integer, oid)
+    IS 'Lets the agent log in to a server as a role: the error, or null, and whether there was a connection that was in use, so that none was made';
+
 -- ---- the core ----------------------------------------------------------------------------------
 
 -- LEAKPROOF, as it raises no error and says nothing of its argument: a condition on the state that a view shows is applied before

@@ -310,6 +310,60 @@ BEGIN
 END
 $$;
 
+-- What the agent finds when it logs in to a server for the caller: the error, or the lines that say what is there.
+CREATE FUNCTION fleet_link.ask_server(server text, OUT lines text[], OUT code text, OUT message text, OUT hint text) RETURNS record
+    LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
+COMMENT ON FUNCTION fleet_link.ask_server(text) IS 'For fleet.check_server(): logs in to a server now, as the caller''s user mapping says; lines about it, or the error';
+
+CREATE FUNCTION fleet_catalog.ask_server(a_server text, OUT lines text[], OUT code text, OUT message text, OUT hint text) RETURNS record
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_server fleet_catalog.server := fleet_catalog.get_server(a_server);
+    v_role name := pg_get_userbyid(fleet_catalog.caller());
+    v_begun timestamptz := clock_timestamp();
+    v_answer record;
+    v_took text;
+BEGIN
+    SELECT * INTO v_answer FROM fleet_catalog.ask_agent(v_server.server_id, fleet_catalog.caller());
+    v_took := round(1000 * extract(epoch FROM clock_timestamp() - v_begun)::numeric, 1) || ' ms';
+    IF v_answer.sqlstate IS NOT NULL THEN
+        -- what the other side says is a code, and no success
+        code := CASE WHEN v_answer.sqlstate ~ '^[0-9A-Z]{5}$' AND v_answer.sqlstate !~ '^0[0-2]' THEN v_answer.sqlstate ELSE '08000' END;
+        message := format('server "%s" does not take role "%s": %s', v_server.name, v_role, v_answer.message);
+        hint := CASE WHEN code ~ '^28' THEN format('Compare the user mapping of %I with the roles and pg_hba.conf of the server.', v_role)
+                     WHEN code ~ '^(08|57P03)' THEN 'It is tried again by itself as soon as something needs it, and by this call.'
+                     WHEN code = '42704' THEN format('A user mapping is made with CREATE USER MAPPING FOR %I SERVER %I.', v_role, v_server.name)
+                     WHEN v_server.mode = 'agent' THEN 'A server of mode agent has this extension, in the database that is connected to; one that has not can be used in mode direct.'
+                     ELSE 'fleet.server_status shows how it is for all roles.' END;
+        RETURN;
+    END IF;
+    lines := ARRAY[format('server "%s" takes role "%s": PostgreSQL %s, mode %s; %s', v_server.name, v_role,
+                          (SELECT h.version FROM fleet_catalog.server_health AS h WHERE h.server_id = v_server.server_id), v_server.mode,
+                          CASE WHEN v_answer.in_use THEN 'it is in use just now' ELSE 'logged in after ' || v_took END)];
+    IF v_server.state <> 'online' THEN
+        lines := lines || format('it is %s: nothing new is placed there', v_server.state);
+    END IF;
+END
+$$;
+
+CREATE PROCEDURE fleet.check_server(server text)
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_found record;
+    v_line text;
+BEGIN
+    SELECT a.lines, a.code, a.message, a.hint INTO v_found FROM fleet_link.ask_server(check_server.server) AS a;
+    IF v_found.code IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = v_found.code, MESSAGE = v_found.message, HINT = v_found.hint;
+    END IF;
+    FOREACH v_line IN ARRAY v_found.lines LOOP
+        RAISE INFO '%', v_line;
+    END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE fleet.check_server(text)
+    IS 'Logs in to a server now, as jobs of the caller would, whatever its state is; says what is there, or raises the error. What waits for that server goes on if it is back';
+
 CREATE FUNCTION fleet.unregister_server(server text, cascade boolean DEFAULT false) RETURNS boolean
     LANGUAGE C AS 'MODULE_PATHNAME', 'fleet_sql_api';
 COMMENT ON FUNCTION fleet.unregister_server(text, boolean)

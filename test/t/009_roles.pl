@@ -231,6 +231,8 @@ my %stranger = (
     drop_hook => [ q{SELECT fleet.drop_hook('alice hook')} => '42704' ],
     hook_params => [ q{SELECT fleet_link.hook_params('alice job')} => '42501' ],
     set_server_state => [ q{SELECT fleet.set_server_state('d1', 'offline')} => '42501' ],
+    check_server => [ q{CALL fleet.check_server('d1')} => '42501' ],
+    ask_server => [ q{SELECT fleet_link.ask_server('d1')} => '42501' ],
     lift_quarantine => [ "SELECT fleet.lift_quarantine(run_id => $sleeping)" => '42704' ],
     unregister_server => [ q{SELECT fleet.unregister_server('d1')} => '42501' ],
     remove_server => [ q{SELECT fleet.remove_server('d1')} => '42501' ],

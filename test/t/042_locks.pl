@@ -247,6 +247,7 @@ my %call = (
     'fleet.use_pg_cron'        => [ q{SELECT fleet.use_pg_cron()}, error => qr/pg_cron/ ],
     'fleet.schedule_times'     => [ q{SELECT * FROM fleet.schedule_times('* * * * *')}, reads => 1 ],
     'fleet.set_server_state'   => q{SELECT fleet.set_server_state('a1', 'offline'), fleet.set_server_state('d1', 'draining')},
+    'fleet.check_server'       => [ q{CALL fleet.check_server('a1')}, reads => 1 ],
     'fleet.start_job'          => [ q{SELECT fleet.start_job('work')}, altered => 1 ],
     'fleet.state_graph'        => [ q{SELECT fleet.state_graph('run')}, reads => 1 ],
     'fleet.state_transitions'  => [ q{SELECT * FROM fleet.state_transitions()}, reads => 1 ],

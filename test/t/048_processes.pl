@@ -107,7 +107,7 @@ my %argument = (
     'fleet.add_hook' => q{'new', sql => 'SELECT 1'}, 'fleet_link.hook_params' => q{'noop'}, 'fleet.create_job' => q{'new'}, 'fleet.create_package' => q{'new'}, 'fleet.alter_job' => q{'noop', description => 'x'}, 'fleet.alter_package' => q{'here', description => 'x'},
     'fleet.drop_job' => q{'noop'}, 'fleet.drop_package' => q{'here'}, 'fleet.add_step' => q{'noop', 'more', sql => 'SELECT 1'}, 'fleet.drop_step' => q{'noop', 's1'},
     'fleet.add_task' => q{'here', 'more', sql => 'SELECT 1'}, 'fleet.drop_task' => q{'here', 't'}, 'fleet.execute_package' => q{'here'},
-    'fleet.add_server' => q{'new', 'host=127.0.0.1', username => 'etl', password => 'x'}, 'fleet.alter_server' => q{'a1', slots => 2}, 'fleet.set_server_state' => q{'a1', 'draining'},
+    'fleet.add_server' => q{'new', 'host=127.0.0.1', username => 'etl', password => 'x'}, 'fleet.alter_server' => q{'a1', slots => 2}, 'fleet.set_server_state' => q{'a1', 'draining'}, 'fleet.check_server' => q{'a1'}, 'fleet_link.ask_server' => q{'a1'},
     'fleet.unregister_server' => q{'a1'}, 'fleet.remove_server' => q{'named', cascade => true}, 'fleet.plan' => q{'here'}, 'fleet.advise' => q{'here', servers => 2}, 'fleet.param' => q{'x'}, 'fleet.context' => q{'x'},
     'fleet.agent_status' => '', 'fleet.state_transitions' => '', 'fleet.state_graph' => q{'run'}, 'fleet_link.deployment_list' => '',
     'fleet_link.agent_hello' => q{fleet_catalog_protocol, gen_random_uuid(), 1, 'x'}, 'fleet_link.watch_run' => "$ended, NULL, NULL",
