@@ -265,6 +265,7 @@ my %call = (
     'fleet_link.agent_resume'      => "$hello; SELECT * FROM fleet_link.agent_resume('{uuid}', {epoch}, ARRAY['{token}']::uuid[])",
     'fleet_link.agent_start'       => "$hello; SELECT * FROM fleet_link.agent_start('{uuid}', {epoch}, ARRAY['{token}', gen_random_uuid()]::uuid[], '{stays,work}', ARRAY['{}', '{}']::jsonb[]);"
         . " SELECT * FROM fleet_link.agent_start('{uuid}', {epoch}, ARRAY[gen_random_uuid()], '{work}', ARRAY['{}']::jsonb[])",
+    'fleet_link.ask_server'            => [ q{SELECT fleet_link.ask_server('a1')}, reads => 1 ],
     'fleet_link.create_foreign_server' => q{SELECT fleet_link.create_foreign_server('new', 'host=127.0.0.1 port=1', 'alice', 'secret')},
     'fleet_link.cron_elsewhere'        => [ q{SELECT fleet_link.cron_elsewhere('postgres', 'job', '* * * * *', 'SELECT 1')}, error => qr/./ ],
     'fleet_link.run_eta'               => [ q{SELECT fleet_link.run_eta(max(run_id)) FROM fleet.run}, reads => 1 ],
