@@ -85,7 +85,7 @@ SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.task_limit (name, owner,
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quota (role) VALUES (10), (10)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quota (role) VALUES (NULL), (NULL)$$);
 SELECT pg_temp.breaks($$INSERT INTO fleet_catalog.quota (quota_id, role) VALUES (1000001, NULL), (1000001, 10)$$);
-SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.quota (%s) VALUES (%s)', c[1], c[2])) FROM unnest('{max_open_runs -1,max_open_runs 1000001,max_active_runs 0,max_active_runs 1000001,max_priority -1001,max_priority 1001,max_runners 0,max_runners 1001}'::text[]) AS q (said), string_to_array(q.said, ' ') AS c;
+SELECT pg_temp.breaks(format('INSERT INTO fleet_catalog.quota (%s) VALUES (%s)', c[1], c[2])) FROM unnest('{max_open_runs -1,max_open_runs 1000001,max_active_runs 0,max_active_runs 1000001,max_priority -1001,max_priority 1001,max_runners 0,max_runners 1001,max_log_mb 0,max_log_mb 1000001}'::text[]) AS q (said), string_to_array(q.said, ' ') AS c;
 
 -- hooks
 INSERT INTO fleet_catalog.hook (hook_id, name, owner, on_event, sql, since_event) VALUES (1000001, 'regress_h', 10, '{run_failed}', 'SELECT 1', 0);

@@ -56,6 +56,7 @@ struct LocalJob
     FleetExec exec;
     Oid role;        /* of the present step */
     Oid owner;       /* the job's */
+    int64 unkept;    /* lines of the present step that the log quota of its owner left out */
     AgentLink *link; /* direct; NULL: runners here */
     FleetExecutor *executor;
     Oid executor_role;

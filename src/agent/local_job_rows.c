@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "agent/local_job_internal.h"
+#include "agent/log_quota.h"
 #include "store/spi.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -184,9 +185,44 @@ local_job_write_step(LocalJob *local)
     }
 }
 
+/* The next line of its log, without what it says. */
+static FleetLineWrite
+line_of(LocalJob *local)
+{
+    FleetLineWrite w = {.run_id = local->run_id,
+                        .job_run_id = local->job_run_id,
+                        .task = local->task_no,
+                        .item = local->item,
+                        .step_no = local->job.step + 1,
+                        .seq = ++local->log_seq,
+                        .logged_at = fleet_clock_wall()};
+
+    return w;
+}
+
+/* How many lines of the step are missing, as its last line. */
+static void
+tell_unkept(LocalJob *local)
+{
+    FleetLineWrite w;
+
+    if (local->unkept == 0)
+        return;
+    w = line_of(local);
+    w.diag.level = "WARNING";
+    w.diag.sqlstate = FLEET_SQLSTATE_WARNING;
+    w.diag.message =
+        psprintf("%lld lines of this step were not kept: its role has logged all that it may "
+                 "in an hour (fleet.quota)",
+                 (long long) local->unkept);
+    local->unkept = 0;
+    fleet_line_write(&w);
+}
+
 void
 local_job_close_step(LocalJob *local, FleetState state)
 {
+    tell_unkept(local);
     local->step.state = state;
     local->step.finished_at = fleet_clock_wall();
     local->step.last_seq = ++local->log_seq;
@@ -321,15 +357,15 @@ tell_outer(LocalJob *local, const FleetExecutorEvent *event)
 void
 local_job_log(LocalJob *local, const FleetExecutorEvent *event)
 {
-    FleetLineWrite w = {0};
+    FleetLineWrite w;
 
-    w.run_id = local->run_id;
-    w.job_run_id = local->job_run_id;
-    w.task = local->task_no;
-    w.item = local->item;
-    w.step_no = local->job.step + 1;
-    w.seq = ++local->log_seq;
-    w.logged_at = fleet_clock_wall();
+    /* Once one is left out, so is what follows it in this step: another agent may read it again. */
+    if (local->unkept > 0 || !agent_log_quota_keeps(local->owner, &event->diag))
+    {
+        local->unkept++;
+        return;
+    }
+    w = line_of(local);
     w.diag = event->diag;
     if (w.diag.message == NULL)
         w.diag.message = "";

@@ -22,6 +22,7 @@
 #include "store/spi.h"
 #include "utils/memutils.h"
 
+#define LOG_MB 1024 /* in an hour */
 #define REACHED_EVERY FLEET_SECONDS(3600)
 
 #define ROLE_NUMBER(role) (UINT64CONST(1) << 32 | (role))
@@ -89,6 +90,15 @@ max_runners(Oid role)
 
     return may_have(role, own != NULL ? own->max_runners : 0,
                     others != NULL ? others->max_runners : 0, fleet_guc_max_runners - 1);
+}
+
+uint32
+agent_quota_log_mb(Oid role)
+{
+    const FleetQuotaRow *own = find(role), *others = everybody();
+
+    return may_have(role, own != NULL ? own->max_log_mb : 0,
+                    others != NULL ? others->max_log_mb : 0, LOG_MB);
 }
 
 static void

@@ -17,6 +17,8 @@ extern void agent_quota_settings(void);
 extern uint64 agent_quota_key(Oid owner);
 /* … and it has a run: how many may be active. */
 extern void agent_quota_told(Oid owner);
+/* Megabytes of log lines in an hour; 0: any number. */
+extern uint32 agent_quota_log_mb(Oid role);
 /* SQL of a run of this owner waits in the placer while its role has all the runners that it may. */
 extern void agent_quota_task(Oid owner, FleetTaskSpec *spec);
 /* fleet_runner_get(), for a role that may have one more. */

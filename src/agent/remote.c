@@ -12,6 +12,7 @@
 
 #include "agent/remote.h"
 #include "agent/given.h"
+#include "agent/log_quota.h"
 #include "agent/run.h"
 #include "agent/server.h"
 #include "agent/task.h"
@@ -446,7 +447,12 @@ report_line(AgentTask *task, const FleetRemoteLine *line)
     w.logged_at = line->logged_at;
     w.diag = line->diag;
     if (w.seq <= task->log_line_seq)
-        return; /* had it already */
+        return;                                            /* had it already */
+    if (!agent_log_quota_keeps(task->run->owner, &w.diag)) /* its number is the server's */
+        w.diag = (FleetDiagnostics){.level = w.diag.level,
+                                    .sqlstate = w.diag.sqlstate,
+                                    .message = "not kept: its role has logged all that it may in "
+                                               "an hour (fleet.quota)"};
     fleet_line_write(&w);
     task->log_line_seq = w.seq;
     agent_task_log_used(task, w.seq);

@@ -38,7 +38,7 @@ static FleetStatement named_statement = {
     NULL};
 
 static FleetStatement quota_statement = {
-    "SELECT q.role::pg_catalog.oid, q.role IS NULL, q.max_active_runs, q.max_runners"
+    "SELECT q.role::pg_catalog.oid, q.role IS NULL, q.max_active_runs, q.max_runners, q.max_log_mb"
     "  FROM fleet_catalog.quota AS q",
     0,
     {0},
@@ -101,6 +101,7 @@ fleet_quota_read(FleetQuotaRow **rows, MemoryContext context)
         row->everybody = fleet_column_bool(tuple, table->tupdesc, 2);
         row->max_active_runs = (uint32) fleet_column_int(tuple, table->tupdesc, 3, 0);
         row->max_runners = (uint32) fleet_column_int(tuple, table->tupdesc, 4, 0);
+        row->max_log_mb = (uint32) fleet_column_int(tuple, table->tupdesc, 5, 0);
     }
     SPI_freetuptable(table);
     return count;

@@ -38,6 +38,7 @@ typedef struct FleetQuotaRow
     bool everybody;
     uint32 max_active_runs; /* 0: as everybody; of everybody: the default */
     uint32 max_runners;     /* the same */
+    uint32 max_log_mb;      /* the same */
 } FleetQuotaRow;
 
 /* All of them; palloc'd in the context.  Returns how many. */

@@ -45,10 +45,10 @@ for my $role (qw(alice bob))
 
 $f->fails("SELECT fleet.set_quota('alice', max_runners => 5)", '42501', 'nobody sets his own quota', as => 'alice', help => 1);
 $f->fails('SELECT fleet.drop_quota(NULL)', '42501', '... nor that of everybody', as => 'alice', help => 1);
-$f->sql(q{SELECT fleet.set_quota(NULL, max_priority => 50); SELECT fleet.set_quota('alice', max_open_runs => 3); SELECT fleet.set_quota('alice', max_runners => 5); SELECT fleet.set_quota('bob', max_open_runs => 900)});
-my $all = q{SELECT string_agg(concat_ws(' ', coalesce(role, '-'), coalesce(max_open_runs::text, '.'), coalesce(max_active_runs::text, '.'), coalesce(max_priority::text, '.'), coalesce(max_runners::text, '.')), ', ' ORDER BY role) FROM fleet.quota};
-is($f->sql($all), 'alice 3 . . 5, bob 900 . . ., - . . 50 .', 'each value by itself');
-is($f->sql_as('alice', $all), 'alice 3 . . 5, - . . 50 .', 'a role sees its own');
+$f->sql(q{SELECT fleet.set_quota(NULL, max_priority => 50); SELECT fleet.set_quota('alice', max_open_runs => 3); SELECT fleet.set_quota('alice', max_runners => 5); SELECT fleet.set_quota('bob', max_open_runs => 900); SELECT fleet.set_quota('bob', max_log_mb => 7)});
+my $all = q{SELECT string_agg(concat_ws(' ', coalesce(role, '-'), coalesce(max_open_runs::text, '.'), coalesce(max_active_runs::text, '.'), coalesce(max_priority::text, '.'), coalesce(max_runners::text, '.'), coalesce(max_log_mb::text, '.')), ', ' ORDER BY role) FROM fleet.quota};
+is($f->sql($all), 'alice 3 . . 5 ., bob 900 . . . 7, - . . 50 . .', 'each value by itself');
+is($f->sql_as('alice', $all), 'alice 3 . . 5 ., - . . 50 . .', 'a role sees its own');
 is($f->sql(q{SELECT fleet.drop_quota('bob') || ' ' || fleet.drop_quota('bob')}), 'true false', 'dropped');
 
 # ---- open runs -----------------------------------------------------------------------------------

@@ -49,7 +49,12 @@ $ENV{FLEET_TEST_CLOCK} = $clock;
 # ---- what runs ---------------------------------------------------------------------------------
 
 my $f = FleetTest->new(agents => 1, direct => 1, witness => 0, preload => 1, delays => 0,
-    conf => "restart_after_crash = on\nautovacuum_naptime = '1s'\nfleet.log_events = 'off'\n");
+    conf => "restart_after_crash = on\nfleet.log_events = 'off'\n");
+for my $node (qw(parent a1))
+{
+    $f->node($node)->append_conf('postgresql.conf', "autovacuum_naptime = '1s'");
+    $f->node($node)->reload;
+}
 $f->job('load', q{DO $$ BEGIN RAISE NOTICE 'loads %', current_setting('fleet.params'); END $$}, { sql => q{INSERT INTO etl.effect (key) VALUES (etl.key())} });
 my $items = sub { return "SELECT jsonb_build_object('key', '$_[0] ' || i) FROM generate_series(1, 100) AS i" };
 $f->package('nightly',
