@@ -21,7 +21,8 @@
  * would be as many runs.  This is one place and one row a call.
  *
  * Bounds: one call at a time for each role, and half of the runners for all of
- * them, in turn; each call has a timeout; one that does not stop then loses its
+ * them, by turns of the roles; its runner is one of those that its role may have
+ * (agent/quota.h); each call has a timeout; one that does not stop then loses its
  * runner.  An event that is older than max_age calls nobody.  A hook that fails
  * raises an event the first time in a row, which calls no hook.  Runs that a
  * hook has started are known as such (hook_depth, which the runner's process
@@ -31,6 +32,7 @@
 #include "postgres.h"
 
 #include "agent/hook.h"
+#include "agent/quota.h"
 #include "agent/raise.h"
 #include "guc.h"
 #include "lib/stringinfo.h"
@@ -92,7 +94,7 @@ typedef struct AgentHook
     bool late; /* it was canceled at its deadline */
 } AgentHook;
 
-/* By turns: whose call has ended goes to the end. */
+/* By turns of their roles: whose call has ended goes to the end, with all that his role has. */
 static dlist_head hooks = DLIST_STATIC_INIT(hooks);
 static dlist_head running = DLIST_STATIC_INIT(running); /* those that have a runner */
 static int nrunning;
@@ -203,7 +205,6 @@ hook_take(void *arg)
     hook->row = *row;
     hook->row.name = pstrdup(row->name);
     hook->row.package = agent_strdup(context, row->package);
-    hook->row.sql = agent_strdup(context, row->sql);
     hook->row.job = agent_strdup(context, row->job);
     hook->row.version = pstrdup(row->version);
     hook->kinds = kinds_of(&row->on_event);
@@ -253,13 +254,26 @@ agent_hooks_load(void)
 
 /* ---- ends ---- */
 
-/* It rests, and is the last one whose turn it is. */
+/* It rests, and is the last one whose turn it is, behind the others of its role: these come after those of all others. */
 static void
 request_over(AgentHook *hook)
 {
+    dlist_head of_role;
+    dlist_mutable_iter iter;
+
     give_up_runner(hook);
+    dlist_init(&of_role);
+    dlist_foreach_modify(iter, &hooks)
+    {
+        if (dlist_container(AgentHook, node, iter.cur)->row.owner != hook->row.owner)
+            continue;
+        dlist_delete(iter.cur);
+        dlist_push_tail(&of_role, iter.cur);
+    }
     dlist_delete(&hook->node);
-    dlist_push_tail(&hooks, &hook->node);
+    dlist_push_tail(&of_role, &hook->node);
+    while (!dlist_is_empty(&of_role))
+        dlist_push_tail(&hooks, dlist_pop_head_node(&of_role));
 }
 
 static void
@@ -430,22 +444,34 @@ context_of(const AgentHook *hook)
     return out.data;
 }
 
+/* NULL: it has changed since it was read. */
+static const char *
+command_of(const AgentHook *hook)
+{
+    const char *job;
+
+    if (hook->row.job == NULL)
+        return fleet_hook_sql(hook->id);
+    job = quote_literal_cstr(hook->row.job);
+    return psprintf("CALL fleet.execute_job(%s, fleet_link.hook_params(%s))", job, job);
+}
+
 static void
 call_send(AgentHook *hook)
 {
     const HookEvent *event = &hook->events[hook->at];
-    FleetStepRequest request = {.command = hook->row.sql,
+    FleetStepRequest request = {.command = command_of(hook),
                                 .params = event->json,
                                 .context = context_of(hook),
-                                .transactional = hook->row.sql != NULL && !hook->plain,
+                                .transactional = hook->row.job == NULL && !hook->plain,
                                 .hook_depth = event->depth + 1};
 
-    if (hook->row.sql == NULL)
+    if (request.command == NULL)
     {
-        const char *job = quote_literal_cstr(hook->row.job);
-
-        request.command =
-            psprintf("CALL fleet.execute_job(%s, fleet_link.hook_params(%s))", job, job);
+        agent_hooks_load();
+        hook->wait_until = fleet_clock_now() + RUNNER_WAIT;
+        request_over(hook);
+        return;
     }
     FLEET_POINT("hook_calls");
     send_request(hook, HOOK_CALLS, &request);
@@ -551,7 +577,7 @@ has_work(AgentHook *hook, int64 newest)
     return false;
 }
 
-/* False: there is no runner now, for whomever. */
+/* False: there is no runner for it now. */
 static bool
 begin(AgentHook *hook)
 {
@@ -565,13 +591,14 @@ begin(AgentHook *hook)
         blocked(hook, &why);
         return true;
     }
-    hook->executor = fleet_runner_get(hook->row.owner, &sqlstate, &message);
+    hook->executor = agent_quota_runner(hook->row.owner, &sqlstate, &message);
     if (hook->executor == NULL)
         return false;
     hook->executor->owner = hook;
     hook->executor->clean = false;
     dlist_push_tail(&running, &hook->running_node);
     nrunning++;
+    hook->stage = hook->at < hook->nevents ? HOOK_CALLS : HOOK_LOOKS;
     if (hook->at < hook->nevents)
         call(hook);
     else
@@ -599,7 +626,8 @@ runners_turn(FleetTime now)
         else if (!role_is_busy(hook->row.owner) && !begin(hook))
         {
             turn_wake_at(now + RUNNER_WAIT);
-            return;
+            if (!agent_quota_full(hook->row.owner))
+                return;
         }
     }
 }

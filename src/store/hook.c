@@ -1,6 +1,10 @@
 /*
  * store/hook.c
  *     Rows of hooks (store/hook.h).
+ *
+ * What a hook does may be long, and any role has a hundred hooks: the agent
+ * reads all of them when one has changed, and so without that, and without
+ * anything that is made of it.  A row that has changed has another xmin.
  */
 #include "postgres.h"
 
@@ -18,15 +22,21 @@ static FleetStatement tidy_statement = {
     NULL};
 
 static FleetStatement read_statement = {
-    "SELECT h.hook_id, h.name, h.owner, h.on_event, h.package, h.sql, h.job, h.retries,"
+    "SELECT h.hook_id, h.name, h.owner, h.on_event, h.package, h.job, h.retries,"
     "       fleet_catalog.microseconds(h.retry_wait), fleet_catalog.microseconds(h.timeout),"
     "       fleet_catalog.microseconds(h.max_age), h.max_depth,"
-    "       GREATEST(h.since_event, s.last_event), COALESCE(s.failures, 0), h::pg_catalog.text"
+    "       GREATEST(h.since_event, s.last_event), COALESCE(s.failures, 0), h.xmin::pg_catalog.text"
     "  FROM fleet_catalog.hook AS h LEFT JOIN fleet_catalog.hook_state AS s"
     "    ON s.hook_id OPERATOR(pg_catalog.=) h.hook_id"
     " WHERE h.enabled ORDER BY h.hook_id",
     0,
     {0},
+    NULL};
+
+static FleetStatement sql_statement = {
+    "SELECT h.sql FROM fleet_catalog.hook AS h WHERE h.hook_id OPERATOR(pg_catalog.=) $1",
+    1,
+    {INT4OID},
     NULL};
 
 static FleetStatement called_statement = {
@@ -63,16 +73,15 @@ row_read(HeapTuple tuple, TupleDesc desc, MemoryContext context, FleetHookRow *r
     row->owner = (Oid) fleet_column_int(tuple, desc, 3, InvalidOid);
     fleet_column_names(tuple, desc, 4, context, &row->on_event);
     row->package = fleet_column_text(tuple, desc, 5, context);
-    row->sql = fleet_column_text(tuple, desc, 6, context);
-    row->job = fleet_column_text(tuple, desc, 7, context);
-    row->retries = (int) fleet_column_int(tuple, desc, 8, 0);
-    row->retry_wait = fleet_column_int(tuple, desc, 9, 0);
-    row->timeout = fleet_column_int(tuple, desc, 10, 0);
-    row->max_age = fleet_column_int(tuple, desc, 11, 0);
-    row->max_depth = (int) fleet_column_int(tuple, desc, 12, 0);
-    row->place = fleet_column_int(tuple, desc, 13, 0);
-    row->failures = (int) fleet_column_int(tuple, desc, 14, 0);
-    row->version = fleet_column_text(tuple, desc, 15, context);
+    row->job = fleet_column_text(tuple, desc, 6, context);
+    row->retries = (int) fleet_column_int(tuple, desc, 7, 0);
+    row->retry_wait = fleet_column_int(tuple, desc, 8, 0);
+    row->timeout = fleet_column_int(tuple, desc, 9, 0);
+    row->max_age = fleet_column_int(tuple, desc, 10, 0);
+    row->max_depth = (int) fleet_column_int(tuple, desc, 11, 0);
+    row->place = fleet_column_int(tuple, desc, 12, 0);
+    row->failures = (int) fleet_column_int(tuple, desc, 13, 0);
+    row->version = fleet_column_text(tuple, desc, 14, context);
 }
 
 int
@@ -90,6 +99,19 @@ fleet_hook_read(FleetHookRow **rows)
         row_read(table->vals[i], table->tupdesc, context, &(*rows)[i]);
     SPI_freetuptable(table);
     return count;
+}
+
+char *
+fleet_hook_sql(int32 hook_id)
+{
+    MemoryContext context = CurrentMemoryContext;
+    Datum value = Int32GetDatum(hook_id);
+    char *sql = NULL;
+
+    if (fleet_statement_run(&sql_statement, &value, NULL) > 0)
+        sql = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
+    SPI_freetuptable(SPI_tuptable);
+    return sql;
 }
 
 static Datum

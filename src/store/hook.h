@@ -21,8 +21,8 @@ typedef struct FleetHookRow
     char *name;
     Oid owner;
     FleetNames on_event;
-    char *package;   /* NULL: whatever the package */
-    char *sql, *job; /* one of the two */
+    char *package; /* NULL: whatever the package */
+    char *job;     /* NULL: it is SQL that is to be executed */
     int retries;
     FleetTime retry_wait, timeout, max_age;
     int max_depth;
@@ -33,6 +33,9 @@ typedef struct FleetHookRow
 
 /* All that are enabled; of those that are gone nothing is kept. */
 extern int fleet_hook_read(FleetHookRow **rows);
+
+/* What it executes, as it is now; NULL: it is gone, or has a job. */
+extern char *fleet_hook_sql(int32 hook_id);
 
 /* One call, after all its attempts. */
 typedef struct FleetHookCall
