@@ -20,6 +20,10 @@
  * its own, would be in everybody's history and counts, and ten thousand events
  * would be as many runs.  This is one place and one row a call.
  *
+ * The first call of a hook by an agent is noted before it is made, until one has
+ * ended: should the server end with it each time (out of memory), the event is
+ * given up, and does not end it again and again.
+ *
  * Bounds: one call at a time for each role, and half of the runners for all of
  * them, by turns of the roles; its runner is one of those that its role may have
  * (agent/quota.h); each call has a timeout; one that does not stop then loses its
@@ -51,6 +55,7 @@
 #define STOP_MAX FLEET_SECONDS(10) /* a call that then goes on loses its runner */
 #define BLOCKED_MIN FLEET_SECONDS(15)
 #define BLOCKED_MAX FLEET_SECONDS(300)
+#define CUTS_MAX 3      /* calls for an event with which the agent ended */
 #define PLACE_STEP 1000 /* events that it was not for are noted so many at a time */
 
 typedef enum HookStage
@@ -83,6 +88,9 @@ typedef struct AgentHook
     int nevents, at;
     int attempts; /* of the present one */
     TimestampTz started_at;
+    bool proved;  /* a call has ended, and the agent has not */
+    int64 called; /* it is noted that it is called for this event */
+    int cuts;
     bool plain; /* its sql cannot run in a transaction */
     int failures;
     int blocked; /* times in a row that it could not look or begin */
@@ -186,13 +194,15 @@ hook_take(void *arg)
     const FleetHookRow *row = arg;
     AgentHook *hook = hook_by_id(row->hook_id);
     MemoryContext context, before;
+    bool changed;
 
     if (hook != NULL && strcmp(hook->row.version, row->version) == 0)
     {
         hook->read_in = readings;
         return;
     }
-    if (hook != NULL)
+    changed = hook != NULL;
+    if (changed)
         hook_free(hook);
     context = AllocSetContextCreate(CurrentMemoryContext, "pg_fleet hook", ALLOCSET_SMALL_SIZES);
     before = MemoryContextSwitchTo(context);
@@ -211,6 +221,7 @@ hook_take(void *arg)
     hook->kind_array = array_of(hook->kinds);
     hook->place = hook->noted = row->place;
     hook->failures = row->failures;
+    hook->cuts = changed ? 0 : row->cuts; /* it was not an agent's end that ended its call */
     hook->look = true;
     MemoryContextSwitchTo(before);
     MemoryContextSetParent(context, agent.context);
@@ -502,6 +513,17 @@ event_read(AgentHook *hook, const char *json)
     hook->nevents++;
 }
 
+/* It is called, and nobody else has ended by that. */
+static void
+proved(AgentHook *hook)
+{
+    if (hook->stage != HOOK_CALLS || hook->proved)
+        return;
+    hook->proved = true;
+    hook->cuts = 0;
+    fleet_hook_calls(hook->id, hook->place, 0, 0);
+}
+
 static void
 done(AgentHook *hook)
 {
@@ -530,6 +552,8 @@ agent_hook_event(void *owner, const FleetExecutorEvent *event)
         agent_request_forget(hook->ref);
         hook->ref = 0;
     }
+    if (event->kind == FLEET_EXECUTOR_COMMITTED || event->kind == FLEET_EXECUTOR_ERROR)
+        proved(hook);
     switch (event->kind)
     {
         case FLEET_EXECUTOR_BEGAN:
@@ -577,6 +601,29 @@ has_work(AgentHook *hook, int64 newest)
     return false;
 }
 
+/* True: it is not called yet: that it will be has to be stored before, or the agent has ended with it too often. */
+static bool
+noted_first(AgentHook *hook)
+{
+    int64 id = hook->events[hook->at].id;
+    FleetDiagnostics why = {.sqlstate = FLEET_SQLSTATE_CRASH_SHUTDOWN,
+                            .message = "the agent, or the server, has ended with its call"};
+
+    if (hook->proved || hook->called == id)
+        return false;
+    if (hook->cuts >= CUTS_MAX && hook->row.called == id)
+    {
+        hook->attempts = hook->cuts;
+        hook->started_at = fleet_clock_wall();
+        event_done(hook, &why);
+        return true;
+    }
+    hook->called = id;
+    fleet_hook_calls(hook->id, hook->place, id, ++hook->cuts);
+    turn_again();
+    return true;
+}
+
 /* False: there is no runner for it now. */
 static bool
 begin(AgentHook *hook)
@@ -591,6 +638,8 @@ begin(AgentHook *hook)
         blocked(hook, &why);
         return true;
     }
+    if (hook->at < hook->nevents && noted_first(hook))
+        return true;
     hook->executor = agent_quota_runner(hook->row.owner, &sqlstate, &message);
     if (hook->executor == NULL)
         return false;

@@ -25,7 +25,9 @@ static FleetStatement read_statement = {
     "SELECT h.hook_id, h.name, h.owner, h.on_event, h.package, h.job, h.retries,"
     "       fleet_catalog.microseconds(h.retry_wait), fleet_catalog.microseconds(h.timeout),"
     "       fleet_catalog.microseconds(h.max_age), h.max_depth,"
-    "       GREATEST(h.since_event, s.last_event), COALESCE(s.failures, 0), h.xmin::pg_catalog.text"
+    "       GREATEST(h.since_event, s.last_event), COALESCE(s.failures, 0), "
+    "h.xmin::pg_catalog.text,"
+    "       COALESCE(s.called, 0), COALESCE(s.cuts, 0)"
     "  FROM fleet_catalog.hook AS h LEFT JOIN fleet_catalog.hook_state AS s"
     "    ON s.hook_id OPERATOR(pg_catalog.=) h.hook_id"
     " WHERE h.enabled ORDER BY h.hook_id",
@@ -58,6 +60,14 @@ static FleetStatement at_statement = {
     {INT4OID, INT8OID, INT4OID, TEXTOID, TEXTOID, TIMESTAMPTZOID},
     NULL};
 
+static FleetStatement calls_statement = {
+    "INSERT INTO fleet_catalog.hook_state (hook_id, last_event, called, cuts)"
+    " VALUES ($1, $2, NULLIF($3, 0), $4)"
+    " ON CONFLICT (hook_id) DO UPDATE SET called = excluded.called, cuts = excluded.cuts",
+    4,
+    {INT4OID, INT8OID, INT8OID, INT4OID},
+    NULL};
+
 static FleetStatement place_statement = {
     "INSERT INTO fleet_catalog.hook_state (hook_id, last_event) VALUES ($1, $2)"
     " ON CONFLICT (hook_id) DO UPDATE SET last_event = excluded.last_event",
@@ -82,6 +92,8 @@ row_read(HeapTuple tuple, TupleDesc desc, MemoryContext context, FleetHookRow *r
     row->place = fleet_column_int(tuple, desc, 12, 0);
     row->failures = (int) fleet_column_int(tuple, desc, 13, 0);
     row->version = fleet_column_text(tuple, desc, 14, context);
+    row->called = fleet_column_int(tuple, desc, 15, 0);
+    row->cuts = (int) fleet_column_int(tuple, desc, 16, 0);
 }
 
 int
@@ -135,6 +147,15 @@ fleet_hook_called(int32 hook_id, const FleetHookCall *call, const FleetDiagnosti
                       text_or_null(why == NULL ? NULL : why->message, &nulls[7])};
 
     (void) fleet_statement_run(&called_statement, values, nulls);
+}
+
+void
+fleet_hook_calls(int32 hook_id, int64 place, int64 event_id, int cuts)
+{
+    Datum values[] = {Int32GetDatum(hook_id), Int64GetDatum(place), Int64GetDatum(event_id),
+                      Int32GetDatum(cuts)};
+
+    (void) fleet_statement_run(&calls_statement, values, NULL);
 }
 
 void

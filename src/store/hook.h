@@ -28,6 +28,8 @@ typedef struct FleetHookRow
     int max_depth;
     int64 place;   /* up to this event all are done with */
     int failures;  /* one after the other, until now */
+    int64 called;  /* for this event, and no agent has seen the end of it; 0: none */
+    int cuts;      /* so many calls, one after the other, until that */
     char *version; /* changes with what is above "place" */
 } FleetHookRow;
 
@@ -48,6 +50,8 @@ typedef struct FleetHookCall
 
 extern void fleet_hook_called(int32 hook_id, const FleetHookCall *call,
                               const FleetDiagnostics *why);
+/* It is going to be called for this event, the first time by this agent; 0: a call has ended. */
+extern void fleet_hook_calls(int32 hook_id, int64 place, int64 event_id, int cuts);
 /* How far it is; and why: it fails at present; NULL: it does not. */
 extern void fleet_hook_place(int32 hook_id, int64 place);
 extern void fleet_hook_at(int32 hook_id, int64 place, int failures, const FleetDiagnostics *why);
