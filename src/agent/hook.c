@@ -158,36 +158,6 @@ hook_by_id(int32 id)
     return NULL;
 }
 
-static uint32
-kinds_of(const FleetNames *names)
-{
-    uint32 kinds = 0;
-
-    for (int kind = FLEET_RAISED_NOTHING + 1; kind < FLEET_RAISED_COUNT; kind++)
-    {
-        if (kind != FLEET_RAISED_HOOK_FAILED &&
-            fleet_names_have(names, fleet_raised_name((FleetRaised) kind)))
-            kinds |= FLEET_RAISED_BIT(kind);
-    }
-    return kinds;
-}
-
-/* Names of kinds have nothing in them that would have to be quoted. */
-static char *
-array_of(uint32 kinds)
-{
-    StringInfoData out;
-
-    initStringInfo(&out);
-    for (int kind = 0; kind < FLEET_RAISED_COUNT; kind++)
-    {
-        if ((kinds & FLEET_RAISED_BIT(kind)) != 0)
-            appendStringInfo(&out, "%s%s", out.len > 0 ? "," : "",
-                             fleet_raised_name((FleetRaised) kind));
-    }
-    return psprintf("'{%s}'::pg_catalog.text[]", out.data);
-}
-
 static void
 hook_take(void *arg)
 {
@@ -217,8 +187,8 @@ hook_take(void *arg)
     hook->row.package = agent_strdup(context, row->package);
     hook->row.job = agent_strdup(context, row->job);
     hook->row.version = pstrdup(row->version);
-    hook->kinds = kinds_of(&row->on_event);
-    hook->kind_array = array_of(hook->kinds);
+    hook->kinds = fleet_hook_kinds(&row->on_event);
+    hook->kind_array = fleet_hook_kind_array(hook->kinds);
     hook->place = hook->noted = row->place;
     hook->failures = row->failures;
     hook->cuts = changed ? 0 : row->cuts; /* it was not an agent's end that ended its call */

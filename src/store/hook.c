@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "clock.h"
+#include "lib/stringinfo.h"
 #include "store/hook.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -94,6 +95,36 @@ row_read(HeapTuple tuple, TupleDesc desc, MemoryContext context, FleetHookRow *r
     row->version = fleet_column_text(tuple, desc, 14, context);
     row->called = fleet_column_int(tuple, desc, 15, 0);
     row->cuts = (int) fleet_column_int(tuple, desc, 16, 0);
+}
+
+uint32
+fleet_hook_kinds(const FleetNames *names)
+{
+    uint32 kinds = 0;
+
+    for (int kind = FLEET_RAISED_NOTHING + 1; kind < FLEET_RAISED_COUNT; kind++)
+    {
+        if (kind != FLEET_RAISED_HOOK_FAILED &&
+            fleet_names_have(names, fleet_raised_name((FleetRaised) kind)))
+            kinds |= FLEET_RAISED_BIT(kind);
+    }
+    return kinds;
+}
+
+/* Names of kinds have nothing in them that would have to be quoted. */
+char *
+fleet_hook_kind_array(uint32 kinds)
+{
+    StringInfoData out;
+
+    initStringInfo(&out);
+    for (int kind = 0; kind < FLEET_RAISED_COUNT; kind++)
+    {
+        if ((kinds & FLEET_RAISED_BIT(kind)) != 0)
+            appendStringInfo(&out, "%s%s", out.len > 0 ? "," : "",
+                             fleet_raised_name((FleetRaised) kind));
+    }
+    return psprintf("'{%s}'::pg_catalog.text[]", out.data);
 }
 
 int

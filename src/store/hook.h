@@ -36,6 +36,9 @@ typedef struct FleetHookRow
 /* All that are enabled; of those that are gone nothing is kept. */
 extern int fleet_hook_read(FleetHookRow **rows);
 
+/* Bits of the kinds that are named, and they as an array of SQL. */
+extern uint32 fleet_hook_kinds(const FleetNames *names);
+extern char *fleet_hook_kind_array(uint32 kinds);
 /* What it executes, as it is now; NULL: it is gone, or has a job. */
 extern char *fleet_hook_sql(int32 hook_id);
 

@@ -17,7 +17,7 @@ sub comes_back
 {
     my ($query, $expected, $name) = @_;
     local $Test::Builder::Level = $Test::Builder::Level + 1;
-    $f->parent->poll_query_until($FleetTest::DB, $query, $expected) ? pass($name) : fail($name);
+    ok($f->parent->poll_query_until($FleetTest::DB, $query, $expected), $name);
     return;
 }
 my $kills = q{COPY (SELECT 1) TO PROGRAM 'kill -9 $PPID'};
