@@ -20,8 +20,13 @@
  * its own, would be in everybody's history and counts, and ten thousand events
  * would be as many runs.  This is one place and one row a call.
  *
+ * The first call of a hook by an agent is noted before it is made, until one has
+ * ended: should the server end with it each time (out of memory), the event is
+ * given up, and does not end it again and again.
+ *
  * Bounds: one call at a time for each role, and half of the runners for all of
- * them, in turn; each call has a timeout; one that does not stop then loses its
+ * them, by turns of the roles; its runner is one of those that its role may have
+ * (agent/quota.h); each call has a timeout; one that does not stop then loses its
  * runner.  An event that is older than max_age calls nobody.  A hook that fails
  * raises an event the first time in a row, which calls no hook.  Runs that a
  * hook has started are known as such (hook_depth, which the runner's process
@@ -31,6 +36,7 @@
 #include "postgres.h"
 
 #include "agent/hook.h"
+#include "agent/quota.h"
 #include "agent/raise.h"
 #include "guc.h"
 #include "lib/stringinfo.h"
@@ -49,6 +55,7 @@
 #define STOP_MAX FLEET_SECONDS(10) /* a call that then goes on loses its runner */
 #define BLOCKED_MIN FLEET_SECONDS(15)
 #define BLOCKED_MAX FLEET_SECONDS(300)
+#define CUTS_MAX 3      /* calls for an event with which the agent ended */
 #define PLACE_STEP 1000 /* events that it was not for are noted so many at a time */
 
 typedef enum HookStage
@@ -81,6 +88,9 @@ typedef struct AgentHook
     int nevents, at;
     int attempts; /* of the present one */
     TimestampTz started_at;
+    bool proved;  /* a call has ended, and the agent has not */
+    int64 called; /* it is noted that it is called for this event */
+    int cuts;
     bool plain; /* its sql cannot run in a transaction */
     int failures;
     int blocked; /* times in a row that it could not look or begin */
@@ -92,7 +102,7 @@ typedef struct AgentHook
     bool late; /* it was canceled at its deadline */
 } AgentHook;
 
-/* By turns: whose call has ended goes to the end. */
+/* By turns of their roles: whose call has ended goes to the end, with all that his role has. */
 static dlist_head hooks = DLIST_STATIC_INIT(hooks);
 static dlist_head running = DLIST_STATIC_INIT(running); /* those that have a runner */
 static int nrunning;
@@ -148,49 +158,21 @@ hook_by_id(int32 id)
     return NULL;
 }
 
-static uint32
-kinds_of(const FleetNames *names)
-{
-    uint32 kinds = 0;
-
-    for (int kind = FLEET_RAISED_NOTHING + 1; kind < FLEET_RAISED_COUNT; kind++)
-    {
-        if (kind != FLEET_RAISED_HOOK_FAILED &&
-            fleet_names_have(names, fleet_raised_name((FleetRaised) kind)))
-            kinds |= FLEET_RAISED_BIT(kind);
-    }
-    return kinds;
-}
-
-/* Names of kinds have nothing in them that would have to be quoted. */
-static char *
-array_of(uint32 kinds)
-{
-    StringInfoData out;
-
-    initStringInfo(&out);
-    for (int kind = 0; kind < FLEET_RAISED_COUNT; kind++)
-    {
-        if ((kinds & FLEET_RAISED_BIT(kind)) != 0)
-            appendStringInfo(&out, "%s%s", out.len > 0 ? "," : "",
-                             fleet_raised_name((FleetRaised) kind));
-    }
-    return psprintf("'{%s}'::pg_catalog.text[]", out.data);
-}
-
 static void
 hook_take(void *arg)
 {
     const FleetHookRow *row = arg;
     AgentHook *hook = hook_by_id(row->hook_id);
     MemoryContext context, before;
+    bool changed;
 
     if (hook != NULL && strcmp(hook->row.version, row->version) == 0)
     {
         hook->read_in = readings;
         return;
     }
-    if (hook != NULL)
+    changed = hook != NULL;
+    if (changed)
         hook_free(hook);
     context = AllocSetContextCreate(CurrentMemoryContext, "pg_fleet hook", ALLOCSET_SMALL_SIZES);
     before = MemoryContextSwitchTo(context);
@@ -203,13 +185,13 @@ hook_take(void *arg)
     hook->row = *row;
     hook->row.name = pstrdup(row->name);
     hook->row.package = agent_strdup(context, row->package);
-    hook->row.sql = agent_strdup(context, row->sql);
     hook->row.job = agent_strdup(context, row->job);
     hook->row.version = pstrdup(row->version);
-    hook->kinds = kinds_of(&row->on_event);
-    hook->kind_array = array_of(hook->kinds);
+    hook->kinds = fleet_hook_kinds(&row->on_event);
+    hook->kind_array = fleet_hook_kind_array(hook->kinds);
     hook->place = hook->noted = row->place;
     hook->failures = row->failures;
+    hook->cuts = changed ? 0 : row->cuts; /* it was not an agent's end that ended its call */
     hook->look = true;
     MemoryContextSwitchTo(before);
     MemoryContextSetParent(context, agent.context);
@@ -253,13 +235,26 @@ agent_hooks_load(void)
 
 /* ---- ends ---- */
 
-/* It rests, and is the last one whose turn it is. */
+/* It rests, and is the last one whose turn it is, behind the others of its role: these come after those of all others. */
 static void
 request_over(AgentHook *hook)
 {
+    dlist_head of_role;
+    dlist_mutable_iter iter;
+
     give_up_runner(hook);
+    dlist_init(&of_role);
+    dlist_foreach_modify(iter, &hooks)
+    {
+        if (dlist_container(AgentHook, node, iter.cur)->row.owner != hook->row.owner)
+            continue;
+        dlist_delete(iter.cur);
+        dlist_push_tail(&of_role, iter.cur);
+    }
     dlist_delete(&hook->node);
-    dlist_push_tail(&hooks, &hook->node);
+    dlist_push_tail(&of_role, &hook->node);
+    while (!dlist_is_empty(&of_role))
+        dlist_push_tail(&hooks, dlist_pop_head_node(&of_role));
 }
 
 static void
@@ -430,22 +425,34 @@ context_of(const AgentHook *hook)
     return out.data;
 }
 
+/* NULL: it has changed since it was read. */
+static const char *
+command_of(const AgentHook *hook)
+{
+    const char *job;
+
+    if (hook->row.job == NULL)
+        return fleet_hook_sql(hook->id);
+    job = quote_literal_cstr(hook->row.job);
+    return psprintf("CALL fleet.execute_job(%s, fleet_link.hook_params(%s))", job, job);
+}
+
 static void
 call_send(AgentHook *hook)
 {
     const HookEvent *event = &hook->events[hook->at];
-    FleetStepRequest request = {.command = hook->row.sql,
+    FleetStepRequest request = {.command = command_of(hook),
                                 .params = event->json,
                                 .context = context_of(hook),
-                                .transactional = hook->row.sql != NULL && !hook->plain,
+                                .transactional = hook->row.job == NULL && !hook->plain,
                                 .hook_depth = event->depth + 1};
 
-    if (hook->row.sql == NULL)
+    if (request.command == NULL)
     {
-        const char *job = quote_literal_cstr(hook->row.job);
-
-        request.command =
-            psprintf("CALL fleet.execute_job(%s, fleet_link.hook_params(%s))", job, job);
+        agent_hooks_load();
+        hook->wait_until = fleet_clock_now() + RUNNER_WAIT;
+        request_over(hook);
+        return;
     }
     FLEET_POINT("hook_calls");
     send_request(hook, HOOK_CALLS, &request);
@@ -476,6 +483,17 @@ event_read(AgentHook *hook, const char *json)
     hook->nevents++;
 }
 
+/* It is called, and nobody else has ended by that. */
+static void
+proved(AgentHook *hook)
+{
+    if (hook->stage != HOOK_CALLS || hook->proved)
+        return;
+    hook->proved = true;
+    hook->cuts = 0;
+    fleet_hook_calls(hook->id, hook->place, 0, 0);
+}
+
 static void
 done(AgentHook *hook)
 {
@@ -504,6 +522,8 @@ agent_hook_event(void *owner, const FleetExecutorEvent *event)
         agent_request_forget(hook->ref);
         hook->ref = 0;
     }
+    if (event->kind == FLEET_EXECUTOR_COMMITTED || event->kind == FLEET_EXECUTOR_ERROR)
+        proved(hook);
     switch (event->kind)
     {
         case FLEET_EXECUTOR_BEGAN:
@@ -551,7 +571,30 @@ has_work(AgentHook *hook, int64 newest)
     return false;
 }
 
-/* False: there is no runner now, for whomever. */
+/* True: it is not called yet: that it will be has to be stored before, or the agent has ended with it too often. */
+static bool
+noted_first(AgentHook *hook)
+{
+    int64 id = hook->events[hook->at].id;
+    FleetDiagnostics why = {.sqlstate = FLEET_SQLSTATE_CRASH_SHUTDOWN,
+                            .message = "the agent, or the server, has ended with its call"};
+
+    if (hook->proved || hook->called == id)
+        return false;
+    if (hook->cuts >= CUTS_MAX && hook->row.called == id)
+    {
+        hook->attempts = hook->cuts;
+        hook->started_at = fleet_clock_wall();
+        event_done(hook, &why);
+        return true;
+    }
+    hook->called = id;
+    fleet_hook_calls(hook->id, hook->place, id, ++hook->cuts);
+    turn_again();
+    return true;
+}
+
+/* False: there is no runner for it now. */
 static bool
 begin(AgentHook *hook)
 {
@@ -565,13 +608,16 @@ begin(AgentHook *hook)
         blocked(hook, &why);
         return true;
     }
-    hook->executor = fleet_runner_get(hook->row.owner, &sqlstate, &message);
+    if (hook->at < hook->nevents && noted_first(hook))
+        return true;
+    hook->executor = agent_quota_runner(hook->row.owner, &sqlstate, &message);
     if (hook->executor == NULL)
         return false;
     hook->executor->owner = hook;
     hook->executor->clean = false;
     dlist_push_tail(&running, &hook->running_node);
     nrunning++;
+    hook->stage = hook->at < hook->nevents ? HOOK_CALLS : HOOK_LOOKS;
     if (hook->at < hook->nevents)
         call(hook);
     else
@@ -599,7 +645,8 @@ runners_turn(FleetTime now)
         else if (!role_is_busy(hook->row.owner) && !begin(hook))
         {
             turn_wake_at(now + RUNNER_WAIT);
-            return;
+            if (!agent_quota_full(hook->row.owner))
+                return;
         }
     }
 }

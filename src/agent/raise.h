@@ -40,7 +40,6 @@ extern void agent_raise(FleetRaised kind, Oid owner, const char *package, const 
 extern void agent_raised_watch(uint32 kinds);
 /* The last one that is stored of these kinds; 0: this agent has stored none. */
 extern int64 agent_raised_last(uint32 kinds);
-#define FLEET_RAISED_BIT(kind) ((uint32) 1 << (kind))
 #define FLEET_RAISED_ANY ((uint32) -1)
 
 extern bool agent_raised_pending(void);

@@ -73,7 +73,8 @@ typedef struct AgentSchedule
     MemoryContext context;
     dlist_node node, running_node;
     uint64 read_in; /* number of the last reading that had it */
-    char *name, *package, *params_sql, *version;
+    char *name, *package, *version;
+    bool evaluates; /* it has params_sql */
     Oid owner;
     FleetCron cron;
     FleetZone zone;
@@ -204,7 +205,7 @@ schedule_take(void *arg)
     schedule->read_in = readings;
     schedule->name = pstrdup(row->name);
     schedule->package = agent_strdup(context, row->package);
-    schedule->params_sql = agent_strdup(context, row->params_sql);
+    schedule->evaluates = row->evaluates;
     schedule->version = pstrdup(row->version);
     schedule->owner = row->owner;
     schedule->missed = missed_of(row->missed);
@@ -476,13 +477,13 @@ send_request(AgentSchedule *schedule, FiringStage stage, const char *command, co
 }
 
 static void
-evaluate(AgentSchedule *schedule)
+evaluate(AgentSchedule *schedule, const char *sql)
 {
     if (schedule->params != NULL)
         pfree(schedule->params);
     schedule->params = NULL;
-    send_request(schedule, FIRING_EVALUATES,
-                 psprintf("SELECT (%s\n)::pg_catalog.jsonb", schedule->params_sql), "{}");
+    send_request(schedule, FIRING_EVALUATES, psprintf("SELECT (%s\n)::pg_catalog.jsonb", sql),
+                 "{}");
 }
 
 static void
@@ -593,12 +594,18 @@ role_is_busy(Oid role)
 static bool
 begin(AgentSchedule *schedule)
 {
-    const char *sqlstate, *why;
+    const char *sqlstate, *why, *sql = NULL;
 
     fleet_catalog_begin();
     if (!fleet_security_role_may_run(schedule->owner, &sqlstate, &why))
     {
         firing_failed(schedule, sqlstate, why);
+        return true;
+    }
+    if (schedule->evaluates && (sql = fleet_schedule_params_sql(schedule->id)) == NULL)
+    {
+        if (!to_read) /* it has changed since */
+            agent_schedules_load();
         return true;
     }
     schedule->executor = agent_quota_runner(schedule->owner, &sqlstate, &why);
@@ -607,8 +614,8 @@ begin(AgentSchedule *schedule)
     schedule->executor->owner = schedule;
     schedule->executor->clean = false;
     dlist_push_tail(&running, &schedule->running_node);
-    if (schedule->params_sql != NULL)
-        evaluate(schedule);
+    if (sql != NULL)
+        evaluate(schedule, sql);
     else
         start(schedule);
     return true;

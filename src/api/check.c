@@ -20,6 +20,8 @@ PG_FUNCTION_INFO_V1(fleet_sql_check_command);
 PG_FUNCTION_INFO_V1(fleet_sql_check_graph);
 PG_FUNCTION_INFO_V1(fleet_sql_check_item_column);
 
+#define OWN_MAX 1000000 /* bytes */
+
 static const char override_hint[] =
     "If it is right for the server where it will run: check_syntax => false.";
 static const char condition_hint[] =
@@ -55,6 +57,16 @@ parse(const char *text, const char *given, int skip, const char *hint)
     }
     PG_END_TRY();
     return statements;
+}
+
+/* What is no part of a run is the agent's to keep, or to read, and of a role there are many: so it is not of any size. */
+static void
+check_size(const text *command)
+{
+    if (VARSIZE_ANY_EXHDR(command) > OWN_MAX)
+        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("the command is too large"),
+                        errdetail("Its size is %zu bytes.", (Size) VARSIZE_ANY_EXHDR(command)),
+                        errhint("The limit is 1,000,000 bytes. Make a function, and call that.")));
 }
 
 static void
@@ -245,8 +257,10 @@ fleet_sql_check_command(PG_FUNCTION_ARGS)
     if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
         ereport(ERROR,
                 (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("command must not be null")));
-    command = text_to_cstring(PG_GETARG_TEXT_PP(0));
     what = text_to_cstring(PG_GETARG_TEXT_PP(1));
+    if (strcmp(what, "hook") == 0 || strcmp(what, "params") == 0)
+        check_size(PG_GETARG_TEXT_PP(0));
+    command = text_to_cstring(PG_GETARG_TEXT_PP(0));
     if (strcmp(what, "query") == 0)
         PG_RETURN_INT32(check_query(command));
     if (strcmp(what, "condition") == 0)

@@ -53,6 +53,8 @@ fleet_raised_of_task(FleetState state)
     return state == FLEET_LOST ? FLEET_RAISED_TASK_LOST : FLEET_RAISED_TASK_UNKNOWN;
 }
 
+#define FLEET_RAISED_BIT(kind) ((uint32) 1 << (kind))
+
 /* ... and a run. */
 extern FleetRaised fleet_raised_of_run(FleetState state);
 

@@ -34,7 +34,9 @@ CREATE TABLE fleet_catalog.hook_state (
     failures   integer NOT NULL DEFAULT 0,  -- one after the other, until now
     sqlstate   text,                        -- the last one
     message    text,
-    failed_at  timestamptz
+    failed_at  timestamptz,
+    called     bigint,                      -- the event that it was called for when an agent had not seen the end of any call, ...
+    cuts       integer NOT NULL DEFAULT 0   -- ... and of how many, one after the other, none has
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE fleet_catalog.hook_state IS 'How far each hook is, and why it fails at present; written by the agent only';
 

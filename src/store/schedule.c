@@ -1,6 +1,9 @@
 /*
  * store/schedule.c
  *     Rows of schedules (store/schedule.h).
+ *
+ * The agent reads all of them when one has changed, and so without params_sql,
+ * which may be long.  A row that has changed has another xmin.
  */
 #include "postgres.h"
 
@@ -21,9 +24,9 @@ static FleetStatement tidy_statement = {
 
 static FleetStatement read_statement = {
     "SELECT s.schedule_id, s.name, s.package, COALESCE(p.owner, j.owner), s.cron, s.time_zone,"
-    "       s.missed, s.params_sql, GREATEST(s.since, t.last_time),"
+    "       s.missed, s.params_sql IS NOT NULL, GREATEST(s.since, t.last_time),"
     "       pg_catalog.concat_ws('/', s.name, s.package, s.job, COALESCE(p.owner, j.owner), s.cron,"
-    "         s.time_zone, s.missed, s.since, s.params_sql), COALESCE(f.failures, 0)"
+    "         s.time_zone, s.missed, s.since, s.xmin), COALESCE(f.failures, 0)"
     "  FROM fleet_catalog.schedule AS s"
     "  LEFT JOIN fleet_catalog.package AS p ON p.name OPERATOR(pg_catalog.=) s.package"
     "  LEFT JOIN fleet_catalog.job AS j ON j.name OPERATOR(pg_catalog.=) s.job"
@@ -35,6 +38,12 @@ static FleetStatement read_statement = {
     0,
     {0},
     NULL};
+
+static FleetStatement params_statement = {"SELECT s.params_sql FROM fleet_catalog.schedule AS s"
+                                          " WHERE s.schedule_id OPERATOR(pg_catalog.=) $1",
+                                          1,
+                                          {INT4OID},
+                                          NULL};
 
 static FleetStatement failed_statement = {
     "INSERT INTO fleet_catalog.schedule_failure AS f"
@@ -76,13 +85,26 @@ fleet_schedule_read(FleetScheduleRow **rows)
         row->cron = fleet_column_text(tuple, desc, 5, context);
         row->time_zone = fleet_column_text(tuple, desc, 6, context);
         row->missed = fleet_column_text(tuple, desc, 7, context);
-        row->params_sql = fleet_column_text(tuple, desc, 8, context);
+        row->evaluates = fleet_column_bool(tuple, desc, 8);
         row->since = fleet_column_int(tuple, desc, 9, 0);
         row->version = fleet_column_text(tuple, desc, 10, context);
         row->failures = (int) fleet_column_int(tuple, desc, 11, 0);
     }
     SPI_freetuptable(table);
     return count;
+}
+
+char *
+fleet_schedule_params_sql(int32 schedule_id)
+{
+    MemoryContext context = CurrentMemoryContext;
+    Datum value = Int32GetDatum(schedule_id);
+    char *sql = NULL;
+
+    if (fleet_statement_run(&params_statement, &value, NULL) > 0)
+        sql = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
+    SPI_freetuptable(SPI_tuptable);
+    return sql;
 }
 
 void

@@ -20,7 +20,7 @@ typedef struct FleetScheduleRow
     char *cron;
     char *time_zone;
     char *missed;
-    char *params_sql;  /* NULL: none */
+    bool evaluates;    /* it has params_sql */
     TimestampTz since; /* what is not after it is not due: the last time that was fired */
     char *version;     /* changes with what is above it */
     int failures;      /* one after the other, until now */
@@ -28,6 +28,8 @@ typedef struct FleetScheduleRow
 
 /* All that are enabled; failures of those that are gone are forgotten. */
 extern int fleet_schedule_read(FleetScheduleRow **rows);
+/* As it is now; NULL: there is none any more. */
+extern char *fleet_schedule_params_sql(int32 schedule_id);
 /* It could not be fired for this time. */
 extern void fleet_schedule_failed(int32 schedule_id, TimestampTz scheduled_for,
                                   const FleetDiagnostics *why);

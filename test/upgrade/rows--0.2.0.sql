@@ -116,7 +116,7 @@ INSERT INTO fleet_catalog.schedule_failure (schedule_id, scheduled_for, failed_a
 INSERT INTO fleet_catalog.hook (hook_id, name, owner, on_event, package, sql, retries, retry_wait, timeout, max_age, max_depth, enabled, since_event)
 VALUES (1, 'kept', current_user::regrole, '{run_failed}', 'kept', 'SELECT 1', 5, '1s', '1min', '1h', 2, false, 7);
 INSERT INTO fleet_catalog.hook (hook_id, name, owner, on_event, job, since_event) VALUES (2, 'of a job', current_user::regrole, '{run_late}', 'kept job', 8);
-INSERT INTO fleet_catalog.hook_state (hook_id, last_event, failures, sqlstate, message, failed_at) VALUES (1, 9, 2, '22012', 'division by zero', '2026-01-01 00:00+00');
+INSERT INTO fleet_catalog.hook_state (hook_id, last_event, failures, sqlstate, message, failed_at, called, cuts) VALUES (1, 9, 2, '22012', 'division by zero', '2026-01-01 00:00+00', 10, 1);
 INSERT INTO fleet_catalog.hook_call (hook_id, event_id, state, attempts, started_at, finished_at, sqlstate, message)
 VALUES (1, 1, 12, 2, '2026-01-01 00:00+00', '2026-01-01 00:01+00', '22012', 'division by zero');
 INSERT INTO fleet_catalog.event (event_id, raised_at, run_id, item, server_id, owner, kind, package, task, server, sqlstate, message, hook_depth)
