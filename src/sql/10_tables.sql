@@ -143,15 +143,16 @@ CREATE TABLE fleet_catalog.former_server (
     server_id integer NOT NULL,
     name      name NOT NULL,
     owner     fleet_catalog.role NOT NULL,  -- nobody else takes the name while tasks or open runs use it
-    removed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+    removed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    is_last   boolean NOT NULL DEFAULT true -- it had this name in the end
 );
 COMMENT ON TABLE fleet_catalog.former_server IS 'Names of servers that were removed, for the history';
 
 CREATE VIEW fleet_catalog.server_name AS
 SELECT s.server_id, s.name FROM fleet_catalog.server AS s
 UNION ALL
-SELECT f.server_id, f.name FROM fleet_catalog.former_server AS f;
-COMMENT ON VIEW fleet_catalog.server_name IS 'Names of servers, also of those that were removed';
+SELECT f.server_id, f.name FROM fleet_catalog.former_server AS f WHERE f.is_last;
+COMMENT ON VIEW fleet_catalog.server_name IS 'The name of each server, also of those that were removed';
 
 CREATE TABLE fleet_catalog.server_health (
     server_id         integer PRIMARY KEY,

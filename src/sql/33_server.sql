@@ -387,8 +387,9 @@ BEGIN
             DETAIL = v_uses, HINT = 'Drop the tasks, or give them another place with fleet.alter_task(); cascade => true drops them.';
     END IF;
     DELETE FROM fleet_catalog.server AS s WHERE s.server_id = v_server.server_id;
-    INSERT INTO fleet_catalog.former_server (server_id, name, owner)
-    SELECT v_server.server_id, n.name, v_server.owner FROM unnest(v_server.former_names || v_server.name) AS n (name);
+    INSERT INTO fleet_catalog.former_server (server_id, name, owner, is_last)
+    SELECT v_server.server_id, n.name, v_server.owner, n.i > cardinality(v_server.former_names)
+      FROM unnest(v_server.former_names || v_server.name) WITH ORDINALITY AS n (name, i);
     PERFORM fleet_catalog.wake('servers', v_server.server_id);
     RETURN v_server.made_here AND EXISTS (SELECT FROM pg_foreign_server AS f WHERE f.oid = v_server.foreign_server AND f.srvname = v_server.name);
 END

@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
+#include "common/hashfn.h"
 #include "lib/ilist.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -66,8 +67,24 @@ typedef struct StatEntry
     ItemPointerData place; /* where it has been written last; invalid: not known */
     bool dirty;
     dlist_node node; /* in "dirty" */
+    dlist_node of_all;
     FleetStat stat;
 } StatEntry;
+
+/* What an entry is found by. */
+typedef struct StatKey
+{
+    StatKind kind;
+    Oid owner;
+    int32 server_id;
+    const char *package; /* NULL: none */
+} StatKey;
+
+typedef struct StatKnown
+{
+    StatKey key; /* hash key */
+    StatEntry *entry;
+} StatKnown;
 
 /* Whose counters those of a run, or job run, are. */
 typedef struct StatOwner
@@ -80,13 +97,61 @@ typedef struct StatOwner
 #define LARGE 128 /* blocks: 1 MB, of versions that are still kept */
 
 static MemoryContext above, context; /* of all that follows; NULL: nothing is loaded */
-static StatEntry **entries;
-static int nentries, capacity;
+static dlist_head entries = DLIST_STATIC_INIT(entries);
+static int32 last_id;
+static HTAB *known;
 static HTAB *owners;
 static dlist_head dirty;
 static FleetStatPace pace;
 
 /* ---- entries ---- */
+
+static uint32
+key_hash(const void *key, Size size)
+{
+    const StatKey *k = key;
+    uint32 numbers[] = {k->kind, k->owner, (uint32) k->server_id};
+    const char *package = k->package == NULL ? "" : k->package;
+
+    return hash_combine(hash_bytes((const unsigned char *) numbers, sizeof(numbers)),
+                        hash_bytes((const unsigned char *) package, (int) strlen(package)));
+}
+
+static int
+key_compare(const void *a, const void *b, Size size)
+{
+    const StatKey *x = a, *y = b;
+
+    if (x->kind != y->kind || x->owner != y->owner || x->server_id != y->server_id ||
+        (x->package == NULL) != (y->package == NULL))
+        return 1;
+    return x->package == NULL ? 0 : strcmp(x->package, y->package);
+}
+
+static void
+known_begin(void)
+{
+    HASHCTL control = {.keysize = sizeof(StatKey),
+                       .entrysize = sizeof(StatKnown),
+                       .hash = key_hash,
+                       .match = key_compare,
+                       .hcxt = context};
+
+    known = hash_create("pg_fleet counters by name", 64, &control,
+                        HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
+}
+
+/* Of two rows of the same, which only somebody's hand can make, the first one counts. */
+static void
+entry_know(StatEntry *entry)
+{
+    StatKey key = {entry->kind, entry->owner, entry->server_id, entry->package};
+    bool found;
+    StatKnown *of = hash_search(known, &key, HASH_ENTER, &found);
+
+    if (!found)
+        of->entry = entry;
+}
 
 static StatEntry *
 entry_new(StatKind kind, const char *package, Oid owner, int server_id)
@@ -94,51 +159,28 @@ entry_new(StatKind kind, const char *package, Oid owner, int server_id)
     MemoryContext before = MemoryContextSwitchTo(context);
     StatEntry *entry = palloc0(sizeof(StatEntry));
 
-    *entry = (StatEntry){.stat_id = nentries > 0 ? entries[nentries - 1]->stat_id + 1 : 1,
+    *entry = (StatEntry){.stat_id = ++last_id,
                          .kind = kind,
                          .package = package == NULL ? NULL : pstrdup(package),
                          .owner = owner,
-                         .server_id = server_id};
-    if (nentries == capacity)
-    {
-        capacity = Max(64, capacity * 2);
-        entries = entries == NULL ? palloc(sizeof(*entries) * (Size) capacity)
-                                  : repalloc(entries, sizeof(*entries) * (Size) capacity);
-    }
-    entries[nentries++] = entry;
+                         .server_id = server_id,
+                         .since = fleet_clock_wall()};
+    dlist_push_tail(&entries, &entry->of_all);
+    entry_know(entry);
     MemoryContextSwitchTo(before);
     return entry;
-}
-
-/* Found once for a run, and so few that they are looked through. */
-static StatEntry *
-entry_find(StatKind kind, const char *package, Oid owner, int server_id)
-{
-    for (int i = 0; i < nentries; i++)
-    {
-        StatEntry *entry = entries[i];
-
-        if (entry->kind == kind && entry->owner == owner && entry->server_id == server_id &&
-            (package == NULL || strcmp(entry->package, package) == 0))
-            return entry;
-    }
-    return NULL;
 }
 
 static StatEntry *
 entry_get(StatKind kind, const char *package, Oid owner, int server_id)
 {
-    StatEntry *entry;
+    StatKey key = {kind, owner, server_id, package};
+    StatKnown *of;
 
     if (context == NULL)
         fleet_stat_load();
-    entry = entry_find(kind, package, owner, server_id);
-    if (entry == NULL)
-    {
-        entry = entry_new(kind, package, owner, server_id);
-        entry->since = fleet_clock_wall();
-    }
-    return entry;
+    of = hash_search(known, &key, HASH_FIND, NULL);
+    return of != NULL ? of->entry : entry_new(kind, package, owner, server_id);
 }
 
 static FleetStat *
@@ -150,20 +192,9 @@ changed(StatEntry *entry)
     return &entry->stat;
 }
 
-/* Task runs come by the thousand: servers are few, and each has its place. */
 static FleetStat *
 of_server(int server_id)
 {
-    static int last = 0;
-
-    if (context != NULL && last < nentries && entries[last]->kind == STAT_SERVER &&
-        entries[last]->server_id == server_id)
-        return changed(entries[last]);
-    for (last = 0; last < nentries; last++)
-    {
-        if (entries[last]->kind == STAT_SERVER && entries[last]->server_id == server_id)
-            return changed(entries[last]);
-    }
     return changed(entry_get(STAT_SERVER, NULL, InvalidOid, server_id));
 }
 
@@ -351,8 +382,6 @@ fleet_stat_run(FleetRows *rows, const FleetRunWrite *w)
 
     if (!FLEET_STATE_IS_FINAL(w->state))
         return;
-    if (context == NULL)
-        fleet_stat_load();
     entry = entry_of_run(rows);
     asked = fleet_rows_int(rows, RUN_QUEUED_AT, 0);
     not_before = fleet_rows_int(rows, RUN_RUN_AT, asked);
@@ -371,8 +400,6 @@ fleet_stat_job_run(FleetRows *rows, const FleetJobRunWrite *w)
 
     if (!FLEET_STATE_IS_FINAL(w->state))
         return;
-    if (context == NULL)
-        fleet_stat_load();
     entry = entry_of_job_run(rows);
     started = fleet_rows_int(rows, JOB_STARTED_AT, w->started_at);
     fleet_stat_run_ended(changed(entry), w->state,
@@ -467,7 +494,7 @@ row_read(HeapTuple tuple, TupleDesc desc)
                                  (Oid) fleet_column_int(tuple, desc, 4, InvalidOid),
                                  (int) fleet_column_int(tuple, desc, 5, 0));
 
-    entry->stat_id = (int32) fleet_column_int(tuple, desc, 1, 0);
+    entry->stat_id = last_id = (int32) fleet_column_int(tuple, desc, 1, 0);
     entry->since = fleet_column_int(tuple, desc, 6, 0);
     entry->stored = true;
     counts_read(&entry->stat, heap_getattr(tuple, 7, desc, &isnull));
@@ -480,9 +507,10 @@ fleet_stat_load(void)
     int n;
 
     context = AllocSetContextCreate(above, "pg_fleet counters", ALLOCSET_DEFAULT_SIZES);
-    entries = NULL;
-    nentries = capacity = 0;
+    dlist_init(&entries);
+    last_id = 0;
     dlist_init(&dirty);
+    known_begin();
     owners_begin();
     n = (int) fleet_statement_run(&read_statement, NULL, NULL);
     table = SPI_tuptable;
@@ -497,7 +525,7 @@ forget_all(void)
     if (context != NULL)
         MemoryContextDelete(context);
     context = NULL;
-    nentries = 0;
+    dlist_init(&entries);
 }
 
 static Datum
@@ -653,15 +681,17 @@ void
 fleet_stat_reset(void)
 {
     TimestampTz now = fleet_clock_wall();
+    dlist_iter iter;
 
-    for (int i = 0; i < nentries; i++)
+    dlist_foreach(iter, &entries)
     {
-        FleetStat *stat = changed(entries[i]);
+        StatEntry *entry = dlist_container(StatEntry, of_all, iter.cur);
+        FleetStat *stat = changed(entry);
         int64 waiting = stat->waiting, running = stat->running;
 
         memset(stat, 0, sizeof(*stat));
         stat->waiting = waiting;
         stat->running = running;
-        entries[i]->since = now;
+        entry->since = now;
     }
 }

@@ -649,7 +649,9 @@ sub leak_check
         for my $name (@fleet)
         {
             next if $name ne 'parent' && $self->mode($name) ne 'agent';
-            $self->wait_for($name, $LOGS_WITH_A_GAP, '0', "$name: the lines of every log are numbered from 1 without a gap, each once");
+            # (made: by hand, so that there is much of it, or by a server that lies)
+            $opt{made} || $self->wait_for($name, $LOGS_WITH_A_GAP, '0', "$name: the lines of every log are numbered from 1 without a gap, each once")
+              or diag($self->sql_on($name, $LOGS_WITH_A_GAP =~ s/count\(\*\) FROM \(SELECT 1/string_agg(x::text, E'\n') FROM (SELECT run_id, job_run_id, task, item, string_agg(concat_ws(' ', seq, left(message, 60)), ', ' ORDER BY seq)/r));
             my $agents = () = $self->workers($name, 'agent');
             ok($agents <= 1, "$name: at most one agent");
             my ($rc, $out, $err) = $self->try_as(undef, 'DROP EXTENSION pg_fleet CASCADE', on => $name);

@@ -270,4 +270,4 @@ $f->job('one', 'SELECT etl.one()');
 $f->package('one_d1', t => { job => 'one', server => 'd1' });
 $f->run_is($f->start('one_d1'), 'succeeded', 'd1: the next job there is done');
 
-$f->done;
+$f->done(made => 1);

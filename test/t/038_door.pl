@@ -241,4 +241,4 @@ $f->wait_for('parent', 'SELECT count(*) FROM fleet.run WHERE finished_at IS NULL
 is($f->sql($STARTS), $starts, 'and still no agent has');
 readable('at the end');
 
-$f->done;
+$f->done(made => 1);

@@ -305,4 +305,4 @@ for my $e (map { lc } @encodings)
     $f->parent->safe_psql('postgres', "DROP DATABASE p_$e (FORCE)");
     $f->node('a1')->safe_psql('postgres', "DROP DATABASE s_$e (FORCE)");
 }
-$f->done;
+$f->done(made => 1);

@@ -73,4 +73,4 @@ $long->[11] = { bytes => 40 << 20 };
 $long->[19] = { i4 => 1 };
 is_bounded('agent', 200, 'refused', 'a line of 40 MB', $start, $resume, [ on => q{^execute SELECT \* FROM fleet_link.agent_fetch\(}, send => [ $job, [ row => $long ], $done ] ]);
 
-$f->done;
+$f->done(made => 1);

@@ -125,4 +125,4 @@ for my $view (qw(run task_run job_run step_run job_log log recent progress serve
 is($f->sql(q{SELECT count(*) FROM fleet.task_run WHERE state NOT IN ('succeeded', 'failed', 'canceled', 'skipped', 'lost', 'unknown')}), '0', 'each task has an outcome');
 close $in;
 waitpid $pid, 0;
-$f->done;
+$f->done(made => 1);

@@ -128,4 +128,4 @@ $eve->say('SELECT 1');
 $a1->append_conf('postgresql.conf', "synchronous_standby_names = ''\n");
 $a1->reload;
 undef $eve;
-$f->done;
+$f->done(made => 1);

@@ -163,4 +163,11 @@ is($f->sql(q{SELECT string_agg(server || ' ' || coalesce(wrapper, 'none'), ', ' 
 $f->sql(q{UPDATE fleet_catalog.server SET foreign_server = 4000000000::bigint::oid WHERE name = 'direct'; UPDATE fleet_catalog.identity SET paused_reason = 'a test'; SELECT fleet.confirm_identity('same')});
 is($f->sql(q{SELECT coalesce(wrapper, 'none') FROM fleet.server WHERE server = 'direct'}), 'none', 'without pg_upgrade a name is no evidence');
 
+# Servers that were renamed, and are gone, have the name in the history that they had in the end: each row is there once.
+is($f->sql(q{SELECT (SELECT count(*) FROM fleet.task_run) - (SELECT count(*) FROM fleet_catalog.task_run) || ' ' || (SELECT count(*) FROM fleet.job_log) - (SELECT count(*) FROM fleet_catalog.step_run)}),
+    '0 0', 'each task run and each step run is shown once');
+$f->sql(q{SET ROLE keeper; CREATE SERVER first FOREIGN DATA WRAPPER pg_fleet; SELECT fleet.register_server('first'); ALTER SERVER first RENAME TO second; SELECT fleet.alter_server('second', slots => 2);
+    ALTER SERVER second RENAME TO third; SELECT fleet.unregister_server('third')});
+is($f->sql(q{SELECT string_agg(s.name, ' ') FROM fleet_catalog.server_name AS s JOIN fleet_catalog.former_server AS f USING (server_id) WHERE f.name = 'first'}), 'third', 'the last of three names');
+
 $f->done;

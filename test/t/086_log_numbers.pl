@@ -56,7 +56,7 @@ $f->job('hold', 'SELECT etl.work_until_released()');
 $f->package('inner', -params => '{"key": "inner"}', t => { sql => 'SELECT etl.work_until_released()' });
 $f->package('outer', t => { nested => 'inner', timeout => '300ms', retries => 1, retry_wait => '2s' });
 my $run = $f->start('outer');
-$f->wait_for('parent', "SELECT state FROM fleet.task_run WHERE run_id = $run", 'retrying', 'a package: its time was over');
+$f->wait_for('parent', "SELECT count(*) > 0 FROM fleet.log WHERE run_id = $run AND task = 't'", 't', 'a package: its time was over');
 new_agent('a package');
 $f->run_is($run, 'failed', 'a package: the second attempt has no time either');
 like(lines($run, 't'), qr/\A1 [^,]*timeout, 2 [^,]*timeout\z/, 'a package: the log goes on');
@@ -79,8 +79,9 @@ for my $case ([ 'parent', 'talk' ], [ 'a1', 'talk there' ])
         my $key = "$node $n";
         $f->point($node, 'agent_after_commit', "exit $n");
         my $run = $f->start($package, qq({"key": "$key"}));
-        $f->point_fired($node, 'agent_after_commit', "$package: the agent ended after its commit $n");
+        $f->wait_started($key);
         $f->release($key);
+        $f->point_fired($node, 'agent_after_commit', "$package: the agent ended after its commit $n");
         $f->run_is($run, 'succeeded', "$package: after commit $n: it succeeds");
         is($f->sql("SELECT count(*) = max(seq) AND count(DISTINCT seq) = max(seq) AND min(seq) = 1 FROM fleet.log WHERE run_id = $run"), 't', "$package: after commit $n: no number is missing, none is there twice")
           or diag(lines($run, 't'));

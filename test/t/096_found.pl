@@ -121,4 +121,4 @@ for my $role (qw(found_owns found_reads))
 
 $f->sql("SELECT fleet.cancel_run($open)");
 $f->run_is($open, 'canceled', 'the run ends');
-$f->done;
+$f->done(made => 1);

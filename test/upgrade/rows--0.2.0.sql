@@ -12,7 +12,7 @@ VALUES (1, 'kept server', '-', '{older}', '2026-01-01 00:00+00', 'direct', 'drai
 INSERT INTO fleet_catalog.server_group (name, owner, named_at) VALUES ('kept group', current_user::regrole, '2026-01-01 00:00+00');
 INSERT INTO fleet_catalog.task_limit (limit_id, name, owner, max_running, shared, description, former_names) VALUES (1, 'kept limit', current_user::regrole, 3, false, 'a limit', '{older}');
 INSERT INTO fleet_catalog.quota (quota_id, role, max_open_runs, max_active_runs, max_priority, max_runners, max_log_mb) VALUES (1, current_user::regrole, 900, 30, 200, 6, 2000);
-INSERT INTO fleet_catalog.former_server (server_id, name, owner, removed_at) VALUES (9, 'gone', current_user::regrole, '2026-01-01 00:00+00');
+INSERT INTO fleet_catalog.former_server (server_id, name, owner, removed_at, is_last) VALUES (9, 'gone', current_user::regrole, '2026-01-01 00:00+00', false);
 INSERT INTO fleet_catalog.server_health (server_id, status, last_seen, last_error, last_error_at, version, system_identifier, timeline,
                                          crash_mark, speed_log, speed_evidence)
 VALUES (1, 'suspect', '2026-01-01 00:00+00', 'does not answer', '2026-01-01 00:01+00', '15.1', 7, 2, '3 4 5', 0.25, 9);
