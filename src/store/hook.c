@@ -147,14 +147,9 @@ fleet_hook_read(FleetHookRow **rows)
 char *
 fleet_hook_sql(int32 hook_id)
 {
-    MemoryContext context = CurrentMemoryContext;
     Datum value = Int32GetDatum(hook_id);
-    char *sql = NULL;
 
-    if (fleet_statement_run(&sql_statement, &value, NULL) > 0)
-        sql = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
-    SPI_freetuptable(SPI_tuptable);
-    return sql;
+    return fleet_statement_text(&sql_statement, &value);
 }
 
 static Datum

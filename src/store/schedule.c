@@ -97,14 +97,9 @@ fleet_schedule_read(FleetScheduleRow **rows)
 char *
 fleet_schedule_params_sql(int32 schedule_id)
 {
-    MemoryContext context = CurrentMemoryContext;
     Datum value = Int32GetDatum(schedule_id);
-    char *sql = NULL;
 
-    if (fleet_statement_run(&params_statement, &value, NULL) > 0)
-        sql = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
-    SPI_freetuptable(SPI_tuptable);
-    return sql;
+    return fleet_statement_text(&params_statement, &value);
 }
 
 void

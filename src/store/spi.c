@@ -126,6 +126,18 @@ fleet_statement_run(FleetStatement *statement, Datum *values, const char *nulls)
     return SPI_processed;
 }
 
+char *
+fleet_statement_text(FleetStatement *statement, Datum *values)
+{
+    MemoryContext context = CurrentMemoryContext;
+    char *text = NULL;
+
+    if (fleet_statement_run(statement, values, NULL) > 0)
+        text = fleet_column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
+    SPI_freetuptable(SPI_tuptable);
+    return text;
+}
+
 /* ---- batches ---- */
 
 void

@@ -38,6 +38,9 @@ extern void fleet_catalog_abort(void);
  * it, or NULL. */
 extern uint64 fleet_statement_run(FleetStatement *statement, Datum *values, const char *nulls);
 
+/* The first column of its first row, palloc'd in the current context; NULL: it is null, or there is none. */
+extern char *fleet_statement_text(FleetStatement *statement, Datum *values);
+
 /* ---- batches ---- */
 
 typedef struct FleetBatch
